@@ -247,7 +247,7 @@ Answers = Mapping[str, str | list[str]]
 """Question id -> what the person said; always complete, keyed by id."""
 
 
-class TurnSuspended(Exception):  # noqa: N818 - it is an outcome, not an error
+class TurnSuspended(Exception):
     """The turn waits for a person. Raised by the host, passed through by the engine."""
 
 
@@ -259,9 +259,7 @@ class TurnHost(Protocol):
 
     async def thinking(self, delta: str) -> None: ...
 
-    async def tool_call(
-        self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str
-    ) -> None:
+    async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
         """Announce a call (``tool_use_id`` unique within the turn; idempotent by it). ``input``
         is a string only where the model sent something that is no JSON object."""
 

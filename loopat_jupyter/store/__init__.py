@@ -1,0 +1,56 @@
+"""What survives: SQLite, one writer, migrations.
+
+:class:`Store` is the whole of it. It implements :class:`loopat_jupyter.loops.storage.Store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..loops.records import Event
+from .choices import ChoiceRepository
+from .database import Database, JournalMode, StoreCorrupt, StoreTooNew, StoreUnusable
+from .events import EventReader
+from .history import HistoryRepository
+from .lock import HomeLock, HomeLocked
+from .loops import LoopRepository
+from .recovery import recover
+from .tokens import TokenRepository
+from .turns import TurnRepository
+
+__all__ = [
+    "Database",
+    "HomeLock",
+    "HomeLocked",
+    "Store",
+    "StoreCorrupt",
+    "StoreTooNew",
+    "StoreUnusable",
+]
+
+
+class Store:
+    """All repositories over one database file.
+
+    Opening it repairs what a crash left behind: :attr:`unfinished` are the loops whose turns can
+    go on. Raises :class:`StoreUnusable` where the file cannot be used.
+    """
+
+    def __init__(self, path: Path, *, journal: JournalMode = "auto") -> None:
+        self._database = Database(path, journal=journal)
+        self.loops = LoopRepository(self._database)
+        self.turns = TurnRepository(self._database)
+        self.choices = ChoiceRepository(self._database)
+        self.events = EventReader(self._database)
+        self.history = HistoryRepository(self._database)
+        self.tokens = TokenRepository(self._database)
+        self.unfinished: list[str] = self._database.run_now(recover)
+
+    def start(self, on_stored: Callable[[Sequence[Event]], None]) -> None:
+        """Begin to take writes on the running event loop; ``on_stored`` hears every event."""
+        self._database.on_stored = on_stored
+        self._database.start()
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,259 @@
+"""The actor of one loop: takes its turns one after the other.
+
+At most one task runs for a loop, and it runs while there is something that can go on; a loop
+that rests (idle, or waiting for a person) has none. The actor keeps no truth of its own: which
+turn comes next is read from the store each time, so a crash between two lines loses nothing.
+
+Ending a running turn from outside is cancellation of its task with a *cause*, which says how the
+turn is to be written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import LoopatError, SandboxSpawnFailed, StoreError, TurnFailed
+from .host import Host
+from .keeper import SandboxKeeper
+from .log import EventLog
+from .ports import Engine, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
+from .records import Choice, Loop, TurnRecord
+from .storage import Store
+
+log = logging.getLogger(__name__)
+
+Cause = Literal["interrupted", "server_restarted", "sandbox_evicted"]
+
+CAUSES: dict[Cause, str] = {
+    "interrupted": "",
+    "server_restarted": (
+        "The server was stopped while this turn ran. What it had done is kept, and the "
+        "conversation goes on from there: send a message to continue."
+    ),
+    "sandbox_evicted": (
+        "This turn waited for an answer until its sandbox was evicted, and its agent cannot wait "
+        "longer than its sandbox. Send the message again."
+    ),
+}
+
+STORE_RETRY = 5.0
+"""Seconds after which a loop whose store refused a write tries to go on. A full disk sends no
+event when it has room again."""
+
+UNEXPECTED = (
+    "The agent failed in a way it did not expect; the server's log has the details. What it had "
+    "done is kept: send a message to continue."
+)
+NOT_SAVED = (
+    "The server could not save this turn's events, so it was ended. What had been saved is kept: "
+    "send a message to continue."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every actor works with."""
+
+    store: Store
+    log: EventLog
+    engine: Engine
+    keeper: SandboxKeeper
+    default_mode: PermissionMode
+    spec: Callable[[Loop], SandboxSpec]
+    on_activity: Callable[[], None]
+
+
+class _Stretch:
+    """One uninterrupted stretch of a turn: its task, its host, why it was ended."""
+
+    def __init__(self, turn: TurnRecord) -> None:
+        self.turn = turn
+        self.task: asyncio.Task[None] | None = None
+        self.host: Host | None = None
+        self.cause: Cause | None = None
+        self.over = asyncio.Event()
+
+    def cancel(self, cause: Cause) -> None:
+        if self.cause is None:
+            self.cause = cause
+            assert self.task is not None
+            self.task.cancel()
+
+
+class LoopActor:
+    def __init__(self, loop: Loop, around: Surroundings) -> None:
+        self._loop = loop
+        self._around = around
+        self._task: asyncio.Task[None] | None = None
+        self._again = False
+        self._stretch: _Stretch | None = None
+        self._moved = asyncio.Event()
+        self._stopping: Cause | None = None
+
+    # ------------------------------------------------------------------ from outside
+
+    @property
+    def resting(self) -> bool:
+        return self._task is None
+
+    def wake(self) -> None:
+        """There may be something to do: a message, an answer."""
+        if self._stopping:
+            return
+        self._again = True
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work())
+
+    def choice_resolved(self, choice_id: str) -> None:
+        if self._stretch is not None and self._stretch.host is not None:
+            self._stretch.host.wake(choice_id)
+        self.wake()
+
+    async def interrupt(self) -> None:
+        """End the turn the loop is at, if any; returns when it is written down."""
+        while self._task is not None and self._stretch is None:  # it is choosing the next turn
+            self._moved.clear()
+            await self._moved.wait()
+        stretch = self._stretch
+        if stretch is not None:
+            stretch.cancel("interrupted")
+            await stretch.over.wait()
+            return
+        turn = await self._around.store.turns.current(self._loop.loop_id)
+        if turn is not None and turn.state == "waiting":
+            await self._around.store.turns.finish(turn, "interrupted")
+            self.wake()
+
+    def evicted(self) -> None:
+        """The sandbox was taken away; a turn that cannot wait without it ends."""
+        stretch = self._stretch
+        if stretch is not None and stretch.host is not None and stretch.host.is_waiting:
+            stretch.cancel("sandbox_evicted")
+
+    async def stop(self, cause: Cause) -> None:
+        """Take no more turns; end the running one. Returns when nothing runs."""
+        self._stopping = cause
+        self._again = False
+        if self._stretch is not None:
+            self._stretch.cancel(cause)
+        if self._task is not None:
+            await self._task
+
+    # ------------------------------------------------------------------ the work
+
+    async def _work(self) -> None:
+        try:
+            while self._again and not self._stopping:
+                self._again = False
+                while not self._stopping and (turn := await self._next()) is not None:
+                    await self._run_stretch(turn)
+        except StoreError as error:
+            # What was accepted is safe on disk; it goes on when there is room again.
+            log.error("loopat: %s rests: %s", self._loop.loop_id, error)  # noqa: TRY400
+            asyncio.get_running_loop().call_later(STORE_RETRY, self.wake)
+        finally:
+            self._task = None
+            self._moved.set()
+
+    async def _next(self) -> TurnRecord | None:
+        turn = await self._around.store.turns.next(self._loop.loop_id)
+        if turn is not None and turn.state == "running":
+            # Its end could not be written when it came.
+            await self._around.store.turns.finish(turn, "error", message=NOT_SAVED)
+            return await self._next()
+        return turn
+
+    async def _run_stretch(self, turn: TurnRecord) -> None:
+        stretch = self._stretch = _Stretch(turn)
+        around = self._around
+        around.keeper.hold(self._loop.loop_id)
+        around.on_activity()
+        stretch.task = asyncio.get_running_loop().create_task(self._drive(stretch))
+        if self._stopping:
+            stretch.cancel(self._stopping)
+        self._moved.set()
+        try:
+            await asyncio.wait([stretch.task])
+            if stretch.cause is not None:
+                await self._end(turn, stretch.cause)
+            if not stretch.task.cancelled():
+                stretch.task.result()
+        finally:
+            around.keeper.release(self._loop.loop_id)
+            around.on_activity()
+            self._stretch = None
+            stretch.over.set()
+
+    async def _end(self, turn: TurnRecord, cause: Cause) -> None:
+        """Write down that the turn was ended from outside; nothing if it had ended by itself."""
+        finish = self._around.store.turns.finish
+        if cause == "interrupted":
+            await finish(turn, "interrupted")
+        elif cause == "server_restarted":
+            # A turn that had not begun, or rests on a choice, goes on after the restart.
+            await finish(turn, "error", code=cause, message=CAUSES[cause], only="running")
+        else:
+            await finish(turn, "error", code=cause, message=CAUSES[cause])
+
+    async def _drive(self, stretch: _Stretch) -> None:
+        """Run the turn until it ends or rests, and write down how."""
+        turn = stretch.turn
+        finish = self._around.store.turns.finish
+        try:
+            await self._advance(stretch)
+        except TurnSuspended:
+            return
+        except SandboxSpawnFailed as error:
+            await finish(turn, "error", code="sandbox_spawn_failed", message=error.message)
+        except TurnFailed as error:
+            await finish(turn, "error", code=error.event_code, message=error.message)
+        except LoopatError as error:
+            await finish(turn, "error", code="agent_error", message=error.message)
+        except Exception:
+            log.exception("loopat: the engine failed in %s", turn.turn_id)
+            await finish(turn, "error", code="agent_error", message=UNEXPECTED)
+        else:
+            await finish(turn, "done")
+
+    async def _advance(self, stretch: _Stretch) -> None:
+        around, turn, loop = self._around, stretch.turn, self._loop
+        spec = around.spec(loop)
+        journal: tuple[dict[str, Any], ...] = ()
+        choices: tuple[Choice, ...] = ()
+        if turn.state == "queued":
+            cold = not around.keeper.is_alive(loop.loop_id)
+            await around.store.turns.begin(turn, cold_start=cold)
+            await around.keeper.acquire(spec)
+        else:
+            await around.store.turns.go_on(turn)
+            journal = await around.store.turns.read_journal(turn)
+            choices = tuple(await around.store.choices.of_turn(turn))
+        mode = turn.permission_mode or around.default_mode
+        acquire: Callable[[], Awaitable[Sandbox]] = lambda: around.keeper.acquire(spec)  # noqa: E731
+        stretch.host = Host(
+            turn,
+            mode,
+            around.store,
+            around.log,
+            acquire,
+            durable_choices=around.engine.durable_choices,
+            choices=choices,
+        )
+        await around.engine.run(
+            Turn(
+                turn_id=turn.turn_id,
+                loop_id=loop.loop_id,
+                owner=loop.owner,
+                content=turn.content,
+                permission_mode=mode,
+                vault=loop.vault,
+                profiles=loop.profiles,
+                journal=journal,
+                folders=spec.folders,
+            ),
+            stretch.host,
+        )

@@ -1,0 +1,90 @@
+"""The permission policy: may this tool call run, must it be refused, or must a person be asked?
+
+The contract's table ("Agent behaviour seen through the API"), the same whatever engine runs the
+turn. Pure functions; where the answer comes from a person, see :mod:`.host`.
+
+A *remembered rule* stands for one tool in one loop. For Bash it is narrower: it stands for one
+program with one subcommand, and only for *simple* commands. What cannot be read with certainty
+is never covered by a rule.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from .ports import PermissionMode, ToolKind
+from .records import Rule, new_rule_id, now
+
+Decision = Literal["run", "ask", "deny"]
+
+_NOT_SIMPLE = re.compile(r"[;&|<>$(){}`\n\x00-\x08\x0b-\x1f\x7f]")
+
+# Programs whose first words name another program to run: "env git" says nothing about what runs.
+_RUN_OTHERS = frozenset(
+    {
+        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "find", "ionice",
+        "nice", "node", "nohup", "parallel", "perl", "python", "python3", "ruby", "sh", "source",
+        "stdbuf", "sudo", "time", "timeout", "watch", "xargs", "zsh", ".",
+    }
+)  # fmt: skip
+
+
+def decide(
+    mode: PermissionMode, kind: ToolKind, *, inside_workdir: bool, remembered: bool
+) -> Decision:
+    """The contract's table. ``remembered``: a rule of the loop covers this call."""
+    if kind == "read" or mode in ("auto", "bypassPermissions"):
+        return "run"
+    if mode == "plan":
+        return "deny"
+    if remembered:
+        return "run"
+    if kind == "edit" and inside_workdir and mode in ("acceptEdits", "dontAsk"):
+        return "run"
+    return "deny" if mode == "dontAsk" else "ask"
+
+
+def command_key(command: str) -> str | None:
+    """What a rule about ``command`` stands for: its program and subcommand.
+
+    ``None`` for a command that is not simple. A command whose second word is an option has no
+    subcommand that could be read with certainty (``git -C dir push``): with operands behind the
+    options it stands for itself alone.
+    """
+    if _NOT_SIMPLE.search(command):
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    if not words or "=" in words[0]:
+        return None
+    program, *rest = words
+    if program.rpartition("/")[2] in _RUN_OTHERS:
+        return shlex.join(words)
+    if not rest or all(word.startswith("-") for word in rest):
+        return program
+    if rest[0].startswith("-"):
+        return shlex.join(words)
+    return shlex.join([program, rest[0]])
+
+
+def new_rule(tool: str, tool_input: Mapping[str, Any]) -> Rule | None:
+    """The rule that remembers an allowed call, ``None`` where none can cover it."""
+    prefix = None
+    if tool == "Bash":
+        prefix = command_key(str(tool_input.get("command", "")))
+        if prefix is None:
+            return None
+    return Rule(new_rule_id(), tool, prefix, now())
+
+
+def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any]) -> bool:
+    """Whether one of the loop's rules covers this call."""
+    key = command_key(str(tool_input.get("command", ""))) if tool == "Bash" else None
+    if tool == "Bash" and key is None:
+        return False
+    return any(rule.tool == tool and rule.prefix == key for rule in rules)

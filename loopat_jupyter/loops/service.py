@@ -1,0 +1,245 @@
+"""The loops of this server: what the HTTP edge calls.
+
+One object for all loops. It checks ownership (:meth:`LoopService.owned`, the one place), keeps an
+actor for each loop that has work, and hands out subscriptions. It knows no HTTP; what it raises is
+in :mod:`.errors`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from .actor import LoopActor, Surroundings
+from .answers import read_answer
+from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
+from .keeper import SandboxKeeper
+from .log import EventLog, Subscription
+from .ports import EngineChoice, Isolation, PermissionMode, SandboxSpec
+from .records import (
+    Accepted,
+    Choice,
+    Folder,
+    Loop,
+    LoopPage,
+    LoopState,
+    Message,
+    MessagePage,
+    Rule,
+    Source,
+    new_loop_id,
+    now,
+)
+from .storage import Store
+
+QUEUE_LIMIT = 1000
+"""Messages that may wait in one loop; more are refused with ``overloaded``."""
+
+
+class Home(Protocol):
+    """What the heart needs of the context: a loop's folders and what it may be made with."""
+
+    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+        """Check what the draft names, and make the loop's directories. All or nothing."""
+
+    async def discard_loop(self, loop_id: str) -> None: ...
+
+    def spec(self, loop: Loop) -> SandboxSpec: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoopDraft:
+    """A loop to be created. ``None`` means the owner's default."""
+
+    loop_id: str
+    owner: str
+    title: str
+    metadata: Mapping[str, str]
+    profiles: tuple[str, ...] | None
+    vault: str | None
+    repo: str | None
+    folders: tuple[Folder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedLoop:
+    """What a draft's names came to."""
+
+    profiles: tuple[str, ...]
+    vault: str
+    folders: tuple[Folder, ...]
+
+
+class LoopService:
+    def __init__(
+        self,
+        store: Store,
+        event_log: EventLog,
+        engine: EngineChoice,
+        keeper: SandboxKeeper,
+        home: Home,
+        *,
+        isolation: Isolation,
+        default_mode: PermissionMode,
+        on_activity: Callable[[], None],
+    ) -> None:
+        self.store = store
+        self.log = event_log
+        self.engine = engine
+        self.isolation = isolation
+        self._keeper = keeper
+        self._home = home
+        self._actors: dict[str, LoopActor] = {}
+        self._around = Surroundings(
+            store, event_log, engine.engine, keeper, default_mode, home.spec, on_activity
+        )
+
+    # ------------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Go on with what the last server left unfinished."""
+        for loop_id in self.store.unfinished:
+            loop = await self.store.loops.get(loop_id)
+            if loop is not None:
+                self._actor(loop).wake()
+
+    async def close(self) -> None:
+        """End what runs, and every stream. What is stored goes on after the next start."""
+        await asyncio.gather(*(actor.stop("server_restarted") for actor in self._actors.values()))
+        self.log.end_all()
+        await self._keeper.close()
+        await self.engine.engine.close()
+
+    async def sandbox_evicted(self, loop_id: str) -> None:
+        """The keeper took a loop's sandbox away."""
+        actor = self._actors.get(loop_id)
+        if actor is not None:
+            actor.evicted()
+        await self.engine.engine.close_loop(loop_id)
+
+    def _actor(self, loop: Loop) -> LoopActor:
+        actor = self._actors.get(loop.loop_id)
+        if actor is None:
+            actor = self._actors[loop.loop_id] = LoopActor(loop, self._around)
+        return actor
+
+    # ------------------------------------------------------------------ loops
+
+    async def owned(self, caller: str, loop_id: str) -> Loop:
+        """The loop, if it is the caller's. Raises ``LoopNotFound``, ``NotLoopOwner``."""
+        loop = await self.store.loops.get(loop_id)
+        if loop is None:
+            raise LoopNotFound("There is no such loop.")
+        if loop.owner != caller:
+            raise NotLoopOwner("This loop belongs to somebody else.")
+        return loop
+
+    async def create(self, draft: LoopDraft) -> Loop:
+        """Make a loop. What fails leaves nothing behind."""
+        prepared = await self._home.prepare_loop(draft)
+        loop = Loop(
+            loop_id=draft.loop_id,
+            owner=draft.owner,
+            title=draft.title,
+            created_at=now(),
+            metadata=draft.metadata,
+            profiles=prepared.profiles,
+            vault=prepared.vault,
+            repo=draft.repo,
+            folders=prepared.folders,
+        )
+        try:
+            await self.store.loops.create(loop)
+        except BaseException:
+            await asyncio.shield(self._home.discard_loop(draft.loop_id))
+            raise
+        return loop
+
+    async def page(
+        self, caller: str, *, limit: int, after: str | None, before: str | None, archived: bool
+    ) -> LoopPage:
+        return await self.store.loops.page(
+            caller, limit=limit, after=after, before=before, archived=archived
+        )
+
+    async def state(self, loop: Loop) -> LoopState:
+        return await self.store.loops.state(loop.loop_id)
+
+    async def archive(self, loop: Loop) -> None:
+        """Archive: interrupt, cancel what is queued, stop the sandbox, keep the record."""
+        await self.store.loops.archive(loop.loop_id)
+        actor = self._actors.get(loop.loop_id)
+        if actor is not None:
+            await actor.stop("interrupted")
+        await self.store.turns.cancel_all(loop.loop_id)
+        self._actors.pop(loop.loop_id, None)
+        await self._keeper.stop(loop.loop_id)
+
+    # ------------------------------------------------------------------ messages
+
+    async def find_replay(self, caller: str, loop: Loop, message: Message) -> Accepted | None:
+        return await self.store.turns.find_replay(caller, loop.loop_id, message)
+
+    async def send(self, caller: str, loop: Loop, message: Message) -> Accepted:
+        """Accept a message; when this returns it is on disk, and will run once."""
+        accepted = await self.store.turns.accept(
+            caller, loop.loop_id, message, queue_limit=QUEUE_LIMIT
+        )
+        self._actor(loop).wake()
+        return accepted
+
+    async def messages(self, loop: Loop, *, limit: int, after: str | None) -> MessagePage:
+        return await self.store.history.messages(loop.loop_id, limit=limit, after=after)
+
+    def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
+        return self.log.subscribe(loop.loop_id, raw=raw)
+
+    async def interrupt(self, loop: Loop) -> None:
+        """End the turn the loop is at; returns when it is written down. Nothing when idle."""
+        if not loop.archived:
+            await self._actor(loop).interrupt()
+
+    # ------------------------------------------------------------------ choices and rules
+
+    async def pending_choice(self, loop: Loop, choice_id: str) -> Choice:
+        """A choice that waits for an answer. Raises ``ChoiceNotFound``."""
+        choice = None
+        if not loop.archived:
+            choice = await self.store.choices.get(loop.loop_id, choice_id)
+        if choice is None or not choice.pending:
+            raise ChoiceNotFound("There is no such pending choice: it may have been answered.")
+        return choice
+
+    async def answer(
+        self, loop: Loop, choice_id: str, body: Mapping[str, Any], source: Source
+    ) -> None:
+        """Answer a pending choice; of two answers at once exactly one is taken.
+
+        Raises:
+            ChoiceNotFound: not pending (any more), or not this loop's.
+            InvalidChoicePayload: the body does not fit; the choice stays pending.
+        """
+        choice = await self.pending_choice(loop, choice_id)
+        resolution = read_answer(choice, body, source)
+        if not await self.store.choices.resolve(choice, resolution):
+            raise ChoiceNotFound("Somebody else answered this choice a moment ago.")
+        self._actor(loop).choice_resolved(choice_id)
+
+    async def rules(self, loop: Loop) -> list[Rule]:
+        return list(await self.store.loops.rules(loop.loop_id))
+
+    async def delete_rule(self, loop: Loop, rule_id: str) -> None:
+        if not await self.store.loops.delete_rule(loop.loop_id, rule_id):
+            raise NotFound("There is no such rule in this loop.")
+
+
+__all__ = [
+    "Home",
+    "LoopArchived",
+    "LoopDraft",
+    "LoopService",
+    "PreparedLoop",
+    "new_loop_id",
+]

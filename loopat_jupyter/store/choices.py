@@ -1,0 +1,160 @@
+"""Choices on disk. A choice is a row, so it outlives connection, sandbox and server."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from ..loops.records import Choice, Event, Resolution, TurnRecord, to_json
+from .database import Database
+from .events import insert_events
+
+_SELECT = """
+    SELECT c.choice_id, l.loop_id, t.turn_id, c.tool_use_id, c.kind, c.payload, c.outcome, c.answer
+    FROM choices c JOIN turns t ON t.n = c.turn_n JOIN loops l ON l.n = c.loop_n
+"""
+
+
+def _choice(row: tuple[Any, ...]) -> Choice:
+    choice_id, loop_id, turn_id, tool_use_id, kind, payload, outcome, answer = row
+    return Choice(
+        choice_id=choice_id,
+        loop_id=loop_id,
+        turn_id=turn_id,
+        tool_use_id=tool_use_id,
+        kind=kind,
+        payload=json.loads(payload),
+        pending=outcome is None,
+        outcome=outcome,
+        answer=json.loads(answer) if answer else None,
+    )
+
+
+class ChoiceRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def of_turn(self, turn: TurnRecord) -> list[Choice]:
+        def query(connection: sqlite3.Connection) -> list[Choice]:
+            rows = connection.execute(
+                f"{_SELECT} WHERE c.turn_n = ? ORDER BY c.created_seq", (turn.n,)
+            )
+            return [_choice(row) for row in rows]
+
+        return await self._database.read(query)
+
+    async def get(self, loop_id: str, choice_id: str) -> Choice | None:
+        def query(connection: sqlite3.Connection) -> Choice | None:
+            row = connection.execute(
+                f"{_SELECT} WHERE c.choice_id = ? AND l.loop_id = ?", (choice_id, loop_id)
+            ).fetchone()
+            return _choice(row) if row else None
+
+        return await self._database.read(query)
+
+    async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None:
+        """Store the choice and its ``requires_choice``; ``waiting``: the turn rests on it."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            (loop_n,) = connection.execute(
+                "SELECT loop_n FROM turns WHERE n = ?", (turn.n,)
+            ).fetchone()
+            data = {
+                "choice_id": choice.choice_id,
+                "kind": choice.kind,
+                "payload": choice.payload,
+            }
+            seq = insert_events(
+                connection,
+                stored,
+                (loop_n, turn.loop_id),
+                (turn.n, turn.turn_id),
+                [("requires_choice", data)],
+            )
+            connection.execute(
+                "INSERT INTO choices (choice_id, loop_n, turn_n, tool_use_id, kind, payload, "
+                "created_seq) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    choice.choice_id,
+                    loop_n,
+                    turn.n,
+                    choice.tool_use_id,
+                    choice.kind,
+                    to_json(choice.payload),
+                    seq,
+                ),
+            )
+            if waiting:
+                connection.execute("UPDATE turns SET state = 'waiting' WHERE n = ?", (turn.n,))
+
+        await self._database.write(job)
+
+    async def resolve(self, choice: Choice, resolution: Resolution) -> bool:
+        """Resolve it if it is still pending; of several at once exactly one gets ``True``."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+            return _resolve(connection, stored, choice, resolution)
+
+        return await self._database.write(job)
+
+
+def _resolve(
+    connection: sqlite3.Connection, stored: list[Event], choice: Choice, resolution: Resolution
+) -> bool:
+    cursor = connection.execute(
+        "UPDATE choices SET outcome = ?, source = ?, answer = ? "
+        "WHERE choice_id = ? AND outcome IS NULL RETURNING loop_n, turn_n",
+        (resolution.outcome, resolution.source, to_json(resolution.answer), choice.choice_id),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        return False
+    loop_n, turn_n = row
+    data: dict[str, Any] = {
+        "choice_id": choice.choice_id,
+        "source": resolution.source,
+        "outcome": resolution.outcome,
+    }
+    rule = resolution.rule
+    if rule is not None:
+        data["rule"] = {
+            "rule_id": rule.rule_id,
+            "tool": rule.tool,
+            "prefix": rule.prefix,
+            "scope": "loop",
+        }
+        connection.execute(
+            "INSERT INTO rules (rule_id, loop_n, tool, prefix, created_at) VALUES (?, ?, ?, ?, ?)",
+            (rule.rule_id, loop_n, rule.tool, rule.prefix, rule.created_at),
+        )
+    seq = insert_events(
+        connection,
+        stored,
+        (loop_n, choice.loop_id),
+        (turn_n, choice.turn_id),
+        [("choice_resolved", data)],
+    )
+    connection.execute(
+        "UPDATE choices SET resolved_seq = ? WHERE choice_id = ?", (seq, choice.choice_id)
+    )
+    return True
+
+
+def cancel_pending(
+    connection: sqlite3.Connection, turn_n: int
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Cancel a turn's pending choices inside its last transaction; their events."""
+    rows = connection.execute(
+        "UPDATE choices SET outcome = 'cancelled', source = 'policy' "
+        "WHERE turn_n = ? AND outcome IS NULL RETURNING choice_id",
+        (turn_n,),
+    ).fetchall()
+    return [
+        (
+            "choice_resolved",
+            {"choice_id": choice_id, "source": "policy", "outcome": "cancelled"},
+        )
+        for (choice_id,) in rows
+    ]

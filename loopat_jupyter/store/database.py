@@ -1,0 +1,278 @@
+"""One SQLite file, one writer thread with group commit, a few reader threads.
+
+Invariants:
+
+* Every change is a *job*: a function of the connection that runs in the writer thread. Jobs run
+  in the order in which they were submitted and are committed in groups; a job that raises is
+  rolled back alone, the others of its group are not touched.
+* A job is *durable* (``synchronous=FULL``: on disk at power loss) or not (``NORMAL``: survives
+  ``kill -9``). One durable job makes its group durable.
+* What a job stored is announced (``on_stored``) on the event loop's thread, after the commit,
+  in commit order, before the submitter's await returns. Cancelling the await does not undo it.
+
+On a network file system WAL does not work: there a rollback journal with exclusive locking is
+used, and reads go through the writer's connection too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..loops.errors import StoreError
+from ..loops.records import Event
+from .filesystem import is_network_file_system
+from .schema import MIGRATIONS, migrate
+
+T = TypeVar("T")
+JournalMode = Literal["auto", "wal", "rollback"]
+
+GROUP_LIMIT = 256
+QUICK_CHECK_LIMIT = 64 << 20
+"""Databases up to this many bytes are checked whole at start; larger ones would delay it."""
+
+
+class StoreUnusable(Exception):
+    """The database file cannot be used. Nothing in it was changed."""
+
+
+class StoreCorrupt(StoreUnusable):
+    pass
+
+
+class StoreTooNew(StoreUnusable):
+    pass
+
+
+@dataclass(slots=True)
+class _Job:
+    run: Callable[[sqlite3.Connection, list[Event]], Any]
+    durable: bool
+    done: asyncio.Future[Any]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    job: _Job
+    events: list[Event]
+    value: Any = None
+    error: Exception | None = None
+
+
+class Database:
+    """See the module's docstring. ``start`` must be called on the event loop that will use it."""
+
+    def __init__(self, path: Path, *, journal: JournalMode = "auto") -> None:
+        self.path = path
+        if journal == "auto":
+            journal = "rollback" if is_network_file_system(path.parent) else "wal"
+        self.journal = journal
+        self.on_stored: Callable[[Sequence[Event]], None] = lambda _events: None
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._connection = self._open()
+        self._local = threading.local()
+        self._reader_connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="loopat-reader")
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # ------------------------------------------------------------------ opening
+
+    def _open(self) -> sqlite3.Connection:
+        existed = self.path.exists() and self.path.stat().st_size > 0
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=10
+            )
+            if existed:
+                self._examine(connection)
+            self._configure(connection)
+            migrate(connection)
+        except sqlite3.DatabaseError as error:
+            if connection is not None:
+                connection.close()
+            raise StoreCorrupt(
+                f"{self.path} cannot be used as loopat's database ({error}). It was left as it is: "
+                "restore it from a backup, or move it away to start with an empty one."
+            ) from error
+        except StoreUnusable:
+            if connection is not None:
+                connection.close()
+            raise
+        self.path.chmod(0o600)
+        return connection
+
+    def _examine(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise StoreTooNew(
+                f"{self.path} was written by a newer loopat-jupyter (schema {version}; this "
+                f"version knows {len(MIGRATIONS)}). It was left as it is: upgrade loopat-jupyter."
+            )
+        if self.path.stat().st_size <= QUICK_CHECK_LIMIT:
+            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
+        if self.journal == "wal":
+            connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        else:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchone()
+            connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -8000")
+        connection.execute("PRAGMA synchronous = FULL")
+
+    # ------------------------------------------------------------------ running
+
+    def start(self) -> None:
+        """Start the writer thread for the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._write_groups, name="loopat-writer", daemon=True
+        )
+        self._thread.start()
+
+    def run_now(self, job: Callable[[sqlite3.Connection, list[Event]], T]) -> T:
+        """Run a job before :meth:`start`, in a durable transaction of its own (boot recovery)."""
+        assert self._thread is None
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            value = job(self._connection, [])
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        return value
+
+    async def write(
+        self, job: Callable[[sqlite3.Connection, list[Event]], T], *, durable: bool = True
+    ) -> T:
+        """Run ``job(connection, events)`` in a transaction; ``events`` collects what it stores.
+
+        Raises:
+            StoreError: the change could not be kept (disk full, I/O error); nothing of it was.
+        """
+        assert self._loop is not None, "the database was not started"
+        done: asyncio.Future[T] = self._loop.create_future()
+        self._jobs.put(_Job(job, durable, done))
+        return await done
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a read-only ``query`` off the event loop and return its value."""
+        if self.journal == "rollback":
+            return await self.write(lambda connection, _events: query(connection), durable=False)
+        assert self._loop is not None, "the database was not started"
+        return await self._loop.run_in_executor(self._readers, self._run_query, query)
+
+    def _run_query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        connection = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                f"{self.path.absolute().as_uri()}?mode=ro",
+                uri=True,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=10,
+            )
+            connection.execute("PRAGMA query_only = ON")
+            self._local.connection = connection
+            self._reader_connections.append(connection)
+        # One transaction, so that a query of several statements sees one state of the store.
+        connection.execute("BEGIN")
+        try:
+            return query(connection)
+        finally:
+            connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Finish the submitted jobs and close the file. Blocks for the last commit."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            self._thread.join()
+        self._readers.shutdown()
+        for connection in self._reader_connections:
+            connection.close()
+        self._connection.close()
+
+    # ------------------------------------------------------------------ the writer thread
+
+    def _write_groups(self) -> None:
+        closing = False
+        while not closing:
+            first = self._jobs.get()
+            if first is None:
+                return
+            group = [first]
+            while len(group) < GROUP_LIMIT and not self._jobs.empty():
+                job = self._jobs.get_nowait()
+                if job is None:
+                    closing = True
+                    break
+                group.append(job)
+            outcomes = self._commit(group)
+            assert self._loop is not None
+            self._loop.call_soon_threadsafe(self._announce, outcomes)
+
+    def _commit(self, group: list[_Job]) -> list[_Outcome]:
+        connection = self._connection
+        durable = any(job.durable for job in group)
+        try:
+            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._run_job(job) for job in group]
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if len(group) > 1:  # one job too many (a full disk, say) must not fail the others
+                return [outcome for job in group for outcome in self._commit([job])]
+            return [_Outcome(group[0], [], error=_store_error(error))]
+        return outcomes
+
+    def _run_job(self, job: _Job) -> _Outcome:
+        connection = self._connection
+        outcome = _Outcome(job, [])
+        connection.execute("SAVEPOINT job")
+        try:
+            outcome.value = job.run(connection, outcome.events)
+        except Exception as error:
+            if not connection.in_transaction:  # SQLite gave the whole group up
+                raise
+            connection.execute("ROLLBACK TO job")
+            outcome.events = []
+            outcome.error = _store_error(error) if isinstance(error, sqlite3.Error) else error
+        connection.execute("RELEASE job")
+        return outcome
+
+    def _announce(self, outcomes: list[_Outcome]) -> None:
+        for outcome in outcomes:
+            if outcome.events:
+                self.on_stored(outcome.events)
+            done = outcome.job.done
+            if done.cancelled():
+                continue
+            if outcome.error is not None:
+                done.set_exception(outcome.error)
+            else:
+                done.set_result(outcome.value)
+
+
+def _store_error(error: Exception) -> StoreError:
+    full = isinstance(error, sqlite3.OperationalError) and "full" in str(error)
+    what = "its disk is full" if full else str(error)
+    failure = StoreError(
+        f"The server could not save this: {what}. Nothing of this request was kept; everything "
+        "acknowledged before is safe. Free some space and send it again."
+    )
+    failure.__cause__ = error
+    return failure

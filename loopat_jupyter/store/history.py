@@ -1,0 +1,123 @@
+"""A loop's conversation, as people read it and as the next turn's engine needs it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from ..loops.errors import InvalidCursor
+from ..loops.ports import PastTurn
+from ..loops.records import MessagePage, MessageRow, ToolCallRow, TurnRecord
+from .database import Database
+from .events import turn_text
+from .turns import read_journal
+
+RESULT_LIMIT = 10_000
+"""Bytes of a tool's result in the history (contract, Watching)."""
+
+
+class HistoryRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def messages(self, loop_id: str, *, limit: int, after: str | None) -> MessagePage:
+        """One page of the conversation, oldest first. Raises ``InvalidCursor``."""
+        return await self._database.read(
+            lambda connection: _messages(connection, loop_id, limit, after)
+        )
+
+    async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]:
+        """The turns of the same loop before ``turn`` that began, oldest first."""
+        return await self._database.read(lambda connection: _past_turns(connection, turn))
+
+
+def _past_turns(connection: sqlite3.Connection, turn: TurnRecord) -> list[PastTurn]:
+    rows = connection.execute(
+        "SELECT n, turn_id, content, state, error_code, text FROM turns "
+        "WHERE loop_n = (SELECT loop_n FROM turns WHERE n = ?) AND n < ? "
+        "AND started_seq IS NOT NULL ORDER BY n",
+        (turn.n, turn.n),
+    ).fetchall()
+    return [
+        PastTurn(turn_id, content, state, error_code, read_journal(connection, n), text or "")
+        for n, turn_id, content, state, error_code, text in rows
+    ]
+
+
+def _row_id(role: str, turn_id: str) -> str:
+    return f"msg_{turn_id.removeprefix('turn_')}_{role}"
+
+
+def _cursor(connection: sqlite3.Connection, loop_id: str, after: str) -> tuple[int, str]:
+    stem, _, role = after.removeprefix("msg_").rpartition("_")
+    row = connection.execute(
+        "SELECT t.n, t.started_seq FROM turns t JOIN loops l ON l.n = t.loop_n "
+        "WHERE t.turn_id = ? AND l.loop_id = ?",
+        (f"turn_{stem}", loop_id),
+    ).fetchone()
+    known = row is not None and after == _row_id(role, f"turn_{stem}")
+    if not known or role not in ("user", "assistant") or (role == "assistant" and row[1] is None):
+        raise InvalidCursor(f"There is no message {after!r} in this loop to page from.")
+    return int(row[0]), role
+
+
+def _messages(
+    connection: sqlite3.Connection, loop_id: str, limit: int, after: str | None
+) -> MessagePage:
+    turn_n, role = _cursor(connection, loop_id, after) if after is not None else (0, "assistant")
+    # A turn gives one or two rows: one row too many tells whether there is more.
+    turns = connection.execute(
+        "SELECT n, turn_id, content, state, created_at, started_at, text, usage FROM turns "
+        "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) AND n >= ? ORDER BY n LIMIT ?",
+        (loop_id, turn_n, limit + 2),
+    ).fetchall()
+    rows: list[MessageRow] = []
+    for n, turn_id, content, state, created_at, started_at, text, usage in turns:
+        if n != turn_n:
+            rows.append(
+                MessageRow(_row_id("user", turn_id), turn_id, "user", content, created_at, state)
+            )
+        if started_at is not None and not (n == turn_n and role == "assistant"):
+            rows.append(
+                MessageRow(
+                    _row_id("assistant", turn_id),
+                    turn_id,
+                    "assistant",
+                    turn_text(connection, n) if text is None else text,
+                    started_at,
+                    state,
+                    _tool_calls(connection, n),
+                    json.loads(usage) if usage else None,
+                )
+            )
+        if len(rows) > limit:
+            break
+    return MessagePage(rows[:limit], has_more=len(rows) > limit)
+
+
+def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
+    rows = connection.execute(
+        "SELECT tool_use_id, tool, input, ok, result FROM tool_calls WHERE turn_n = ? "
+        "ORDER BY position",
+        (turn_n,),
+    )
+    return tuple(_tool_call(row) for row in rows)
+
+
+def _tool_call(row: tuple[Any, ...]) -> ToolCallRow:
+    tool_use_id, tool, tool_input, ok, result = row
+    return ToolCallRow(
+        tool_use_id, tool, json.loads(tool_input), None if ok is None else bool(ok), cap(result)
+    )
+
+
+def cap(text: str, limit: int = RESULT_LIMIT) -> str:
+    """``text`` in at most ``limit`` bytes of UTF-8: its head and tail, and what was left out."""
+    raw = text.encode()
+    if len(raw) <= limit:
+        return text
+    mark = f"\n[… {len(raw) - limit} bytes and more left out …]\n"
+    keep = (limit - len(mark.encode())) // 2
+    return raw[:keep].decode(errors="ignore") + mark + raw[-keep:].decode(errors="ignore")

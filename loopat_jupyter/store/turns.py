@@ -1,0 +1,411 @@
+"""Turns on disk: acceptance, the queue, the journal, tool calls, the end.
+
+Each public coroutine is one transaction. The events of a change are stored in the transaction of
+the change, so a reader never sees one without the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..loops.errors import IdempotencyKeyReused, LoopArchived, Overloaded
+from ..loops.ports import TurnState, Usage
+from ..loops.records import Accepted, Event, Message, TurnRecord, new_turn_id, now, to_json
+from .choices import cancel_pending
+from .database import Database
+from .events import insert_events, turn_text
+
+IDEMPOTENCY_WINDOW = 24 * 3600.0
+"""Seconds for which a key names its first message (contract, Limits)."""
+
+
+def _fingerprint(loop_id: str, message: Message) -> str:
+    body = to_json([loop_id, message.content, message.permission_mode])
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+class TurnRepository:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # ------------------------------------------------------------------ acceptance
+
+    async def find_replay(self, owner: str, loop_id: str, message: Message) -> Accepted | None:
+        """The turn that this very message already made. Raises ``IdempotencyKeyReused``."""
+        if message.idempotency_key is None:
+            return None
+        return await self._database.read(
+            lambda connection: _find_replay(connection, owner, loop_id, message)
+        )
+
+    async def accept(
+        self, owner: str, loop_id: str, message: Message, *, queue_limit: int
+    ) -> Accepted:
+        """Put the message on disk: idempotency reservation, turn and message in one transaction.
+
+        Raises:
+            IdempotencyKeyReused: the key belongs to another loop or body.
+            LoopArchived: the loop was archived meanwhile.
+            Overloaded: ``queue_limit`` messages wait already.
+        """
+
+        def job(connection: sqlite3.Connection, _events: list[Event]) -> Accepted:
+            replay = _find_replay(connection, owner, loop_id, message)
+            return replay or _accept(connection, owner, loop_id, message, queue_limit)
+
+        return await self._database.write(job)
+
+    # ------------------------------------------------------------------ the queue
+
+    async def next(self, loop_id: str) -> TurnRecord | None:
+        """The turn that can go on now: the oldest unfinished one, unless it waits for a person."""
+
+        def query(connection: sqlite3.Connection) -> TurnRecord | None:
+            turn = _oldest_unfinished(connection, loop_id)
+            if turn is None or _has_pending_choice(connection, turn.n):
+                return None
+            return turn
+
+        return await self._database.read(query)
+
+    async def current(self, loop_id: str) -> TurnRecord | None:
+        """The oldest unfinished turn, whatever it is doing."""
+        return await self._database.read(lambda connection: _oldest_unfinished(connection, loop_id))
+
+    async def begin(self, turn: TurnRecord, *, cold_start: bool) -> None:
+        """The turn begins: its state and its ``started`` event."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            started_at = now()
+            data = {"cold_start": cold_start, "content": turn.content}
+            seq = _log(connection, stored, turn, [("started", data)])
+            connection.execute(
+                "UPDATE turns SET state = 'running', started_at = ?, started_seq = ? WHERE n = ?",
+                (started_at, seq, turn.n),
+            )
+
+        await self._database.write(job)
+
+    async def go_on(self, turn: TurnRecord) -> None:
+        """A waiting turn runs again. Durable, so that a crash never makes it run twice."""
+        await self._database.write(
+            lambda connection, _stored: connection.execute(
+                "UPDATE turns SET state = 'running' WHERE n = ?", (turn.n,)
+            )
+        )
+
+    # ------------------------------------------------------------------ while it runs
+
+    async def log(self, turn: TurnRecord, name: str, data: Mapping[str, Any]) -> None:
+        """Store one event of the turn."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            _log(connection, stored, turn, [(name, data)])
+
+        await self._database.write(job, durable=False)
+
+    async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None:
+        texts = [to_json(entry) for entry in entries]
+
+        def job(connection: sqlite3.Connection, _stored: list[Event]) -> None:
+            (position,) = connection.execute(
+                "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn.n,)
+            ).fetchone()
+            connection.executemany(
+                "INSERT INTO journal (turn_n, position, entry) VALUES (?, ?, ?)",
+                [(turn.n, position + i, text) for i, text in enumerate(texts, start=1)],
+            )
+
+        await self._database.write(job, durable=False)
+
+    async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]:
+        return await self._database.read(lambda connection: read_journal(connection, turn.n))
+
+    async def add_usage(self, turn: TurnRecord, usage: Usage) -> None:
+        def job(connection: sqlite3.Connection, _stored: list[Event]) -> None:
+            total = _usage(connection, turn.n) + usage
+            connection.execute(
+                "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn.n)
+            )
+
+        await self._database.write(job, durable=False)
+
+    async def open_tool_call(
+        self,
+        turn: TurnRecord,
+        tool_use_id: str,
+        tool: str,
+        tool_input: Any,
+        event: Mapping[str, Any],
+    ) -> None:
+        """Announce a call, once: repeated with the same id it does nothing."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            cursor = connection.execute(
+                "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
+                "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
+                "(SELECT 1 FROM tool_calls WHERE turn_n = ? AND tool_use_id = ?)",
+                (turn.n, turn.n, tool_use_id, tool, to_json(tool_input), turn.n, tool_use_id),
+            )
+            if cursor.rowcount:
+                _log(connection, stored, turn, [("tool_call", event)])
+
+        await self._database.write(job, durable=False)
+
+    async def close_tool_call(
+        self, turn: TurnRecord, tool_use_id: str, ok: bool, result: str
+    ) -> None:
+        """The one result of an announced call; a second one is ignored."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            cursor = connection.execute(
+                "UPDATE tool_calls SET ok = ?, result = ? "
+                "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
+                (int(ok), result, turn.n, tool_use_id),
+            )
+            if cursor.rowcount:
+                _log(
+                    connection,
+                    stored,
+                    turn,
+                    [("tool_result", {"tool_use_id": tool_use_id, "ok": ok})],
+                )
+
+        await self._database.write(job, durable=False)
+
+    # ------------------------------------------------------------------ the end
+
+    async def finish(
+        self,
+        turn: TurnRecord,
+        state: TurnState,
+        *,
+        code: str | None = None,
+        message: str = "",
+        only: TurnState | None = None,
+    ) -> bool:
+        """End the turn with its one terminal event.
+
+        ``False``, and nothing done, if it had ended already or is not in the state ``only``.
+        """
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+            if only is not None:
+                (was,) = connection.execute(
+                    "SELECT state FROM turns WHERE n = ?", (turn.n,)
+                ).fetchone()
+                if was != only:
+                    return False
+            return finish_turn(connection, stored, turn, state, code=code, message=message)
+
+        return await self._database.write(job)
+
+    async def cancel_all(self, loop_id: str) -> None:
+        """End every unfinished turn of a loop that is being archived."""
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            for turn in unfinished_turns(connection, loop_id):
+                finish_turn(connection, stored, turn, "interrupted")
+
+        await self._database.write(job)
+
+
+# ---------------------------------------------------------------------- inside a transaction
+
+
+def _log(
+    connection: sqlite3.Connection,
+    stored: list[Event],
+    turn: TurnRecord,
+    events: list[tuple[str, Mapping[str, Any]]],
+) -> int:
+    (loop_n,) = connection.execute("SELECT loop_n FROM turns WHERE n = ?", (turn.n,)).fetchone()
+    return insert_events(connection, stored, (loop_n, turn.loop_id), (turn.n, turn.turn_id), events)
+
+
+_SELECT_TURN = """
+    SELECT t.turn_id, l.loop_id, t.owner, t.content, t.permission_mode, t.state, t.created_at,
+           t.started_at, t.n
+    FROM turns t JOIN loops l ON l.n = t.loop_n
+"""
+
+
+def _oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:
+    return next(iter(unfinished_turns(connection, loop_id)), None)
+
+
+def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnRecord]:
+    rows = connection.execute(
+        f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n",
+        (loop_id,),
+    )
+    return [TurnRecord(*row) for row in rows]
+
+
+def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
+    rows = connection.execute(f"{_SELECT_TURN} WHERE t.state = 'running' ORDER BY t.n")
+    return [TurnRecord(*row) for row in rows]
+
+
+def _has_pending_choice(connection: sqlite3.Connection, turn_n: int) -> bool:
+    row = connection.execute(
+        "SELECT 1 FROM choices WHERE turn_n = ? AND outcome IS NULL LIMIT 1", (turn_n,)
+    ).fetchone()
+    return row is not None
+
+
+def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str, Any], ...]:
+    rows = connection.execute(
+        "SELECT entry FROM journal WHERE turn_n = ? ORDER BY position", (turn_n,)
+    )
+    return tuple(json.loads(entry) for (entry,) in rows)
+
+
+def _find_replay(
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message
+) -> Accepted | None:
+    if message.idempotency_key is None:
+        return None
+    row = connection.execute(
+        "SELECT i.fingerprint, t.turn_id, t.state, t.loop_n, t.n FROM idempotency i "
+        "JOIN turns t ON t.n = i.turn_n WHERE i.owner = ? AND i.key = ? AND i.created > ?",
+        (owner, message.idempotency_key, time.time() - IDEMPOTENCY_WINDOW),
+    ).fetchone()
+    if row is None:
+        return None
+    fingerprint, turn_id, state, loop_n, turn_n = row
+    if fingerprint != _fingerprint(loop_id, message):
+        raise IdempotencyKeyReused(
+            "This Idempotency-Key was used for another loop or another body in the last 24 hours. "
+            "Nothing was run: use a new key for a new message."
+        )
+    return Accepted(turn_id, _ahead(connection, loop_n, turn_n), replayed=True, state=state)
+
+
+def _ahead(connection: sqlite3.Connection, loop_n: int, before: int) -> int:
+    (ahead,) = connection.execute(
+        "SELECT COUNT(*) FROM turns WHERE loop_n = ? AND n < ? "
+        "AND state IN ('queued', 'running', 'waiting')",
+        (loop_n, before),
+    ).fetchone()
+    return int(ahead)
+
+
+def _accept(
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, queue_limit: int
+) -> Accepted:
+    loop_n, archived_at = connection.execute(
+        "SELECT n, archived_at FROM loops WHERE loop_id = ?", (loop_id,)
+    ).fetchone()
+    if archived_at is not None:
+        raise LoopArchived("This loop is archived and takes no messages. Create a new one.")
+    ahead = _ahead(connection, loop_n, 1 << 62)
+    if ahead > queue_limit:
+        raise Overloaded(
+            f"{queue_limit} messages wait in this loop already. Nothing was queued: wait for some "
+            "of them, or interrupt the loop."
+        )
+    turn_id = new_turn_id()
+    cursor = connection.execute(
+        "INSERT INTO turns (turn_id, loop_n, owner, content, permission_mode, state, created_at) "
+        "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
+        (turn_id, loop_n, owner, message.content, message.permission_mode, now()),
+    )
+    if message.idempotency_key is not None:
+        _reserve(connection, owner, loop_id, message, cursor.lastrowid or 0)
+    return Accepted(turn_id, ahead)
+
+
+def _reserve(
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, turn_n: int
+) -> None:
+    created = time.time()
+    connection.execute(
+        "DELETE FROM idempotency WHERE owner = ? AND created <= ?",
+        (owner, created - IDEMPOTENCY_WINDOW),
+    )
+    connection.execute(
+        "INSERT INTO idempotency (owner, key, turn_n, fingerprint, created) VALUES (?, ?, ?, ?, ?)",
+        (owner, message.idempotency_key, turn_n, _fingerprint(loop_id, message), created),
+    )
+
+
+def _usage(connection: sqlite3.Connection, turn_n: int) -> Usage:
+    (text,) = connection.execute("SELECT usage FROM turns WHERE n = ?", (turn_n,)).fetchone()
+    return Usage(**json.loads(text)) if text else Usage()
+
+
+def usage_data(usage: Usage) -> dict[str, Any]:
+    """The contract's ``usage`` object; ``cost_usd`` is absent where it is not known."""
+    data: dict[str, Any] = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+    }
+    if usage.cost_usd is not None:
+        data["cost_usd"] = usage.cost_usd
+    return data
+
+
+def finish_turn(
+    connection: sqlite3.Connection,
+    stored: list[Event],
+    turn: TurnRecord,
+    state: TurnState,
+    *,
+    code: str | None = None,
+    message: str = "",
+) -> bool:
+    """End a turn inside a transaction: what is still open of it, then its terminal event.
+
+    A turn that never began just gets a stored ``interrupted`` and the state ``cancelled``.
+    """
+    row = connection.execute("SELECT state, usage FROM turns WHERE n = ?", (turn.n,)).fetchone()
+    was, usage = row
+    if was not in ("queued", "running", "waiting"):
+        return False
+    events: list[tuple[str, Mapping[str, Any]]] = []
+    if was == "queued" and state == "interrupted":
+        state = "cancelled"
+    events += cancel_pending(connection, turn.n)
+    events += _close_open_tool_calls(connection, turn.n)
+    if state == "done":
+        events.append(("done", {"usage": json.loads(usage)} if usage else {}))
+    elif state == "error":
+        events.append(("error", {"code": code or "agent_error", "message": message}))
+    else:
+        events.append(("interrupted", {}))
+    seq = _log(connection, stored, turn, events)
+    connection.execute(
+        "UPDATE choices SET resolved_seq = ? WHERE turn_n = ? AND resolved_seq IS NULL",
+        (seq, turn.n),
+    )
+    connection.execute(
+        "UPDATE turns SET state = ?, ended_at = ?, ended_seq = ?, error_code = ?, text = ? "
+        "WHERE n = ?",
+        (state, now(), seq, code, turn_text(connection, turn.n), turn.n),
+    )
+    return True
+
+
+def _close_open_tool_calls(
+    connection: sqlite3.Connection, turn_n: int
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Every announced call gets its one result, also when the turn ended under it."""
+    rows = connection.execute(
+        "SELECT tool_use_id FROM tool_calls WHERE turn_n = ? AND ok IS NULL ORDER BY position",
+        (turn_n,),
+    ).fetchall()
+    connection.execute(
+        "UPDATE tool_calls SET ok = 0, result = 'The turn ended before this call had a result.' "
+        "WHERE turn_n = ? AND ok IS NULL",
+        (turn_n,),
+    )
+    return [("tool_result", {"tool_use_id": tool_use_id, "ok": False}) for (tool_use_id,) in rows]
