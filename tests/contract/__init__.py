@@ -1,0 +1,1 @@
+"""The API contract, rule by rule, against a real server process; one file for each section."""

@@ -1,0 +1,1 @@
+"""Crashes, fuzzing and a state machine, against real server processes."""

@@ -1,0 +1,1 @@
+"""What the tests drive: a real server, a scripted model, a strict reader of event streams."""
