@@ -1,0 +1,102 @@
+"""Fixtures of the tests that drive a real server: one shared server, fresh loops for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import server as servers
+from tests.support.caller import Caller, Recorder
+from tests.support.mock_model import MockModel
+from tests.support.server import JupyterServer, mock_provider
+
+LOG_LINES = 80
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    """Show the end of every running server's log below a failure."""
+    report = yield
+    if report.failed:
+        for server in servers.running:
+            tail = "".join(server.log.splitlines(keepends=True)[-LOG_LINES:])
+            report.sections.append((f"log of the server at {server.directory.name}", tail))
+    return report
+
+
+@pytest.fixture(scope="session")
+def model() -> Iterator[MockModel]:
+    """The scripted model that the servers of these tests talk to."""
+    with MockModel() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterator[JupyterServer]:
+    """The shared server: default identity, the scripted model, a ping each second."""
+    with JupyterServer(
+        tmp_path_factory.mktemp("shared"),
+        model=mock_provider(model.url),
+        options=["--LoopatExtension.ping_interval=1"],
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+def new_server(tmp_path: Path, model: MockModel) -> Iterator[Callable[..., JupyterServer]]:
+    """Makes servers that belong to one test (not started); whatever runs at its end is stopped."""
+    made: list[JupyterServer] = []
+
+    def make(name: str = "own", **options: object) -> JupyterServer:
+        options.setdefault("model", mock_provider(model.url))
+        made.append(JupyterServer(tmp_path / name, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.__exit__()
+
+
+@pytest.fixture
+async def recorder() -> AsyncIterator[Recorder]:
+    """Everything the test saw; checked against the contract's invariants when it ends."""
+    recorder = Recorder()
+    yield recorder
+    await recorder.settle()
+
+
+@pytest.fixture(scope="session")
+def api_token(server: JupyterServer) -> str:
+    return str(server.mint()["token"])
+
+
+@pytest.fixture
+async def api(server: JupyterServer, recorder: Recorder, api_token: str) -> AsyncIterator[Caller]:
+    """A program with a ``la_`` token."""
+    headers = {"Authorization": f"Bearer {api_token}"}
+    async with Caller(server, recorder, headers=headers) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def session(server: JupyterServer, recorder: Recorder) -> AsyncIterator[Caller]:
+    """A caller with the Jupyter server token."""
+    async with Caller(server, recorder, headers=server.session) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def browser(server: JupyterServer, recorder: Recorder) -> AsyncIterator[Caller]:
+    """A freshly logged in browser: cookies and the XSRF header."""
+    cookies, headers = server.log_in()
+    async with Caller(server, recorder, headers=headers, cookies=cookies) as caller:
+        yield caller
+
+
+@pytest.fixture
+async def nobody(server: JupyterServer, recorder: Recorder) -> AsyncIterator[Caller]:
+    """A caller without credentials."""
+    async with Caller(server, recorder) as caller:
+        yield caller
