@@ -1,0 +1,153 @@
+"""A client of the Loop API: drive loops from a notebook, a script or a program.
+
+    from loopat_jupyter.client import connect
+
+    with connect() as client:
+        loop = client.loops.create("tidy up")
+        print(loop.ask("which files are here?").text)
+        for event in loop.send("!git status"):
+            ...
+
+:class:`Client` and :class:`AsyncClient` have the same methods over the same core, which does no
+I/O: requests and answers (``_calls``), events (``_events``), reconnecting (``_resume``), when to
+try again (``_retry``), who decides a choice (``_policy``). A turn runs in the server whether or
+not anybody reads it; a stream only shows it.
+
+Needs nothing of the server: this package imports httpx and httpx-sse, and nothing else that is
+not in the standard library.
+"""
+
+from __future__ import annotations
+
+from ._address import ServerAddress
+from ._async.client import AsyncClient, AsyncTokens, connect_async
+from ._async.loop import AsyncChoice, AsyncLoop, AsyncLoops, AsyncOnChoice
+from ._async.stream import AsyncEventStream
+from ._discovery import find_server, running_servers
+from ._errors import (
+    APIError,
+    AuthenticationError,
+    ChoiceRequired,
+    ConflictError,
+    ConnectionFailed,
+    InternalError,
+    InvalidRequestError,
+    LoopatError,
+    NotFoundError,
+    PermissionDeniedError,
+    RateLimitError,
+    ServerNotFound,
+    StreamLost,
+    TurnFailed,
+    TurnInterrupted,
+    UnexpectedResponse,
+)
+from ._events import (
+    AssistantDelta,
+    ChoiceResolved,
+    Done,
+    Event,
+    Interrupted,
+    Option,
+    Ping,
+    Question,
+    Queued,
+    RequiresChoice,
+    SdkMessage,
+    Snapshot,
+    Started,
+    ThinkingDelta,
+    ToolCall,
+    ToolResult,
+    TurnError,
+    UnknownEvent,
+)
+from ._models import (
+    ApiToken,
+    CurrentTurn,
+    Folder,
+    LoopInfo,
+    LoopPage,
+    Message,
+    PermissionMode,
+    Rule,
+    ToolRun,
+    Usage,
+)
+from ._policy import Decision
+from ._result import ResolvedChoice, ToolUse, TurnResult
+from ._retry import RetryPolicy
+from ._sync.client import Client, Tokens, connect
+from ._sync.loop import Choice, Loop, Loops, OnChoice
+from ._sync.stream import EventStream
+
+__all__ = [
+    "APIError",
+    "ApiToken",
+    "AssistantDelta",
+    "AsyncChoice",
+    "AsyncClient",
+    "AsyncEventStream",
+    "AsyncLoop",
+    "AsyncLoops",
+    "AsyncOnChoice",
+    "AsyncTokens",
+    "AuthenticationError",
+    "Choice",
+    "ChoiceRequired",
+    "ChoiceResolved",
+    "Client",
+    "ConflictError",
+    "ConnectionFailed",
+    "CurrentTurn",
+    "Decision",
+    "Done",
+    "Event",
+    "EventStream",
+    "Folder",
+    "InternalError",
+    "Interrupted",
+    "InvalidRequestError",
+    "Loop",
+    "LoopInfo",
+    "LoopPage",
+    "LoopatError",
+    "Loops",
+    "Message",
+    "NotFoundError",
+    "OnChoice",
+    "Option",
+    "PermissionDeniedError",
+    "PermissionMode",
+    "Ping",
+    "Question",
+    "Queued",
+    "RateLimitError",
+    "RequiresChoice",
+    "ResolvedChoice",
+    "RetryPolicy",
+    "Rule",
+    "SdkMessage",
+    "ServerAddress",
+    "ServerNotFound",
+    "Snapshot",
+    "Started",
+    "StreamLost",
+    "ThinkingDelta",
+    "Tokens",
+    "ToolCall",
+    "ToolResult",
+    "ToolRun",
+    "ToolUse",
+    "TurnError",
+    "TurnFailed",
+    "TurnInterrupted",
+    "TurnResult",
+    "UnexpectedResponse",
+    "UnknownEvent",
+    "Usage",
+    "connect",
+    "connect_async",
+    "find_server",
+    "running_servers",
+]

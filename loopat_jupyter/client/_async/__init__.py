@@ -1,0 +1,1 @@
+"""The asyncio carrier of the core, over ``httpx.AsyncClient``."""

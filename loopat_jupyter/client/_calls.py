@@ -1,0 +1,164 @@
+"""Every request of the Loop API as a value, and the meaning of its answer. No I/O.
+
+A :class:`Call` says what to send and how to read a success; the two clients only carry it.
+``repeatable`` is the judgement that the retry policy needs: may the call be sent again when it
+is not known whether the server got it? Reading and archiving may; a message may because of its
+idempotency key; creating, answering and interrupting may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from ._models import ApiToken, Folder, LoopInfo, LoopPage, MessagePage, PermissionMode, Rule
+
+T = TypeVar("T")
+
+EVENT_STREAM = "text/event-stream"
+"""Streams ask for exactly this: some proxies buffer anything that is asked for in other words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, its path relative to the API's base."""
+
+    method: str
+    path: str
+    parse: Callable[[Any], T]
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeatable: bool = False
+
+
+def _nothing(data: Any) -> None:
+    return None
+
+
+def _segment(ident: str) -> str:
+    """``ident`` as one path segment. An id that would change the path is no id."""
+    if not ident or ident in {".", ".."}:
+        raise ValueError(f"{ident!r} is not an id")
+    return quote(ident, safe="")
+
+
+def _loop(loop_id: str, *rest: str) -> str:
+    return "/".join(("loops", _segment(loop_id), *rest))
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+# ------------------------------------------------------------------- loops
+
+
+def create_loop(
+    title: str | None,
+    metadata: Mapping[str, str] | None,
+    profiles: list[str] | None,
+    vault: str | None,
+    repo: str | None,
+    folders: list[Folder] | None,
+) -> Call[LoopInfo]:
+    shown = None if folders is None else [{"path": f.path, "write": f.write} for f in folders]
+    body = _given(
+        title=title, metadata=metadata, profiles=profiles, vault=vault, repo=repo, folders=shown
+    )
+    return Call("POST", "loops", LoopInfo.parse, body=body)
+
+
+def list_loops(
+    limit: int | None, after: str | None, before: str | None, archived: bool
+) -> Call[LoopPage]:
+    params = {k: str(v) for k, v in _given(limit=limit, after=after, before=before).items()}
+    if archived:
+        params["archived"] = "true"
+    return Call("GET", "loops", LoopPage.parse, params=params, repeatable=True)
+
+
+def get_loop(loop_id: str) -> Call[LoopInfo]:
+    return Call("GET", _loop(loop_id), LoopInfo.parse, repeatable=True)
+
+
+def archive_loop(loop_id: str) -> Call[None]:
+    return Call("DELETE", _loop(loop_id), _nothing, repeatable=True)
+
+
+# ------------------------------------------------------------------- conversation
+
+
+def send_message(
+    loop_id: str,
+    content: str,
+    permission_mode: PermissionMode | None,
+    idempotency_key: str,
+    sdk_messages: bool,
+) -> Call[None]:
+    return Call(
+        "POST",
+        _loop(loop_id, "messages"),
+        _nothing,
+        params={"include": "sdk_message"} if sdk_messages else {},
+        body=_given(content=content, permission_mode=permission_mode),
+        headers={"Accept": EVENT_STREAM, "Idempotency-Key": idempotency_key},
+        repeatable=True,
+    )
+
+
+def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> Call[None]:
+    headers = {"Accept": EVENT_STREAM}
+    if cursor is not None:
+        headers["Last-Event-ID"] = str(cursor)
+    params = {"include": "sdk_message"} if sdk_messages else {}
+    path = _loop(loop_id, "events")
+    return Call("GET", path, _nothing, params=params, headers=headers, repeatable=True)
+
+
+def history(loop_id: str, limit: int | None, after: str | None) -> Call[MessagePage]:
+    params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+    path = _loop(loop_id, "messages")
+    return Call("GET", path, MessagePage.parse, params=params, repeatable=True)
+
+
+def interrupt(loop_id: str) -> Call[None]:
+    return Call("POST", _loop(loop_id, "interrupt"), _nothing)
+
+
+# ------------------------------------------------------------------- choices and rules
+
+
+def resolve_choice(loop_id: str, choice_id: str, body: Mapping[str, Any]) -> Call[None]:
+    return Call("POST", _loop(loop_id, "choices", _segment(choice_id)), _nothing, body=body)
+
+
+def list_rules(loop_id: str) -> Call[list[Rule]]:
+    def parse(data: Any) -> list[Rule]:
+        return [Rule.parse(item) for item in data["rules"]]
+
+    return Call("GET", _loop(loop_id, "rules"), parse, repeatable=True)
+
+
+def withdraw_rule(loop_id: str, rule_id: str) -> Call[None]:
+    return Call("DELETE", _loop(loop_id, "rules", _segment(rule_id)), _nothing)
+
+
+# ------------------------------------------------------------------- tokens
+
+
+def create_token(label: str | None) -> Call[ApiToken]:
+    return Call("POST", "me/tokens", ApiToken.parse, body=_given(label=label))
+
+
+def list_tokens() -> Call[list[ApiToken]]:
+    def parse(data: Any) -> list[ApiToken]:
+        return [ApiToken.parse(item) for item in data["tokens"]]
+
+    return Call("GET", "me/tokens", parse, repeatable=True)
+
+
+def revoke_token(token_id: str) -> Call[None]:
+    return Call("DELETE", f"me/tokens/{_segment(token_id)}", _nothing)

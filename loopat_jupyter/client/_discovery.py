@@ -1,0 +1,110 @@
+"""Finding the server from inside a kernel, or from a terminal on the same machine.
+
+The order is fixed, and the first that applies wins even if it then does not answer:
+
+1. ``LOOPAT_URL`` and ``LOOPAT_TOKEN``
+2. under a JupyterHub: ``JUPYTERHUB_API_TOKEN`` with the server's own address
+3. the running server that started this kernel, whose pid is ``JPY_PARENT_PID``
+
+No token is ever written anywhere by this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from ._address import ServerAddress, check_url
+from ._errors import ServerNotFound
+
+WHERE_TO_LOOK = (
+    "set LOOPAT_URL and LOOPAT_TOKEN; or run under a JupyterHub (JUPYTERHUB_API_TOKEN); or in a "
+    "kernel of a running Jupyter server (JPY_PARENT_PID)"
+)
+
+
+def find_server(environ: Mapping[str, str] | None = None) -> ServerAddress:
+    """The server that this process belongs to. Raises :class:`ServerNotFound`."""
+    env = os.environ if environ is None else environ
+    found = _by_variable(env) or _by_hub(env) or _by_parent(env)
+    if found is None:
+        raise ServerNotFound(f"no loopat server found: {WHERE_TO_LOOK}")
+    return found
+
+
+def running_servers(environ: Mapping[str, str] | None = None) -> Iterator[ServerAddress]:
+    """The Jupyter servers of this user on this machine, the youngest first."""
+    directory = runtime_dir(os.environ if environ is None else environ)
+    files = [(path.stat().st_mtime, path) for path in directory.glob("jpserver-*.json")]
+    for _, path in sorted(files, reverse=True):
+        pid = path.stem.removeprefix("jpserver-")
+        if pid.isdigit() and _lives(int(pid)) and (found := _from_file(path, "running server")):
+            yield found
+
+
+def runtime_dir(env: Mapping[str, str]) -> Path:
+    """Where Jupyter servers of this user leave their addresses."""
+    if env.get("JUPYTER_RUNTIME_DIR"):
+        return Path(env["JUPYTER_RUNTIME_DIR"])
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return Path(jupyter_runtime_dir())
+
+
+def _by_variable(env: Mapping[str, str]) -> ServerAddress | None:
+    url = env.get("LOOPAT_URL")
+    if not url:
+        return None
+    try:
+        return ServerAddress(check_url(url), env.get("LOOPAT_TOKEN") or None, "LOOPAT_URL")
+    except ValueError as error:
+        raise ServerNotFound(f"LOOPAT_URL: {error}") from error
+
+
+def _by_hub(env: Mapping[str, str]) -> ServerAddress | None:
+    token, service = env.get("JUPYTERHUB_API_TOKEN"), env.get("JUPYTERHUB_SERVICE_URL")
+    if not token or not service:
+        return None
+    parts = urlsplit(service)
+    host = parts.hostname or ""
+    if host in {"", "0.0.0.0", "::", "*"}:  # noqa: S104 - bound everywhere, reached here
+        host = "127.0.0.1"
+    host = f"[{host}]" if ":" in host else host
+    netloc = f"{host}:{parts.port}" if parts.port else host
+    path = env.get("JUPYTERHUB_SERVICE_PREFIX") or parts.path
+    url = urlunsplit((parts.scheme or "http", netloc, path, "", ""))
+    return ServerAddress(url, token, "JUPYTERHUB_API_TOKEN")
+
+
+def _by_parent(env: Mapping[str, str]) -> ServerAddress | None:
+    pid = env.get("JPY_PARENT_PID", "")
+    if not pid.isdigit():
+        return None
+    return _from_file(runtime_dir(env) / f"jpserver-{pid}.json", "JPY_PARENT_PID")
+
+
+def _from_file(path: Path, found_by: str) -> ServerAddress | None:
+    """The address in a server's file; ``None`` when it is gone or half written."""
+    try:
+        info = json.loads(path.read_text("utf-8"))
+        token, socket = str(info.get("token") or ""), str(info.get("sock") or "")
+        if socket:
+            url = "http://localhost" + str(info.get("base_url") or "/")
+        else:
+            url = check_url(str(info["url"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return ServerAddress(url, token or None, found_by, socket or None)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

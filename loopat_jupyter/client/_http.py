@@ -1,0 +1,94 @@
+"""What both clients do with httpx, but for the waiting: build requests, judge responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import httpx
+
+from loopat_jupyter import __version__
+
+from ._address import ServerAddress
+from ._calls import EVENT_STREAM, Call
+from ._errors import ConnectionFailed, LoopatError, UnexpectedResponse, error_from_response
+
+T = TypeVar("T")
+
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 60.0
+SILENCE = 45.0
+"""Seconds without a byte, pings included, after which a stream is connected anew."""
+
+
+def client_options(address: ServerAddress, headers: Mapping[str, str] | None) -> dict[str, Any]:
+    """Keyword arguments for ``httpx.Client`` and ``httpx.AsyncClient`` alike."""
+    sent = {"Accept": "application/json", "User-Agent": f"loopat-jupyter/{__version__}"}
+    if address.authorization:
+        sent["Authorization"] = address.authorization
+    return {
+        "base_url": address.api_url,
+        "headers": {**sent, **(headers or {})},
+        "timeout": httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=20),
+        "trust_env": not address.is_local,
+        "follow_redirects": False,
+    }
+
+
+def request_options(call: Call[Any]) -> dict[str, Any]:
+    """Keyword arguments for ``build_request``; a stream waits for pings, not for answers."""
+    options: dict[str, Any] = {
+        "method": call.method,
+        "url": call.path,
+        "params": dict(call.params) or None,
+        "json": None if call.body is None else dict(call.body),
+        "headers": dict(call.headers),
+    }
+    if call.headers.get("Accept") == EVENT_STREAM:
+        options["timeout"] = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
+    return options
+
+
+def unreachable(error: httpx.TransportError, url: str) -> ConnectionFailed:
+    detail = str(error) or type(error).__name__
+    return ConnectionFailed(f"no answer from {url}: {detail}")
+
+
+def refusal(response: httpx.Response) -> LoopatError:
+    """The exception for a response (already read) that is no success."""
+    return error_from_response(
+        response.status_code,
+        _json(response),
+        url=_shown(response),
+        retry_after=response.headers.get("Retry-After"),
+    )
+
+
+def success(call: Call[T], response: httpx.Response) -> T:
+    """What ``call`` asked for. Raises the error that ``response`` (already read) stands for."""
+    if not response.is_success:
+        raise refusal(response)
+    try:
+        return call.parse(_json(response))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnexpectedResponse(
+            f"{_shown(response)} did not answer as the Loop API does", status=response.status_code
+        ) from error
+
+
+def is_stream(response: httpx.Response) -> bool:
+    kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
+    return bool(response.status_code == 200 and kind == EVENT_STREAM)
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _shown(response: httpx.Response) -> str:
+    """The address without its query: no token may end up in a message."""
+    return str(response.request.url.copy_with(query=None))

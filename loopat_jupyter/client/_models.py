@@ -1,0 +1,249 @@
+"""The objects of the Loop API, as frozen dataclasses.
+
+``parse`` makes one from decoded JSON. Fields that this version does not know are ignored (the
+server may be newer); a field that the contract promises and that is missing is an
+:class:`~loopat_jupyter.client.UnexpectedResponse`, raised by the caller of ``parse``.
+Events have their own module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+__all__ = [
+    "ApiToken",
+    "CurrentTurn",
+    "Folder",
+    "LoopInfo",
+    "LoopPage",
+    "Message",
+    "MessagePage",
+    "PermissionMode",
+    "Rule",
+    "ToolRun",
+    "Usage",
+]
+
+PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
+Wire = Mapping[str, Any]
+
+
+def _time(value: str | None) -> datetime | None:
+    return None if value is None else datetime.fromisoformat(value)
+
+
+def _instant(value: str) -> datetime:
+    return datetime.fromisoformat(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Token counts of a turn, its sums; ``cost_usd`` where the server knows it."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float | None = None
+
+    @classmethod
+    def parse(cls, data: Wire) -> Usage:
+        counts = {name: int(data.get(name) or 0) for name in _COUNTS}
+        return cls(**counts, cost_usd=data.get("cost_usd"))
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder of the Jupyter server's root that the loop sees under its workdir."""
+
+    path: str
+    write: bool = False
+
+    @classmethod
+    def parse(cls, data: Wire) -> Folder:
+        return cls(data["path"], bool(data.get("write", False)))
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentTurn:
+    """The turn a busy loop is at. ``started_at`` is ``None`` while it has not begun."""
+
+    turn_id: str
+    started_at: datetime | None
+    pending_choice_id: str | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> CurrentTurn:
+        return cls(data["turn_id"], _time(data.get("started_at")), data.get("pending_choice_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class LoopInfo:
+    """A loop as the server described it at one moment.
+
+    ``busy``, ``queue_depth``, ``turn_count`` and ``current_turn`` are known only when the loop
+    was asked for by its id; in a list they are ``None``.
+    """
+
+    id: str
+    title: str
+    created_at: datetime
+    created_by: str
+    archived: bool
+    archived_at: datetime | None
+    metadata: Mapping[str, str]
+    profiles: tuple[str, ...]
+    vault: str
+    repo: str | None
+    engine: str | None = None
+    sandbox: str | None = None
+    durable_choices: bool = True
+    folders: tuple[Folder, ...] = ()
+    busy: bool | None = None
+    queue_depth: int | None = None
+    turn_count: int | None = None
+    current_turn: CurrentTurn | None = None
+
+    @classmethod
+    def parse(cls, data: Wire) -> LoopInfo:
+        current = data.get("current_turn")
+        return cls(
+            id=data["id"],
+            title=data["title"],
+            created_at=_instant(data["created_at"]),
+            created_by=data["created_by"],
+            archived=data["archived"],
+            archived_at=_time(data.get("archived_at")),
+            metadata=dict(data["metadata"]),
+            profiles=tuple(data["profiles"]),
+            vault=data["vault"],
+            repo=data.get("repo"),
+            engine=data.get("engine"),
+            sandbox=data.get("sandbox"),
+            durable_choices=data.get("durable_choices", True),
+            folders=tuple(Folder.parse(item) for item in data.get("folders") or ()),
+            busy=data.get("busy"),
+            queue_depth=data.get("queue_depth"),
+            turn_count=data.get("turn_count"),
+            current_turn=None if current is None else CurrentTurn.parse(current),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoopPage:
+    """One page of a listing, newest created first."""
+
+    data: tuple[LoopInfo, ...]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def parse(cls, data: Wire) -> LoopPage:
+        loops = tuple(LoopInfo.parse(item) for item in data["data"])
+        return cls(loops, data.get("first_id"), data.get("last_id"), data["has_more"])
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRun:
+    """One tool call of a past turn. ``ok`` is ``None`` while it has no result."""
+
+    tool_use_id: str
+    tool: str
+    input: Any
+    ok: bool | None
+    result: str | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> ToolRun:
+        return cls(
+            data["tool_use_id"],
+            data["tool"],
+            data.get("input"),
+            data.get("ok"),
+            data.get("result"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One row of the conversation: what a person said, or a turn's whole visible text."""
+
+    id: str
+    turn_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: datetime
+    status: str
+    tool_calls: tuple[ToolRun, ...] = ()
+    usage: Usage | None = None
+
+    @classmethod
+    def parse(cls, data: Wire) -> Message:
+        usage = data.get("usage")
+        return cls(
+            id=data["id"],
+            turn_id=data["turn_id"],
+            role=data["role"],
+            content=data["content"],
+            created_at=_instant(data["created_at"]),
+            status=data["status"],
+            tool_calls=tuple(ToolRun.parse(item) for item in data.get("tool_calls") or ()),
+            usage=None if usage is None else Usage.parse(usage),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePage:
+    """One page of the conversation, oldest first."""
+
+    data: tuple[Message, ...]
+    has_more: bool
+    last_id: str | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> MessagePage:
+        messages = tuple(Message.parse(item) for item in data["data"])
+        return cls(messages, data["has_more"], data.get("last_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A remembered permission: ``tool`` (for Bash: commands of ``prefix``) is not asked again."""
+
+    rule_id: str
+    tool: str
+    prefix: str | None = None
+    created_at: datetime | None = None
+
+    @classmethod
+    def parse(cls, data: Wire) -> Rule:
+        created = _time(data.get("created_at"))
+        return cls(data["rule_id"], data["tool"], data.get("prefix"), created)
+
+
+@dataclass(frozen=True, slots=True)
+class ApiToken:
+    """An API token. ``token`` is the secret, known only in the answer that created it."""
+
+    token_id: str
+    label: str
+    created_at: datetime
+    last_used_at: datetime | None = None
+    token: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def parse(cls, data: Wire) -> ApiToken:
+        return cls(
+            data["tokenId"],
+            data["label"],
+            _instant(data["createdAt"]),
+            _time(data.get("lastUsedAt")),
+            data.get("token"),
+        )

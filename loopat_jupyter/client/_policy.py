@@ -1,0 +1,84 @@
+"""Who decides when a turn asks a person and nobody may be there. No I/O.
+
+A client never waits silently for a decision: every stream has a policy. After an event
+``requires_choice`` was handed out and the caller comes back for the next one without having
+answered, the policy speaks:
+
+``"fail"``  raise :class:`~loopat_jupyter.client.ChoiceRequired`; the turn stays waiting, whole
+``"deny"``  deny permissions; tell the agent that nobody answers its questions
+``"allow"`` allow permissions; a question still fails, because yes is no answer to it
+``"wait"``  go on reading: somebody else answers, in another face
+a callable  gets the choice; answers it itself, or returns one of :data:`Decision`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ._errors import ChoiceRequired
+from ._events import RequiresChoice
+
+Decision = bool | Literal["allow", "deny", "wait"] | Mapping[str, str | list[str]] | str
+"""What a callable may return: ``True`` or ``"allow"``, ``False`` or ``"deny"``, ``"wait"``, or
+of a question the answers (a mapping by question id, or one string where there is one question)."""
+
+PolicyName = Literal["fail", "deny", "allow", "wait"]
+
+NOBODY = "(no answer: nobody is here to ask)"
+
+
+def check_policy(policy: object) -> None:
+    """Raises ``ValueError`` for something that is no policy."""
+    if not callable(policy) and policy not in {"fail", "deny", "allow", "wait"}:
+        raise ValueError(
+            f"on_choice is {policy!r}, not 'fail', 'deny', 'allow', 'wait' or callable"
+        )
+
+
+def permission_body(allow: bool, remember: str | None = None) -> dict[str, Any]:
+    body: dict[str, Any] = {"allow": allow}
+    return body if remember is None else {**body, "remember": remember}
+
+
+def answers_body(
+    request: RequiresChoice, answers: Mapping[str, str | list[str]] | str | list[str]
+) -> dict[str, Any]:
+    """The body for ``answers``; a bare value stands for the only question there is."""
+    if isinstance(answers, Mapping):
+        return {"answers": dict(answers)}
+    if len(request.questions) != 1:
+        count = len(request.questions)
+        raise ValueError(f"this choice has {count} questions: answer with a mapping by id")
+    return {"answers": {request.questions[0].id: answers}}
+
+
+def body_of(request: RequiresChoice, decision: Decision | None) -> dict[str, Any] | None:
+    """The body that carries ``decision`` out, ``None`` to wait.
+
+    Raises:
+        ChoiceRequired: the decision decides nothing (``"fail"``, ``None``, yes to a question).
+    """
+    if decision == "wait":
+        return None
+    if request.kind == "permission" and decision in (True, "allow"):
+        return permission_body(True)
+    if request.kind == "permission" and decision in (False, "deny"):
+        return permission_body(False)
+    if request.kind == "question" and decision in (False, "deny"):
+        return {"answers": {q.id: NOBODY for q in request.questions}}
+    answered = isinstance(decision, str) and decision not in {"allow", "fail"}
+    if request.kind == "question" and (answered or isinstance(decision, Mapping)):
+        return answers_body(request, decision)  # type: ignore[arg-type]
+    raise required(request)
+
+
+def required(request: RequiresChoice) -> ChoiceRequired:
+    what = request.title or request.tool or "something"
+    if request.kind == "question":
+        what = "; ".join(q.question for q in request.questions)
+    return ChoiceRequired(
+        f"the turn waits for a person to decide: {what}. It keeps waiting; answer it, interrupt "
+        "the loop, or pass on_choice",
+        request,
+    )

@@ -1,0 +1,156 @@
+"""What a turn brought, put together from its events. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ._errors import TurnFailed, TurnInterrupted
+from ._events import (
+    AssistantDelta,
+    ChoiceResolved,
+    Done,
+    Event,
+    Interrupted,
+    RequiresChoice,
+    ThinkingDelta,
+    ToolCall,
+    ToolResult,
+    TurnError,
+)
+from ._models import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """One tool call of the turn. ``ok`` is ``None`` while it has no result."""
+
+    tool_use_id: str
+    tool: str
+    summary: str | None = None
+    ok: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedChoice:
+    """One choice of the turn. ``outcome`` and ``source`` are ``None`` while it is pending."""
+
+    request: RequiresChoice
+    outcome: str | None = None
+    source: str | None = None
+
+
+@dataclass(slots=True, repr=False)
+class TurnResult:
+    """One turn as far as it has come; shows itself well in notebooks and terminals.
+
+    ``status`` is ``running`` until the terminal event, then ``done``, ``interrupted`` or
+    ``error``. Text is the agent's: treat it as untrusted where you display it yourself.
+    """
+
+    turn_id: str | None = None
+    status: str = "running"
+    tool_calls: list[ToolUse] = field(default_factory=list)
+    choices: list[ResolvedChoice] = field(default_factory=list)
+    usage: Usage | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    _text: list[str] = field(default_factory=list)
+    _thinking: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """Everything the assistant said."""
+        return "".join(self._text)
+
+    @property
+    def thinking(self) -> str:
+        return "".join(self._thinking)
+
+    def add(self, event: Event) -> None:
+        """Take one event of the turn in."""
+        self.turn_id = self.turn_id or event.turn_id
+        match event:
+            case AssistantDelta():
+                self._text.append(event.text)
+            case ThinkingDelta():
+                self._thinking.append(event.text)
+            case ToolCall():
+                call = ToolUse(event.tool_use_id, event.tool, event.input_summary)
+                self.tool_calls.append(call)
+            case ToolResult():
+                self._tool_ended(event)
+            case RequiresChoice():
+                self.choices.append(ResolvedChoice(event))
+            case ChoiceResolved():
+                self._choice_ended(event)
+            case Done():
+                self.status, self.usage = "done", event.usage
+            case Interrupted():
+                self.status = "interrupted"
+            case TurnError():
+                self.status = "error"
+                self.error_code, self.error_message = event.code, event.message
+
+    def _tool_ended(self, event: ToolResult) -> None:
+        self.tool_calls = [
+            replace(call, ok=event.ok) if call.tool_use_id == event.tool_use_id else call
+            for call in self.tool_calls
+        ]
+
+    def _choice_ended(self, event: ChoiceResolved) -> None:
+        self.choices = [
+            replace(choice, outcome=event.outcome, source=event.source)
+            if choice.request.choice_id == event.choice_id
+            else choice
+            for choice in self.choices
+        ]
+
+    def raise_for_status(self) -> TurnResult:
+        """The result itself when the turn is ``done``.
+
+        Raises:
+            TurnInterrupted: somebody ended it.
+            TurnFailed: it ended with ``error``; ``code`` says which.
+        """
+        if self.status == "interrupted":
+            raise TurnInterrupted("the turn was interrupted", code="interrupted", result=self)
+        if self.status == "error":
+            code = self.error_code or "agent_error"
+            raise TurnFailed(self.error_message or code, code=code, result=self)
+        return self
+
+    def __repr__(self) -> str:
+        return f"<TurnResult {self.status} {self.text!r}>"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __rich_repr__(self) -> Iterator[Any]:
+        yield "status", self.status
+        yield "text", self.text
+        yield "tool_calls", self.tool_calls, []
+        yield "choices", self.choices, []
+        yield "usage", self.usage, None
+        yield "error_code", self.error_code, None
+
+    def _repr_markdown_(self) -> str:
+        lines = [self.text.rstrip()]
+        for call in self.tool_calls:
+            mark = {True: "✓", False: "✗", None: "…"}[call.ok]
+            lines.append(f"- {mark} **{call.tool}** {_code(call.summary)}".rstrip())
+        if self.status in {"interrupted", "error"}:
+            lines.append(f"*{self.status}* {_code(self.error_message)}".rstrip())
+        return "\n".join([lines[0], "", *lines[1:]]).strip()
+
+
+def _code(text: str | None) -> str:
+    """``text`` as inline code, whatever is in it: one line, fenced by more ticks than it has."""
+    if not text:
+        return ""
+    flat = " ".join(text.split())
+    fence = "`"
+    while fence in flat:
+        fence += "`"
+    return f"{fence} {flat} {fence}"

@@ -1,0 +1,69 @@
+"""When to try again, and how long to wait first. Pure arithmetic: nobody sleeps here."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from ._calls import Call
+from ._errors import APIError, LoopatError, RateLimitError
+
+_PASSING = {429, 502, 503, 504}
+"""Statuses that say: not done, ask again. A plain 500 is not among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How persistent a client is.
+
+    Attributes:
+        attempts: how often one call is sent in all.
+        stream_attempts: how many connections in a row may bring a stream nothing new.
+        backoff: seconds before the second attempt; doubles from there, with jitter.
+        longest: the most seconds waited between two attempts. A ``Retry-After`` beyond four
+            times this is not waited for: the error is raised instead.
+    """
+
+    attempts: int = 4
+    stream_attempts: int = 12
+    backoff: float = 0.2
+    longest: float = 8.0
+
+    def delay(self, failures: int, retry_after: float | None = None) -> float:
+        """Seconds to wait after ``failures`` failures in a row (1 or more)."""
+        ceiling = min(self.longest, self.backoff * 2.0 ** min(failures - 1, 30))
+        jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
+        return max(jittered, retry_after or 0.0)
+
+    def patient_with(self, error: APIError) -> bool:
+        """Does ``error`` pass by itself, within a time worth waiting?"""
+        if error.status not in _PASSING:
+            return False
+        return (error.retry_after or 0.0) <= 4 * self.longest
+
+
+class Attempts:
+    """The attempts of one call: asked after each failure, it says how long to wait or raises."""
+
+    def __init__(self, policy: RetryPolicy, call: Call[Any]) -> None:
+        self._policy = policy
+        self._call = call
+        self._failures = 0
+
+    def after(self, error: LoopatError, cause: httpx.TransportError | None = None) -> float:
+        """Seconds until the next attempt; raises ``error`` when there is none."""
+        self._failures += 1
+        if self._failures >= self._policy.attempts or not self._worth_it(error, cause):
+            raise error from cause
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        return self._policy.delay(self._failures, retry_after)
+
+    def _worth_it(self, error: LoopatError, cause: httpx.TransportError | None) -> bool:
+        if isinstance(error, APIError):
+            untouched = isinstance(error, RateLimitError) or error.code == "overloaded"
+            return self._policy.patient_with(error) and (untouched or self._call.repeatable)
+        never_arrived = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout)
+        return cause is not None and (never_arrived or self._call.repeatable)

@@ -1,0 +1,1 @@
+"""The synchronous carrier of the core, over ``httpx.Client``."""

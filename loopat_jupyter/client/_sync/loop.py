@@ -1,0 +1,258 @@
+"""Handles of loops and of their choices, for synchronous callers."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal, Self
+
+from .. import _calls
+from .._choice import ChoiceView
+from .._errors import NotFoundError
+from .._events import Event, RequiresChoice, Snapshot
+from .._loop_view import LoopView
+from .._models import Folder, LoopInfo, LoopPage, Message, PermissionMode, Rule
+from .._policy import (
+    Decision,
+    PolicyName,
+    answers_body,
+    body_of,
+    check_policy,
+    permission_body,
+)
+from .._result import TurnResult
+from .._resume import ResumingStream
+from .carrier import Carrier
+from .stream import EventStream
+
+
+class Choice(ChoiceView):
+    """A point where the turn waits for a person. Resolving it twice is a ``NotFoundError``."""
+
+    def __init__(self, carrier: Carrier, loop_id: str, request: RequiresChoice) -> None:
+        super().__init__(request)
+        self._carrier = carrier
+        self._loop_id = loop_id
+
+    def allow(self, *, remember: Literal["loop"] | None = None) -> None:
+        """Let the tool run with the input that was shown; ``remember`` it for this loop."""
+        self.resolve(permission_body(True, remember))
+
+    def deny(self) -> None:
+        """The agent is told that the user denied it, and goes on."""
+        self.resolve(permission_body(False))
+
+    def answer(self, answers: Mapping[str, str | list[str]] | str | list[str]) -> None:
+        """Answer all questions: by id (or text), or one value where there is one question."""
+        self.resolve(answers_body(self.request, answers))
+
+    def resolve(self, body: Mapping[str, object]) -> None:
+        """Send the contract's body as it is."""
+        self._carrier.do(_calls.resolve_choice(self._loop_id, self.id, body))
+        self._carrier.answered.add(self.id)
+
+
+OnChoice = PolicyName | Callable[[Choice], Decision | None]
+"""What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
+
+
+class Loop(LoopView):
+    """One loop. Every method asks the server; ``info`` is what it said last."""
+
+    def __init__(self, carrier: Carrier, info: LoopInfo) -> None:
+        super().__init__(info)
+        self._carrier = carrier
+
+    # ------------------------------------------------------------- turns
+
+    def send(
+        self,
+        content: str,
+        *,
+        on_choice: OnChoice = "fail",
+        permission_mode: PermissionMode | None = None,
+        idempotency_key: str | None = None,
+        sdk_messages: bool = False,
+    ) -> EventStream:
+        """Give the loop a message and return the events of its turn.
+
+        When this returns, the message is on the server's disk. The stream resumes by itself
+        after a dropped connection, without a gap or a double. ``on_choice`` decides what the
+        caller does not (``loop.choice(event).allow()``) before asking for the next event.
+
+        Raises:
+            InvalidRequestError: the message is refused (archived loop, too large, blank).
+            ChoiceRequired: while iterating, by the policy ``"fail"``.
+            StreamLost: while iterating, when the server stays away; the turn goes on there.
+        """
+        check_policy(on_choice)
+        key = idempotency_key or uuid.uuid4().hex
+        message = _calls.send_message(self.id, content, permission_mode, key, sdk_messages)
+        state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, message=message)
+        return EventStream(self._carrier, state, lambda request: self._decide(request, on_choice))
+
+    def ask(
+        self,
+        content: str,
+        *,
+        on_choice: OnChoice = "fail",
+        permission_mode: PermissionMode | None = None,
+        idempotency_key: str | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        check: bool = True,
+    ) -> TurnResult:
+        """Give the loop a message, wait for its turn to end and return what it brought.
+
+        Raises:
+            TurnFailed: the turn ended with ``error`` (``TurnInterrupted``: was interrupted),
+                unless ``check`` is false. The result so far is in the exception.
+            ChoiceRequired: by the policy ``"fail"``.
+        """
+        result = TurnResult()
+        options = {"permission_mode": permission_mode, "idempotency_key": idempotency_key}
+        with self.send(content, on_choice=on_choice, **options) as events:  # type: ignore[arg-type]
+            for event in events:
+                result.add(event)
+                if on_event is not None:
+                    on_event(event)
+        return result.raise_for_status() if check else result
+
+    def events(self, after_seq: int | None = None, *, sdk_messages: bool = False) -> EventStream:
+        """All events across turns, until the stream is closed.
+
+        ``after_seq=0`` replays the whole history first, ``after_seq=N`` what came after N.
+        Without it the stream begins now: with a ``Snapshot`` when a turn is running, again
+        after a reconnect that came before any stored event was seen.
+        """
+        state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, cursor=after_seq)
+        return EventStream(self._carrier, state)
+
+    def interrupt(self) -> None:
+        """End the running turn; queued ones then run. Nothing happens to an idle loop."""
+        self._carrier.do(_calls.interrupt(self.id))
+
+    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _calls.Call[None]]:
+        return lambda cursor: _calls.watch(self.id, cursor, sdk_messages)
+
+    # ------------------------------------------------------------- choices
+
+    def choice(self, request: RequiresChoice) -> Choice:
+        """The handle that answers ``request``, an event of this loop."""
+        return Choice(self._carrier, self.id, request)
+
+    def pending_choice(self) -> Choice | None:
+        """The choice the running turn waits for, if it waits for one."""
+        if not self._pending_id():
+            return None
+        with self.events() as events:
+            first = next(events, None)
+        if isinstance(first, Snapshot) and first.choice is not None:
+            return self.choice(first.choice)
+        return None
+
+    def _pending_id(self) -> str | None:
+        current = self.refresh().info.current_turn
+        return None if current is None else current.pending_choice_id
+
+    def _decide(self, request: RequiresChoice, policy: OnChoice) -> None:
+        """Carry the policy out, unless the choice is resolved already, here or elsewhere."""
+        if request.choice_id in self._carrier.answered or policy == "wait":
+            return
+        if self._pending_id() != request.choice_id:
+            return
+        choice = self.choice(request)
+        decision = policy(choice) if callable(policy) else policy
+        if choice.id in self._carrier.answered:
+            return
+        body = body_of(request, decision)
+        try:
+            if body is not None:
+                choice.resolve(body)
+        except NotFoundError as error:
+            if error.code != "choice_not_found":  # somebody else was quicker: fine
+                raise
+
+    def rules(self) -> list[Rule]:
+        """Permissions remembered for this loop."""
+        return self._carrier.do(_calls.list_rules(self.id))
+
+    def withdraw_rule(self, rule_id: str) -> None:
+        """Ask again for what the rule had allowed."""
+        self._carrier.do(_calls.withdraw_rule(self.id, rule_id))
+
+    # ------------------------------------------------------------- the loop itself
+
+    def history(self, *, page_size: int = 100) -> Iterator[Message]:
+        """The conversation so far, oldest first, through all pages."""
+        after: str | None = None
+        while True:
+            page = self._carrier.do(_calls.history(self.id, page_size, after))
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+    def refresh(self) -> Self:
+        """Ask the server for the loop's present state."""
+        self.info = self._carrier.do(_calls.get_loop(self.id))
+        return self
+
+    def archive(self) -> None:
+        """Put the loop away: its turns end, its record stays. Again: nothing happens."""
+        self._carrier.do(_calls.archive_loop(self.id))
+
+
+class Loops:
+    """``client.loops``: the caller's own loops."""
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+
+    def create(
+        self,
+        title: str | None = None,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        profiles: Sequence[str] | None = None,
+        vault: str | None = None,
+        repo: str | None = None,
+        folders: Sequence[Folder] | None = None,
+    ) -> Loop:
+        """Make a loop. Not sent again after a broken connection: it might then be made twice."""
+        call = _calls.create_loop(
+            title,
+            metadata,
+            None if profiles is None else list(profiles),
+            vault,
+            repo,
+            None if folders is None else list(folders),
+        )
+        return Loop(self._carrier, self._carrier.do(call))
+
+    def list(self, *, archived: bool = False, page_size: int = 100) -> Iterator[Loop]:
+        """All loops, newest created first, through all pages; ``archived`` ones on request."""
+        after: str | None = None
+        while True:
+            page = self.page(limit=page_size, after=after, archived=archived)
+            yield from (Loop(self._carrier, info) for info in page.data)
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+    def page(
+        self,
+        *,
+        limit: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+        archived: bool = False,
+    ) -> LoopPage:
+        """One page of the listing, as the server cut it."""
+        return self._carrier.do(_calls.list_loops(limit, after, before, archived))
+
+    def get(self, loop_id: str) -> Loop:
+        """The loop with its runtime state. Raises ``NotFoundError``."""
+        return Loop(self._carrier, self._carrier.do(_calls.get_loop(loop_id)))
+
+    def archive(self, loop_id: str) -> None:
+        self._carrier.do(_calls.archive_loop(loop_id))
