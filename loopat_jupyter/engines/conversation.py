@@ -1,0 +1,197 @@
+"""What a model is told and what it answers, in our own words.
+
+These few classes are what the turn loop, the demo model, the history and the context window work
+on, and what a turn's journal holds. A provider's own shape exists only in its adapter; what an
+adapter needs back later (a thinking signature, say) travels in ``native`` and is opaque here.
+
+A journal is a list of JSON objects, told apart by ``type``:
+
+* ``response``: the model answered; its parts, and the usage the provider reported;
+* ``result``: one tool call of the last response has its result;
+* ``started``: these calls were let run while a person was being asked about another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Native = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    text: str
+    native: Native | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingPart:
+    text: str
+    native: Native | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as the model sent it; ``input`` is a string where it is no JSON object."""
+
+    id: str
+    tool: str
+    input: Mapping[str, Any] | str
+    native: Native | None = None
+
+
+Part = TextPart | ThinkingPart | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounts:
+    """What the provider reported for one call. ``input`` does not count the cached tokens."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+
+    @property
+    def context(self) -> int:
+        """How much of the model's window the call took, its answer included."""
+        return self.input + self.cache_read + self.cache_write + self.output
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer of a model."""
+
+    parts: tuple[Part, ...]
+    model: str = ""
+    tokens: TokenCounts = field(default_factory=TokenCounts)
+    native: Native | None = None
+
+    @property
+    def text(self) -> str:
+        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """The result of one call, as the model sees it."""
+
+    id: str
+    tool: str
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    text: str
+    current: bool = False
+    """The message of the running turn: it is never left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResults:
+    """All results of one response's calls, in the order of the calls."""
+
+    results: tuple[ToolResult, ...]
+
+
+Message = UserMessage | Response | ToolResults
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One response and what has become of its calls so far."""
+
+    response: Response
+    results: dict[str, ToolResult] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+
+    @property
+    def open_calls(self) -> list[ToolCall]:
+        return [call for call in self.response.calls if call.id not in self.results]
+
+    def messages(self) -> list[Message]:
+        """As messages to a model. Every call must have its result by now."""
+        answered = tuple(self.results[call.id] for call in self.response.calls)
+        return [self.response, ToolResults(answered)] if answered else [self.response]
+
+
+def response_entry(response: Response) -> dict[str, Any]:
+    tokens = response.tokens
+    entry: dict[str, Any] = {
+        "type": "response",
+        "model": response.model,
+        "parts": [_part_entry(part) for part in response.parts],
+        "tokens": [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write],
+    }
+    return entry if response.native is None else {**entry, "native": dict(response.native)}
+
+
+def result_entry(result: ToolResult) -> dict[str, Any]:
+    return {
+        "type": "result",
+        "id": result.id,
+        "tool": result.tool,
+        "ok": result.ok,
+        "text": result.text,
+    }
+
+
+def started_entry(ids: Iterable[str]) -> dict[str, Any]:
+    return {"type": "started", "ids": list(ids)}
+
+
+def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[Exchange]:
+    """The exchanges that a journal records, oldest first."""
+    exchanges: list[Exchange] = []
+    for entry in journal:
+        if entry["type"] == "response":
+            exchanges.append(Exchange(_read_response(entry)))
+        elif entry["type"] == "result":
+            result = ToolResult(entry["id"], entry["tool"], entry["ok"], entry["text"])
+            exchanges[-1].results[result.id] = result
+        elif entry["type"] == "started":
+            exchanges[-1].started.update(entry["ids"])
+    return exchanges
+
+
+_KINDS: dict[type[Part], Literal["text", "thinking", "call"]] = {
+    TextPart: "text",
+    ThinkingPart: "thinking",
+    ToolCall: "call",
+}
+
+
+def _part_entry(part: Part) -> dict[str, Any]:
+    entry: dict[str, Any] = {"kind": _KINDS[type(part)]}
+    if isinstance(part, ToolCall):
+        sent = part.input if isinstance(part.input, str) else dict(part.input)
+        entry |= {"id": part.id, "tool": part.tool, "input": sent}
+    else:
+        entry["text"] = part.text
+    return entry if part.native is None else {**entry, "native": dict(part.native)}
+
+
+def _read_response(entry: Mapping[str, Any]) -> Response:
+    return Response(
+        tuple(_read_part(part) for part in entry["parts"]),
+        entry["model"],
+        TokenCounts(*entry["tokens"]),
+        entry.get("native"),
+    )
+
+
+def _read_part(entry: Mapping[str, Any]) -> Part:
+    native = entry.get("native")
+    if entry["kind"] == "call":
+        return ToolCall(entry["id"], entry["tool"], entry["input"], native)
+    if entry["kind"] == "thinking":
+        return ThinkingPart(entry["text"], native)
+    return TextPart(entry["text"], native)

@@ -1,0 +1,81 @@
+"""The conversation so far, rebuilt from the loop's earlier turns.
+
+A turn that was cut off is repaired so that any provider accepts it and the agent knows what
+happened: calls without a result get one that says so, text that was shown but belongs to no
+complete answer is kept, and a note tells what ended the turn. A turn that another engine ran has
+no journal of ours: its message and its visible text stand for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..loops.ports import PastTurn
+from .conversation import (
+    Exchange,
+    Message,
+    Response,
+    TextPart,
+    ToolResult,
+    UserMessage,
+    read_journal,
+)
+
+NO_RESULT = "No result: the turn was cut off before this call had ended. It may have run in part."
+
+_WHY = {
+    "server_restarted": "the server restarted",
+    "sandbox_evicted": "its sandbox was taken away",
+    "sandbox_spawn_failed": "no sandbox could be started",
+    "budget_exceeded": "it had used up its budget",
+    "send_failed": "the message could not be sent",
+    "agent_error": "an error occurred",
+}
+
+
+def past_messages(turns: Iterable[PastTurn]) -> list[Message]:
+    """All messages of the earlier turns, oldest first; the note about a cut-off turn is part of
+    the conversation."""
+    messages: list[Message] = []
+    for turn in turns:
+        messages.append(UserMessage(turn.content))
+        messages.extend(_turn_messages(turn))
+    return messages
+
+
+def _turn_messages(turn: PastTurn) -> list[Message]:
+    exchanges = read_journal(turn.journal) if _is_ours(turn) else []
+    messages: list[Message] = []
+    for exchange in exchanges:
+        _repair(exchange)
+        messages.extend(exchange.messages())
+    told = "".join(exchange.response.text for exchange in exchanges)
+    rest = turn.text[len(told) :] if turn.text.startswith(told) else ""
+    if rest.strip():
+        messages.append(Response((TextPart(rest),)))
+    if turn.state != "done":
+        messages.append(UserMessage(_note(turn, cut_text=bool(rest.strip()))))
+    elif not exchanges and not rest.strip():
+        messages.append(Response((TextPart("(no answer)"),)))
+    return messages
+
+
+def _is_ours(turn: PastTurn) -> bool:
+    return all(entry.get("type") in ("response", "result", "started") for entry in turn.journal)
+
+
+def _repair(exchange: Exchange) -> None:
+    for call in exchange.open_calls:
+        exchange.results[call.id] = ToolResult(call.id, call.tool, False, NO_RESULT)
+
+
+def _note(turn: PastTurn, *, cut_text: bool) -> str:
+    if turn.state == "interrupted":
+        why = "the user interrupted it"
+    else:
+        why = _WHY.get(turn.error_code or "", "an error occurred")
+    where = " Your last text above is incomplete." if cut_text else ""
+    return (
+        f"[loopat: the previous turn was cut off because {why}.{where} What its tools had done "
+        "by then is done; do not assume that the rest was.]"
+    )

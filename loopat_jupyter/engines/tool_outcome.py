@@ -1,0 +1,29 @@
+"""What a tool gives back, and how long it may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RESULT_LIMIT = 100 * 1024
+"""Bytes of UTF-8 of one result that reach the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """``text`` is what the model sees."""
+
+    ok: bool
+    text: str
+
+
+def shortened(text: str, limit: int = RESULT_LIMIT) -> str:
+    """``text``, its middle left out where it is longer than ``limit`` bytes."""
+    if len(text) * 4 <= limit:
+        return text
+    data = text.encode("utf-8", "replace")
+    if len(data) <= limit:
+        return text
+    half = (limit - 200) // 2
+    head = data[:half].decode("utf-8", "ignore")
+    tail = data[-half:].decode("utf-8", "ignore")
+    return f"{head}\n… ({len(data) - 2 * half} bytes left out here) …\n{tail}"
