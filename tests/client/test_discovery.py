@@ -1,0 +1,101 @@
+"""Where ``connect()`` looks, in which order, and what it says when there is nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from loopat_jupyter.client import ServerAddress, ServerNotFound, find_server, running_servers
+
+HUB = {
+    "JUPYTERHUB_API_TOKEN": "hubtoken",
+    "JUPYTERHUB_SERVICE_URL": "http://0.0.0.0:4567/user/a%40b/",
+    "JUPYTERHUB_SERVICE_PREFIX": "/user/a%40b/",
+}
+
+
+def announce(directory: Path, pid: int, **info: object) -> None:
+    body = {"url": "http://127.0.0.1:8888/x/", "token": "t", "pid": pid, "sock": "", **info}
+    (directory / f"jpserver-{pid}.json").write_text(json.dumps(body))
+
+
+def kernel(directory: Path, pid: int | str) -> dict[str, str]:
+    return {"JPY_PARENT_PID": str(pid), "JUPYTER_RUNTIME_DIR": str(directory)}
+
+
+def test_the_order_is_variables_then_hub_then_parent(tmp_path: Path):
+    announce(tmp_path, 41)
+    everything = {
+        "LOOPAT_URL": "https://x.example/",
+        "LOOPAT_TOKEN": "la_1",
+        **HUB,
+        **kernel(tmp_path, 41),
+    }
+    found = find_server(everything)
+    assert (found.url, found.token, found.found_by) == ("https://x.example/", "la_1", "LOOPAT_URL")
+    del everything["LOOPAT_URL"]
+    found = find_server(everything)
+    assert found.api_url == "http://127.0.0.1:4567/user/a%40b/loopat/api/v1/"
+    assert found.authorization == "token hubtoken"
+    del everything["JUPYTERHUB_API_TOKEN"]
+    found = find_server(everything)
+    assert found == ServerAddress("http://127.0.0.1:8888/x/", "t", "JPY_PARENT_PID")
+
+
+@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"url": "x"}'])
+def test_nothing_found_names_all_three(tmp_path: Path, content: str | None):
+    if content is not None:
+        (tmp_path / "jpserver-41.json").write_text(content)
+    with pytest.raises(ServerNotFound) as error:
+        find_server(kernel(tmp_path, 41))
+    for name in ("LOOPAT_URL", "LOOPAT_TOKEN", "JUPYTERHUB_API_TOKEN", "JPY_PARENT_PID"):
+        assert name in str(error.value)
+
+
+def test_a_broken_variable_is_named(tmp_path: Path):
+    with pytest.raises(ServerNotFound, match="LOOPAT_URL"):
+        find_server({"LOOPAT_URL": "localhost:8888"})
+
+
+def test_a_pid_is_a_number_and_no_path(tmp_path: Path):
+    with pytest.raises(ServerNotFound):
+        find_server(kernel(tmp_path, "../../41"))
+
+
+def test_a_server_on_a_socket(tmp_path: Path):
+    announce(tmp_path, 41, sock="/run/x.sock", base_url="/b/")
+    found = find_server(kernel(tmp_path, 41))
+    assert (found.socket, found.api_url) == ("/run/x.sock", "http://localhost/b/loopat/api/v1/")
+
+
+def test_running_servers_are_the_living_ones_youngest_first(tmp_path: Path):
+    announce(tmp_path, os.getpid())
+    os.utime(tmp_path / f"jpserver-{os.getpid()}.json", (1, 1))
+    announce(tmp_path, os.getppid(), url="http://127.0.0.1:9/")
+    announce(tmp_path, 2**22 + 5)
+    urls = [found.url for found in running_servers({"JUPYTER_RUNTIME_DIR": str(tmp_path)})]
+    assert urls == ["http://127.0.0.1:9/", "http://127.0.0.1:8888/x/"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h:1",
+        "http://h:1/",
+        "http://h:1/?token=secret",
+        "http://h:1/loopat/api/v1",
+        "http://h:1/loopat/api/v1/#x",
+    ],
+)
+def test_any_form_of_the_address_leads_to_the_api(url: str):
+    assert ServerAddress(url).api_url == "http://h:1/loopat/api/v1/"
+
+
+def test_local_servers_are_not_reached_through_a_proxy():
+    assert ServerAddress("http://127.0.0.1:1/").is_local
+    assert ServerAddress("http://[::1]:1/").is_local
+    assert ServerAddress("http://localhost:1/").is_local
+    assert not ServerAddress("http://hub.example/").is_local
