@@ -320,6 +320,9 @@ class Engine(Protocol):
             asyncio.CancelledError: the turn was interrupted. Stop within milliseconds.
         """
 
+    async def prepare(self) -> None:
+        """Load ahead what the first turn would have to wait for. Raises nothing."""
+
     async def close_loop(self, loop_id: str) -> None:
         """The loop's sandbox is gone; drop what is kept for it."""
 

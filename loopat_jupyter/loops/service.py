@@ -119,6 +119,11 @@ class LoopService:
             actor.evicted()
         await self.engine.engine.close_loop(loop_id)
 
+    @property
+    def running(self) -> int:
+        """How many turns run right now; one that waits for a person does not."""
+        return sum(not actor.resting for actor in self._actors.values())
+
     def _actor(self, loop: Loop) -> LoopActor:
         actor = self._actors.get(loop.loop_id)
         if actor is None:

@@ -1,0 +1,97 @@
+"""``/loops/{id}/choices`` and ``/rules``: answer the agent; what was remembered."""
+
+from __future__ import annotations
+
+from ..loops.records import Source
+from .base import LoopatHandler
+from .operations import Answer, Operation, operation
+from .parameters import CHOICE_ID, LOOP_ID, RULE_ID
+from .schemas import ChoiceAnswer, RuleList, RuleView
+
+
+class ChoiceHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "answerChoice",
+            "choices",
+            "Answer a pending choice",
+            Answer(202, "The answer is on disk; the turn goes on."),
+            description='A permission: `{"allow": true}`, with `"remember": "loop"` to be asked '
+            'no more. A question: `{"answers": {…}}`, all at once. Of two answers exactly one '
+            "is taken; a body that does not fit leaves the choice pending.",
+            parameters=(LOOP_ID, CHOICE_ID),
+            body=ChoiceAnswer,
+            body_example={"allow": True},
+            errors=(
+                "invalid_json",
+                "invalid_choice_payload",
+                "not_loop_owner",
+                "loop_not_found",
+                "choice_not_found",
+            ),
+        )
+    )
+    async def post(self, loop_id: str, choice_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        await self.service.pending_choice(loop, choice_id)
+        body = {name: value for name, value in self.read_json().items() if value is not None}
+        source: Source = "api" if self.caller.is_program else "web"
+        await self.service.answer(loop, choice_id, body, source)
+        self.answer(202)
+
+
+class RulesHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "listRules",
+            "choices",
+            "List what a loop remembers as allowed",
+            Answer(
+                200,
+                "The rules.",
+                RuleList,
+                {
+                    "rules": [
+                        {
+                            "rule_id": "rule_0a1b2c3d4e5f",
+                            "tool": "Bash",
+                            "prefix": "git status",
+                            "created_at": "2026-01-31T12:00:00.000000Z",
+                        }
+                    ]
+                },
+            ),
+            parameters=(LOOP_ID,),
+            errors=("not_loop_owner", "loop_not_found"),
+        )
+    )
+    async def get(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        rules = [
+            RuleView(
+                rule_id=rule.rule_id,
+                tool=rule.tool,
+                prefix=rule.prefix,
+                created_at=rule.created_at,
+            )
+            for rule in await self.service.rules(loop)
+        ]
+        self.answer(200, RuleList(rules=rules))
+
+
+class RuleHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "withdrawRule",
+            "choices",
+            "Withdraw a remembered rule",
+            Answer(204, "The agent has to ask again."),
+            parameters=(LOOP_ID, RULE_ID),
+            errors=("not_loop_owner", "loop_not_found", "not_found"),
+        )
+    )
+    async def delete(self, loop_id: str, rule_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        self.refuse_oversized()
+        await self.service.delete_rule(loop, rule_id)
+        self.answer(204)

@@ -1,0 +1,178 @@
+"""``/loops``: create, list, look at, archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..loops.errors import InvalidCursor, PermissionRefused
+from ..loops.records import Folder, LoopState, new_loop_id
+from ..loops.records import Loop as LoopRecord
+from ..loops.service import LoopDraft, LoopService
+from .base import LoopatHandler
+from .operations import Answer, Operation, Parameter, operation
+from .parameters import IDLE_EXAMPLE, LIMIT, LOOP_EXAMPLE, LOOP_ID
+from .schemas import CreateLoop, CurrentTurnView, FolderView, Loop, LoopList, LoopsQuery
+
+
+def loop_view(service: LoopService, loop: LoopRecord, state: LoopState | None = None) -> Loop:
+    """The Loop object; with ``state`` also what it is doing."""
+    fields: dict[str, Any] = {
+        "id": loop.loop_id,
+        "title": loop.title,
+        "created_at": loop.created_at,
+        "created_by": loop.owner,
+        "archived": loop.archived,
+        "archived_at": loop.archived_at,
+        "metadata": dict(loop.metadata),
+        "profiles": list(loop.profiles),
+        "vault": loop.vault,
+        "repo": loop.repo,
+        "folders": [FolderView(path=f.path, write=f.write) for f in loop.folders],
+        "engine": service.engine.engine.name,
+        "sandbox": service.isolation.tier,
+        "durable_choices": service.engine.engine.durable_choices,
+    }
+    if state is not None:
+        current = state.current
+        fields |= {
+            "busy": state.busy,
+            "queue_depth": state.queue_depth,
+            "turn_count": state.turn_count,
+            "current_turn": current
+            and CurrentTurnView(
+                turn_id=current.turn_id,
+                started_at=current.started_at,
+                pending_choice_id=current.pending_choice_id,
+            ),
+        }
+    return Loop(**fields)
+
+
+class LoopsHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "createLoop",
+            "loops",
+            "Create a loop",
+            Answer(201, "The new loop.", Loop, LOOP_EXAMPLE),
+            description="The body is optional. A failed creation leaves nothing behind.",
+            body=CreateLoop,
+            body_required=False,
+            body_example={"title": "Tidy the data folder", "metadata": {"ticket": "DATA-7"}},
+            errors=(
+                "invalid_json",
+                "invalid_parameter",
+                "title_too_long",
+                "metadata_too_large",
+                "unknown_profile",
+                "unknown_vault",
+                "unknown_repo",
+                "forbidden",
+            ),
+        )
+    )
+    async def post(self) -> None:
+        wanted = self.read_body(CreateLoop, optional=True)
+        if wanted.folders and self.caller.is_program:
+            raise PermissionRefused("Folders of the server are for Jupyter sessions only.")
+        draft = LoopDraft(
+            loop_id=new_loop_id(),
+            owner=self.caller.name,
+            title=wanted.title,
+            metadata=wanted.metadata,
+            profiles=None if wanted.profiles is None else tuple(wanted.profiles),
+            vault=wanted.vault,
+            repo=wanted.repo,
+            folders=tuple(Folder(folder.path, folder.write) for folder in wanted.folders),
+        )
+        loop = await self.service.create(draft)
+        self.set_header("Location", self.address("loops", loop.loop_id))
+        self.answer(201, loop_view(self.service, loop))
+
+    @operation(
+        Operation(
+            "listLoops",
+            "loops",
+            "List your loops, newest first",
+            Answer(
+                200,
+                "One page.",
+                LoopList,
+                {
+                    "data": [LOOP_EXAMPLE],
+                    "first_id": LOOP_EXAMPLE["id"],
+                    "last_id": LOOP_EXAMPLE["id"],
+                    "has_more": False,
+                },
+            ),
+            description="`after` gives strictly older loops, `before` the page just newer; "
+            "not both. `has_more` looks in the direction of travel.",
+            parameters=(
+                LIMIT,
+                Parameter("after", "query", "Older than this loop.", {"type": "string"}),
+                Parameter("before", "query", "Newer than this loop.", {"type": "string"}),
+                Parameter(
+                    "archived",
+                    "query",
+                    "`true` includes archived loops.",
+                    {"type": "boolean", "default": False},
+                ),
+            ),
+            errors=("invalid_parameter", "invalid_cursor"),
+        )
+    )
+    async def get(self) -> None:
+        query = self.read_query(LoopsQuery)
+        if query.after is not None and query.before is not None:
+            raise InvalidCursor("Page with after or with before, not with both.")
+        page = await self.service.page(
+            self.caller.name,
+            limit=query.limit,
+            after=query.after,
+            before=query.before,
+            archived=query.archived,
+        )
+        data = [loop_view(self.service, loop) for loop in page.loops]
+        self.answer(
+            200,
+            LoopList(
+                data=data,
+                first_id=data[0].id if data else None,
+                last_id=data[-1].id if data else None,
+                has_more=page.has_more,
+            ),
+        )
+
+
+class LoopHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "getLoop",
+            "loops",
+            "Look at a loop and what it is doing",
+            Answer(200, "The loop.", Loop, IDLE_EXAMPLE),
+            parameters=(LOOP_ID,),
+            errors=("not_loop_owner", "loop_not_found"),
+        )
+    )
+    async def get(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        self.answer(200, loop_view(self.service, loop, await self.service.state(loop)))
+
+    @operation(
+        Operation(
+            "archiveLoop",
+            "loops",
+            "Archive a loop",
+            Answer(204, "Archived (also when it was before)."),
+            description="A running turn is interrupted, queued ones are cancelled, the sandbox is "
+            "stopped. The record, its events and its files stay.",
+            parameters=(LOOP_ID,),
+            errors=("not_loop_owner", "loop_not_found"),
+        )
+    )
+    async def delete(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        self.refuse_oversized()
+        await self.service.archive(loop)
+        self.answer(204)

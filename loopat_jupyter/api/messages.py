@@ -1,0 +1,181 @@
+"""``/loops/{id}/messages``: send a message and stream its turn; the conversation so far."""
+
+from __future__ import annotations
+
+from ..loops.errors import IdempotencyKeyTooLong, InvalidRequest, LoopArchived
+from ..loops.records import Accepted, Loop, Message, MessageRow
+from .base import LoopatHandler
+from .operations import Answer, Operation, Parameter, operation
+from .parameters import IDEMPOTENCY_KEY, INCLUDE, LIMIT, LOOP_ID, STREAM_EXAMPLE
+from .schemas import (
+    KEY_LIMIT,
+    MessageList,
+    MessageView,
+    PageQuery,
+    SendMessage,
+    ToolCallView,
+    UsageView,
+)
+from .sse import CONTENT_TYPE, EventStreamHandler, encode
+
+
+class MessagesHandler(EventStreamHandler):
+    @operation(
+        Operation(
+            "sendMessage",
+            "messages",
+            "Send a message and stream its turn",
+            Answer(
+                200,
+                "The turn's events, to its end. The message is on disk before the first byte; "
+                "closing the connection does not stop the turn.",
+                None,
+                STREAM_EXAMPLE,
+                CONTENT_TYPE,
+            ),
+            parameters=(LOOP_ID, IDEMPOTENCY_KEY, INCLUDE),
+            body=SendMessage,
+            body_example={"content": "Count the rows of every CSV file in data."},
+            errors=(
+                "invalid_json",
+                "invalid_parameter",
+                "missing_content",
+                "content_too_large",
+                "idempotency_key_too_long",
+                "loop_archived",
+                "not_loop_owner",
+                "loop_not_found",
+                "idempotency_key_reused",
+                "overloaded",
+            ),
+        )
+    )
+    async def post(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        message = self._message(loop)
+        with self.service.subscribe(loop, raw=self.wants_raw) as subscription:
+            accepted = await self._accept(loop, message)
+            upto = await self.service.store.events.last_seq(loop_id) if accepted.replayed else 0
+            await self.stream(
+                subscription,
+                first=self._queued(accepted),
+                upto=upto,
+                turn_id=accepted.turn_id,
+            )
+
+    async def _accept(self, loop: Loop, message: Message) -> Accepted:
+        if not loop.archived:
+            return await self.service.send(self.caller.name, loop, message)
+        # What was accepted before the loop was archived can still be replayed.
+        replay = await self.service.find_replay(self.caller.name, loop, message)
+        if replay is None:
+            raise _archived()
+        return replay
+
+    def _message(self, loop: Loop) -> Message:
+        try:
+            key = self.request.headers.get("Idempotency-Key") or None
+            if key is not None and len(key) > KEY_LIMIT:
+                raise IdempotencyKeyTooLong(
+                    f"An Idempotency-Key has at most {KEY_LIMIT} characters."
+                )
+            body = self.read_body(SendMessage)
+            return Message(body.required_content(), body.permission_mode, key)
+        except InvalidRequest as error:
+            if loop.archived:  # state is checked before the body
+                raise _archived() from error
+            raise
+
+    @staticmethod
+    def _queued(accepted: Accepted) -> bytes:
+        if accepted.ahead and accepted.state == "queued":
+            return encode("queued", {"position": accepted.ahead})
+        return b""
+
+    @operation(
+        Operation(
+            "listMessages",
+            "messages",
+            "Read the conversation so far, oldest first",
+            Answer(
+                200,
+                "One page of rows: one `user` row per accepted message, one `assistant` row per "
+                "turn that began.",
+                MessageList,
+                {
+                    "data": [
+                        {
+                            "id": "msg_00112233445566778899_user",
+                            "turn_id": "turn_00112233445566778899",
+                            "role": "user",
+                            "content": "Hello",
+                            "created_at": "2026-01-31T12:00:00.000000Z",
+                            "status": "done",
+                            "tool_calls": [],
+                            "usage": None,
+                        }
+                    ],
+                    "has_more": True,
+                    "last_id": "msg_00112233445566778899_user",
+                },
+            ),
+            parameters=(
+                LOOP_ID,
+                LIMIT,
+                Parameter("after", "query", "The `last_id` of a page.", {"type": "string"}),
+            ),
+            errors=("invalid_parameter", "invalid_cursor", "not_loop_owner", "loop_not_found"),
+        )
+    )
+    async def get(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        query = self.read_query(PageQuery)
+        page = await self.service.messages(loop, limit=query.limit, after=query.after)
+        data = [_message_view(row) for row in page.rows]
+        last_id = data[-1].id if data else None
+        self.answer(200, MessageList(data=data, has_more=page.has_more, last_id=last_id))
+
+
+def _archived() -> LoopArchived:
+    return LoopArchived("This loop is archived and takes no messages. Create a new one.")
+
+
+def _message_view(row: MessageRow) -> MessageView:
+    return MessageView(
+        id=row.id,
+        turn_id=row.turn_id,
+        role=row.role,
+        content=row.content,
+        created_at=row.created_at,
+        status=row.status,
+        tool_calls=[
+            ToolCallView(
+                tool_use_id=call.tool_use_id,
+                tool=call.tool,
+                input=call.input,
+                ok=call.ok,
+                result=call.result,
+            )
+            for call in row.tool_calls
+        ],
+        usage=UsageView(**row.usage) if row.usage else None,
+    )
+
+
+class InterruptHandler(LoopatHandler):
+    @operation(
+        Operation(
+            "interruptLoop",
+            "messages",
+            "Interrupt the running turn",
+            Answer(202, "The turn has ended, or there was none. Queued turns run next."),
+            description="Kills the tool process the turn waits for; background processes live on.",
+            parameters=(LOOP_ID,),
+            errors=("not_loop_owner", "loop_not_found"),
+        )
+    )
+    async def post(self, loop_id: str) -> None:
+        loop = await self.owned_loop(loop_id)
+        self.refuse_oversized()
+        await self.service.interrupt(loop)
+        self.answer(202)

@@ -1,0 +1,42 @@
+"""Every route of the API, in one list. The OpenAPI document and the tests read it too."""
+
+from __future__ import annotations
+
+import re
+
+from .base import LoopatHandler, UnknownRoute
+from .choices import ChoiceHandler, RuleHandler, RulesHandler
+from .documents import DocsAssetHandler, DocsHandler, OpenApiHandler
+from .events import EventsHandler
+from .loops import LoopHandler, LoopsHandler
+from .messages import InterruptHandler, MessagesHandler
+from .tokens import TokenHandler, TokensHandler
+
+PREFIX = r"/loopat/api"
+
+ROUTES: tuple[tuple[str, type[LoopatHandler]], ...] = (
+    ("/me/tokens", TokensHandler),
+    ("/me/tokens/{token_id}", TokenHandler),
+    ("/loops", LoopsHandler),
+    ("/loops/{loop_id}", LoopHandler),
+    ("/loops/{loop_id}/messages", MessagesHandler),
+    ("/loops/{loop_id}/events", EventsHandler),
+    ("/loops/{loop_id}/interrupt", InterruptHandler),
+    ("/loops/{loop_id}/choices/{choice_id}", ChoiceHandler),
+    ("/loops/{loop_id}/rules", RulesHandler),
+    ("/loops/{loop_id}/rules/{rule_id}", RuleHandler),
+    ("/openapi.json", OpenApiHandler),
+    ("/docs", DocsHandler),
+    ("/docs/assets/{name}", DocsAssetHandler),
+)
+
+
+def pattern(path: str) -> str:
+    """The router's pattern for a path of :data:`ROUTES`."""
+    return rf"{PREFIX}/v1{re.sub(r'{[a-z_]+}', '([^/]+)', path)}"
+
+
+def handlers() -> list[tuple[str, type[LoopatHandler]]]:
+    """What the extension registers; the last one answers for every unknown address."""
+    known = [(pattern(path), handler) for path, handler in ROUTES]
+    return [*known, (rf"{PREFIX}(?:/.*)?", UnknownRoute)]

@@ -1,0 +1,304 @@
+"""The shapes of requests and responses: they validate what comes in and make the OpenAPI document.
+
+Names of components are the contract's. Unknown fields are ignored; a wrong JSON type is refused,
+never converted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+from ..loops.errors import (
+    ContentTooLarge,
+    InvalidParameter,
+    MetadataTooLarge,
+    MissingContent,
+    TitleTooLong,
+)
+from ..loops.ports import PermissionMode, TurnState
+from ..loops.records import to_json
+
+TITLE_LIMIT = 200
+METADATA_LIMIT = 16 << 10
+CONTENT_LIMIT = 1 << 20
+LABEL_LIMIT = 100
+KEY_LIMIT = 256
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise InvalidParameter("A text in the request holds a NUL character.")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+"""A string that can be stored and shown. JSON with lone surrogates does not get this far."""
+
+Timestamp = Annotated[
+    str,
+    Field(json_schema_extra={"format": "date-time", "examples": ["2026-01-31T12:00:00.000000Z"]}),
+]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+# --------------------------------------------------------------------------- errors
+
+
+class ErrorDetail(Shape):
+    type: str = Field(description="The class of the error; decides how a client treats it.")
+    code: str = Field(description="What exactly is wrong, for programs.")
+    message: str = Field(description="What happened and what to do next, for people.")
+
+
+class Error(Shape):
+    """The body of every response with a status of 400 or more."""
+
+    error: ErrorDetail
+
+
+# --------------------------------------------------------------------------- tokens
+
+
+class _Camel(Shape):
+    model_config = ConfigDict(
+        strict=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
+    )
+
+
+class CreateToken(Shape):
+    label: Text = Field(default="default", description="Trimmed; at most 100 characters.")
+
+    @field_validator("label")
+    @classmethod
+    def _trim(cls, label: str) -> str:
+        label = label.strip()
+        if len(label) > LABEL_LIMIT:
+            raise InvalidParameter(f"A label has at most {LABEL_LIMIT} characters.")
+        return label or "default"
+
+
+class ApiTokenView(_Camel):
+    """A token without its secret."""
+
+    token_id: str = Field(pattern="^tok_[0-9a-f]{12}$")
+    label: str
+    created_at: Timestamp
+    last_used_at: Timestamp | None = Field(default=None, description="Absent until first used.")
+
+
+class ApiTokenCreated(_Camel):
+    """A new token; the only time its secret is shown."""
+
+    token_id: str = Field(pattern="^tok_[0-9a-f]{12}$")
+    token: str = Field(pattern="^la_[0-9a-f]{48}$")
+    label: str
+    created_at: Timestamp
+
+
+class ApiTokenList(Shape):
+    tokens: list[ApiTokenView]
+
+
+# --------------------------------------------------------------------------- loops
+
+
+class FolderView(Shape):
+    """A folder under the Jupyter server's root directory, seen at ``workdir/<last part>``."""
+
+    path: Text = Field(description="Relative to the Jupyter server's root directory.")
+    write: bool = Field(default=False, description="Whether the sandbox may write into it.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: item for name, item in value.items() if item is not None}
+        return value
+
+
+class CreateLoop(Shape):
+    title: Text = Field(default="untitled", description="Trimmed; at most 200 characters.")
+    metadata: dict[Text, Text] = Field(
+        default_factory=dict, description="Yours; 16 KiB as compact JSON; never shown to the agent."
+    )
+    profiles: list[Text] | None = Field(default=None, description="Absent: your default profiles.")
+    vault: Text | None = Field(default=None, description="Absent: your default vault.")
+    repo: Text | None = Field(default=None, description="A repository to clone into the workdir.")
+    folders: list[FolderView] = Field(
+        default_factory=list, description="Jupyter sessions only.", max_length=32
+    )
+
+    @field_validator("title")
+    @classmethod
+    def _trim(cls, title: str) -> str:
+        title = title.strip()
+        if len(title) > TITLE_LIMIT:
+            raise TitleTooLong(f"A title has at most {TITLE_LIMIT} characters.")
+        return title or "untitled"
+
+    @field_validator("metadata")
+    @classmethod
+    def _bound(cls, metadata: dict[str, str]) -> dict[str, str]:
+        if len(to_json(metadata).encode()) > METADATA_LIMIT:
+            raise MetadataTooLarge("Metadata takes at most 16 KiB as compact JSON.")
+        return metadata
+
+
+class SandboxView(Shape):
+    """What holds the agent in, in words."""
+
+    tier: str
+    isolates: bool
+    enforced: list[str]
+    gaps: list[str]
+
+
+class CurrentTurnView(Shape):
+    turn_id: str
+    started_at: Timestamp | None
+    pending_choice_id: str | None
+
+
+class Loop(Shape):
+    """A loop. What it is doing now is told where a single loop is asked for."""
+
+    id: str = Field(examples=["loop_2f1c7f6e-6d0a-4d0e-9a3b-0d8f0c5a1b2c"])
+    title: str
+    created_at: Timestamp
+    created_by: str
+    archived: bool
+    archived_at: Timestamp | None
+    metadata: dict[str, str]
+    profiles: list[str]
+    vault: str
+    repo: str | None
+    folders: list[FolderView]
+    engine: str = Field(description="Which engine runs the turns.")
+    sandbox: str = Field(description="The sandbox's tier.")
+    durable_choices: bool = Field(description="Whether a choice outlives sandbox and server.")
+    busy: bool | None = None
+    queue_depth: int | None = Field(default=None, description="Messages behind the running one.")
+    turn_count: int | None = Field(default=None, description="Turns accepted so far.")
+    current_turn: CurrentTurnView | None = None
+
+
+class LoopList(Shape):
+    data: list[Loop]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+# --------------------------------------------------------------------------- messages
+
+
+class SendMessage(Shape):
+    content: Text | None = Field(
+        default=None, description="The message: 1 MiB of UTF-8, not blank. Required."
+    )
+    permission_mode: PermissionMode | None = Field(
+        default=None, description="For this turn only. Absent: the loop's own mode."
+    )
+
+    @field_validator("content")
+    @classmethod
+    def _bound(cls, content: str | None) -> str | None:
+        if content is not None and len(content.encode()) > CONTENT_LIMIT:
+            raise ContentTooLarge("A message has at most 1 MiB of UTF-8.")
+        return content
+
+    def required_content(self) -> str:
+        """Raises ``MissingContent`` for an absent, ``null`` or blank one."""
+        if self.content is None or not self.content.strip():
+            raise MissingContent('A message needs "content": the text for the agent.')
+        return self.content
+
+
+class ToolCallView(Shape):
+    tool_use_id: str
+    tool: str
+    input: Any
+    ok: bool | None
+    result: str = Field(description="At most 10 KB: head and tail.")
+
+
+class UsageView(Shape):
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_usd: float | None = None
+
+
+class MessageView(Shape):
+    id: str
+    turn_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    created_at: Timestamp
+    status: TurnState
+    tool_calls: list[ToolCallView]
+    usage: UsageView | None
+
+
+class MessageList(Shape):
+    data: list[MessageView]
+    has_more: bool
+    last_id: str | None
+
+
+# --------------------------------------------------------------------------- choices and rules
+
+
+class ChoiceAnswer(Shape):
+    """For a permission ``allow`` (and ``remember``), for a question ``answers``."""
+
+    allow: bool | None = None
+    remember: Literal["loop"] | None = None
+    answers: dict[str, str | list[str]] | None = Field(
+        default=None, description="Question id or text -> value; all questions at once."
+    )
+
+
+class RuleView(Shape):
+    rule_id: str
+    tool: str
+    prefix: str | None
+    created_at: Timestamp
+
+
+class RuleList(Shape):
+    rules: list[RuleView]
+
+
+# --------------------------------------------------------------------------- query strings
+
+
+def _limit(value: Any) -> Any:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+        return int(value)
+    return value
+
+
+def _flag(value: Any) -> Any:
+    return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
+
+
+class PageQuery(Shape):
+    limit: int = Field(default=20, ge=1, le=100)
+    after: Text | None = None
+
+    _read_limit = field_validator("limit", mode="before")(_limit)
+
+
+class LoopsQuery(PageQuery):
+    before: Text | None = None
+    archived: bool = False
+
+    _read_archived = field_validator("archived", mode="before")(_flag)

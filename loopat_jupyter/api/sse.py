@@ -1,0 +1,151 @@
+"""Server-sent events: from a subscription to a connection.
+
+One coroutine per stream writes what the subscription holds, in order, and flushes at once. It ends
+when the client leaves, after the turn's terminal event where the stream is of one turn, when the
+subscription is ended (revoked token, shutdown), or when the client reads too slowly; then the
+connection is cut, and the client comes back with its cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from tornado.iostream import StreamClosedError
+
+from ..loops.errors import InvalidParameter
+from ..loops.log import Frame, Lagged, Subscription
+from ..loops.records import to_json
+from .base import LoopatHandler
+
+CONTENT_TYPE = "text/event-stream"
+
+
+def encode(name: str, data: Mapping[str, Any]) -> bytes:
+    """An event of this connection alone: it has no ``id`` and is not stored."""
+    return f"event: {name}\ndata: {to_json(dict(data))}\n\n".encode()
+
+
+PING = Frame(0, "", False, encode("ping", {}))
+
+
+class EventStreamHandler(LoopatHandler):
+    """Base of the handlers that answer with a stream."""
+
+    _subscription: Subscription | None = None
+    _writing = False
+
+    @property
+    def wants_raw(self) -> bool:
+        """Whether ``?include=sdk_message`` was asked for."""
+        included = self.get_query_arguments("include")
+        if any(name != "sdk_message" for name in included):
+            raise InvalidParameter("include can only be sdk_message.")
+        return bool(included)
+
+    def on_connection_close(self) -> None:
+        super().on_connection_close()
+        if self._subscription is not None:
+            self._subscription.end()
+
+    async def stream(
+        self,
+        subscription: Subscription,
+        *,
+        first: bytes = b"",
+        upto: int = 0,
+        turn_id: str | None = None,
+        after: int = 0,
+    ) -> None:
+        """Answer with the stream: ``first``, then what is stored with ``after < seq <= upto``,
+        then live. With a ``turn_id`` of that turn alone, to its end."""
+        self._subscription = subscription
+        subscription.on_end(self._cut_if_stuck)
+        token_id = self.caller.token_id
+        if token_id is not None:
+            self.edge.tokens.add_stream(token_id, subscription.end)
+        pings = _Pings(subscription, self.edge.ping_interval)
+        try:
+            self._open()
+            await self._send(first)
+            if await self._replay(subscription.loop_id, after, upto, turn_id):
+                return
+            while frames := await subscription.frames():
+                kept = [f for f in frames if f.seq == 0 or f.seq > upto]
+                if await self._send_frames(kept, turn_id):
+                    return
+        except (Lagged, StreamClosedError):
+            self._close_connection()
+        finally:
+            pings.stop()
+            if token_id is not None:
+                self.edge.tokens.remove_stream(token_id, subscription.end)
+
+    def _open(self) -> None:
+        self.set_status(200)
+        self.set_header("Content-Type", CONTENT_TYPE)
+        self.set_header("Cache-Control", "no-cache, no-transform")
+        self.set_header("X-Accel-Buffering", "no")
+
+    async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
+        pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)
+        async for page in pages:
+            if await self._send_frames(page, turn_id):
+                return True
+        return False
+
+    async def _send_frames(self, frames: list[Frame], turn_id: str | None) -> bool:
+        """Whether the one turn's terminal event was among them."""
+        if turn_id is not None:
+            frames = [f for f in frames if f.turn_id in ("", turn_id)]
+            end = next((i for i, f in enumerate(frames) if f.terminal), None)
+            if end is not None:
+                await self._send(b"".join(f.encoded for f in frames[: end + 1]))
+                return True
+        await self._send(b"".join(f.encoded for f in frames))
+        return False
+
+    async def _send(self, data: bytes) -> None:
+        if data:
+            self.write(data)
+        elif self._headers_written:
+            return
+        self._writing = True
+        try:
+            await self.flush()
+        finally:
+            self._writing = False
+
+    def _cut_if_stuck(self) -> None:
+        # A client that does not read holds the write up; only closing the connection ends it.
+        if self._writing:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        connection: Any = self.request.connection
+        stream = getattr(connection, "stream", None)
+        if stream is not None:
+            stream.close()
+
+    def finish(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
+        if self._headers_written:
+            kwargs["set_content_type"] = CONTENT_TYPE
+        return super().finish(*args, **kwargs)
+
+
+class _Pings:
+    """Pushes a ``ping`` into a subscription every ``interval`` seconds until stopped."""
+
+    def __init__(self, subscription: Subscription, interval: float) -> None:
+        self._subscription = subscription
+        self._interval = interval
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(interval, self._ping)
+
+    def _ping(self) -> None:
+        self._subscription.push(PING)
+        self._timer = self._loop.call_later(self._interval, self._ping)
+
+    def stop(self) -> None:
+        self._timer.cancel()

@@ -1,0 +1,139 @@
+"""The home of a server's loops, and what a loop is made with.
+
+Layout of ``$LOOPAT_HOME`` (mode 0700)::
+
+    config.json     providers and models, written by people, never by the server
+    loopat.db       everything that must survive
+    lock            who owns the home
+    loops/<id>/     workdir/ and home/ of each loop; all that its sandbox sees of this home
+    profiles/<name> configuration bundles: AGENTS.md goes into the agent's instructions
+    vaults/<name>   credential bundles, read by the server alone
+    repos/<name>    git repositories that a loop can start from
+    run/            records of living sandboxes, for the reaper
+
+A profile or vault named like the user is that user's default; else the one named ``default`` is.
+Nothing here is on the event loop: file work runs in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..loops.errors import UnknownProfile, UnknownRepo, UnknownVault
+from ..loops.ports import FolderMount, SandboxSpec
+from ..loops.records import Loop
+from ..loops.service import LoopDraft, PreparedLoop
+from .folders import Folders
+from .repos import clone
+from .vaults import DEFAULT_VAULT, Vaults
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Implements :class:`~loopat_jupyter.loops.service.Home` on the file system."""
+
+    path: Path
+    folders: Folders
+
+    @classmethod
+    def open(cls, path: Path, folders: Folders) -> Home:
+        """Make the directories that are not there yet, for their owner alone."""
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("loops", "profiles", "vaults", "repos", "run"):
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+        return cls(path, folders)
+
+    @property
+    def database(self) -> Path:
+        return self.path / "loopat.db"
+
+    @property
+    def run_dir(self) -> Path:
+        return self.path / "run"
+
+    def loop_dir(self, loop_id: str) -> Path:
+        return self.path / "loops" / loop_id
+
+    def profile_names(self) -> list[str]:
+        return _names(self.path / "profiles")
+
+    # ------------------------------------------------------------------ making a loop
+
+    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+        """Check the draft's names and make its directories; a failure leaves nothing behind.
+
+        Raises:
+            UnknownProfile, UnknownVault, UnknownRepo, InvalidParameter: what the draft names is
+                not there.
+        """
+        prepared = await asyncio.to_thread(self._check, draft)
+        directory = self.loop_dir(draft.loop_id)
+        try:
+            await asyncio.to_thread(_make_directories, directory)
+            if draft.repo is not None:
+                await clone(self.path / "repos" / draft.repo, directory / "workdir")
+        except BaseException:
+            await asyncio.shield(self.discard_loop(draft.loop_id))
+            raise
+        return prepared
+
+    async def discard_loop(self, loop_id: str) -> None:
+        """Remove a loop that was not created after all."""
+        await asyncio.to_thread(shutil.rmtree, self.loop_dir(loop_id), ignore_errors=True)
+
+    def _check(self, draft: LoopDraft) -> PreparedLoop:
+        profiles = draft.profiles
+        if profiles is None:
+            profiles = self._default_profiles(draft.owner)
+        for name in profiles:
+            if not _exists(self.path / "profiles", name):
+                raise UnknownProfile(f"There is no profile {name!r}.")
+        vaults = Vaults(self.path)
+        vault = draft.vault
+        if vault is None:
+            vault = draft.owner if vaults.exists(draft.owner) else DEFAULT_VAULT
+        if not vaults.exists(vault):
+            raise UnknownVault(f"There is no vault {vault!r}.")
+        if draft.repo is not None and not _exists(self.path / "repos", draft.repo):
+            raise UnknownRepo(f"There is no repo {draft.repo!r}.")
+        self.folders.check(draft.folders)
+        return PreparedLoop(profiles, vault, draft.folders)
+
+    def _default_profiles(self, owner: str) -> tuple[str, ...]:
+        for name in (owner, DEFAULT):
+            if _exists(self.path / "profiles", name):
+                return (name,)
+        return ()
+
+    # ------------------------------------------------------------------ a loop's places
+
+    def spec(self, loop: Loop) -> SandboxSpec:
+        """Where the loop lives. Raises ``SandboxSpawnFailed`` when a folder of it is gone."""
+        directory = self.loop_dir(loop.loop_id)
+        mounts = tuple(
+            FolderMount(source, folder.path.rstrip("/").rpartition("/")[2], folder.write)
+            for folder, source in self.folders.locate(loop.folders)
+        )
+        return SandboxSpec(loop.loop_id, directory / "workdir", directory / "home", mounts)
+
+
+def _make_directories(directory: Path) -> None:
+    for name in ("workdir", "home"):
+        (directory / name).mkdir(mode=0o700, parents=True)
+
+
+def _exists(parent: Path, name: str) -> bool:
+    return _NAME.fullmatch(name) is not None and (parent / name).is_dir()
+
+
+def _names(parent: Path) -> list[str]:
+    if not parent.is_dir():
+        return []
+    return sorted(entry.name for entry in parent.iterdir() if _exists(parent, entry.name))

@@ -1,0 +1,281 @@
+"""The server extension: traits -> one object graph -> routes. The only module that knows everybody.
+
+Loading never harms the rest of Jupyter: a home in use by another server or a database that cannot
+be used stops this extension alone, with a message that says what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Enum, Float, Int, List, Unicode, default
+
+from .api.base import Edge
+from .api.credentials import TokenAuthority
+from .api.rate import RateLimiter
+from .api.routes import handlers
+from .context.folders import Folders
+from .context.home import Home
+from .context.instructions import Instructions
+from .engines.select import ENGINES, select_engine
+from .loops.errors import SandboxSpawnFailed
+from .loops.keeper import SandboxKeeper
+from .loops.log import EventLog
+from .loops.ports import Isolation, PermissionMode, SandboxTier
+from .loops.service import LoopService
+from .sandboxes.base import Limits, SandboxSettings
+from .sandboxes.reaper import reap_leftovers
+from .sandboxes.select import select_tier
+from .store import HomeLock, Store
+from .store.database import JournalMode
+
+HEARTBEAT = 30.0
+"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them)."""
+
+MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto")
+
+
+class LoopatExtension(ExtensionApp):
+    """AI-agent loops in a Jupyter server."""
+
+    name = "loopat"
+    description = "AI-agent loops that live in a Jupyter server"
+    extension_url = "/loopat/api/v1/docs"
+    load_other_extensions = True
+
+    home = Unicode(
+        help="Where everything is kept. Default: the environment variable LOOPAT_HOME, else "
+        "~/.loopat. One server at a time owns a home."
+    ).tag(config=True)
+
+    @default("home")
+    def _default_home(self) -> str:
+        return os.environ.get("LOOPAT_HOME") or str(Path.home() / ".loopat")
+
+    engine = Enum(
+        ENGINES, "auto", help="Which engine runs the turns; auto takes the best that is installed."
+    ).tag(config=True)
+
+    sandbox = Enum(
+        ("auto", "bubblewrap", "landlock", "podman", "none"),
+        "auto",
+        help="What holds the agent in. auto takes the strongest tier that a probe proves on this "
+        "host, and never none; none runs the agent as the server's own user.",
+    ).tag(config=True)
+
+    default_permission_mode = Enum(
+        ("", *MODES),
+        "",
+        help="The permission mode of messages that name none. Default: bypassPermissions where "
+        "the sandbox isolates, else default.",
+    ).tag(config=True)
+
+    ping_interval = Float(15.0, min=0.05, help="Seconds between two pings of a stream.").tag(
+        config=True
+    )
+
+    sandbox_idle_timeout = Float(
+        1800.0,
+        min=0.0,
+        help="Seconds without turn activity after which a loop's sandbox is stopped. Its files "
+        "stay, its background processes end.",
+    ).tag(config=True)
+
+    rate_limit = Int(0, min=0, help="Requests per minute and API token; 0 is no limit.").tag(
+        config=True
+    )
+
+    token_session = Bool(
+        False,
+        help="Let a Jupyter server token make and revoke API tokens. A program that has the "
+        "server token can then give itself a lasting one.",
+    ).tag(config=True)
+
+    sandbox_processes = Int(512, min=8, help="Processes of one sandbox.").tag(config=True)
+    sandbox_memory = Int(4 << 30, min=64 << 20, help="Bytes of memory of one sandbox.").tag(
+        config=True
+    )
+    sandbox_file_size = Int(2 << 30, min=1 << 20, help="Bytes of one file in a sandbox.").tag(
+        config=True
+    )
+    sandbox_open_files = Int(4096, min=64, help="Open files of one process in a sandbox.").tag(
+        config=True
+    )
+    bash_timeout = Float(120.0, min=1.0, help="Seconds of a Bash call that names no time.").tag(
+        config=True
+    )
+    bash_timeout_max = Float(600.0, min=1.0, help="Seconds a Bash call may ask for.").tag(
+        config=True
+    )
+    tool_output = Int(
+        100 << 10, min=1 << 10, help="Bytes of a tool's output that the model sees: head and tail."
+    ).tag(config=True)
+    tool_output_kept = Int(
+        10 << 20, min=0, help="Bytes of a tool's output that are kept in a file for the agent."
+    ).tag(config=True)
+    sandbox_read_only_paths = List(
+        Unicode(), help="More host paths that every sandbox sees, read-only, where they are."
+    ).tag(config=True)
+    sandbox_uid = Int(
+        64999, min=1, help="The unprivileged user id of sandboxes where the server runs as root."
+    ).tag(config=True)
+
+    database_journal = Enum(
+        ("auto", "wal", "rollback"),
+        "auto",
+        help="SQLite's journal: wal, or rollback for network file systems; auto looks.",
+    ).tag(config=True)
+
+    # ------------------------------------------------------------------ loading
+
+    def initialize_settings(self) -> None:
+        """Build the object graph. Raises HomeLocked, StoreUnusable: then nothing is loaded."""
+        # jupyter_server's own log handler is the place for our modules' warnings.
+        logging.getLogger("loopat_jupyter").parent = self.log
+        path = Path(self.home).expanduser().absolute()
+        private = self._private_paths(path)
+        self._home = Home.open(path, self._folders(private))
+        self._lock = HomeLock(path)
+        try:
+            self._lock.acquire()
+            reap_leftovers(self._home.run_dir)
+            journal = cast(JournalMode, self.database_journal)
+            self._store = Store(self._home.database, journal=journal)
+        except Exception as error:
+            self._lock.release()
+            self.log.error("loopat is not available: %s", error)  # noqa: TRY400
+            raise
+        self._service = self._build_service(self._select_tier(private))
+        self._tokens = TokenAuthority(self._store.tokens)
+        self._ready = asyncio.Event()
+        self.settings["loopat_edge"] = Edge(
+            service=self._service,
+            tokens=self._tokens,
+            limiter=RateLimiter(self.rate_limit),
+            ping_interval=self.ping_interval,
+            token_session=self.token_session,
+            ready=self._ready,
+        )
+        self._touch()
+
+    def initialize_handlers(self) -> None:
+        self.handlers.extend(handlers())
+
+    def _folders(self, private: tuple[Path, ...]) -> Folders:
+        assert self.serverapp is not None
+        contents = self.serverapp.contents_manager
+        return Folders(
+            Path(self.serverapp.root_dir), private, bool(getattr(contents, "allow_hidden", False))
+        )
+
+    def _private_paths(self, home: Path) -> tuple[Path, ...]:
+        """What no sandbox may see, wherever it lies: an agent that reads the runtime directory
+        finds the server's token there and could answer its own prompts."""
+        assert self.serverapp is not None
+        places = (
+            self.serverapp.runtime_dir,
+            self.serverapp.config_dir,
+            self.serverapp.data_dir,
+            jupyter_config_dir(),
+            jupyter_data_dir(),
+        )
+        return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
+
+    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
+        settings = SandboxSettings(
+            run_dir=self._home.run_dir,
+            limits=Limits(
+                processes=self.sandbox_processes,
+                memory=self.sandbox_memory,
+                file_size=self.sandbox_file_size,
+                open_files=self.sandbox_open_files,
+                bash_timeout=self.bash_timeout,
+                bash_timeout_max=self.bash_timeout_max,
+                output=self.tool_output,
+                kept_output=self.tool_output_kept,
+            ),
+            masks=private,
+            read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
+            sandbox_uid=self.sandbox_uid,
+        )
+        try:
+            return select_tier(self.sandbox, settings)
+        except SandboxSpawnFailed as error:
+            self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
+            return error
+
+    def _build_service(self, tier: SandboxTier | SandboxSpawnFailed) -> LoopService:
+        if isinstance(tier, SandboxSpawnFailed):
+            isolation = Isolation(tier="unavailable", isolates=False, gaps=(tier.message,))
+        else:
+            isolation = tier.isolation
+        keeper = SandboxKeeper(
+            tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict
+        )
+        mode: PermissionMode = "bypassPermissions" if isolation.isolates else "default"
+        if self.default_permission_mode:
+            mode = cast(PermissionMode, self.default_permission_mode)
+        return LoopService(
+            self._store,
+            EventLog(self._store.events),
+            select_engine(self.engine, self._home.path, Instructions(self._home.path)),
+            keeper,
+            self._home,
+            isolation=isolation,
+            default_mode=mode,
+            on_activity=self._touch,
+        )
+
+    async def _on_evict(self, loop_id: str) -> None:
+        await self._service.sandbox_evicted(loop_id)
+
+    # ------------------------------------------------------------------ running
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        self._store.start(self._service.log.publish)
+        self._background = asyncio.get_running_loop().create_task(self._run_background())
+        await self._service.start()
+        self._ready.set()
+
+    async def _run_background(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._tokens.watch())
+            group.create_task(self._heartbeat())
+            group.create_task(self._service.engine.engine.prepare())
+
+    async def _heartbeat(self) -> None:
+        """A turn that works in silence is activity too, or a culler would end it."""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            if self._service.running:
+                self._touch()
+
+    def _touch(self) -> None:
+        assert self.serverapp is not None
+        self.serverapp.web_app.settings["loopat_last_activity"] = datetime.now(UTC)
+
+    def current_activity(self) -> dict[str, int] | None:
+        """What keeps the server from shutting itself down: the turns that run."""
+        running = self._service.running
+        return {"loopat_turns": running} if running else None
+
+    async def stop_extension(self) -> None:
+        """End what runs, keep what is stored. When it returns no sandbox is left."""
+        if not hasattr(self, "_background"):
+            return
+        self._background.cancel()
+        await asyncio.wait([self._background])
+        await self._service.close()
+        await self._tokens.flush()
+        await asyncio.to_thread(self._store.close)
+        self._lock.release()
+
+
+main = LoopatExtension.launch_instance
