@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -100,3 +102,75 @@ async def nobody(server: JupyterServer, recorder: Recorder) -> AsyncIterator[Cal
     """A caller without credentials."""
     async with Caller(server, recorder) as caller:
         yield caller
+
+
+# --------------------------------------------------------------------------- a server with people
+
+TEAM_CONFIG = '''
+import json
+from pathlib import Path
+
+from jupyter_server.auth import Authorizer, IdentityProvider, User
+
+
+class NamedByHeader(IdentityProvider):
+    """Whoever the header names; what a deployment's own identity provider does."""
+
+    def get_user(self, handler):
+        name = handler.request.headers.get("X-User")
+        return User(username=name) if name else None
+
+
+class Recording(Authorizer):
+    """Writes down what it is asked, and refuses who asks to be refused."""
+
+    def is_authorized(self, handler, user, action, resource):
+        request = handler.request
+        entry = [request.method, request.path, user.username, action, resource]
+        with Path(AUDIT).open("a") as audit:
+            audit.write(json.dumps(entry) + "\\\\n")
+        refused = request.headers.get("X-Refuse", "")
+        return refused != "all" and action != refused
+
+
+c.ServerApp.identity_provider_class = NamedByHeader
+c.ServerApp.authorizer_class = Recording
+'''
+
+
+@pytest.fixture(scope="session")
+def team_server(
+    tmp_path_factory: pytest.TempPathFactory, model: MockModel
+) -> Iterator[JupyterServer]:
+    """A server with a custom identity provider and a custom authorizer."""
+    directory = tmp_path_factory.mktemp("team")
+    audit = f"AUDIT = {str(directory / 'audit.jsonl')!r}\n"
+    with JupyterServer(
+        directory,
+        model=mock_provider(model.url),
+        config=audit + TEAM_CONFIG,
+        options=["--LoopatExtension.ping_interval=1"],
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def person(
+    team_server: JupyterServer, recorder: Recorder
+) -> AsyncIterator[Callable[[str], Caller]]:
+    """Makes callers on the team server: ``person("alice")``."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(name: str) -> Caller:
+            headers = {"X-User": name, "X-XSRFToken": "same"}
+            caller = Caller(team_server, recorder, headers=headers, cookies={"_xsrf": "same"})
+            stack.push_async_callback(caller.http.aclose)
+            return caller
+
+        yield make
+
+
+@pytest.fixture
+def somebody() -> str:
+    """The name of a person who has never been here: owns no loop, no token."""
+    return f"person-{secrets.token_hex(4)}"

@@ -395,3 +395,20 @@ class MockModel:
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
         )
         await writer.drain()
+
+
+# --------------------------------------------------------------------------- common calls
+
+
+def bash(command: str, **more: Any) -> Tool:
+    return Tool("Bash", {"command": command, **more})
+
+
+def ask(*questions: dict[str, Any]) -> Tool:
+    return Tool("AskUserQuestion", {"questions": list(questions)})
+
+
+def asked(text: str, *options: str, multi: bool = False, header: str = "Pick") -> dict[str, Any]:
+    """One question as the model asks it."""
+    labels = [{"label": label, "description": f"about {label}"} for label in options]
+    return {"question": text, "header": header, "options": labels, "multiSelect": multi}
