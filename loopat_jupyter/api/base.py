@@ -94,6 +94,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.current_user = self._jupyter_current_user = None
             raise PermissionRefused("The server does not answer to this Host.")
         method = self.request.method or ""
+        if method == "OPTIONS" and (self.allow_origin or self.allow_origin_pat):
+            self.current_user = self._jupyter_current_user = None  # a preflight has no credentials
+            self.set_cors_headers()
+            return
         promise = operation_of(self, method)
         if promise is not None and promise.credentials == "none":
             self.current_user = self._jupyter_current_user = None
@@ -175,8 +179,6 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             ) from error
 
     def _refuse_method(self, method: str) -> None:
-        if method == "OPTIONS" and (self.allow_origin or self.allow_origin_pat):
-            return
         allowed = [verb for verb in self.SUPPORTED_METHODS if operation_of(self, verb)]
         if not allowed:
             raise web.HTTPError(404)
@@ -193,6 +195,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             raise PermissionRefused("This server's administrator does not allow you that.")
 
     # ------------------------------------------------------------------ what they ask for
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A malformed id is just unknown, also where it is no UTF-8."""
+        return value.decode("utf-8", "replace")
 
     async def owned_loop(self, loop_id: str) -> Loop:
         """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""

@@ -114,8 +114,11 @@ class Home:
 
     # ------------------------------------------------------------------ a loop's places
 
-    def spec(self, loop: Loop) -> SandboxSpec:
+    async def spec(self, loop: Loop) -> SandboxSpec:
         """Where the loop lives. Raises ``SandboxSpawnFailed`` when a folder of it is gone."""
+        return await asyncio.to_thread(self._locate, loop)
+
+    def _locate(self, loop: Loop) -> SandboxSpec:
         directory = self.loop_dir(loop.loop_id)
         mounts = tuple(
             FolderMount(source, folder.path.rstrip("/").rpartition("/")[2], folder.write)

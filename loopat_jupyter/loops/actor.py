@@ -63,7 +63,7 @@ class Surroundings:
     engine: Engine
     keeper: SandboxKeeper
     default_mode: PermissionMode
-    spec: Callable[[Loop], SandboxSpec]
+    spec: Callable[[Loop], Awaitable[SandboxSpec]]
     on_activity: Callable[[], None]
 
 
@@ -151,9 +151,10 @@ class LoopActor:
                 self._again = False
                 while not self._stopping and (turn := await self._next()) is not None:
                     await self._run_stretch(turn)
-        except StoreError as error:
+        except Exception as error:
             # What was accepted is safe on disk; it goes on when there is room again.
-            log.error("loopat: %s rests: %s", self._loop.loop_id, error)  # noqa: TRY400
+            detail = not isinstance(error, StoreError)
+            log.error("loopat: %s rests: %s", self._loop.loop_id, error, exc_info=detail)  # noqa: TRY400
             asyncio.get_running_loop().call_later(STORE_RETRY, self.wake)
         finally:
             self._task = None
@@ -221,15 +222,16 @@ class LoopActor:
 
     async def _advance(self, stretch: _Stretch) -> None:
         around, turn, loop = self._around, stretch.turn, self._loop
-        spec = around.spec(loop)
         journal: tuple[dict[str, Any], ...] = ()
         choices: tuple[Choice, ...] = ()
         if turn.state == "queued":
             cold = not around.keeper.is_alive(loop.loop_id)
             await around.store.turns.begin(turn, cold_start=cold)
+            spec = await around.spec(loop)
             await around.keeper.acquire(spec)
         else:
             await around.store.turns.go_on(turn)
+            spec = await around.spec(loop)
             journal = await around.store.turns.read_journal(turn)
             choices = tuple(await around.store.choices.of_turn(turn))
         mode = turn.permission_mode or around.default_mode

@@ -92,21 +92,20 @@ class SandboxKeeper:
         task.add_done_callback(self._evictions.discard)
 
     async def _evict(self, loop_id: str) -> None:
-        slot = self._slots.get(loop_id)
-        if slot is None or slot.holds:
-            return
-        slot.timer = None
+        self._slots[loop_id].timer = None
         try:
-            await self.stop(loop_id)
+            await self.stop(loop_id, only_idle=True)
         except Exception:
             log.exception("loopat: evicting the idle sandbox of %s failed", loop_id)
 
-    async def stop(self, loop_id: str) -> None:
-        """Stop the loop's sandbox, if it has one."""
+    async def stop(self, loop_id: str, *, only_idle: bool = False) -> None:
+        """Stop the loop's sandbox, if it has one; ``only_idle``: unless a turn began meanwhile."""
         slot = self._slots.get(loop_id)
         if slot is None:
             return
         async with slot.lock:
+            if only_idle and slot.holds:
+                return
             sandbox, slot.sandbox = slot.sandbox, None
             if sandbox is not None:
                 await sandbox.stop()

@@ -64,12 +64,13 @@ class Subscription:
     def push(self, frame: Frame) -> None:
         if self.ended:
             return
-        self._buffer.append(frame)
-        self._size += len(frame.encoded)
-        if self._size > BUFFER_BYTES:
+        if self._size > BUFFER_BYTES:  # one frame may be larger than that; a backlog may not
             self.lagged = True
             self._buffer.clear()
             self.end()
+            return
+        self._buffer.append(frame)
+        self._size += len(frame.encoded)
         self._ready.set()
 
     def end(self) -> None:
