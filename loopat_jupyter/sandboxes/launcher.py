@@ -1,0 +1,154 @@
+"""The small process outside that starts sandboxes for the server.
+
+Why there is one: a child of the server itself would be forked from a large process with
+threads, would stop the event loop while that lasts, and dies with the *thread* that made it
+(``--die-with-parent``). It is also where a root server's privileges end: in a child of this
+process the mounts a sandbox needs are gathered in a private mount namespace at paths that the
+unprivileged user can reach, and then the user is dropped, before bubblewrap runs.
+
+It runs as a script, standard library only, and holds one end of a ``SOCK_SEQPACKET`` pair. Each
+request is one packet (``marshal``) with the descriptors it speaks of; the answer is the child's
+pid and a pidfd, or an error. The end of the channel is its end, and that of every sandbox.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import marshal
+import os
+import signal
+import socket
+import stat
+import sys
+from typing import Any
+
+STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
+REQUEST_MAX = 60_000
+FDS_MAX = 120
+CLONE_NEWNS = 0x20000
+MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 4096, 16384, 1 << 18, 2, 4
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    arguments = (a.encode() if a is not None else None for a in (source, target, kind))
+    source_b, target_b, kind_b = arguments
+    data_b = data.encode() if data is not None else None
+    check(libc.mount(source_b, target_b, kind_b, ctypes.c_ulong(flags), data_b), f"mount {target}")
+
+
+def reopen(fd: int) -> int:
+    """The same file, seen from this mount namespace: a mount cannot be bound from another one.
+
+    It is found by its name, without following any symlink, and must be the very same.
+    """
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    found = os.open("/", os.O_PATH)
+    for part in path.split("/")[1:]:
+        found = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=found) if part else found
+    then, now = os.fstat(fd), os.fstat(found)
+    if (then.st_dev, then.st_ino) != (now.st_dev, now.st_ino):
+        raise OSError(0, "a directory was replaced while the sandbox started")
+    return found
+
+
+def stage(places: list[tuple[int, str]], fds: list[int]) -> None:
+    """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only."""
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    sources = {index: reopen(fds[index]) for index, _ in places}
+    mount("loopat", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
+    for index, name in places:
+        source, target = sources[index], f"{STAGE}/{name}"
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            os.makedirs(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+
+
+def drop(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def place(request: dict[str, Any], fds: list[int]) -> list[int]:
+    """Give the descriptors that have fixed numbers those, and keep the rest for the child."""
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
+    os.closerange(3, 512)
+    for number, index in request["fixed"]:
+        os.dup2(lifted[index], number)
+    os.dup2(lifted[request["stderr"]], 2)
+    return lifted
+
+
+def become(request: dict[str, Any], fds: list[int]) -> None:
+    """In the child: gather, drop, run."""
+    os.setsid()
+    os.umask(0o022)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    fds = place(request, fds)
+    if request["stage"]:
+        stage(request["stage"], fds)
+    if request["uid"] is not None:
+        drop(request["uid"])
+    argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
+    os.execve(argv[0], argv, request["env"])
+
+
+def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
+    """Start one sandbox; its outer pid and a pidfd. Raises ``OSError``."""
+    failed, report = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        kept = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 900)
+        try:
+            become(request, fds)
+        except OSError as error:
+            os.write(kept, str(error.strerror or error).encode())
+        finally:
+            os._exit(127)
+    os.close(report)
+    try:
+        pidfd = os.pidfd_open(pid)
+        message = os.read(failed, 4096)
+    finally:
+        os.close(failed)
+    if message:
+        os.close(pidfd)
+        raise OSError(0, message.decode(errors="replace"))
+    return pid, pidfd
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer requests until the server is gone."""
+    while True:
+        packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
+        if not packet:
+            return
+        try:
+            pid, pidfd = launch(marshal.loads(packet), fds)
+        except OSError as error:
+            channel.send(marshal.dumps({"error": error.strerror or str(error)}))
+        else:
+            socket.send_fds(channel, [marshal.dumps({"pid": pid})], [pidfd])
+            os.close(pidfd)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,0 +1,129 @@
+"""The server's side of the launcher process: start it once, hand it sandboxes to start.
+
+Everything here blocks for a few milliseconds and is called from worker threads. One launcher
+serves all sandboxes of a tier; when it dies they die with it, and the next start makes a new one.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.sandboxes import launcher as program
+
+ANSWER_TIMEOUT = 20.0
+
+
+def base_python() -> str:
+    """The interpreter itself, not a virtual environment's link to it."""
+    return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+@dataclass(slots=True)
+class Launch:
+    """What is to be started. Owns its descriptors until :meth:`close`.
+
+    ``argv`` holds strings, and ``(format, index)`` for the number of a descriptor in the child.
+    ``stage`` names the descriptors that a root server's launcher binds below its stage.
+    """
+
+    argv: list[str | tuple[str, int]] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
+    fixed: list[tuple[int, int]] = field(default_factory=list)
+    stage: list[tuple[int, str]] = field(default_factory=list)
+    env: dict[str, str] = field(default_factory=dict)
+    uid: int | None = None
+    stderr: int = 0
+
+    def add(self, fd: int) -> int:
+        """Take over a descriptor; its index."""
+        self.fds.append(fd)
+        return len(self.fds) - 1
+
+    def close(self) -> None:
+        while self.fds:
+            os.close(self.fds.pop())
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A started sandbox's outer process."""
+
+    pid: int
+    pidfd: int
+
+
+class Launcher:
+    """A launcher process and the lock around its channel."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+
+    def launch(self, plan: Launch) -> Launched:
+        """Start it. Raises ``SandboxSpawnFailed``."""
+        request = marshal.dumps(
+            {
+                name: getattr(plan, name)
+                for name in ("argv", "fixed", "stage", "env", "uid", "stderr")
+            }
+        )
+        with self._lock:
+            channel = self._running()
+            try:
+                socket.send_fds(channel, [request], plan.fds)
+                packet, fds, _, _ = socket.recv_fds(channel, 65_536, 1)
+            except OSError as error:
+                self._end()
+                raise SandboxSpawnFailed(
+                    f"The sandbox launcher does not answer: {error}."
+                ) from error
+            if not packet:
+                self._end()
+                raise SandboxSpawnFailed("The sandbox launcher ended; try again.")
+        answer = marshal.loads(packet)  # noqa: S302 - the launcher is our own process
+        if "error" in answer:
+            raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
+        return Launched(answer["pid"], fds[0])
+
+    def _running(self) -> socket.socket:
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._channel is None:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            ours.settimeout(ANSWER_TIMEOUT)
+            with theirs:
+                script = str(Path(program.__file__))
+                self._process = subprocess.Popen(  # noqa: S603
+                    [base_python(), "-I", "-S", script, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                )
+            self._channel = ours
+        return self._channel
+
+    def close(self) -> None:
+        """End the launcher, and with it every sandbox it started."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None

@@ -1,0 +1,173 @@
+"""What a sandbox sees of the file system: the plan, independent of who carries it out.
+
+The plan is an allow-list. Nothing of the host is visible but what is named here; whatever a
+setting masks is covered again wherever a bound directory would show it. ``/etc`` is never bound
+as a whole: it holds the host's users, keys and settings.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopat_jupyter.loops.ports import SandboxSpec
+from loopat_jupyter.sandboxes.base import SandboxSettings
+
+WORKDIR, HOME = Path("/workdir"), Path("/home/loop")
+USER, UID = "loop", 1000
+SYSTEM_DIRS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
+ETC_SHOWN = (
+    "alternatives",
+    "ca-certificates.conf",
+    "debian_version",
+    "fonts",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "os-release",
+    "pki/ca-trust",
+    "pki/tls/certs",
+    "protocols",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+)
+MASK_SIZE = 64 * 1024
+SYSTEM_MASKS = (Path("/usr/local/etc/jupyter"), Path("/usr/etc/jupyter"))
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host path at ``dest``. ``no_follow``: no symlink is followed on the way to it."""
+
+    source: Path
+    dest: Path
+    write: bool = False
+    no_follow: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tmpfs:
+    dest: Path
+    size: int
+    mode: int = 0o755
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """A small read-only file."""
+
+    dest: Path
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    dest: Path
+    target: str
+
+
+Entry = Bind | Tmpfs | Data | Symlink
+
+
+def plan(spec: SandboxSpec, settings: SandboxSettings) -> list[Entry]:
+    """Everything to be mounted, parents before what lies in them."""
+    entries: list[Entry] = [*_system(), *_etc()]
+    entries += _python(settings, entries)
+    for path in settings.read_only_paths:
+        if path.exists() and not _covered(path.resolve(), entries):
+            entries.append(Bind(path.resolve(), path.absolute()))
+    entries.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
+    entries.append(Bind(spec.workdir.resolve(), WORKDIR, write=True))
+    entries.append(Bind(spec.home.resolve(), HOME, write=True))
+    for folder in spec.folders:
+        entries.append(Bind(folder.source, WORKDIR / folder.name, folder.write, no_follow=True))
+    own = {spec.workdir.resolve(), spec.home.resolve()}
+    masks = [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
+    entries = _without_masked(entries, masks, own)
+    entries += _covers([e for e in entries if isinstance(e, Bind)], masks, own)
+    return sorted(entries, key=lambda entry: len(entry.dest.parts))
+
+
+def _system() -> Iterable[Entry]:
+    yield Bind(Path("/usr"), Path("/usr"))
+    for name in SYSTEM_DIRS:
+        path = Path("/") / name
+        if path.is_symlink():
+            yield Symlink(path, str(path.readlink()))
+        elif path.is_dir():
+            yield Bind(path, path)
+
+
+def _etc() -> Iterable[Entry]:
+    account = f"{USER}:x:{UID}:{UID}:{USER}:{HOME}:/bin/bash\n"
+    nobody = "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
+    yield Data(Path("/etc/passwd"), f"root:x:0:0:root:/:/bin/false\n{account}{nobody}".encode())
+    yield Data(Path("/etc/group"), f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n".encode())
+    yield Data(Path("/etc/hosts"), b"127.0.0.1 localhost\n::1 localhost\n")
+    yield Data(Path("/etc/resolv.conf"), b"")
+    yield Data(Path("/etc/nsswitch.conf"), b"passwd: files\ngroup: files\nhosts: files dns\n")
+    for name in ETC_SHOWN:
+        path = Path("/etc") / name
+        if path.is_symlink() and path.resolve().is_relative_to("/usr"):
+            yield Symlink(path, str(path.resolve()))
+        elif path.exists():
+            yield Bind(path.resolve(), path)
+
+
+def _python(settings: SandboxSettings, seen: list[Entry]) -> Iterable[Entry]:
+    found: list[Entry] = []
+    for prefix in settings.prefixes:
+        if not _covered(prefix, [*seen, *found]):
+            found.append(Bind(prefix, prefix))
+    if settings.user_base is not None:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        for part in (Path("bin"), Path("lib") / version):
+            path = settings.user_base / part
+            if path.is_dir() and not _covered(path, [*seen, *found]):
+                found.append(Bind(path.resolve(), path))
+    return found
+
+
+def _jupyter_config(settings: SandboxSettings) -> Iterable[Path]:
+    for prefix in settings.prefixes:
+        yield prefix / "etc" / "jupyter"
+        yield prefix / "share" / "jupyter" / "runtime"
+
+
+def _covered(path: Path, entries: list[Entry]) -> bool:
+    return any(
+        isinstance(e, Bind) and e.source == e.dest and path.is_relative_to(e.dest) for e in entries
+    )
+
+
+def _without_masked(entries: list[Entry], masks: list[Path], own: set[Path]) -> list[Entry]:
+    """Drop what a mask holds whole, but the loop's own directories and the Python itself."""
+    roots = {Path(p).resolve() for p in (sys.prefix, sys.base_prefix)}
+    return [
+        e
+        for e in entries
+        if not isinstance(e, Bind)
+        or e.source in own
+        or e.source in roots
+        or not any(e.source.is_relative_to(mask) for mask in masks)
+    ]
+
+
+def _covers(binds: list[Bind], masks: list[Path], own: set[Path]) -> list[Entry]:
+    covers: dict[Path, Entry] = {}
+    for bind in binds:
+        for mask in masks:
+            inside = mask != bind.source and mask.is_relative_to(bind.source)
+            if bind.source in own or not inside or not os.path.lexists(mask):
+                continue
+            dest = bind.dest / mask.relative_to(bind.source)
+            covers[dest] = Tmpfs(dest, MASK_SIZE, 0o555) if mask.is_dir() else Data(dest, b"")
+    return list(covers.values())

@@ -1,0 +1,73 @@
+"""Records of living sandboxes on disk, so that the next server can prove that none is left.
+
+``run/<loop_id>.pid`` holds the pid and start time of a sandbox's outer process. A pid alone
+proves nothing (it may have been reused); with its start time it does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+from pathlib import Path
+
+WAIT_MS = 5000
+
+log = logging.getLogger(__name__)
+
+
+def start_time(pid: int) -> str | None:
+    """When the process was started, in the kernel's own unit; ``None`` when there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return stat.rpartition(b")")[2].split()[19].decode()
+
+
+def record(run_dir: Path, loop_id: str, pid: int) -> None:
+    """Note a sandbox's outer process. One that has ended already needs no note."""
+    started = start_time(pid)
+    if started is not None:
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (run_dir / f"{loop_id}.pid").write_text(f"{pid} {started}\n")
+
+
+def forget(run_dir: Path, loop_id: str) -> None:
+    (run_dir / f"{loop_id}.pid").unlink(missing_ok=True)
+
+
+def reap_leftovers(run_dir: Path) -> list[int]:
+    """Kill every recorded sandbox that still lives; the pids killed. Blocks until they ended."""
+    killed = []
+    for path in sorted(run_dir.glob("*.pid")):
+        pid = _kill_recorded(path.read_text())
+        if pid is not None:
+            log.warning("Killed a sandbox that an earlier server left behind (pid %d).", pid)
+            killed.append(pid)
+        path.unlink(missing_ok=True)
+    return killed
+
+
+def _kill_recorded(line: str) -> int | None:
+    fields = line.split()
+    if len(fields) != 2 or not fields[0].isdecimal():
+        return None  # cut off while it was written; the process died with its server
+    pid = int(fields[0])
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    try:
+        if start_time(pid) != fields[1]:
+            return None
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(WAIT_MS)
+    except ProcessLookupError:
+        return None
+    finally:
+        os.close(pidfd)
+    return pid

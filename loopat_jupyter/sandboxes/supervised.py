@@ -1,0 +1,282 @@
+"""A sandbox that has our supervisor inside: what all tiers have in common.
+
+A tier says how the outer process is made (:meth:`SupervisedSandbox.prepare`); everything after
+that is here: the channel, commands, file operations, and the end. The sandbox is *closed* when
+its outer process and its supervisor are both gone; the supervisor is the first process of its
+pid namespace, and the kernel lets it go only after everything else inside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
+from loopat_jupyter.loops.ports import (
+    CommandResult,
+    FileError,
+    Isolation,
+    Process,
+    SandboxSpec,
+)
+from loopat_jupyter.sandboxes import frames
+from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
+from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
+from loopat_jupyter.sandboxes.channel import Channel, Exchange
+from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
+from loopat_jupyter.sandboxes.reaper import forget, record
+
+START_TIMEOUT = 20.0
+GRACE = 10.0
+"""How long the supervisor may be silent after a time limit of its own has passed."""
+KILL_GRACE = 3.0
+FILE_ANSWER_MAX = 4 * MIB
+
+log = logging.getLogger(__name__)
+
+
+class SupervisedSandbox:
+    """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.Sandbox`."""
+
+    def __init__(
+        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, isolation: Isolation
+    ) -> None:
+        self._spec = spec
+        self._settings = settings
+        self._launcher = launcher
+        self._isolation = isolation
+        self._channel: Channel | None = None
+        self._pids: list[int] = []
+        self._launching = False
+        self._said = ""
+        self._stderr: int | None = None
+        self._lost: SandboxLost | None = None
+        self._closed = asyncio.Event()
+
+    # ------------------------------------------------------------------ for tiers
+
+    workdir: str
+    home: str
+
+    def prepare(self, plan: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+        """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """The environment of everything that runs inside."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------------ life
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._isolation
+
+    @property
+    def alive(self) -> bool:
+        return self._channel is not None and self._lost is None
+
+    async def start(self) -> None:
+        if self._channel is not None:
+            raise SandboxSpawnFailed("This sandbox was started before.")
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = Channel(ours, self._lose)
+        self._channel.request(None, op="configure", config=self._config())
+        self._launching = True
+        starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
+        starting.add_done_callback(self._adopt)
+        try:
+            await asyncio.shield(starting)
+            async with asyncio.timeout(START_TIMEOUT):
+                pid = await self._channel.ready
+            self._watch(pid)
+        except BaseException as error:
+            if not starting.done():
+                await asyncio.wait([starting])
+            await self.stop()
+            if isinstance(error, TimeoutError | SandboxLost):
+                raise SandboxSpawnFailed(self._why_not()) from error
+            raise
+
+    def _launch(self, theirs: socket.socket) -> Launched:
+        plan = Launch(uid=None)
+        try:
+            control = plan.add(os.dup(theirs.fileno()))
+            theirs.close()
+            bundle = plan.add(sealed_file("loopat-supervisor", bundle_bytes()))
+            self._stderr = os.memfd_create("loopat-stderr")
+            plan.stderr = plan.add(os.dup(self._stderr))
+            plan.fixed = [(CONTROL_FD, control), (BUNDLE_FD, bundle)]
+            self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
+            launched = self._launcher.launch(plan)
+            record(self._settings.run_dir, self._spec.loop_id, launched.pid)
+            return launched
+        finally:
+            plan.close()
+
+    def _adopt(self, starting: asyncio.Future[Launched]) -> None:
+        """The outer process is there, or was never made."""
+        self._launching = False
+        if not starting.cancelled() and starting.exception() is None:
+            self._follow(starting.result().pidfd)
+        if self._lost is not None:
+            self._lose("it ended")
+
+    def _follow(self, pidfd: int) -> None:
+        self._pids.append(pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._ended, pidfd)
+
+    def _watch(self, pid: int) -> None:
+        """Follow the supervisor itself too: it is the last to go of its namespace."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            self._lose("it ended")
+            raise SandboxSpawnFailed(self._why_not()) from None
+        self._follow(pidfd)
+
+    def _why_not(self) -> str:
+        said = self._said.splitlines()[-1] if self._said else "no reason given"
+        return f"The sandbox did not start: {said}"
+
+    def _ended(self, pidfd: int) -> None:
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        self._pids.remove(pidfd)
+        self._lose("it ended")
+
+    def _lose(self, why: str) -> None:
+        """End the sandbox, for whatever reason; those who wait are told at once."""
+        if self._lost is None:
+            self._lost = SandboxLost(f"The sandbox is gone: {why}.")
+            if self._channel is not None:
+                self._channel.fail(self._lost)
+                self._channel.close()
+        for pidfd in self._pids:
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                continue  # its pidfd will say so
+        if not self._pids and not self._launching and not self._closed.is_set():
+            forget(self._settings.run_dir, self._spec.loop_id)
+            if self._stderr is not None:
+                self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
+                os.close(self._stderr)
+                self._stderr = None
+            self._closed.set()
+
+    async def stop(self) -> None:
+        self._lose("it was stopped")
+        await self._closed.wait()
+
+    async def wait_closed(self) -> None:
+        await self._closed.wait()
+
+    # ------------------------------------------------------------------ work
+
+    def _config(self) -> dict[str, Any]:
+        limits = self._settings.limits
+        return {
+            "processes": limits.processes,
+            "memory": limits.memory,
+            "file_size": limits.file_size,
+            "open_files": limits.open_files,
+            "output": limits.output,
+            "kept_output": limits.kept_output,
+            "file_timeout": limits.file_timeout,
+            "workdir": self.workdir,
+            "home": self.home,
+            "output_dir": f"{self.home}/.loopat/output",
+            "env": self.environment(),
+        }
+
+    def _living(self) -> Channel:
+        if self._channel is None:
+            raise SandboxLost("The sandbox has not been started.")
+        if self._lost is not None:
+            raise self._lost
+        return self._channel
+
+    async def run(self, command: str, *, timeout: float, background: bool = False) -> CommandResult:
+        if "\0" in command:
+            return CommandResult(126, "A command cannot contain a NUL character.")
+        text = command.encode(errors="surrogateescape").decode(errors="replace")
+        output, end = await self._ask(
+            self._settings.limits.output + 4 * KIB,
+            timeout,
+            {"op": "run", "command": text, "timeout": timeout, "background": background},
+        )
+        if "error" in end:
+            return CommandResult(126, f"The command could not be started: {end['error']}.")
+        return CommandResult(
+            exit_code=_integer(end.get("exit")),
+            output=output.decode(errors="replace"),
+            timed_out=end.get("timed_out") is True,
+            output_file=str(end["file"]) if end.get("file") else None,
+            background_pid=_integer(end.get("pid")),
+        )
+
+    async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
+        timeout = self._settings.limits.file_timeout
+        ask = {"op": "file", "file_op": op, "args": args}
+        data, end = await self._ask(FILE_ANSWER_MAX, timeout, ask)
+        return file_answer(data, end)
+
+    async def _ask(
+        self, limit: int, timeout: float, ask: dict[str, Any]
+    ) -> tuple[bytes, dict[str, Any]]:
+        """One request and its answer; killed inside when this is cancelled."""
+        channel = self._living()
+        exchange = Exchange(limit)
+        request = channel.request(exchange, **ask)
+        try:
+            async with asyncio.timeout(timeout + GRACE):
+                return await asyncio.shield(exchange.done)
+        except TimeoutError:
+            self._lose("its supervisor does not answer")
+            raise self._living_error() from None
+        except asyncio.CancelledError:
+            channel.send(frames.KILL, request, bytes([signal.SIGKILL]))
+            await asyncio.wait([exchange.done], timeout=KILL_GRACE)
+            if not exchange.done.done():
+                self._lose("its supervisor does not answer")
+            raise
+
+    def _living_error(self) -> SandboxLost:
+        return self._lost or SandboxLost("The sandbox is gone.")
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        pty: tuple[int, int] | None = None,
+    ) -> Process:
+        raise NotImplementedError
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def file_answer(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
+    """The result of a file operation; what came is checked, not trusted."""
+    import json
+
+    if "error" in end:
+        raise FileError(str(end["error"])[:2000])
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        raise FileError("The file operation was cut off.") from None
+    if not isinstance(answer, dict):
+        raise FileError("The file operation gave no answer.")
+    if "error" in answer:
+        raise FileError(str(answer["error"])[:2000])
+    return answer

@@ -1,0 +1,202 @@
+"""The loop's process inside its sandbox: starts commands, and nothing else.
+
+It runs as pid 1 of the sandbox's namespace, so nothing inside can kill or stop it, and it is
+not dumpable, so nothing inside can trace it. It owns the control channel; no process it starts
+inherits that. It dies with the server: the end of the channel is its end, and the namespace's.
+
+Standard library only; imports are kept few, because the sandbox's start waits for them.
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from loopat_jupyter.sandboxes import frames
+
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+
+
+class Job(Protocol):
+    """Something the server asked for that has not ended."""
+
+    def kill(self, number: int) -> None: ...
+
+
+def main(control: int) -> None:
+    """Serve the channel until it ends."""
+    _seal(control)
+    supervisor = Supervisor(control)
+    try:
+        supervisor.serve()
+    finally:
+        supervisor.end()
+
+
+def _seal(control: int) -> None:
+    """Let go of everything inherited but the channel; become untraceable."""
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.closerange(control + 1, 4096)
+    os.set_inheritable(2, False)
+    os.set_inheritable(control, False)
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):
+        if libc.prctl(option, value, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+class Supervisor:
+    """One poll loop over the channel, the output of commands, ended children and timers."""
+
+    def __init__(self, control: int) -> None:
+        self.config: dict[str, Any] = {}
+        self._control = control
+        self._poll = select.poll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._children: dict[int, Callable[[int], None]] = {}
+        self._timers: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._timer = 0
+        self._jobs: dict[int, Job] = {}
+        self._parts: dict[int, bytearray] = {}
+        self._open = True
+
+    # ------------------------------------------------------------------ the loop
+
+    def serve(self) -> None:
+        wake, signalled = os.pipe()
+        for fd in (wake, signalled):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.watch(wake, lambda: self._reap(wake))
+        self.watch(self._control, self._receive)
+        while self._open:
+            for fd, _ in self._poll.poll(self._next_timer()):
+                if fd in self._ready:
+                    self._ready[fd]()
+            self._run_timers()
+
+    def _next_timer(self) -> float | None:
+        if not self._timers:
+            return None
+        first = min(when for when, _ in self._timers.values())
+        return max(0.0, (first - time.monotonic()) * 1000 + 0.5)
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        for timer in [t for t, (when, _) in self._timers.items() if when <= now]:
+            entry = self._timers.pop(timer, None)
+            if entry:
+                entry[1]()
+
+    def _reap(self, wake: int) -> None:
+        try:
+            os.read(wake, 4096)
+        except BlockingIOError:
+            pass  # a spurious wake-up; the children are asked all the same
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            exited = self._children.pop(pid, None)
+            if exited:
+                exited(os.waitstatus_to_exitcode(status))
+
+    # ------------------------------------------------------------------ for jobs
+
+    def watch(self, fd: int, ready: Callable[[], None], *, write: bool = False) -> None:
+        self._ready[fd] = ready
+        self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        if self._ready.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def expect(self, pid: int, exited: Callable[[int], None]) -> None:
+        self._children[pid] = exited
+
+    def after(self, seconds: float, call: Callable[[], None]) -> int:
+        self._timer += 1
+        self._timers[self._timer] = (time.monotonic() + seconds, call)
+        return self._timer
+
+    def cancel(self, timer: int) -> None:
+        self._timers.pop(timer, None)
+
+    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+        try:
+            os.write(self._control, frames.frame(kind, request, payload))
+        except (BrokenPipeError, ConnectionResetError):
+            self._open = False
+
+    def answer(self, request: int, data: bytes, end: str) -> None:
+        """Send a whole answer: the data in pieces, then the end."""
+        for piece in frames.chunks(data):
+            self.send(frames.OUT, request, piece)
+        self.send(frames.END, request, end.encode())
+
+    def finished(self, request: int) -> None:
+        self._jobs.pop(request, None)
+
+    # ------------------------------------------------------------------ the channel
+
+    def _receive(self) -> None:
+        packet = os.read(self._control, frames.PACKET_MAX)
+        if not packet:
+            self._open = False
+            return
+        kind, request, payload = frames.parse(packet)
+        if kind == frames.REQUEST_PART:
+            self._parts.setdefault(request, bytearray()).extend(payload)
+        elif kind == frames.REQUEST:
+            whole = bytes(self._parts.pop(request, b"")) + payload
+            self._request(request, marshal.loads(whole))
+        elif kind == frames.KILL:
+            if job := self._jobs.get(request):
+                job.kill(payload[0])
+        elif hasattr(job := self._jobs.get(request), "receive"):
+            job.receive(kind, payload)  # type: ignore[union-attr]
+
+    def _request(self, request: int, ask: dict[str, Any]) -> None:
+        op = ask["op"]
+        if op == "configure":
+            self.config = ask["config"]
+            return
+        try:
+            job = self._make(op, request, ask)
+        except OSError as error:
+            self._refuse(request, error)
+            return
+        if job is not None:
+            self._jobs[request] = job
+
+    def _make(self, op: str, request: int, ask: dict[str, Any]) -> Job | None:
+        if op == "run":
+            from loopat_jupyter.sandboxes.commands import Command
+
+            command = Command(self, request, ask)
+            return None if ask["background"] else command
+        raise OSError(0, f"unknown request {op}")
+
+    def _refuse(self, request: int, error: OSError) -> None:
+        import json
+
+        self.answer(request, b"", json.dumps({"error": error.strerror or str(error)}))
+
+    def end(self) -> None:
+        """Leave nothing behind. In a namespace of our own our end does that by itself."""
