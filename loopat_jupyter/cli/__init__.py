@@ -1,0 +1,19 @@
+"""The terminal face: ``loopat``. Talks to servers through :mod:`loopat_jupyter.client` only;
+``doctor`` and ``token`` may open the home of a server on this machine.
+
+Commands import what they need when they run, so that ``loopat --help`` is fast. Text that comes
+from agents and servers is untrusted: it reaches a terminal through :mod:`._terminal` only.
+"""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """The ``loopat`` command."""
+    import sys
+
+    from ._app import run
+
+    sys.exit(run(sys.argv[1:]))

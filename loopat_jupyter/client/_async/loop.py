@@ -90,7 +90,7 @@ class AsyncLoop(LoopView):
         message = _calls.send_message(self.id, content, permission_mode, key, sdk_messages)
         state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, message=message)
         events = AsyncEventStream(
-            self._carrier, state, lambda request: self._decide(request, on_choice)
+            self._carrier, state, lambda request: self.decide(request, on_choice)
         )
         await events.connect()
         return events
@@ -163,7 +163,7 @@ class AsyncLoop(LoopView):
         current = (await self.refresh()).info.current_turn
         return None if current is None else current.pending_choice_id
 
-    async def _decide(self, request: RequiresChoice, policy: AsyncOnChoice) -> None:
+    async def decide(self, request: RequiresChoice, policy: AsyncOnChoice) -> None:
         """Carry the policy out, unless the choice is resolved already, here or elsewhere."""
         if request.choice_id in self._carrier.answered or policy == "wait":
             return

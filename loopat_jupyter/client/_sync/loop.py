@@ -89,7 +89,7 @@ class Loop(LoopView):
         key = idempotency_key or uuid.uuid4().hex
         message = _calls.send_message(self.id, content, permission_mode, key, sdk_messages)
         state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, message=message)
-        return EventStream(self._carrier, state, lambda request: self._decide(request, on_choice))
+        return EventStream(self._carrier, state, lambda request: self.decide(request, on_choice))
 
     def ask(
         self,
@@ -154,7 +154,7 @@ class Loop(LoopView):
         current = self.refresh().info.current_turn
         return None if current is None else current.pending_choice_id
 
-    def _decide(self, request: RequiresChoice, policy: OnChoice) -> None:
+    def decide(self, request: RequiresChoice, policy: OnChoice) -> None:
         """Carry the policy out, unless the choice is resolved already, here or elsewhere."""
         if request.choice_id in self._carrier.answered or policy == "wait":
             return

@@ -1,0 +1,110 @@
+"""The command tree, and what becomes of every way a command can end.
+
+Light on purpose: this module and the modules of the commands import typer and the standard
+library; each command imports the client, rich and the rest when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from loopat_jupyter import __version__
+
+from . import _chat, _demo, _doctor, _loops, _messages, _tokens
+from ._connection import Server
+from ._exit import EPILOG, CommandFailed, ExitCode, code_of, complain
+from ._terminal import tolerate_narrow_encodings
+
+app = typer.Typer(
+    name="loopat",
+    help="AI-agent loops that live in a Jupyter server. `loopat demo` is the guided first run.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(_demo.demo)
+app.command("chat")(_chat.chat)
+app.command("send")(_messages.send)
+app.command("watch")(_messages.watch)
+app.command("doctor")(_doctor.doctor)
+app.add_typer(_loops.app, name="loops")
+app.add_typer(_tokens.app, name="token")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"loopat {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    url: Annotated[
+        str | None,
+        typer.Option(help="Base URL of the Jupyter server. Else found: LOOPAT_URL, a Hub, the "
+                     "server of this kernel, a server running on this machine."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Token for --url. Others on this machine can read your command line: "
+                     "LOOPAT_TOKEN is the better place."),
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Show it.")
+    ] = False,
+) -> None:  # fmt: skip
+    """AI-agent loops that live in a Jupyter server. `loopat demo` is the guided first run."""
+    context.obj = Server(url, token or os.environ.get("LOOPAT_TOKEN"))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Failures are one line on stderr."""
+    tolerate_narrow_encodings()
+    try:
+        outcome = app(args=list(arguments), prog_name="loopat", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone; it has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except CommandFailed as error:
+        complain(str(error))
+        return error.code
+    except Exception as error:
+        return _explain(error)
+    return outcome if isinstance(outcome, int) else ExitCode.OK
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong; raises what nobody expects, with its traceback."""
+    describe = getattr(error, "format_message", None)  # typer's usage errors have it
+    if describe is not None:
+        return _usage(error, str(describe()))
+    if isinstance(error, typer.Abort):
+        return ExitCode.INTERRUPTED
+    from loopat_jupyter.client import LoopatError
+
+    if isinstance(error, LoopatError):
+        complain(error.message)
+        return code_of(error)
+    raise error
+
+
+def _usage(error: Exception, message: str) -> int:
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)
+        return ExitCode.USAGE
+    context = getattr(error, "ctx", None)
+    hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    complain(message + hint)
+    return ExitCode.USAGE

@@ -1,0 +1,255 @@
+"""``loopat demo``: the guided first run."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ._exit import CommandFailed, ExitCode
+from ._terminal import is_interactive, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from loopat_jupyter.client import Choice, Decision, Loop, PermissionMode
+
+    from ._server import ChildServer
+
+DEFAULT_HOME = Path("~/.loopat-demo")
+SVG_WIDTH = 96
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One message of the conversation, and why it is sent. ``mode`` is its permission mode."""
+
+    says: str
+    message: str
+    mode: PermissionMode | None = None
+
+
+SCRIPT = (
+    Step("A loop is an agent with a folder of its own, in a sandbox. Say hello:", "hello"),
+    Step(
+        "! runs a shell command: the sandbox has your Python, and no network.",
+        "!python --version && id -un && ls -A && (getent hosts pypi.org || echo no network)",
+    ),
+    Step("It writes files into its folder …", "write notes/plan.md: 1. look  2. think  3. act"),
+    Step("… and reads them; they outlive the sandbox and the server.", "read notes/plan.md"),
+    Step("An agent may ask you something.", "ask What shall we drink? | Tea | Coffee"),
+    Step(
+        "In the permission mode “default” nothing runs before you have said yes.",
+        "!wc -w notes/plan.md",
+        "default",
+    ),
+)
+
+
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the conversation; leaves nothing behind.")
+    ] = False,
+    home: Annotated[
+        Path | None,
+        typer.Option(help=f"Where the demo keeps its loops. Default: {DEFAULT_HOME}, and a "
+                     "temporary folder with --once."),
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="JSON lines: the addresses first, then each event.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option(help="Also write the conversation to an SVG file.", hidden=True)
+    ] = None,
+) -> None:  # fmt: skip
+    """Start a server with the offline demo model and hold a first conversation with a loop."""
+    if json and svg is not None:
+        raise CommandFailed("--json shows nothing that --svg could draw", ExitCode.USAGE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with _home(home, once) as place:
+        guide = JsonGuide() if json else Guide(once=once, svg=svg)
+        with guide.start(place) as server:
+            ok = guide.converse(server)
+            guide.finish(server)
+            if not once:
+                _stay(server, guide)
+    if not ok:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@contextmanager
+def _home(wanted: Path | None, once: bool) -> Iterator[Path]:
+    if wanted is not None or not once:
+        yield (wanted or DEFAULT_HOME).expanduser().absolute()
+        return
+    place = Path(tempfile.mkdtemp(prefix="loopat-demo-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _stay(server: ChildServer, guide: Guide) -> None:
+    """Until Ctrl-C, or until the server ends."""
+    try:
+        code = server.wait()
+    except KeyboardInterrupt:
+        guide.say("\nstopping the server …")
+        return
+    raise CommandFailed(f"the server ended with code {code}; see {server.log_file}")
+
+
+class Guide:
+    """Leads a person through the conversation, in colours. ``svg``: records it, too."""
+
+    def __init__(self, *, once: bool = False, svg: Path | None = None) -> None:
+        from ._render import TerminalPrinter, console_for_text
+
+        drawn = {"width": SVG_WIDTH, "record": True} if svg is not None else {}
+        self.console: Console = console_for_text(**drawn)
+        self.printer = TerminalPrinter(self.console)
+        self._once = once
+        self._svg = svg
+
+    def say(self, text: str, style: str = "dim") -> None:
+        from rich.text import Text
+
+        self.console.print(Text(text, style))
+
+    def start(self, home: Path) -> ChildServer:
+        from ._server import ChildServer
+
+        server = ChildServer(home)
+        if not self.console.is_terminal:
+            server.start()
+            return server
+        with self.console.status("starting a Jupyter server …"):
+            server.start()
+        return server
+
+    def converse(self, server: ChildServer) -> bool:
+        """Hold the conversation; whether every turn came to a good end."""
+        from loopat_jupyter.client import Client
+
+        with Client(server.url, server.token) as client:
+            loop = client.loops.create("first conversation")
+            self.opened(loop)
+            return all(self._turn(loop, step) for step in SCRIPT)
+
+    def opened(self, loop: Loop) -> None:
+        from rich.text import Text
+
+        sandbox = Text(loop.info.sandbox or "none", "green")
+        self.console.print(
+            Text("loop ", "bold") + Text(loop.id, "cyan") + Text("  sandbox ") + sandbox
+        )
+
+    def _turn(self, loop: Loop, step: Step) -> bool:
+        from ._ask import TerminalChoices
+        from ._turn import follow, interrupting
+
+        self.console.print()
+        self.say(step.says)
+        self.printer.user(step.message)
+        asked = TerminalChoices(self.console, self.printer, loop.interrupt)
+        policy: Any = asked if is_interactive() and self._svg is None else self._answer
+        with interrupting(loop.interrupt):
+            sent = loop.send(step.message, on_choice=policy, permission_mode=step.mode)
+            with sent as events:
+                result = follow(events, self.printer)
+        if result.status == "error":
+            self.say("`loopat doctor` says what this machine lacks.", "yellow")
+        return result.status == "done"
+
+    def _answer(self, choice: Choice) -> Decision:
+        """Nobody is here: decide, and say so."""
+        from ._ask import show_choice
+
+        self.printer.fresh_line()
+        show_choice(self.console, choice)
+        if choice.kind == "permission":
+            self.say("  answered automatically (no terminal): yes", "yellow")
+            return True
+        answers: dict[str, str | list[str]] = {}
+        for question in choice.questions:
+            chosen = question.options[0].label if question.options else "yes"
+            answers[question.id] = chosen
+            labels = ", ".join(one_line(option.label) for option in question.options)
+            self.say(f"  ? {one_line(question.question)}  [{labels}]", "bold")
+            self.say(f"  answered automatically (no terminal): {one_line(chosen)}", "yellow")
+        return answers
+
+    def finish(self, server: ChildServer) -> None:
+        """Where to go from here; and the picture."""
+        from rich.text import Text
+
+        self.console.print()
+        lines = [("API", f"{server.url}loopat/api/v1/docs")]
+        if server.lab_url:
+            lines.insert(0, ("Lab", server.lab_url))
+        lines.append(
+            (
+                "curl",
+                f"curl -H 'Authorization: token {server.token}' {server.url}loopat/api/v1/loops",
+            )
+        )
+        lines.append(("chat", f"LOOPAT_URL={server.url} LOOPAT_TOKEN={server.token} loopat chat"))
+        lines.append(("home", str(server.home)))
+        if not self._once:
+            lines.append(("stop", "Ctrl-C"))
+        for name, text in lines:
+            self.console.print(Text(f"{name:>5}  ", "bold") + Text(text), soft_wrap=True)
+        if self._svg is not None:
+            self._draw(server)
+
+    def _draw(self, server: ChildServer) -> None:
+        """The picture, without what is secret or only true on this machine."""
+        assert self._svg is not None
+        svg = self.console.export_svg(title="loopat demo")
+        for private, shown in (
+            (server.token, "…"),
+            (str(server.home), str(DEFAULT_HOME)),
+            (server.url, "http://127.0.0.1:8888/"),
+        ):
+            svg = svg.replace(private, shown)
+        self._svg.write_text(svg, "utf-8")
+
+
+class JsonGuide(Guide):
+    """The same for programs: the addresses first, then each event. Choices answer themselves."""
+
+    def __init__(self) -> None:
+        from ._render import JsonPrinter
+
+        super().__init__()
+        self.console.quiet = True
+        self.printer = JsonPrinter()  # type: ignore[assignment]
+
+    def opened(self, loop: Loop) -> None:
+        from ._render import print_json
+
+        print_json({"loop_id": loop.id, "sandbox": loop.info.sandbox})
+
+    def start(self, home: Path) -> ChildServer:
+        from ._render import print_json
+
+        server = super().start(home)
+        print_json(
+            {
+                "url": server.url,
+                "api_url": f"{server.url}loopat/api/v1",
+                "lab_url": server.lab_url,
+                "token": server.token,
+                "pid": server.pid,
+                "home": str(server.home),
+            }
+        )
+        return server

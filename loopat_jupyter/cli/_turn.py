@@ -1,0 +1,63 @@
+"""One turn at a terminal: shown while it runs, interrupted by Ctrl-C, its end made a code."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from loopat_jupyter.client import Event, LoopatError, TurnResult
+
+from ._exit import ExitCode, complain
+
+if TYPE_CHECKING:
+    from ._render import Printer
+
+STATUS_CODES = {
+    "done": ExitCode.OK,
+    "error": ExitCode.FAILED,
+    "interrupted": ExitCode.INTERRUPTED,
+}
+
+
+def follow(events: Iterable[Event], printer: Printer, turn_id: str | None = None) -> TurnResult:
+    """Show the events of one turn up to its end; of others only what belongs to ``turn_id``."""
+    result = TurnResult(turn_id=turn_id)
+    for event in events:
+        if turn_id is not None and event.turn_id not in {turn_id, None}:
+            continue
+        result.add(event)
+        printer.show(event)
+        if event.terminal and turn_id is not None:
+            break
+    return result
+
+
+@contextmanager
+def interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Inside, the first Ctrl-C interrupts the turn and the stream shows its end; the second,
+    for a server that does not answer, raises ``KeyboardInterrupt``."""
+    workers: list[threading.Thread] = []
+
+    def work() -> None:
+        try:
+            interrupt()
+        except LoopatError as error:
+            complain(f"could not interrupt the turn: {error.message}")
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if workers:
+            raise KeyboardInterrupt
+        workers.append(threading.Thread(target=work, name="loopat-interrupt"))
+        workers[0].start()
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        for worker in workers:
+            worker.join()
