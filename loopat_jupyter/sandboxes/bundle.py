@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "loopat_jupyter.sandboxes"
-MODULES = ("supervisor", "commands", "capture", "frames")
+MODULES = ("supervisor", "commands", "capture", "fileworker", "files", "searches", "frames")
 
 _LOADER = """
 import os, sys

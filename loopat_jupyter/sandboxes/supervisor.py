@@ -191,6 +191,10 @@ class Supervisor:
 
             command = Command(self, request, ask)
             return None if ask["background"] else command
+        if op == "file":
+            from loopat_jupyter.sandboxes.fileworker import FileWorker
+
+            return FileWorker(self, request, ask)
         raise OSError(0, f"unknown request {op}")
 
     def _refuse(self, request: int, error: OSError) -> None:
