@@ -16,13 +16,34 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Any, Literal
 
-from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.handlers import APIHandler
+from pydantic import BaseModel
 
 from ..loops.errors import NotFound
 from .base import LoopatHandler
-from .openapi import build
+from .openapi import TITLE, VERSION, build
 from .operations import Answer, Operation, Parameter, operation
+
+
+class OpenApiDocument(BaseModel):
+    """An OpenAPI 3.1 document."""
+
+    openapi: Literal["3.1.0"]
+    info: dict[str, Any]
+    servers: list[dict[str, Any]]
+    paths: dict[str, Any]
+    components: dict[str, Any]
+
+
+_DOCUMENT_EXAMPLE = {
+    "openapi": "3.1.0",
+    "info": {"title": TITLE, "version": VERSION},
+    "servers": [{"url": "/loopat/api/v1"}],
+    "paths": {},
+    "components": {},
+}
 
 STATIC = resources.files("loopat_jupyter.api") / "static"
 
@@ -38,8 +59,8 @@ ASSETS: dict[str, tuple[str, str]] = {
 """Name in the address -> file below ``static/`` and its content type."""
 
 PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'"
 )
 """``'unsafe-inline'`` is for the style attributes that Swagger UI's components set."""
 
@@ -109,7 +130,9 @@ class OpenApiHandler(DocumentHandler):
             "getOpenApi",
             "documents",
             "This document",
-            Answer(200, "The OpenAPI 3.1 document of this server."),
+            Answer(
+                200, "The OpenAPI 3.1 document of this server.", OpenApiDocument, _DOCUMENT_EXAMPLE
+            ),
             credentials="none",
         )
     )
@@ -120,16 +143,21 @@ class OpenApiHandler(DocumentHandler):
 class DocsHandler(DocumentHandler):
     @property
     def content_security_policy(self) -> str:
-        base = JupyterHandler.content_security_policy.fget  # not APIHandler's, which bars scripts
-        assert base is not None
-        return f"{base(self)}; {PAGE_POLICY}"
+        # Not APIHandler's, which bars scripts, but what the administrator may have set.
+        inherited: str = super(APIHandler, self).content_security_policy
+        return f"{inherited}; {PAGE_POLICY}"
 
     @operation(
         Operation(
             "getDocs",
             "documents",
             "An interactive reference for people",
-            Answer(200, "A page that loads nothing from elsewhere.", media_type="text/html"),
+            Answer(
+                200,
+                "A page that loads nothing from elsewhere.",
+                example="<!doctype html><title>Loopat Loop API</title>",
+                media_type="text/html",
+            ),
             credentials="none",
         )
     )
@@ -143,7 +171,7 @@ class DocsAssetHandler(DocumentHandler):
             "getDocsAsset",
             "documents",
             "A file of the reference page",
-            Answer(200, "The file."),
+            Answer(200, "The file.", example="body { margin: 0; }", media_type="*/*"),
             credentials="none",
             parameters=(
                 Parameter(
