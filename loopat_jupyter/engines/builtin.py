@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..context.config import ConfigFile
-from ..loops.errors import TurnFailed
+from ..context.vaults import DEFAULT_VAULT
+from ..loops.errors import ConfigError, TurnFailed
 from ..loops.ports import Turn, TurnHost, Usage
 from .asking import Patience, ask
 from .calls import settle
@@ -51,8 +52,15 @@ class BuiltinEngine:
         self._limits = limits or EngineLimits()
 
     async def prepare(self) -> None:
-        """Load ahead what the first turn would have to wait for. Optional; raises nothing."""
-        await self._providers.prepare()
+        """Load ahead what the first turn would have to wait for. Optional.
+
+        A configuration that is broken is left for the turn that needs it to report.
+        """
+        try:
+            choice = await self._config.choose(DEFAULT_VAULT)
+        except ConfigError:
+            return
+        await self._providers.model(choice)
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
         model = await self._providers.model(await self._config.choose(turn.vault))

@@ -1,11 +1,23 @@
-"""From a configured model to one that can be asked, with one HTTP client for each provider."""
+"""From a configured model to one that can be asked.
+
+Each provider address has one pooled HTTP client, shared by all loops and closed with the engine.
+The code that speaks to providers takes seconds to import; it is imported when the first turn
+needs it, in a thread. The demo never needs it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import threading
+from collections import OrderedDict
+from typing import Any
+
 from ..context.config import ModelChoice
-from ..loops.errors import ConfigError
 from .demo import DemoModel
 from .model import Model
+
+MODELS_KEPT = 64
 
 
 class Providers:
@@ -13,14 +25,40 @@ class Providers:
 
     def __init__(self) -> None:
         self._demo = DemoModel()
-
-    async def prepare(self) -> None:
-        return
+        self._models: OrderedDict[ModelChoice, Model] = OrderedDict()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._making = threading.Lock()
 
     async def model(self, choice: ModelChoice) -> Model:
+        """The model for ``choice``; the same one for the same choice."""
         if choice.api == "demo":
             return self._demo
-        raise ConfigError(f"config.json: the provider api {choice.api!r} is not supported.")
+        model = self._models.get(choice)
+        if model is None:
+            model = await asyncio.to_thread(self._make, choice)
+        self._models[choice] = model
+        self._models.move_to_end(choice)
+        if len(self._models) > MODELS_KEPT:
+            self._models.popitem(last=False)
+        return model
+
+    def _make(self, choice: ModelChoice) -> Model:
+        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
+        with self._making:
+            return self._open(choice)
+
+    def _open(self, choice: ModelChoice) -> Model:
+        connection = importlib.import_module(f"{__package__}.remote.connection")
+        remote = importlib.import_module(f"{__package__}.remote.model")
+        address = (choice.provider, connection.base_url(choice))
+        if address not in self._clients:
+            self._clients[address] = connection.open_http_client()
+        model: Model = remote.RemoteModel(choice, self._clients[address])
+        return model
 
     async def close(self) -> None:
-        return
+        """Close all connections. Idempotent."""
+        self._models.clear()
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()

@@ -1,0 +1,118 @@
+"""A model behind an API, through pydantic-ai."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, cast
+
+import httpx2
+from pydantic_ai import messages as wire
+from pydantic_ai.direct import model_request_stream
+from pydantic_ai.models import ModelRequestParameters, StreamedResponse
+from pydantic_ai.models.anthropic import AnthropicModelSettings
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import ToolDefinition
+
+from ...context.config import ModelChoice
+from ..model import ModelError, ModelEvent, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
+from .connection import connect
+from .failures import as_model_error
+from .messages import from_wire, to_wire
+
+WINDOW = 128_000
+"""Tokens, for a model whose window is neither configured nor known."""
+WINDOW_LOCAL = 32_000
+"""The same at an address of one's own, where small windows are common."""
+
+
+class RemoteModel:
+    """Implements :class:`~loopat_jupyter.engines.model.Model`. Make it off the event loop."""
+
+    def __init__(self, choice: ModelChoice, http: httpx2.AsyncClient) -> None:
+        self._choice = choice
+        self._model = connect(choice, http)
+        known = self._model.context_window
+        unknown = WINDOW_LOCAL if choice.base_url else WINDOW
+        self.name = f"{choice.provider}/{choice.model}"
+        self.window = choice.context_window or known or unknown
+
+    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+        messages, parameters = to_wire(request.messages), _parameters(request)
+        with as_model_error(self._choice.api_key):
+            opened = model_request_stream(
+                self._model,
+                messages,
+                model_settings=self._settings(),
+                model_request_parameters=parameters,
+                instrument=False,
+            )
+            async with opened as streamed:
+                async for event in streamed:
+                    if (delta := _delta(event)) is not None:
+                        yield delta
+                yield from_wire(_complete(streamed))
+
+    def _settings(self) -> ModelSettings:
+        settings: dict[str, Any] = {}
+        if self._choice.max_tokens is not None:
+            settings["max_tokens"] = self._choice.max_tokens
+        if self._choice.thinking is not None:
+            settings["thinking"] = self._choice.thinking
+        if self._choice.api != "anthropic":
+            return cast(ModelSettings, settings)
+        caching = AnthropicModelSettings(
+            anthropic_cache_tool_definitions=True,
+            anthropic_cache_instructions=True,
+            anthropic_cache_messages=True,
+        )
+        return cast(ModelSettings, {**caching, **settings})
+
+
+def _parameters(request: ModelRequest) -> ModelRequestParameters:
+    instructions = [wire.InstructionPart(content=request.instructions)]
+    return ModelRequestParameters(
+        function_tools=_tools(request.tools),
+        instruction_parts=instructions if request.instructions.strip() else [],
+    )
+
+
+def _tools(specs: Sequence[ToolSpec]) -> list[ToolDefinition]:
+    return [
+        ToolDefinition(
+            name=spec.name,
+            description=spec.description,
+            parameters_json_schema=dict(spec.schema),
+            strict=False,
+        )
+        for spec in specs
+    ]
+
+
+def _delta(event: object) -> TextDelta | ThinkingDelta | None:
+    if isinstance(event, wire.PartStartEvent):
+        if isinstance(event.part, wire.TextPart):
+            return TextDelta(event.part.content)
+        if isinstance(event.part, wire.ThinkingPart):
+            return ThinkingDelta(event.part.content)
+    elif isinstance(event, wire.PartDeltaEvent):
+        if isinstance(event.delta, wire.TextPartDelta):
+            return TextDelta(event.delta.content_delta)
+        if isinstance(event.delta, wire.ThinkingPartDelta):
+            return ThinkingDelta(event.delta.content_delta or "")
+    return None
+
+
+def _complete(streamed: StreamedResponse) -> wire.ModelResponse:
+    """The whole answer. Raises :class:`ModelError` where the stream just stopped, or refused."""
+    response = streamed.get()
+    if response.finish_reason == "content_filter" and not response.parts:
+        raise ModelError("It refused to answer (content filter).")
+    if response.finish_reason is None or not (response.parts or _ended(response)):
+        raise ModelError("The answer ended before it was complete.", retryable=True)
+    return response
+
+
+def _ended(response: wire.ModelResponse) -> bool:
+    """Whether the provider itself said why it stopped. Servers that never do are believed as
+    long as they said anything."""
+    return bool((response.provider_details or {}).get("finish_reason"))
