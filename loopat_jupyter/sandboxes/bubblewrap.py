@@ -38,6 +38,7 @@ from loopat_jupyter.sandboxes.mounts import (
     plan,
 )
 from loopat_jupyter.sandboxes.ownership import hand_over
+from loopat_jupyter.sandboxes.seccomp import program
 from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
 
 FLAGS = (
@@ -136,6 +137,10 @@ class BubblewrapSandbox(SupervisedSandbox):
         plan_.argv.extend(FLAGS)
         for entry in plan(self._spec, self._settings):
             arguments.entry(entry)
+        filter_ = program()
+        if filter_ is not None:
+            index = plan_.add(sealed_file("loopat-seccomp", filter_))
+            plan_.argv += ["--seccomp", ("{}", index)]
         plan_.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
         plan_.argv += ["--chdir", "/", "--", *supervisor]
 

@@ -16,7 +16,10 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "loopat_jupyter.sandboxes"
-MODULES = ("supervisor", "commands", "capture", "fileworker", "files", "searches", "frames")
+MODULES = (
+    *("supervisor", "commands", "capture", "streams", "memory"),
+    *("fileworker", "files", "searches", "frames"),
+)
 
 _LOADER = """
 import os, sys

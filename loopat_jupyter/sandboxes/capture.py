@@ -5,6 +5,9 @@ from the first byte goes to a file under the loop's home, up to a limit. Nothing
 what a command prints.
 """
 
+# ruff: noqa: PTH
+# Lean on purpose: no pathlib, no contextlib, imports are paid in every sandbox.
+
 from __future__ import annotations
 
 import os

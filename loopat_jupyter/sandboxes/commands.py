@@ -4,6 +4,9 @@ Every process gets a session and process group of its own, the loop's limits, a 
 environment, and no descriptor of the supervisor's.
 """
 
+# ruff: noqa: S606
+# It starts a program on purpose.
+
 from __future__ import annotations
 
 import fcntl
@@ -168,7 +171,7 @@ class Command:
 
     def _readable(self) -> None:
         self._take()
-        if self._pipe >= 0 and (self._answered and not self._background or self._capture.full):
+        if self._pipe >= 0 and ((self._answered and not self._background) or self._capture.full):
             self._host.unwatch(self._pipe)
             self._host.after(THROTTLE, self._resume)
 

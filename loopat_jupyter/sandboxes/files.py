@@ -6,6 +6,9 @@ killed. Relative paths are relative to the workdir. Every failure is one line fo
 one component at a time, without following a symlink, below the workdir.
 """
 
+# ruff: noqa: PTH, SIM105, TRY301
+# Lean on purpose: no pathlib, no contextlib, imports are paid in every sandbox.
+
 from __future__ import annotations
 
 import os

@@ -21,7 +21,7 @@ STDIN = b"W"
 STDIN_END = b"C"
 RESIZE = b"Z"
 CREDIT = b"G"
-"""The consumer has taken this many bytes (4 bytes) of a stream."""
+"""Of stream 0 (stdout) or 1 (stderr) (1 byte) the consumer has taken so many bytes (4 bytes)."""
 
 # supervisor -> server
 READY = b"R"
@@ -33,10 +33,14 @@ OUT_END = b"d"
 ERR_END = b"s"
 TAKEN = b"T"
 """The process has taken this many bytes (4 bytes) of stdin."""
+STDIN_GONE = 0xFFFFFFFF
+"""As a count: nobody reads stdin any more."""
+EXIT = b"E"
+"""The exit code (4 bytes, signed) of a process that was spawned."""
 END = b"X"
 """The last frame of an id: a JSON object."""
 
-WINDOW = 256 * 1024
+WINDOW = 128 * 1024
 """How many bytes of one stream may be on their way, in either direction."""
 
 

@@ -29,6 +29,7 @@ from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
+from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
 
 START_TIMEOUT = 20.0
@@ -258,7 +259,27 @@ class SupervisedSandbox:
         env: Mapping[str, str] | None = None,
         pty: tuple[int, int] | None = None,
     ) -> Process:
-        raise NotImplementedError
+        channel = self._living()
+        process = StreamedProcess()
+        request = channel.request(
+            process,
+            op="spawn",
+            argv=list(argv),
+            cwd=cwd,
+            env=dict(env) if env is not None else None,
+            pty=pty,
+        )
+        process.attach(lambda kind, payload: channel.send(kind, request, payload))
+        try:
+            async with asyncio.timeout(GRACE):
+                await asyncio.shield(process.started)
+        except TimeoutError:
+            self._lose("its supervisor does not answer")
+            raise self._living_error() from None
+        except asyncio.CancelledError:
+            channel.send(frames.KILL, request, bytes([signal.SIGKILL]))
+            raise
+        return process
 
 
 def _integer(value: object) -> int | None:

@@ -7,6 +7,9 @@ inherits that. It dies with the server: the end of the channel is its end, and t
 Standard library only; imports are kept few, because the sandbox's start waits for them.
 """
 
+# ruff: noqa: PTH, SIM105, S302
+# Lean on purpose: no pathlib, no contextlib, imports are paid in every sandbox; requests come from the server.
+
 from __future__ import annotations
 
 import marshal
@@ -19,6 +22,11 @@ from typing import Any, Protocol
 
 from loopat_jupyter.sandboxes import frames
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from loopat_jupyter.sandboxes.memory import MemoryWatch
+    from loopat_jupyter.sandboxes.streams import Stream
+
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
@@ -26,6 +34,7 @@ class Job(Protocol):
     """Something the server asked for that has not ended."""
 
     def kill(self, number: int) -> None: ...
+    def note(self, pid: int, text: str) -> None: ...
 
 
 def main(control: int) -> None:
@@ -68,7 +77,9 @@ class Supervisor:
         self._timers: dict[int, tuple[float, Callable[[], None]]] = {}
         self._timer = 0
         self._jobs: dict[int, Job] = {}
+        self._streams: dict[int, Stream] = {}
         self._parts: dict[int, bytearray] = {}
+        self._memory: MemoryWatch | None = None
         self._open = True
 
     # ------------------------------------------------------------------ the loop
@@ -152,6 +163,7 @@ class Supervisor:
 
     def finished(self, request: int) -> None:
         self._jobs.pop(request, None)
+        self._streams.pop(request, None)
 
     # ------------------------------------------------------------------ the channel
 
@@ -169,33 +181,48 @@ class Supervisor:
         elif kind == frames.KILL:
             if job := self._jobs.get(request):
                 job.kill(payload[0])
-        elif hasattr(job := self._jobs.get(request), "receive"):
-            job.receive(kind, payload)  # type: ignore[union-attr]
+        elif stream := self._streams.get(request):
+            stream.receive(kind, payload)
 
     def _request(self, request: int, ask: dict[str, Any]) -> None:
-        op = ask["op"]
-        if op == "configure":
+        if ask["op"] == "configure":
             self.config = ask["config"]
             return
         try:
-            job = self._make(op, request, ask)
+            self._start(request, ask)
         except OSError as error:
             self._refuse(request, error)
-            return
-        if job is not None:
-            self._jobs[request] = job
+        else:
+            self._watch_memory()
 
-    def _make(self, op: str, request: int, ask: dict[str, Any]) -> Job | None:
-        if op == "run":
+    def _start(self, request: int, ask: dict[str, Any]) -> None:
+        if ask["op"] == "run":
             from loopat_jupyter.sandboxes.commands import Command
 
             command = Command(self, request, ask)
-            return None if ask["background"] else command
-        if op == "file":
+            if not ask["background"]:
+                self._jobs[request] = command
+        elif ask["op"] == "file":
             from loopat_jupyter.sandboxes.fileworker import FileWorker
 
-            return FileWorker(self, request, ask)
-        raise OSError(0, f"unknown request {op}")
+            self._jobs[request] = FileWorker(self, request, ask)
+        elif ask["op"] == "spawn":
+            from loopat_jupyter.sandboxes.streams import Stream
+
+            self._jobs[request] = self._streams[request] = Stream(self, request, ask)
+        else:
+            raise OSError(0, f"unknown request {ask['op']}")
+
+    def _watch_memory(self) -> None:
+        if self._memory is None:
+            from loopat_jupyter.sandboxes.memory import MemoryWatch
+
+            self._memory = MemoryWatch(self, self.config["memory"], self._note)
+        self._memory.wake()
+
+    def _note(self, pid: int, text: str) -> None:
+        for job in self._jobs.values():
+            job.note(pid, text)
 
     def _refuse(self, request: int, error: OSError) -> None:
         import json

@@ -1,0 +1,191 @@
+"""The system call filter of a sandbox: a small classic BPF program, built here.
+
+It is a deny-list on top of namespaces and dropped capabilities: what only widens the kernel's
+attack surface answers "not permitted", so that programs see an ordinary error. A call made in
+another architecture's numbering (32-bit, x32) ends the process: it could walk around the list.
+Numbers are the kernel's published tables for x86_64 and aarch64; other machines get no filter,
+and the tier says so.
+"""
+
+from __future__ import annotations
+
+import platform
+import struct
+from dataclasses import dataclass, field
+
+LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_SET, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
+NUMBER_AT, ARCH_AT, ARG0_AT = 0, 4, 16
+ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+EPERM, ENOSYS, EAFNOSUPPORT = 1, 38, 97
+X32_BIT = 0x40000000
+NAMESPACE_FLAGS = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
+IOCTLS = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX put characters into a terminal's input."""
+FAMILIES = (1, 2, 10, 16)
+"""Unix, IPv4, IPv6, netlink (the C library asks it for interfaces)."""
+PERSONALITIES = (0x0, 0x40000, 0xFFFFFFFF)
+"""The ordinary one, the one debuggers set (no address randomisation), and asking."""
+
+_BOTH = {
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "mount_setattr": (442, 442),
+    "move_mount": (429, 429),
+    "open_tree": (428, 428),
+    "open_tree_attr": (467, 467),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "keyctl": (250, 219),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "userfaultfd": (323, 282),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "syslog": (103, 116),
+    "acct": (163, 89),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "open_by_handle_at": (304, 265),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "vhangup": (153, 58),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "move_pages": (279, 239),
+    "migrate_pages": (256, 238),
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+}
+_X86_ONLY = {
+    "modify_ldt": 154,
+    "iopl": 172,
+    "ioperm": 173,
+    "create_module": 174,
+    "get_kernel_syms": 177,
+    "query_module": 178,
+    "uselib": 134,
+    "_sysctl": 156,
+}
+_CHECKED = {
+    "clone": (56, 220),
+    "clone3": (435, 435),
+    "ioctl": (16, 29),
+    "socket": (41, 198),
+    "socketpair": (53, 199),
+    "personality": (135, 92),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One architecture's numbering."""
+
+    audit: int
+    denied: tuple[int, ...]
+    checked: dict[str, int] = field(default_factory=dict)
+    x32: bool = False
+
+
+MACHINES = {
+    "x86_64": Machine(
+        audit=0xC000003E,
+        denied=(*(x for x, _ in _BOTH.values()), *_X86_ONLY.values()),
+        checked={name: x for name, (x, _) in _CHECKED.items()},
+        x32=True,
+    ),
+    "aarch64": Machine(
+        audit=0xC00000B7,
+        denied=tuple(a for _, a in _BOTH.values()),
+        checked={name: a for name, (_, a) in _CHECKED.items()},
+    ),
+}
+
+
+def instruction(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
+    return struct.pack("=HBBI", code, yes, no, k)
+
+
+def answer(value: int) -> bytes:
+    return instruction(RETURN, value)
+
+
+def deny(error: int) -> bytes:
+    return answer(ERRNO | error)
+
+
+def block(number: int, body: list[bytes]) -> list[bytes]:
+    """``body``, reached only for this call; it must end in an answer."""
+    return [instruction(JUMP_EQUAL, number, 0, len(body)), *body]
+
+
+def argument(index: int) -> bytes:
+    """Load the low half of an argument (both machines are little-endian)."""
+    return instruction(LOAD, ARG0_AT + 8 * index)
+
+
+def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
+    """After a load: is the value one of these? ``allowed`` says what that means."""
+    found, other = (answer(ALLOW), deny(error)) if allowed else (deny(error), answer(ALLOW))
+    tests = [
+        instruction(JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)
+    ]
+    return [*tests, other, found]
+
+
+def program(machine: str | None = None) -> bytes | None:
+    """The filter for a machine (by default this one), or ``None`` where there is none."""
+    found = MACHINES.get(machine or platform.machine())
+    if found is None:
+        return None
+    code = [
+        instruction(LOAD, ARCH_AT),
+        instruction(JUMP_EQUAL, found.audit, 1, 0),
+        answer(KILL_PROCESS),
+        instruction(LOAD, NUMBER_AT),
+    ]
+    if found.x32:
+        code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), answer(KILL_PROCESS)]
+    for number in found.denied:
+        code += block(number, [deny(EPERM)])
+    checked = found.checked
+    clone = [
+        argument(0),
+        instruction(JUMP_SET, NAMESPACE_FLAGS, 0, 1),
+        deny(EPERM),
+        answer(ALLOW),
+    ]
+    code += block(checked["clone"], clone)
+    code += block(checked["clone3"], [deny(ENOSYS)])
+    code += block(checked["ioctl"], [argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
+    for name in ("socket", "socketpair"):
+        families = one_of(FAMILIES, EAFNOSUPPORT, allowed=True)
+        code += block(checked[name], [argument(0), *families])
+    personalities = one_of(PERSONALITIES, EPERM, allowed=True)
+    code += block(checked["personality"], [argument(0), *personalities])
+    return b"".join([*code, answer(ALLOW)])
