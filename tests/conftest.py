@@ -128,7 +128,7 @@ class Recording(Authorizer):
         request = handler.request
         entry = [request.method, request.path, user.username, action, resource]
         with Path(AUDIT).open("a") as audit:
-            audit.write(json.dumps(entry) + "\\\\n")
+            audit.write(json.dumps(entry) + "\\n")
         refused = request.headers.get("X-Refuse", "")
         return refused != "all" and action != refused
 

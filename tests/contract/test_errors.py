@@ -168,13 +168,15 @@ async def test_an_unknown_choice_comes_before_the_body(session: Caller) -> None:
 async def test_hostile_text_is_refused_or_kept_whole_and_breaks_no_stream(
     session: Caller, text: str
 ) -> None:
-    answer = await session.post("/loops", json={"title": text, "metadata": {"k": text}})
+    body = json.dumps({"title": text, "metadata": {"k": text}})
+    answer = await session.post("/loops", content=body)
     assert answer.status_code in {201, 400}, answer.text
     if answer.status_code == 201:
         assert (await session.get(f"/loops/{answer.json()['id']}")).status_code == 200
         await session.delete(f"/loops/{answer.json()['id']}")
     loop_id = await session.loop()
-    answer = await session.post(f"/loops/{loop_id}/messages", json={"content": text + " please"})
+    body = json.dumps({"content": text + " please"})
+    answer = await session.post(f"/loops/{loop_id}/messages", content=body)
     assert answer.status_code in {200, 400}, answer.text
     if answer.status_code == 200:  # the recorder holds the stored log against the wire form
         assert (await session.log(loop_id))[-1].name == "done"

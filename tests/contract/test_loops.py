@@ -92,7 +92,6 @@ async def test_busy_queue_and_current_turn_follow_the_messages(
         ({"repo": "/etc"}, "unknown_repo"),
         ({"profiles": [""]}, "unknown_profile"),
         ({"vault": "."}, "unknown_vault"),
-        ({"repo": "a\x00b"}, "unknown_repo"),
     ],
 )
 async def test_an_unknown_profile_vault_or_repo_is_named_and_leaves_nothing_behind(
