@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..loops.records import Event, Snapshot, to_json
+from ..loops.records import Event, Snapshot, TurnRecord, to_json
 from .database import Database
 
 PAGE = 500
@@ -38,6 +38,17 @@ def insert_events(
         )
         stored.append(Event(loop_id, seq, turn_id, name, text))
     return int(seq)
+
+
+def log_of_turn(
+    connection: sqlite3.Connection,
+    stored: list[Event],
+    turn: TurnRecord,
+    events: list[tuple[str, Mapping[str, Any]]],
+) -> int:
+    """Append events of one turn to its loop's log; the last ``seq``."""
+    (loop_n,) = connection.execute("SELECT loop_n FROM turns WHERE n = ?", (turn.n,)).fetchone()
+    return insert_events(connection, stored, (loop_n, turn.loop_id), (turn.n, turn.turn_id), events)
 
 
 class EventReader:

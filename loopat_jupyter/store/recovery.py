@@ -11,7 +11,8 @@ from __future__ import annotations
 import sqlite3
 
 from ..loops.records import Event
-from .turns import finish_turn, running_turns
+from .ending import finish_turn
+from .turns import running_turns
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "

@@ -6,27 +6,17 @@ the change, so a reader never sees one without the other.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..loops.errors import IdempotencyKeyReused, LoopArchived, Overloaded
 from ..loops.ports import TurnState, Usage
-from ..loops.records import Accepted, Event, Message, TurnRecord, new_turn_id, now, to_json
-from .choices import cancel_pending
+from ..loops.records import Accepted, Event, Message, TurnRecord, now, to_json
+from .acceptance import find_replay, insert_turn
 from .database import Database
-from .events import insert_events, turn_text
-
-IDEMPOTENCY_WINDOW = 24 * 3600.0
-"""Seconds for which a key names its first message (contract, Limits)."""
-
-
-def _fingerprint(loop_id: str, message: Message) -> str:
-    body = to_json([loop_id, message.content, message.permission_mode])
-    return hashlib.sha256(body.encode()).hexdigest()
+from .ending import finish_turn
+from .events import log_of_turn
 
 
 class TurnRepository:
@@ -40,7 +30,7 @@ class TurnRepository:
         if message.idempotency_key is None:
             return None
         return await self._database.read(
-            lambda connection: _find_replay(connection, owner, loop_id, message)
+            lambda connection: find_replay(connection, owner, loop_id, message)
         )
 
     async def accept(
@@ -55,8 +45,8 @@ class TurnRepository:
         """
 
         def job(connection: sqlite3.Connection, _events: list[Event]) -> Accepted:
-            replay = _find_replay(connection, owner, loop_id, message)
-            return replay or _accept(connection, owner, loop_id, message, queue_limit)
+            replay = find_replay(connection, owner, loop_id, message)
+            return replay or insert_turn(connection, owner, loop_id, message, queue_limit)
 
         return await self._database.write(job)
 
@@ -83,7 +73,7 @@ class TurnRepository:
         def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
             started_at = now()
             data = {"cold_start": cold_start, "content": turn.content}
-            seq = _log(connection, stored, turn, [("started", data)])
+            seq = log_of_turn(connection, stored, turn, [("started", data)])
             connection.execute(
                 "UPDATE turns SET state = 'running', started_at = ?, started_seq = ? WHERE n = ?",
                 (started_at, seq, turn.n),
@@ -105,7 +95,7 @@ class TurnRepository:
         """Store one event of the turn."""
 
         def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
-            _log(connection, stored, turn, [(name, data)])
+            log_of_turn(connection, stored, turn, [(name, data)])
 
         await self._database.write(job, durable=False)
 
@@ -153,7 +143,7 @@ class TurnRepository:
                 (turn.n, turn.n, tool_use_id, tool, to_json(tool_input), turn.n, tool_use_id),
             )
             if cursor.rowcount:
-                _log(connection, stored, turn, [("tool_call", event)])
+                log_of_turn(connection, stored, turn, [("tool_call", event)])
 
         await self._database.write(job, durable=False)
 
@@ -169,7 +159,7 @@ class TurnRepository:
                 (int(ok), result, turn.n, tool_use_id),
             )
             if cursor.rowcount:
-                _log(
+                log_of_turn(
                     connection,
                     stored,
                     turn,
@@ -218,16 +208,6 @@ class TurnRepository:
 # ---------------------------------------------------------------------- inside a transaction
 
 
-def _log(
-    connection: sqlite3.Connection,
-    stored: list[Event],
-    turn: TurnRecord,
-    events: list[tuple[str, Mapping[str, Any]]],
-) -> int:
-    (loop_n,) = connection.execute("SELECT loop_n FROM turns WHERE n = ?", (turn.n,)).fetchone()
-    return insert_events(connection, stored, (loop_n, turn.loop_id), (turn.n, turn.turn_id), events)
-
-
 _SELECT_TURN = """
     SELECT t.turn_id, l.loop_id, t.owner, t.content, t.permission_mode, t.state, t.created_at,
            t.started_at, t.n
@@ -267,75 +247,6 @@ def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str,
     return tuple(json.loads(entry) for (entry,) in rows)
 
 
-def _find_replay(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message
-) -> Accepted | None:
-    if message.idempotency_key is None:
-        return None
-    row = connection.execute(
-        "SELECT i.fingerprint, t.turn_id, t.state, t.loop_n, t.n FROM idempotency i "
-        "JOIN turns t ON t.n = i.turn_n WHERE i.owner = ? AND i.key = ? AND i.created > ?",
-        (owner, message.idempotency_key, time.time() - IDEMPOTENCY_WINDOW),
-    ).fetchone()
-    if row is None:
-        return None
-    fingerprint, turn_id, state, loop_n, turn_n = row
-    if fingerprint != _fingerprint(loop_id, message):
-        raise IdempotencyKeyReused(
-            "This Idempotency-Key was used for another loop or another body in the last 24 hours. "
-            "Nothing was run: use a new key for a new message."
-        )
-    return Accepted(turn_id, _ahead(connection, loop_n, turn_n), replayed=True, state=state)
-
-
-def _ahead(connection: sqlite3.Connection, loop_n: int, before: int) -> int:
-    (ahead,) = connection.execute(
-        "SELECT COUNT(*) FROM turns WHERE loop_n = ? AND n < ? "
-        "AND state IN ('queued', 'running', 'waiting')",
-        (loop_n, before),
-    ).fetchone()
-    return int(ahead)
-
-
-def _accept(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, queue_limit: int
-) -> Accepted:
-    loop_n, archived_at = connection.execute(
-        "SELECT n, archived_at FROM loops WHERE loop_id = ?", (loop_id,)
-    ).fetchone()
-    if archived_at is not None:
-        raise LoopArchived("This loop is archived and takes no messages. Create a new one.")
-    ahead = _ahead(connection, loop_n, 1 << 62)
-    if ahead > queue_limit:
-        raise Overloaded(
-            f"{queue_limit} messages wait in this loop already. Nothing was queued: wait for some "
-            "of them, or interrupt the loop."
-        )
-    turn_id = new_turn_id()
-    cursor = connection.execute(
-        "INSERT INTO turns (turn_id, loop_n, owner, content, permission_mode, state, created_at) "
-        "VALUES (?, ?, ?, ?, ?, 'queued', ?)",
-        (turn_id, loop_n, owner, message.content, message.permission_mode, now()),
-    )
-    if message.idempotency_key is not None:
-        _reserve(connection, owner, loop_id, message, cursor.lastrowid or 0)
-    return Accepted(turn_id, ahead)
-
-
-def _reserve(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, turn_n: int
-) -> None:
-    created = time.time()
-    connection.execute(
-        "DELETE FROM idempotency WHERE owner = ? AND created <= ?",
-        (owner, created - IDEMPOTENCY_WINDOW),
-    )
-    connection.execute(
-        "INSERT INTO idempotency (owner, key, turn_n, fingerprint, created) VALUES (?, ?, ?, ?, ?)",
-        (owner, message.idempotency_key, turn_n, _fingerprint(loop_id, message), created),
-    )
-
-
 def _usage(connection: sqlite3.Connection, turn_n: int) -> Usage:
     (text,) = connection.execute("SELECT usage FROM turns WHERE n = ?", (turn_n,)).fetchone()
     return Usage(**json.loads(text)) if text else Usage()
@@ -352,60 +263,3 @@ def usage_data(usage: Usage) -> dict[str, Any]:
     if usage.cost_usd is not None:
         data["cost_usd"] = usage.cost_usd
     return data
-
-
-def finish_turn(
-    connection: sqlite3.Connection,
-    stored: list[Event],
-    turn: TurnRecord,
-    state: TurnState,
-    *,
-    code: str | None = None,
-    message: str = "",
-) -> bool:
-    """End a turn inside a transaction: what is still open of it, then its terminal event.
-
-    A turn that never began just gets a stored ``interrupted`` and the state ``cancelled``.
-    """
-    row = connection.execute("SELECT state, usage FROM turns WHERE n = ?", (turn.n,)).fetchone()
-    was, usage = row
-    if was not in ("queued", "running", "waiting"):
-        return False
-    events: list[tuple[str, Mapping[str, Any]]] = []
-    if was == "queued" and state == "interrupted":
-        state = "cancelled"
-    events += cancel_pending(connection, turn.n)
-    events += _close_open_tool_calls(connection, turn.n)
-    if state == "done":
-        events.append(("done", {"usage": json.loads(usage)} if usage else {}))
-    elif state == "error":
-        events.append(("error", {"code": code or "agent_error", "message": message}))
-    else:
-        events.append(("interrupted", {}))
-    seq = _log(connection, stored, turn, events)
-    connection.execute(
-        "UPDATE choices SET resolved_seq = ? WHERE turn_n = ? AND resolved_seq IS NULL",
-        (seq, turn.n),
-    )
-    connection.execute(
-        "UPDATE turns SET state = ?, ended_at = ?, ended_seq = ?, error_code = ?, text = ? "
-        "WHERE n = ?",
-        (state, now(), seq, code, turn_text(connection, turn.n), turn.n),
-    )
-    return True
-
-
-def _close_open_tool_calls(
-    connection: sqlite3.Connection, turn_n: int
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Every announced call gets its one result, also when the turn ended under it."""
-    rows = connection.execute(
-        "SELECT tool_use_id FROM tool_calls WHERE turn_n = ? AND ok IS NULL ORDER BY position",
-        (turn_n,),
-    ).fetchall()
-    connection.execute(
-        "UPDATE tool_calls SET ok = 0, result = 'The turn ended before this call had a result.' "
-        "WHERE turn_n = ? AND ok IS NULL",
-        (turn_n,),
-    )
-    return [("tool_result", {"tool_use_id": tool_use_id, "ok": False}) for (tool_use_id,) in rows]

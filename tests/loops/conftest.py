@@ -1,0 +1,165 @@
+"""The heart over a real store, with an engine and a sandbox whose every step a test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.keeper import SandboxKeeper
+from loopat_jupyter.loops.log import EventLog
+from loopat_jupyter.loops.ports import EngineChoice, Isolation, SandboxSpec, Turn, TurnHost
+from loopat_jupyter.loops.records import Event, Loop, Message, new_loop_id
+from loopat_jupyter.loops.service import LoopDraft, LoopService, PreparedLoop
+from loopat_jupyter.store import Store
+
+Script = Callable[[Turn, TurnHost], Awaitable[None]]
+
+
+class ScriptedEngine:
+    """Runs whatever the test put into ``script``."""
+
+    name = "scripted"
+    durable_choices = True
+
+    def __init__(self) -> None:
+        self.script: Script = self._reply
+        self.turns: list[Turn] = []
+
+    async def _reply(self, turn: Turn, host: TurnHost) -> None:
+        await host.text(f"You said: {turn.content}")
+
+    async def run(self, turn: Turn, host: TurnHost) -> None:
+        self.turns.append(turn)
+        await self.script(turn, host)
+
+    async def prepare(self) -> None: ...
+    async def close_loop(self, loop_id: str) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass
+class ToySandbox:
+    """A sandbox that only lives and dies."""
+
+    tier: ToyTier
+    alive: bool = False
+
+    async def start(self) -> None:
+        self.tier.starts += 1
+        await self.tier.may_start.wait()
+        if self.tier.broken:
+            raise SandboxSpawnFailed("no sandbox here")
+        self.alive = True
+
+    async def stop(self) -> None:
+        self.tier.stops += self.alive
+        self.alive = False
+
+
+@dataclass
+class ToyTier:
+    starts: int = 0
+    stops: int = 0
+    broken: bool = False
+    may_start: asyncio.Event = field(default_factory=asyncio.Event)
+    isolation: Isolation = Isolation("toy", True)
+
+    def create(self, spec: SandboxSpec) -> ToySandbox:
+        return ToySandbox(self)
+
+
+class ToyHome:
+    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+        return PreparedLoop((), "default", ())
+
+    async def discard_loop(self, loop_id: str) -> None: ...
+
+    async def spec(self, loop: Loop) -> SandboxSpec:
+        return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
+
+
+class Heart:
+    """A running heart over the database file ``path``; a second one is a restart."""
+
+    def __init__(self, path: Path, idle_timeout: float = 3600) -> None:
+        self.path = path
+        self.engine = ScriptedEngine()
+        self.tier = ToyTier()
+        self.tier.may_start.set()
+        self.store = Store(path)
+        self.events: list[Event] = []
+        self._arrived = asyncio.Event()
+        self.keeper = SandboxKeeper(
+            self.tier,  # type: ignore[arg-type]
+            idle_timeout=idle_timeout,
+            on_evict=self._evicted,
+        )
+        self.service = LoopService(
+            self.store,
+            EventLog(self.store.events),
+            EngineChoice(self.engine, "a test"),
+            self.keeper,
+            ToyHome(),
+            isolation=self.tier.isolation,
+            default_mode="default",
+            on_activity=lambda: None,
+        )
+
+    async def _evicted(self, loop_id: str) -> None:
+        await self.service.sandbox_evicted(loop_id)
+
+    async def start(self) -> None:
+        self.store.start(self._on_stored)
+        await self.service.start()
+
+    def _on_stored(self, events) -> None:
+        self.events.extend(events)
+        self.service.log.publish(events)
+        self._arrived.set()
+
+    async def close(self) -> None:
+        await self.service.close()
+        self.store.close()
+
+    def as_a_kill_would_leave_it(self, path: Path) -> Path:
+        """A copy of the database as it is on disk right now, nothing ended, nothing flushed."""
+        for suffix in ("", "-wal"):
+            source = Path(f"{self.path}{suffix}")
+            if source.exists():
+                shutil.copyfile(source, f"{path}{suffix}")
+        return path
+
+    async def loop(self, owner: str = "ada") -> Loop:
+        draft = LoopDraft(new_loop_id(), owner, "t", {}, None, None, None, ())
+        return await self.service.create(draft)
+
+    async def send(self, loop: Loop, content: str = "hi", **options) -> str:
+        accepted = await self.service.send(loop.owner, loop, Message(content, **options))
+        return accepted.turn_id
+
+    async def until(self, name: str, turn_id: str) -> Event:
+        """The turn's first event of that name, when it is stored."""
+        async with asyncio.timeout(10):
+            while True:
+                for event in self.events:
+                    if (event.name, event.turn_id) == (name, turn_id):
+                        return event
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def names(self, turn_id: str) -> list[str]:
+        return [event.name for event in self.events if event.turn_id == turn_id]
+
+
+@pytest.fixture
+async def heart(tmp_path: Path) -> AsyncIterator[Heart]:
+    one = Heart(tmp_path / "loopat.db")
+    await one.start()
+    yield one
+    await one.close()

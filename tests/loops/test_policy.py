@@ -1,0 +1,112 @@
+"""The contract's permission table, and what a remembered rule covers."""
+
+from __future__ import annotations
+
+import pytest
+
+from loopat_jupyter.loops.policy import command_key, decide, is_remembered, new_rule
+
+#         mode                 read   edit   edit outside  other
+TABLE = {
+    "default": ("run", "ask", "ask", "ask"),
+    "acceptEdits": ("run", "run", "ask", "ask"),
+    "plan": ("run", "deny", "deny", "deny"),
+    "dontAsk": ("run", "run", "deny", "deny"),
+    "auto": ("run", "run", "run", "run"),
+    "bypassPermissions": ("run", "run", "run", "run"),
+}
+CASES = (("read", False), ("edit", True), ("edit", False), ("other", False))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "inside", "expected"),
+    [
+        (mode, kind, inside, row[i])
+        for mode, row in TABLE.items()
+        for i, (kind, inside) in enumerate(CASES)
+    ],
+)
+def test_the_contract_s_table(mode, kind, inside, expected) -> None:
+    assert decide(mode, kind, inside_workdir=inside, remembered=False) == expected
+
+
+@pytest.mark.parametrize("mode", TABLE)
+def test_a_remembered_rule_runs_what_would_be_asked_but_never_in_plan(mode) -> None:
+    expected = "deny" if mode == "plan" else "run"
+    assert decide(mode, "other", inside_workdir=False, remembered=True) == expected
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("git status", "git status"),
+        ("git status -s --branch", "git status"),
+        ("git  'status'", "git status"),
+        ("ls", "ls"),
+        ("ls -la", "ls"),
+        ("pytest tests/unit -q", "pytest tests/unit"),
+        ("rm -rf build", "rm -rf build"),
+        ("git -C other push", "git -C other push"),
+        ("timeout 5 git push", "timeout 5 git push"),
+        ("/usr/bin/env git push", "/usr/bin/env git push"),
+        ("bash x.sh", "bash x.sh"),
+    ],
+)
+def test_a_simple_command_is_known_by_program_and_subcommand(command, key) -> None:
+    assert command_key(command) == key
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git status; rm -rf .",
+        "git status && rm x",
+        "git status | sh",
+        "git status & rm x",
+        "git status > x",
+        "git status < x",
+        "git status $(rm x)",
+        "git status `rm x`",
+        "git status {a,b}",
+        "git status\nrm x",
+        "git status\rrm x",
+        "GIT_PAGER=evil git status",
+        "git 'status",
+        "git status \\",
+        "",
+        "   ",
+        "echo $HOME",
+        "(git status)",
+    ],
+)
+def test_what_cannot_be_read_with_certainty_has_no_key(command) -> None:
+    assert command_key(command) is None
+    assert new_rule("Bash", {"command": command}) is None
+    rule = new_rule("Bash", {"command": "git status"})
+    assert rule is not None
+    assert not is_remembered([rule], "Bash", {"command": command})
+
+
+def test_a_rule_covers_its_program_and_subcommand_only() -> None:
+    rule = new_rule("Bash", {"command": "git status"})
+    assert rule is not None
+    assert rule.prefix == "git status"
+    for command, covered in {
+        "git status": True,
+        "git status --short": True,
+        "git push": False,
+        "git": False,
+        "git statusx": False,
+        "git -C / status": False,
+        "git status -s; git push": False,
+    }.items():
+        assert is_remembered([rule], "Bash", {"command": command}) is covered, command
+
+
+def test_a_rule_of_another_tool_covers_that_tool_whatever_its_input() -> None:
+    rule = new_rule("Write", {"file_path": "a"})
+    assert rule is not None
+    assert rule.prefix is None
+    assert is_remembered([rule], "Write", {"file_path": "b"})
+    assert not is_remembered([rule], "Edit", {"file_path": "a"})
+    assert not is_remembered([rule], "Bash", {"command": "ls"})

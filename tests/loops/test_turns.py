@@ -1,0 +1,461 @@
+"""Turns from acceptance to their one end: the queue, interrupts, failures, restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from loopat_jupyter.loops.answers import read_answer
+from loopat_jupyter.loops.errors import (
+    ChoiceNotFound,
+    IdempotencyKeyReused,
+    InvalidChoicePayload,
+    LoopArchived,
+    NotLoopOwner,
+    TurnFailed,
+)
+from loopat_jupyter.loops.ports import Question, Usage
+from loopat_jupyter.loops.records import Message
+
+from .conftest import Heart
+
+
+async def bash(host, tool_use_id: str = "t1", command: str = "ls"):
+    await host.tool_call(tool_use_id, "Bash", {"command": command})
+    return await host.permission(
+        tool_use_id, "Bash", {"command": command}, kind="other", title="Run", display_name="Bash"
+    )
+
+
+def data(event) -> dict:
+    return json.loads(event.data)
+
+
+async def test_a_turn_begins_once_and_ends_once(heart: Heart) -> None:
+    loop = await heart.loop()
+    turn = await heart.send(loop, "hello")
+    await heart.until("done", turn)
+    assert heart.names(turn) == ["started", "assistant_delta", "done"]
+    assert [event.seq for event in heart.events] == [1, 2, 3]
+    assert data(heart.events[0]) == {"turn_id": turn, "cold_start": True, "content": "hello"}
+    assert data(heart.events[2]) == {"turn_id": turn}
+
+
+async def test_only_the_first_turn_starts_the_sandbox(heart: Heart) -> None:
+    loop = await heart.loop()
+    cold = []
+    for _ in range(2):
+        turn = await heart.send(loop)
+        cold.append(data(await heart.until("started", turn))["cold_start"])
+        await heart.until("done", turn)
+    assert cold == [True, False]
+    assert heart.tier.starts == 1
+
+
+async def test_messages_queue_behind_the_running_turn_and_run_in_order(heart: Heart) -> None:
+    loop = await heart.loop()
+    gate = asyncio.Event()
+
+    async def script(turn, host):
+        await gate.wait()
+        await host.text(turn.content)
+
+    heart.engine.script = script
+    first = await heart.service.send("ada", loop, Message("1"))
+    second = await heart.service.send("ada", loop, Message("2"))
+    third = await heart.service.send("ada", loop, Message("3"))
+    assert [one.ahead for one in (first, second, third)] == [0, 1, 2]
+    await heart.until("started", first.turn_id)
+    state = await heart.service.state(loop)
+    assert (state.busy, state.queue_depth, state.turn_count) == (True, 2, 3)
+    assert state.current is not None
+    assert state.current.turn_id == first.turn_id
+    gate.set()
+    await heart.until("done", third.turn_id)
+    assert [e.turn_id for e in heart.events if e.name == "started"] == [
+        first.turn_id,
+        second.turn_id,
+        third.turn_id,
+    ]
+    assert not (await heart.service.state(loop)).busy
+
+
+async def test_usage_is_the_sum_over_the_turn(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await host.usage(Usage(10, 2, 3, 1))
+        await host.usage(Usage(5, 1, 0, 0, cost_usd=0.5))
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    assert data(await heart.until("done", turn))["usage"] == {
+        "input_tokens": 15,
+        "output_tokens": 3,
+        "cache_read_tokens": 3,
+        "cache_write_tokens": 1,
+        "cost_usd": 0.5,
+    }
+
+
+async def test_an_interrupt_closes_what_is_open_and_the_queue_goes_on(heart: Heart) -> None:
+    loop = await heart.loop()
+    forever = asyncio.Event()
+
+    async def script(turn, host):
+        if turn.content == "long":
+            await host.tool_call("t1", "Read", {"file_path": "x"})
+            await forever.wait()
+
+    heart.engine.script = script
+    first = await heart.send(loop, "long")
+    second = await heart.send(loop, "short")
+    await heart.until("tool_call", first)
+    await heart.service.interrupt(loop)
+    assert heart.names(first) == ["started", "tool_call", "tool_result", "interrupted"]
+    await heart.until("done", second)
+
+
+async def test_an_interrupt_when_idle_does_nothing(heart: Heart) -> None:
+    loop = await heart.loop()
+    await heart.service.interrupt(loop)
+    turn = await heart.send(loop)
+    await heart.until("done", turn)
+    await heart.service.interrupt(loop)
+    assert heart.names(turn)[-1] == "done"
+
+
+async def test_an_interrupt_right_after_acceptance_ends_that_turn(heart: Heart) -> None:
+    loop = await heart.loop()
+    heart.tier.may_start.clear()
+    turn = await heart.send(loop)
+    await heart.service.interrupt(loop)
+    assert heart.names(turn)[-1] == "interrupted"
+    assert heart.names(turn).count("interrupted") == 1
+    assert not (await heart.service.state(loop)).busy
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (TurnFailed("no key", "agent_error"), "agent_error"),
+        (TurnFailed("too much", "budget_exceeded"), "budget_exceeded"),
+        (RuntimeError("secret detail"), "agent_error"),
+    ],
+)
+async def test_a_failing_engine_ends_its_turn_with_error(
+    heart: Heart, failure, code, caplog
+) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        raise failure
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    error = data(await heart.until("error", turn))
+    assert error["code"] == code
+    assert "secret detail" not in error["message"]
+    assert not (await heart.service.state(loop)).busy
+
+
+async def test_a_sandbox_that_does_not_start_fails_the_turn_and_says_why(heart: Heart) -> None:
+    loop = await heart.loop()
+    heart.tier.broken = True
+    turn = await heart.send(loop)
+    assert data(await heart.until("error", turn)) == {
+        "turn_id": turn,
+        "code": "sandbox_spawn_failed",
+        "message": "no sandbox here",
+    }
+    assert heart.names(turn) == ["started", "error"]
+
+
+async def test_a_choice_rests_the_turn_and_its_answer_goes_on_with_it(heart: Heart) -> None:
+    loop = await heart.loop()
+    runs = []
+
+    async def script(turn, host):
+        if not turn.journal:
+            await host.journal({"step": 1})
+        verdict = await bash(host)
+        runs.append(verdict.allowed)
+        await host.tool_result("t1", verdict.allowed, verdict.reason or "out")
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    choice = data(await heart.until("requires_choice", turn))
+    assert choice["payload"]["command"] == "ls"
+    assert choice["payload"]["input"] == {"command": "ls"}
+    state = await heart.service.state(loop)
+    assert state.current is not None
+    assert (state.current.state, state.current.pending_choice_id) == (
+        "waiting",
+        choice["choice_id"],
+    )
+    with pytest.raises(InvalidChoicePayload):
+        await heart.service.answer(loop, choice["choice_id"], {"allow": "x"}, "web")
+    await heart.service.answer(loop, choice["choice_id"], {"allow": True}, "web")
+    await heart.until("done", turn)
+    assert runs == [True]
+    assert heart.names(turn) == [
+        "started",
+        "tool_call",
+        "requires_choice",
+        "choice_resolved",
+        "tool_result",
+        "done",
+    ]
+    with pytest.raises(ChoiceNotFound):
+        await heart.service.answer(loop, choice["choice_id"], {"allow": True}, "web")
+
+
+async def test_of_two_answers_at_once_exactly_one_is_taken(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await bash(host)
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    choice = data(await heart.until("requires_choice", turn))["choice_id"]
+    answers = await asyncio.gather(
+        *(heart.service.answer(loop, choice, {"allow": i % 2 == 0}, "api") for i in range(6)),
+        return_exceptions=True,
+    )
+    assert sum(one is None for one in answers) == 1
+    assert all(one is None or isinstance(one, ChoiceNotFound) for one in answers)
+    await heart.until("done", turn)
+    assert heart.names(turn).count("choice_resolved") == 1
+
+
+async def test_a_remembered_permission_is_not_asked_again_until_withdrawn(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await bash(host, command="git status -s")
+
+    heart.engine.script = script
+    first = await heart.send(loop)
+    choice = data(await heart.until("requires_choice", first))["choice_id"]
+    await heart.service.answer(loop, choice, {"allow": True, "remember": "loop"}, "web")
+    resolved = data(await heart.until("choice_resolved", first))
+    assert resolved["rule"]["prefix"] == "git status"
+    second = await heart.send(loop)
+    await heart.until("done", second)
+    assert "requires_choice" not in heart.names(second)
+    await heart.service.delete_rule(loop, resolved["rule"]["rule_id"])
+    third = await heart.send(loop)
+    await heart.until("requires_choice", third)
+
+
+async def test_an_interrupt_cancels_the_choice_of_a_resting_turn(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await bash(host)
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    choice = data(await heart.until("requires_choice", turn))["choice_id"]
+    await heart.service.interrupt(loop)
+    assert heart.names(turn)[-3:] == ["choice_resolved", "tool_result", "interrupted"]
+    resolved = data(await heart.until("choice_resolved", turn))
+    assert (resolved["source"], resolved["outcome"]) == ("policy", "cancelled")
+    with pytest.raises(ChoiceNotFound):
+        await heart.service.answer(loop, choice, {"allow": True}, "web")
+
+
+async def test_archiving_ends_everything_and_refuses_what_comes_later(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await bash(host)
+
+    heart.engine.script = script
+    first = await heart.send(loop)
+    queued = await heart.send(loop)
+    await heart.until("requires_choice", first)
+    await heart.service.archive(loop)
+    assert heart.names(first)[-1] == "interrupted"
+    assert heart.names(queued) == ["interrupted"]
+    with pytest.raises(LoopArchived):
+        await heart.send(loop)
+    assert heart.tier.stops == 1
+    await heart.service.archive(loop)
+
+
+async def test_ownership_is_checked(heart: Heart) -> None:
+    loop = await heart.loop("ada")
+    with pytest.raises(NotLoopOwner):
+        await heart.service.owned("bob", loop.loop_id)
+
+
+async def test_one_key_runs_one_turn(heart: Heart) -> None:
+    loop = await heart.loop()
+    message = Message("once", idempotency_key="k")
+    both = await asyncio.gather(*(heart.service.send("ada", loop, message) for _ in range(2)))
+    assert both[0].turn_id == both[1].turn_id
+    assert sorted(one.replayed for one in both) == [False, True]
+    with pytest.raises(IdempotencyKeyReused):
+        await heart.service.send("ada", loop, Message("other", idempotency_key="k"))
+    other = await heart.service.send("bob", loop, message)  # keys are scoped to the caller
+    assert other.turn_id != both[0].turn_id
+
+
+async def test_after_a_crash_running_ends_waiting_waits_and_queued_runs(tmp_path) -> None:
+    before = Heart(tmp_path / "loopat.db")
+    await before.start()
+    running_loop, waiting_loop = await before.loop(), await before.loop()
+    forever = asyncio.Event()
+
+    async def script(turn, host):
+        await host.text("so far")
+        await host.journal({"step": 1})
+        if turn.loop_id == running_loop.loop_id:
+            await host.tool_call("t0", "Read", {})
+            await forever.wait()
+        await bash(host)
+
+    before.engine.script = script
+    running = await before.send(running_loop)
+    queued = await before.send(running_loop, "later")
+    waiting = await before.send(waiting_loop)
+    choice = data(await before.until("requires_choice", waiting))["choice_id"]
+    await before.until("tool_call", running)
+    after = Heart(before.as_a_kill_would_leave_it(tmp_path / "killed.db"))
+    await before.close()
+    allowed = []
+
+    async def resumed(turn, host):
+        if turn.turn_id == waiting:
+            assert turn.journal == ({"step": 1},)
+            allowed.append((await bash(host)).allowed)
+
+    after.engine.script = resumed
+    await after.start()
+    await after.until("done", queued)
+    page = await after.store.events.page(running_loop.loop_id, 0, 99)
+    assert [e.seq for e in page] == list(range(1, len(page) + 1))
+    assert [e.name for e in page if e.turn_id == running] == [
+        "started",
+        "assistant_delta",
+        "tool_call",
+        "tool_result",
+        "error",
+    ]
+    assert [turn.turn_id for turn in after.engine.turns] == [queued]
+    assert (await after.service.state(waiting_loop)).busy
+    await after.service.answer(waiting_loop, choice, {"allow": True}, "web")
+    await after.until("done", waiting)
+    assert allowed == [True]
+    await after.close()
+
+
+async def test_an_answer_that_was_taken_before_a_crash_is_not_lost(tmp_path) -> None:
+    before = Heart(tmp_path / "loopat.db")
+    await before.start()
+    loop = await before.loop()
+
+    async def script(turn, host):
+        await bash(host)
+
+    before.engine.script = script
+    turn = await before.send(loop)
+    choice = data(await before.until("requires_choice", turn))["choice_id"]
+    pending = await before.service.pending_choice(loop, choice)
+    await before.store.choices.resolve(pending, read_answer(pending, {"allow": True}, "web"))
+    after = Heart(before.as_a_kill_would_leave_it(tmp_path / "killed.db"))
+    await before.close()
+    verdicts = []
+
+    async def resumed(turn, host):
+        verdicts.append((await bash(host)).allowed)
+
+    after.engine.script = resumed
+    await after.start()
+    await after.until("done", turn)
+    assert verdicts == [True]
+    await after.close()
+
+
+async def test_stopping_the_server_ends_what_runs_and_keeps_what_rests(tmp_path) -> None:
+    path = tmp_path / "loopat.db"
+    heart = Heart(path)
+    await heart.start()
+    loop = await heart.loop()
+    forever = asyncio.Event()
+
+    async def script(turn, host):
+        await host.text("x")
+        await forever.wait()
+
+    heart.engine.script = script
+    running, queued = await heart.send(loop), await heart.send(loop)
+    await heart.until("assistant_delta", running)
+    await heart.close()
+    assert data(heart.events[-1])["code"] == "server_restarted"
+    assert heart.names(queued) == []
+    again = Heart(path)
+    await again.start()
+    await again.until("done", queued)
+    await again.close()
+
+
+async def test_a_question_is_asked_in_every_mode_and_answered_by_id(heart: Heart) -> None:
+    loop = await heart.loop()
+    got = []
+
+    async def script(turn, host):
+        await host.tool_call("t1", "AskUserQuestion", {})
+        got.append(await host.question("t1", [Question("q1", "Tea?", (), False)]))
+        await host.tool_result("t1", True, "ok")
+
+    heart.engine.script = script
+    turn = await heart.send(loop, permission_mode="bypassPermissions")
+    choice = data(await heart.until("requires_choice", turn))
+    assert choice["payload"] == {
+        "questions": [{"id": "q1", "question": "Tea?", "options": [], "multi_select": False}]
+    }
+    await heart.service.answer(loop, choice["choice_id"], {"answers": {"Tea?": "yes"}}, "api")
+    await heart.until("done", turn)
+    assert got == [{"q1": "yes"}]
+
+
+async def test_an_idle_sandbox_is_evicted_and_started_again_when_needed(tmp_path) -> None:
+    heart = Heart(tmp_path / "loopat.db", idle_timeout=0)
+    await heart.start()
+    evicted = asyncio.Event()
+    original = heart.service.sandbox_evicted
+
+    async def note(loop_id):
+        await original(loop_id)
+        evicted.set()
+
+    heart.service.sandbox_evicted = note  # type: ignore[method-assign]
+    loop = await heart.loop()
+    for _ in range(2):
+        evicted.clear()
+        turn = await heart.send(loop)
+        assert data(await heart.until("started", turn))["cold_start"] is True
+        await heart.until("done", turn)
+        async with asyncio.timeout(10):
+            await evicted.wait()
+    assert (heart.tier.starts, heart.tier.stops) == (2, 2)
+    await heart.close()
+
+
+async def test_what_a_model_says_is_made_fit_to_store_and_send(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await host.text("a\0b\ud800c")
+        await host.text("")
+
+    heart.engine.script = script
+    turn = await heart.send(loop)
+    await heart.until("done", turn)
+    deltas = [data(e)["text"] for e in heart.events if e.name == "assistant_delta"]
+    assert deltas == ["a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"]
