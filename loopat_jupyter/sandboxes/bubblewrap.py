@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import select
 import shutil
+import signal
 import sys
+import tempfile
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
@@ -46,6 +49,8 @@ FLAGS = (
     *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "loopat"),
     *("--uid", str(UID), "--gid", str(UID)),
 )
+PROBE_WORD = "loopat-probe-passed"
+PROBE_TIMEOUT_MS = 10_000
 TIER = Isolation(
     tier="bubblewrap",
     isolates=True,
@@ -91,6 +96,35 @@ class BubblewrapTier:
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
         return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap)
 
+    def probe(self) -> None:
+        """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
+
+        Raises ``SandboxSpawnFailed`` with what bwrap said.
+        """
+        run_dir = self._settings.run_dir
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory:
+            places = [Path(directory) / name for name in ("workdir", "home")]
+            for place in places:
+                place.mkdir()
+            self._try(SandboxSpec("probe", places[0], places[1]))
+
+    def _try(self, spec: SandboxSpec) -> None:
+        launch = Launch()
+        said = os.memfd_create("loopat-probe")
+        try:
+            launch.stderr = launch.add(os.dup(said))
+            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_WORD} >&2"]
+            self.create(spec).prepare(launch, command)
+            started = self._launcher.launch(launch)
+            await_end(started.pidfd)
+            text = os.pread(said, 4000, 0).decode(errors="replace").strip()
+        finally:
+            launch.close()
+            os.close(said)
+        if text != PROBE_WORD:
+            raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
+
     def close(self) -> None:
         """End the launcher, and every sandbox that is still there."""
         self._launcher.close()
@@ -127,22 +161,32 @@ class BubblewrapSandbox(SupervisedSandbox):
             env["PYTHONUSERBASE"] = str(self._settings.user_base)
         return env
 
-    def prepare(self, plan_: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         if uid is not None:
             for own in (self._spec.workdir, self._spec.home):
                 hand_over(own, uid)
-        arguments = Arguments(plan_, uid)
-        plan_.argv.append(arguments.program(self._bwrap))
-        plan_.argv.extend(FLAGS)
+        arguments = Arguments(launch, uid)
+        launch.argv.append(arguments.program(self._bwrap))
+        launch.argv.extend(FLAGS)
         for entry in plan(self._spec, self._settings):
             arguments.entry(entry)
         filter_ = program()
         if filter_ is not None:
-            index = plan_.add(sealed_file("loopat-seccomp", filter_))
-            plan_.argv += ["--seccomp", ("{}", index)]
-        plan_.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
-        plan_.argv += ["--chdir", "/", "--", *supervisor]
+            index = launch.add(sealed_file("loopat-seccomp", filter_))
+            launch.argv += ["--seccomp", ("{}", index)]
+        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
+        launch.argv += ["--chdir", "/", "--", *supervisor]
+
+
+def await_end(pidfd: int) -> None:
+    """Wait for a probe to end, and end it when it does not. Closes the descriptor."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(PROBE_TIMEOUT_MS):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll.poll(PROBE_TIMEOUT_MS)
+    os.close(pidfd)
 
 
 class Arguments:

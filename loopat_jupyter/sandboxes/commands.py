@@ -4,8 +4,8 @@ Every process gets a session and process group of its own, the loop's limits, a 
 environment, and no descriptor of the supervisor's.
 """
 
+# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: S606
-# It starts a program on purpose.
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def apply_limits(config: dict[str, Any]) -> None:
         (resource.RLIMIT_NOFILE, config["open_files"]),
         (resource.RLIMIT_DATA, config["memory"]),
     ):
+        if value is None:
+            continue
         _, hard = resource.getrlimit(name)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(name, (value, value))

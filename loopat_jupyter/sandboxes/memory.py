@@ -6,8 +6,8 @@ while there is any process. Shared pages are counted once for the decision (prop
 which is dearer and therefore done only when the plain sum is over.
 """
 
-# ruff: noqa: PTH
-# Lean on purpose: no pathlib, no contextlib, imports are paid in every sandbox.
+# Lean on purpose: what this file imports is paid for in every sandbox.
+# ruff: noqa: PTH123, PTH208
 
 from __future__ import annotations
 

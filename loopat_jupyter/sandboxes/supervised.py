@@ -72,6 +72,10 @@ class SupervisedSandbox:
         """The environment of everything that runs inside."""
         raise NotImplementedError
 
+    def end_processes(self) -> None:
+        """Make everything end; called as often as something of it has ended."""
+        self.send_all(signal.SIGKILL)
+
     # ------------------------------------------------------------------ life
 
     @property
@@ -87,7 +91,7 @@ class SupervisedSandbox:
             raise SandboxSpawnFailed("This sandbox was started before.")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = Channel(ours, self._lose)
-        self._channel.request(None, op="configure", config=self._config())
+        self._channel.request(None, op="configure", config=self.configuration())
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
         starting.add_done_callback(self._adopt)
@@ -158,18 +162,23 @@ class SupervisedSandbox:
             if self._channel is not None:
                 self._channel.fail(self._lost)
                 self._channel.close()
-        for pidfd in self._pids:
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                continue  # its pidfd will say so
-        if not self._pids and not self._launching and not self._closed.is_set():
+        if self._pids:
+            self.end_processes()
+        elif not self._launching and not self._closed.is_set():
             forget(self._settings.run_dir, self._spec.loop_id)
             if self._stderr is not None:
                 self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
                 os.close(self._stderr)
                 self._stderr = None
             self._closed.set()
+
+    def send_all(self, number: int) -> None:
+        """Signal the outer process and the supervisor."""
+        for pidfd in self._pids:
+            try:
+                signal.pidfd_send_signal(pidfd, number)
+            except ProcessLookupError:
+                continue  # its pidfd will say so
 
     async def stop(self) -> None:
         self._lose("it was stopped")
@@ -180,7 +189,8 @@ class SupervisedSandbox:
 
     # ------------------------------------------------------------------ work
 
-    def _config(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Any]:
+        """What the supervisor is told first."""
         limits = self._settings.limits
         return {
             "processes": limits.processes,

@@ -1,0 +1,95 @@
+"""The tier ``none``: the server's own user, and no walls. Only when the administrator says so.
+
+What is still true: a clean environment, limits for each process, the same supervisor (so the
+same commands, output caps and file operations), and on stop every process that descends from
+the loop is killed, as well as that can be done without a namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from loopat_jupyter.loops.ports import Isolation, SandboxSpec
+from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
+
+END_GRACE = 3.0
+TIER = Isolation(
+    tier="none",
+    isolates=False,
+    enforced=("a clean environment", "limits on memory, open files, file size, output and time"),
+    gaps=(
+        "the agent can do whatever the server's user can: read its files and secrets, use its "
+        "network, end its processes",
+        "the number of processes is not limited",
+        "a process that leaves its parents and outlives a killed supervisor is not found",
+    ),
+)
+
+
+class UnconfinedTier:
+    """See :class:`loopat_jupyter.loops.ports.SandboxTier`."""
+
+    def __init__(self, settings: SandboxSettings) -> None:
+        self._settings = settings
+        self._launcher = Launcher()
+
+    @property
+    def isolation(self) -> Isolation:
+        return TIER
+
+    def create(self, spec: SandboxSpec) -> UnconfinedSandbox:
+        return UnconfinedSandbox(spec, self._settings, self._launcher, TIER)
+
+    def close(self) -> None:
+        self._launcher.close()
+
+
+class UnconfinedSandbox(SupervisedSandbox):
+    """A loop's processes beside the server's own."""
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher,
+        isolation: Isolation,
+    ) -> None:
+        super().__init__(spec, settings, launcher, isolation)
+        self.workdir = str(spec.workdir.resolve())
+        self.home = str(spec.home.resolve())
+
+    def configuration(self) -> dict[str, Any]:
+        # RLIMIT_NPROC would count the user's processes on the whole host.
+        return {**super().configuration(), "processes": None}
+
+    def environment(self) -> dict[str, str]:
+        user = getpass.getuser()
+        path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+        return {
+            "PATH": f"{Path(sys.prefix) / 'bin'}:{path}",
+            "HOME": self.home,
+            "USER": user,
+            "LOGNAME": user,
+            "SHELL": "/bin/bash",
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+        }
+
+    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+        for folder in self._spec.folders:
+            link = self._spec.workdir / folder.name
+            if not os.path.lexists(link):
+                link.symlink_to(folder.source)
+        launch.argv = supervisor
+
+    def end_processes(self) -> None:
+        """The end of the channel makes the supervisor kill what it started; then force."""
+        asyncio.get_running_loop().call_later(END_GRACE, self.send_all, signal.SIGKILL)
