@@ -73,6 +73,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         super().initialize(*args, **kwargs)
         self._chunks: list[bytes] = []
         self._received = 0
+        self._refusal: LoopatError | web.HTTPError | None = None
 
     @property
     def edge(self) -> Edge:
@@ -90,6 +91,19 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     # ------------------------------------------------------------------ who calls
 
     async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
+        try:
+            await self._admit()
+        except (LoopatError, web.HTTPError) as error:
+            # Answering before the body was read would make Tornado cut the connection, and a
+            # client that still sends might never see why. The verb raises it, after the body.
+            self._refusal = error
+            setattr(self, (self.request.method or "").lower(), self._refuse)
+
+    async def _refuse(self, *_: str) -> None:
+        assert self._refusal is not None
+        raise self._refusal
+
+    async def _admit(self) -> None:
         if not self.check_host():
             self.current_user = self._jupyter_current_user = None
             raise PermissionRefused("The server does not answer to this Host.")
@@ -206,7 +220,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     def data_received(self, chunk: bytes) -> None:
         self._received += len(chunk)
-        if self._received <= MAX_BODY:
+        if self._received <= MAX_BODY and self._refusal is None:
             self._chunks.append(chunk)
         else:
             self._chunks.clear()

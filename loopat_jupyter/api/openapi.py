@@ -114,8 +114,6 @@ def operations(routes: Routes) -> Iterator[tuple[str, str, Operation]]:
 def error_codes(method: str, promise: Operation) -> list[str]:
     """Every error code the operation can answer with, its own and those implied."""
     codes = {*promise.errors, "forbidden", "internal"}
-    if any(parameter.where == "path" for parameter in promise.parameters):
-        codes.add("invalid_parameter")  # an address that is not UTF-8
     if promise.credentials != "none":
         codes.add("missing_credentials")
         if method != "GET":
@@ -160,8 +158,12 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "required": parameter.where == "path",
         "schema": dict(parameter.schema),
     }
-    if parameter.example is not None:
+    if parameter.example is None:
+        return described
+    if parameter.where == "path":
         described["example"] = parameter.example
+    else:  # a reference page fills `example` in for everybody, and this one can be left out
+        described["schema"]["examples"] = [parameter.example]
     return described
 
 

@@ -68,7 +68,7 @@ class ToyTier:
     stops: int = 0
     broken: bool = False
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
-    isolation: Isolation = Isolation("toy", True)
+    isolation: Isolation = field(default_factory=lambda: Isolation("toy", True))
 
     def create(self, spec: SandboxSpec) -> ToySandbox:
         return ToySandbox(self)
