@@ -1,0 +1,110 @@
+"""Sandboxes are started once, kept while a turn holds them, and taken away when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.keeper import SandboxKeeper
+from loopat_jupyter.loops.ports import SandboxSpec
+
+from .conftest import ToyTier
+
+SPEC = SandboxSpec("loop_a", Path("/workdir"), Path("/home"))
+
+
+@pytest.fixture
+def tier() -> ToyTier:
+    tier = ToyTier()
+    tier.may_start.set()
+    return tier
+
+
+async def ignore(loop_id: str) -> None: ...
+
+
+def keeper_of(tier, **options) -> SandboxKeeper:
+    return SandboxKeeper(tier, **{"idle_timeout": 3600, "on_evict": ignore, **options})
+
+
+async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: ToyTier) -> None:
+    keeper = keeper_of(tier)
+    tier.may_start.clear()
+    callers = [asyncio.ensure_future(keeper.acquire(SPEC)) for _ in range(5)]
+    await asyncio.sleep(0)
+    callers[3].cancel()
+    tier.may_start.set()
+    done = await asyncio.gather(*callers, return_exceptions=True)
+    assert isinstance(done[3], asyncio.CancelledError)
+    assert len({id(one) for one in done if not isinstance(one, BaseException)}) == 1
+    assert tier.starts == 1
+    await keeper.close()
+    assert tier.stops == 1
+
+
+async def test_a_dead_sandbox_is_replaced(tier: ToyTier) -> None:
+    keeper = keeper_of(tier)
+    first = await keeper.acquire(SPEC)
+    first.alive = False  # type: ignore[misc]
+    assert not keeper.is_alive("loop_a")
+    second = await keeper.acquire(SPEC)
+    assert second is not first
+    assert keeper.is_alive("loop_a")
+    await keeper.close()
+
+
+async def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(tier: ToyTier) -> None:
+    keeper = keeper_of(tier)
+    tier.broken = True
+    with pytest.raises(SandboxSpawnFailed):
+        await keeper.acquire(SPEC)
+    assert not keeper.is_alive("loop_a")
+    tier.broken = False
+    assert (await keeper.acquire(SPEC)).alive
+    await keeper.close()
+
+
+async def test_without_a_tier_the_reason_is_told() -> None:
+    keeper = keeper_of(SandboxSpawnFailed("install bubblewrap"))
+    with pytest.raises(SandboxSpawnFailed, match="install bubblewrap"):
+        await keeper.acquire(SPEC)
+    await keeper.close()
+
+
+async def test_idle_begins_when_the_last_turn_lets_go(tier: ToyTier) -> None:
+    gone = asyncio.Event()
+
+    async def on_evict(loop_id: str) -> None:
+        gone.set()
+
+    keeper = keeper_of(tier, idle_timeout=0, on_evict=on_evict)
+    keeper.hold("loop_a")
+    keeper.hold("loop_a")
+    await keeper.acquire(SPEC)
+    keeper.release("loop_a")
+    assert keeper.is_alive("loop_a")
+    assert not gone.is_set()
+    keeper.release("loop_a")
+    async with asyncio.timeout(10):
+        await gone.wait()
+    assert not keeper.is_alive("loop_a")
+    await keeper.close()
+
+
+async def test_a_turn_that_begins_while_eviction_waits_keeps_its_sandbox(tier: ToyTier) -> None:
+    keeper = keeper_of(tier, idle_timeout=0)
+    keeper.hold("loop_a")
+    await keeper.acquire(SPEC)
+    slot = keeper._slots["loop_a"]
+    async with slot.lock:  # the eviction must wait for this
+        keeper.release("loop_a")
+        while slot.timer is not None:
+            await asyncio.sleep(0)
+        keeper.hold("loop_a")
+    await asyncio.gather(*keeper._evictions)
+    assert keeper.is_alive("loop_a")
+    keeper.release("loop_a")
+    await keeper.close()
