@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from ..loops.errors import NotFound
 from .base import LoopatHandler
-from .openapi import TITLE, VERSION, build
+from .openapi import INTERNAL, TITLE, VERSION, build
 from .operations import Answer, Operation, Parameter, operation
 
 
@@ -183,6 +183,7 @@ class DocsAssetHandler(DocumentHandler):
                 ),
             ),
             errors=("not_found",),
+            extensions={INTERNAL: True},
         )
     )
     async def get(self, name: str) -> None:

@@ -24,6 +24,9 @@ Routes = Sequence[tuple[str, type[LoopatHandler]]]
 TITLE = "Loopat Loop API"
 VERSION = "1.0.0"
 
+INTERNAL = "x-internal"
+"""Extension of an operation that is part of another one (the page's files), not of the contract."""
+
 DESCRIPTION = """\
 A **loop** is an AI agent with its context and its working directory in one sandbox; it lives in \
 this Jupyter server. Send it a message and watch the **turn** stream in; the turn runs to its end \
@@ -103,11 +106,11 @@ def build(routes: Routes, server: str) -> dict[str, Any]:
 
 
 def operations(routes: Routes) -> Iterator[tuple[str, str, Operation]]:
-    """Path, method and promise of every operation."""
+    """Path, method and promise of every operation of the contract."""
     for path, handler in routes:
         for method in handler.SUPPORTED_METHODS:
             promise = operation_of(handler, method)
-            if promise is not None:
+            if promise is not None and not promise.extensions.get(INTERNAL):
                 yield path, method, promise
 
 

@@ -1,0 +1,69 @@
+"""The name that a Jupyter credential resolves to, and what a token is made of."""
+
+import re
+from typing import Any
+
+import pytest
+from jupyter_server.auth import IdentityProvider, User
+from jupyter_server.auth.identity import LegacyIdentityProvider, PasswordIdentityProvider
+from jupyter_server.auth.login import LegacyLoginHandler
+from tornado.web import RequestHandler
+
+from loopat_jupyter.api.credentials import OWNER, new_token, owner_name, token_digest
+
+ANNA = User(username="anna")
+
+
+class OwnProvider(IdentityProvider):
+    """A deployment's own."""
+
+
+class OwnLogin(LegacyLoginHandler):
+    """A login handler of the old kind that a deployment extended."""
+
+
+class ForeignLogin(RequestHandler):
+    """A login handler of the old kind that a deployment wrote itself."""
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
+
+
+@pytest.mark.parametrize("provider", [IdentityProvider, PasswordIdentityProvider])
+def test_jupyter_s_random_names_are_all_the_one_owner(provider: type[IdentityProvider]) -> None:
+    names = {owner_name(provider(), User(username=name)) for name in ("anonymous1", "anonymous2")}
+    assert names == {OWNER}
+
+
+def test_a_deployment_s_own_provider_names_its_users() -> None:
+    assert owner_name(OwnProvider(), ANNA) == "anna"
+
+
+@pytest.mark.parametrize(
+    ("login", "name"),
+    [(LegacyLoginHandler, OWNER), (OwnLogin, OWNER), (ForeignLogin, "anna")],
+)
+def test_with_an_old_style_login_handler_it_is_that_one_that_names(login: Any, name: str) -> None:
+    provider = LegacyIdentityProvider(login_handler_class=login)
+    assert owner_name(provider, ANNA) == name
+
+
+@pytest.mark.parametrize("provider", [IdentityProvider, OwnProvider])
+def test_under_a_hub_it_is_the_hub_s_name(
+    monkeypatch: pytest.MonkeyPatch, provider: type[IdentityProvider]
+) -> None:
+    monkeypatch.setenv("JUPYTERHUB_USER", "anna")
+    assert owner_name(provider(), ANNA) == "anna"
+
+
+def test_tokens_are_of_the_contract_s_form_and_do_not_repeat() -> None:
+    tokens = {new_token() for _ in range(1000)}
+    assert len(tokens) == 1000
+    assert all(re.fullmatch(r"la_[0-9a-f]{48}", token) for token in tokens)
+
+
+def test_a_digest_takes_any_text_a_header_can_hold() -> None:
+    assert len(token_digest("la_\udcff")) == 64
+    assert token_digest("la_a") != token_digest("la_b")

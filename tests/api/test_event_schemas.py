@@ -1,0 +1,96 @@
+"""The event table of the document: exactly the contract's events, with exactly their fields."""
+
+from typing import Any
+
+import pytest
+
+from loopat_jupyter.api.event_schemas import EVENTS, StoredEvent
+from loopat_jupyter.api.openapi import build
+from loopat_jupyter.api.routes import ROUTES
+from tests.api.schema import validator
+from tests.support.invariants import ERROR_CODES, SHAPES
+from tests.support.sse import OF_CONNECTION, STORED
+
+TURN = "turn_00112233445566778899"
+PERMISSION = {
+    "turn_id": TURN,
+    "choice_id": "choice_1",
+    "kind": "permission",
+    "payload": {"tool": "Bash", "title": "t", "display_name": "d", "input": {"command": "ls"}},
+}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return build(ROUTES, "/loopat/api/v1")
+
+
+def test_there_is_one_schema_for_each_event_of_the_contract() -> None:
+    assert set(EVENTS) == STORED | OF_CONNECTION
+    assert {name for name, model in EVENTS.items() if issubclass(model, StoredEvent)} == STORED
+
+
+@pytest.mark.parametrize("name", sorted(SHAPES))
+def test_an_event_has_the_contract_s_fields(document: dict[str, Any], name: str) -> None:
+    required, optional = SHAPES[name]
+    of_turn = {"turn_id"} if name in STORED else set()
+    schema = document["components"]["schemas"][EVENTS[name].__name__]
+    assert set(schema.get("required", ())) == set(required) | of_turn
+    assert set(schema["properties"]) == set(required) | set(optional) | of_turn
+
+
+def test_an_optional_field_is_absent_and_never_null(document: dict[str, Any]) -> None:
+    for model in EVENTS.values():
+        schema = document["components"]["schemas"][model.__name__]
+        for name in set(schema["properties"]) - set(schema.get("required", ())):
+            assert "null" not in str(schema["properties"][name]), (model, name)
+            assert "default" not in schema["properties"][name], (model, name)
+
+
+def test_the_error_codes_of_a_turn_are_the_contract_s(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["ErrorEvent"]
+    assert set(schema["properties"]["code"]["enum"]) == ERROR_CODES
+
+
+@pytest.mark.parametrize(
+    ("event", "fits"),
+    [
+        ({"event": "ping", "data": {}}, True),
+        ({"event": "ping"}, False),
+        ({"event": "pong", "data": {}}, False),
+        ({"event": "queued", "data": {"position": 1}}, True),
+        ({"event": "queued", "data": {"position": 0}}, False),
+        ({"event": "done", "data": {"turn_id": TURN}}, False),
+        ({"id": 7, "event": "done", "data": {"turn_id": TURN}}, True),
+        ({"id": 0, "event": "done", "data": {"turn_id": TURN}}, False),
+        ({"id": 7, "event": "done", "data": {"turn_id": TURN, "usage": None}}, False),
+        ({"id": 7, "event": "requires_choice", "data": PERMISSION}, True),
+        ({"id": 7, "event": "requires_choice", "data": {**PERMISSION, "payload": {}}}, False),
+        ({"id": 7, "event": "error", "data": {"turn_id": TURN, "code": "x", "message": ""}}, False),
+        ({"event": "sdk_message", "data": {"anything": ["at", "all"]}}, True),
+        (
+            {
+                "event": "snapshot",
+                "data": {
+                    "turn_id": TURN,
+                    "assistant_text_so_far": "",
+                    "pending_choice_id": "choice_1",
+                    "choice": PERMISSION,
+                },
+            },
+            True,
+        ),
+    ],
+)
+def test_a_stream_event_s_name_decides_its_data(
+    document: dict[str, Any], event: dict[str, Any], fits: bool
+) -> None:
+    assert validator(document, "/components/schemas/StreamEvent").is_valid(event) == fits
+
+
+def test_the_streams_refer_to_the_table(document: dict[str, Any]) -> None:
+    for path, method in (("messages", "post"), ("events", "get")):
+        operation = document["paths"][f"/loops/{{loop_id}}/{path}"][method]
+        schema = operation["responses"]["200"]["content"]["text/event-stream"]["schema"]
+        items = schema["contentSchema"]["items"]
+        assert items == {"$ref": "#/components/schemas/StreamEvent"}
