@@ -68,9 +68,7 @@ async def test_background_processes_live_on_after_an_interrupt(
         await api.interrupt(loop_id)
         await stream.rest()
     assert running("4322")
-    second = model.script(
-        [bash("pgrep -f 'sleep 4322' | head -1; pkill -f '^sleep 4322'")], [Text("ok")]
-    )
+    second = model.script([bash("pgrep -x sleep; pkill -x sleep")], [Text("ok")])
     events = await api.turn(loop_id, second.message(), mode="auto")
     assert events[0].data["cold_start"] is False
     assert second.requests[1].tool_results()[-1].strip()[:1].isdigit()

@@ -5,12 +5,12 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
+from tests.support.sse import WAIT
 
 RATE = 20
 
@@ -38,21 +38,23 @@ async def caller(tuned: JupyterServer, recorder: Recorder) -> AsyncIterator[Call
         yield caller
 
 
+def processes_of(loop_id: str) -> list[int]:
+    """The processes that see the loop's folder as a mount of their own: those of its sandbox."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if loop_id in (process / "mountinfo").read_text():
+                found.append(int(process.name))
+        except OSError:
+            continue  # it has ended meanwhile, or is none of ours
+    return found
+
+
 async def evicted(caller: Caller, loop_id: str) -> None:
-    """Wait until the loop's sandbox is gone: nothing of it is left among the processes."""
-
-    def processes() -> list[str]:
-        found = []
-        for process in psutil.process_iter(["cmdline"]):
-            line = " ".join(process.info["cmdline"] or [])
-            if loop_id in line:
-                found.append(line)
-        return found
-
-    async with asyncio.timeout(20):
-        async with caller.watch(loop_id) as clock:
-            while processes():
-                await clock.until("ping")  # no event says it; look again at each ping
+    """Wait until nothing of the loop's sandbox is left."""
+    async with asyncio.timeout(WAIT), caller.watch(loop_id) as clock:
+        while processes_of(loop_id):
+            await clock.until("ping")  # no event says it; look again at each ping
 
 
 async def test_an_idle_sandbox_is_evicted_and_its_files_stay(
@@ -61,8 +63,9 @@ async def test_an_idle_sandbox_is_evicted_and_its_files_stay(
     loop_id = await caller.loop()
     first = model.script([bash("echo kept > file; sleep 4324 & true")], [Text("ok")])
     await caller.turn(loop_id, first.message(), mode="auto")
+    assert processes_of(loop_id)
     await evicted(caller, loop_id)
-    second = model.script([bash("cat file; pgrep -f 'sleep 4324' || echo none")], [Text("ok")])
+    second = model.script([bash("cat file; pgrep -x sleep || echo none")], [Text("ok")])
     events = await caller.turn(loop_id, second.message(), mode="auto")
     assert events[0].data["cold_start"] is True
     assert second.requests[1].tool_results()[-1].splitlines()[:2] == ["kept", "none"]
@@ -77,6 +80,7 @@ async def test_a_permission_is_answered_after_eviction_and_the_tool_really_runs(
         first = (await stream.until("requires_choice")).data
         await caller.choose(loop_id, first["choice_id"], allow=True)
         second = (await stream.until("requires_choice")).data
+        assert processes_of(loop_id)
         await evicted(caller, loop_id)
         assert (await caller.state(loop_id))["busy"] is True
         answer = await caller.choose(loop_id, second["choice_id"], allow=True)

@@ -28,7 +28,7 @@ READY = re.compile(r"is running at:|Use Control-C to stop this server")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
-KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
+KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
 
 running: list[JupyterServer] = []
 """Every server that is up, for the report of a failing test."""
