@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..loops.errors import TurnFailed
 from ..loops.ports import TurnHost
 from .conversation import Response
+from .legible import Joiner
 from .model import Model, ModelError, ModelRequest, TextDelta, ThinkingDelta
 
 
@@ -36,8 +38,10 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Patience) -> Response:
-    """The model's answer, its deltas already shown.
+async def ask(
+    model: Model, request: ModelRequest, host: TurnHost, patience: Patience, *, gap: str = ""
+) -> Response:
+    """The model's answer, its deltas already shown; ``gap`` before the first of its text.
 
     Raises:
         ModelError: ``too_long``, and nothing has been shown.
@@ -47,7 +51,7 @@ async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Pat
     attempt = 0
     while True:
         attempt += 1
-        shown = _Shown(host)
+        shown = _Shown(host, gap)
         try:
             return await _stream(model, request, shown)
         except ModelError as error:
@@ -61,26 +65,39 @@ async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Pat
 
 
 class _Shown:
-    """Passes deltas on, and knows whether there were any."""
+    """Passes deltas on as whole characters, and knows whether there were any."""
 
-    def __init__(self, host: TurnHost) -> None:
+    def __init__(self, host: TurnHost, gap: str) -> None:
         self._host = host
+        self._gap = gap
+        self._text, self._thinking = Joiner(), Joiner()
         self.anything = False
 
     async def show(self, event: TextDelta | ThinkingDelta) -> None:
-        if not event.text:
-            return
-        self.anything = True
         if isinstance(event, TextDelta):
-            await self._host.text(event.text)
+            await self._say(self._visible, self._text.add(event.text))
         else:
-            await self._host.thinking(event.text)
+            await self._say(self._host.thinking, self._thinking.add(event.text))
+
+    async def end(self) -> None:
+        await self._say(self._host.thinking, self._thinking.end())
+        await self._say(self._visible, self._text.end())
+
+    async def _visible(self, text: str) -> None:
+        text, self._gap = self._gap + text, ""
+        await self._host.text(text)
+
+    async def _say(self, say: Callable[[str], Awaitable[None]], text: str) -> None:
+        if text:
+            self.anything = True
+            await say(text)
 
 
 async def _stream(model: Model, request: ModelRequest, shown: _Shown) -> Response:
     async with aclosing(model.stream(request)) as events:
         async for event in events:
             if isinstance(event, Response):
+                await shown.end()
                 return event
             await shown.show(event)
     raise ModelError("The answer ended before it was complete.", retryable=True)

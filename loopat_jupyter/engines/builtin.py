@@ -7,23 +7,39 @@ of a turn in memory, and an answer that comes days later, in another process, fi
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..context.config import ConfigFile
 from ..context.vaults import DEFAULT_VAULT
 from ..loops.errors import ConfigError, TurnFailed
-from ..loops.ports import Turn, TurnHost, Usage
+from ..loops.ports import PastTurn, Turn, TurnHost, Usage
 from .asking import Patience, ask
 from .calls import settle
-from .conversation import Exchange, Message, Response, UserMessage, read_journal, response_entry
-from .history import past_messages
-from .model import Model, ModelRequest
+from .conversation import (
+    Elision,
+    Exchange,
+    Message,
+    Response,
+    UserMessage,
+    elision_entry,
+    gap,
+    read_elision,
+    read_journal,
+    response_entry,
+    visible_text,
+)
+from .history import last_elision, past_turns
+from .legible import legible
+from .model import Model, ModelError, ModelRequest
 from .providers import Providers
 from .tools import TOOLS
+from .window import Fitted, Window, text_size
 
 SPECS = tuple(tool.spec for tool in TOOLS.values())
+SPECS_SIZE = sum(text_size(spec.description + json.dumps(spec.schema)) for spec in SPECS)
 
 Instructions = Callable[[Turn], Awaitable[str]]
 """What an agent is told before the conversation: its loop, profiles and knowledge."""
@@ -69,7 +85,7 @@ class BuiltinEngine:
             host=host,
             model=model,
             instructions=await self._instructions(turn),
-            past=past_messages(await host.history()),
+            past=await host.history(),
             limits=self._limits,
         )
         await run.to_the_end()
@@ -89,11 +105,12 @@ class _TurnRun:
     host: TurnHost
     model: Model
     instructions: str
-    past: list[Message]
+    past: Sequence[PastTurn]
     limits: EngineLimits
 
     async def to_the_end(self) -> None:
         exchanges = read_journal(self.turn.journal)
+        asking = self._asking()
         while True:
             if exchanges:
                 await settle(exchanges[-1], self.host)
@@ -105,17 +122,83 @@ class _TurnRun:
                     "coming to an end. Send another message to let it go on.",
                     code="budget_exceeded",
                 )
-            exchanges.append(Exchange(await self._ask(exchanges)))
+            response = await asking.next(exchanges)
+            if response.cut and not response.calls:
+                raise TurnFailed(
+                    f"The answer of {self.model.name} was cut off at its output limit "
+                    "(maxTokens in config.json). Ask it to go on."
+                )
+            exchanges.append(Exchange(response))
 
-    async def _ask(self, exchanges: list[Exchange]) -> Response:
-        messages: list[Message] = [*self.past, UserMessage(self.turn.content, current=True)]
+    def _asking(self) -> _Asking:
+        overhead = text_size(self.instructions) + SPECS_SIZE
+        return _Asking(
+            host=self.host,
+            model=self.model,
+            instructions=self.instructions,
+            past=past_turns(self.past),
+            message=UserMessage(self.turn.content, current=True),
+            window=Window(self.model.window, overhead),
+            elision=read_elision(self.turn.journal) or last_elision(self.past),
+            patience=self.limits.patience,
+        )
+
+
+@dataclass(slots=True)
+class _Asking:
+    """The turn's questions to its model: what is sent, and what is kept of the answers."""
+
+    host: TurnHost
+    model: Model
+    instructions: str
+    past: list[list[Message]]
+    message: UserMessage
+    window: Window
+    elision: Elision
+    patience: Patience
+
+    async def next(self, exchanges: Sequence[Exchange]) -> Response:
+        """The model's next answer, shown and journaled."""
+        here: list[Message] = [self.message]
         for exchange in exchanges:
-            messages.extend(exchange.messages())
-        request = ModelRequest(self.instructions, messages, SPECS)
-        response = await ask(self.model, request, self.host, self.limits.patience)
-        await self.host.journal(response_entry(response))
+            here.extend(exchange.messages())
+        turns = [*self.past, here]
+        fitted = self.window.fit(turns, self.elision)
+        try:
+            response = await self._ask(fitted, exchanges)
+        except ModelError as error:
+            fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
+            response = await self._ask_again(fitted, exchanges, error)
+        response = replace(response, estimate=fitted.estimate)
+        taken = {call.id for exchange in exchanges for call in exchange.response.calls}
+        response = legible(response, taken)
+        await self._keep(response, fitted.elision)
+        return response
+
+    async def _ask(self, fitted: Fitted, exchanges: Sequence[Exchange]) -> Response:
+        request = ModelRequest(self.instructions, fitted.messages, SPECS)
+        spoken = visible_text(exchange.response for exchange in exchanges)
+        return await ask(self.model, request, self.host, self.patience, gap=gap(spoken))
+
+    async def _ask_again(
+        self, fitted: Fitted, exchanges: Sequence[Exchange], reason: ModelError
+    ) -> Response:
+        """After the provider found the conversation too long: once more, with much less."""
+        try:
+            return await self._ask(fitted, exchanges)
+        except ModelError:
+            raise TurnFailed(
+                f"The conversation does not fit into {self.model.name}, even with everything "
+                f"left out that could be: {reason.message}"
+            ) from reason
+
+    async def _keep(self, response: Response, elision: Elision) -> None:
+        entries = [response_entry(response)]
+        if elision != self.elision:
+            self.elision = elision
+            entries.insert(0, elision_entry(elision))
+        await self.host.journal(*entries)
         tokens = response.tokens
         await self.host.usage(
             Usage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
         )
-        return response

@@ -8,7 +8,8 @@ A journal is a list of JSON objects, told apart by ``type``:
 
 * ``response``: the model answered; its parts, and the usage the provider reported;
 * ``result``: one tool call of the last response has its result;
-* ``started``: these calls were let run while a person was being asked about another one.
+* ``started``: these calls were let run while a person was being asked about another one;
+* ``elision``: from here on, so much of the conversation is left out (see :mod:`.window`).
 """
 
 from __future__ import annotations
@@ -62,12 +63,18 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """One answer of a model."""
+    """One answer of a model.
+
+    ``estimate`` is how large we took the request to be. ``cut``: the answer ends where the
+    model's output limit was, not where the model wanted; not journaled.
+    """
 
     parts: tuple[Part, ...]
     model: str = ""
     tokens: TokenCounts = field(default_factory=TokenCounts)
     native: Native | None = None
+    estimate: int = 0
+    cut: bool = False
 
     @property
     def text(self) -> str:
@@ -123,6 +130,22 @@ class Exchange:
         return [self.response, ToolResults(answered)] if answered else [self.response]
 
 
+def gap(spoken: str) -> str:
+    """What goes between the text ``spoken`` so far and the text of the turn's next response."""
+    if not spoken or spoken.endswith("\n\n"):
+        return ""
+    return "\n" if spoken.endswith("\n") else "\n\n"
+
+
+def visible_text(responses: Iterable[Response]) -> str:
+    """All that a turn's responses said, as the person saw it."""
+    spoken = ""
+    for response in responses:
+        if response.text:
+            spoken += gap(spoken) + response.text
+    return spoken
+
+
 def response_entry(response: Response) -> dict[str, Any]:
     tokens = response.tokens
     entry: dict[str, Any] = {
@@ -130,6 +153,7 @@ def response_entry(response: Response) -> dict[str, Any]:
         "model": response.model,
         "parts": [_part_entry(part) for part in response.parts],
         "tokens": [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write],
+        "estimate": response.estimate,
     }
     return entry if response.native is None else {**entry, "native": dict(response.native)}
 
@@ -142,6 +166,30 @@ def result_entry(result: ToolResult) -> dict[str, Any]:
         "ok": result.ok,
         "text": result.text,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Elision:
+    """How much of a loop's conversation is left out: its first so many tool results and turns."""
+
+    results: int = 0
+    turns: int = 0
+
+
+def elision_entry(elision: Elision) -> dict[str, Any]:
+    return {"type": "elision", "results": elision.results, "turns": elision.turns}
+
+
+def read_elision(journal: Iterable[Mapping[str, Any]]) -> Elision | None:
+    """The last elision that a journal records."""
+    found = [entry for entry in journal if entry["type"] == "elision"]
+    return Elision(found[-1]["results"], found[-1]["turns"]) if found else None
+
+
+def is_journal(journal: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether this engine wrote the journal."""
+    known = ("response", "result", "started", "elision")
+    return all(entry.get("type") in known for entry in journal)
 
 
 def started_entry(ids: Iterable[str]) -> dict[str, Any]:
@@ -185,6 +233,7 @@ def _read_response(entry: Mapping[str, Any]) -> Response:
         entry["model"],
         TokenCounts(*entry["tokens"]),
         entry.get("native"),
+        entry["estimate"],
     )
 
 

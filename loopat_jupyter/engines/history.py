@@ -12,13 +12,17 @@ from collections.abc import Iterable
 
 from ..loops.ports import PastTurn
 from .conversation import (
+    Elision,
     Exchange,
     Message,
     Response,
     TextPart,
     ToolResult,
     UserMessage,
+    is_journal,
+    read_elision,
     read_journal,
+    visible_text,
 )
 
 NO_RESULT = "No result: the turn was cut off before this call had ended. It may have run in part."
@@ -33,24 +37,26 @@ _WHY = {
 }
 
 
-def past_messages(turns: Iterable[PastTurn]) -> list[Message]:
-    """All messages of the earlier turns, oldest first; the note about a cut-off turn is part of
-    the conversation."""
-    messages: list[Message] = []
-    for turn in turns:
-        messages.append(UserMessage(turn.content))
-        messages.extend(_turn_messages(turn))
-    return messages
+def past_turns(turns: Iterable[PastTurn]) -> list[list[Message]]:
+    """The messages of the earlier turns, oldest turn first, each with its user's message. The
+    note about a cut-off turn is the turn's last message."""
+    return [[UserMessage(turn.content), *_turn_messages(turn)] for turn in turns]
+
+
+def last_elision(turns: Iterable[PastTurn]) -> Elision:
+    """How much of the conversation was left out at last."""
+    found = [read_elision(turn.journal) for turn in turns if is_journal(turn.journal)]
+    return next((elision for elision in reversed(found) if elision is not None), Elision())
 
 
 def _turn_messages(turn: PastTurn) -> list[Message]:
-    exchanges = read_journal(turn.journal) if _is_ours(turn) else []
+    exchanges = read_journal(turn.journal) if is_journal(turn.journal) else []
     messages: list[Message] = []
     for exchange in exchanges:
         _repair(exchange)
         messages.extend(exchange.messages())
-    told = "".join(exchange.response.text for exchange in exchanges)
-    rest = turn.text[len(told) :] if turn.text.startswith(told) else ""
+    told = visible_text(exchange.response for exchange in exchanges)
+    rest = turn.text[len(told) :]
     if rest.strip():
         messages.append(Response((TextPart(rest),)))
     if turn.state != "done":
@@ -58,10 +64,6 @@ def _turn_messages(turn: PastTurn) -> list[Message]:
     elif not exchanges and not rest.strip():
         messages.append(Response((TextPart("(no answer)"),)))
     return messages
-
-
-def _is_ours(turn: PastTurn) -> bool:
-    return all(entry.get("type") in ("response", "result", "started") for entry in turn.journal)
 
 
 def _repair(exchange: Exchange) -> None:

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine
+from loopat_jupyter.engines.asking import Patience
+from loopat_jupyter.engines.builtin import BuiltinEngine, EngineLimits
 from loopat_jupyter.loops.ports import Turn
 
+from . import mock_provider as mock
 from .memory_host import DirectorySandbox, MemoryHost
+from .mock_provider import MockProvider
+
+KEY = "sk-secret-0123456789"
 
 
 async def _instructions(turn: Turn) -> str:
-    return f"You work in {turn.loop_id}."
+    return "Be brief."
 
 
 @pytest.fixture
@@ -35,5 +42,31 @@ async def host(workdir: Path) -> MemoryHost:
 @pytest.fixture
 async def engine(home: Path) -> AsyncIterator[BuiltinEngine]:
     engine = BuiltinEngine(home, _instructions)
+    yield engine
+    await engine.close()
+
+
+@pytest.fixture
+async def provider() -> AsyncIterator[MockProvider]:
+    async with mock.serving() as provider:
+        yield provider
+
+
+def configure(home: Path, provider: MockProvider, api: str, **model: Any) -> None:
+    section = {
+        "api": api,
+        "baseUrl": provider.url + ("/v1" if api == "openai" else ""),
+        "apiKey": KEY,
+        "models": [{"id": "m", **model}],
+    }
+    text = json.dumps({"default": "p/m", "providers": {"p": section}})
+    (home / "config.json").write_text(text)
+
+
+@pytest.fixture
+async def quick(home: Path) -> AsyncIterator[BuiltinEngine]:
+    """An engine that hardly waits between attempts."""
+    limits = EngineLimits(patience=Patience(attempts=3, first_wait=0.001, total=30))
+    engine = BuiltinEngine(home, _instructions, limits)
     yield engine
     await engine.close()

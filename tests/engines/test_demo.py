@@ -97,7 +97,8 @@ async def test_count_streams_and_stops_when_cancelled(
     assert host.visible.endswith("1\n2\n3\n")
     slow = MemoryHost(host.box)
     task = asyncio.create_task(engine.run(turn_of("count 9999"), slow))
-    await slow.heard.wait()
+    async with asyncio.timeout(20):
+        await slow.heard.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

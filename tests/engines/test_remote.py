@@ -5,53 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.asking import Patience
-from loopat_jupyter.engines.builtin import BuiltinEngine, EngineLimits
+from loopat_jupyter.engines.builtin import BuiltinEngine
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import Turn
 
 from . import mock_provider as mock
+from .conftest import KEY, configure
 from .memory_host import MemoryHost, turn_of
 from .mock_provider import MockProvider, Reply
-
-KEY = "sk-secret-0123456789"
-
-
-async def _instructions(turn: Turn) -> str:
-    return "Be brief."
-
-
-@pytest.fixture
-async def provider() -> AsyncIterator[MockProvider]:
-    async with mock.serving() as provider:
-        yield provider
-
-
-def configure(home: Path, provider: MockProvider, api: str, **model: Any) -> None:
-    section = {
-        "api": api,
-        "baseUrl": provider.url + ("/v1" if api == "openai" else ""),
-        "apiKey": KEY,
-        "models": [{"id": "m", **model}],
-    }
-    text = json.dumps({"default": "p/m", "providers": {"p": section}})
-    (home / "config.json").write_text(text)
-
-
-@pytest.fixture
-async def quick(home: Path) -> AsyncIterator[BuiltinEngine]:
-    """An engine that hardly waits between attempts."""
-    limits = EngineLimits(patience=Patience(attempts=3, first_wait=0.001, total=30))
-    engine = BuiltinEngine(home, _instructions, limits)
-    yield engine
-    await engine.close()
-
 
 # ------------------------------------------------------------------ Anthropic
 
@@ -72,7 +36,7 @@ async def test_anthropic_streams_thinking_text_and_a_call_and_sends_them_back(
     )
     await quick.run(turn_of("look"), host)
     assert host.thought == "Let me look."
-    assert host.visible == "I will look.It says hi."
+    assert host.visible == "I will look.\n\nIt says hi."
     assert [one for one in host.said if one[0] == "text"][:2] == [
         ("text", "I will "),
         ("text", "look."),
@@ -254,7 +218,8 @@ async def test_cancelling_while_streaming_closes_the_stream(
     )
     provider.replies = [Reply(spoken, hold=True)]
     task = asyncio.create_task(quick.run(turn_of("go"), host))
-    await host.heard.wait()
+    async with asyncio.timeout(20):
+        await host.heard.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -278,7 +243,8 @@ async def test_cancelling_before_the_answer_begins(
     provider.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     configure(home, provider, "anthropic")
     task = asyncio.create_task(quick.run(turn_of("go"), host))
-    await reached.wait()
+    async with asyncio.timeout(20):
+        await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -337,7 +303,7 @@ async def test_openai_fragments_an_empty_id_and_no_usage(
     )
     await quick.run(turn_of("go"), host)
     assert host.thought == "Hm. Well."
-    assert host.visible == "Two calls.Done."
+    assert host.visible == "Two calls.\n\nDone."
     assert sorted(host.results) == [(True, "one"), (True, "two")]
     calls = [one for one in host.said if one[0] == "call"]
     ids = [one[1] for one in calls]

@@ -96,6 +96,7 @@ def from_wire(response: wire.ModelResponse) -> Response:
         response.model_name or "",
         _tokens(response.usage),
         _native(response, _RESPONSE_NATIVE),
+        cut=response.finish_reason == "length",
     )
 
 
@@ -117,10 +118,15 @@ def _input(args: str | Mapping[str, Any] | None) -> Mapping[str, Any] | str:
     if not args.strip():
         return {}
     try:
-        value = json.loads(args)
+        value = json.loads(args, parse_constant=_no_json)
     except (ValueError, RecursionError):
         return args
     return value if isinstance(value, dict) else args
+
+
+def _no_json(constant: str) -> None:
+    """``NaN`` and the infinities are Python's, not JSON's."""
+    raise ValueError(constant)
 
 
 def _native(source: object, names: Iterable[str]) -> Native | None:
