@@ -206,7 +206,7 @@ class Arguments:
         for part in (path.parent, libraries):
             if part.is_dir():
                 name = str(part.relative_to(top.parent))
-                self._launch.stage.append((self._open(part, no_follow=False), name))
+                self._launch.stage.append((self._open(part, no_follow=False), name, False))
         return f"{staging.STAGE}/{path.relative_to(top.parent)}"
 
     def entry(self, entry: Entry) -> None:
@@ -224,10 +224,10 @@ class Arguments:
                 argv += ["--symlink", entry.target, dest]
 
     def _bind(self, bind: Bind) -> None:
-        index = self._open(bind.source, bind.no_follow)
+        index = self._open(bind.source, bind.shared)
         flag = "--bind" if bind.write else "--ro-bind"
         if self._staged:
-            self._launch.stage.append((index, str(index)))
+            self._launch.stage.append((index, str(index), bind.shared))
             self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
         else:
             self._launch.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]

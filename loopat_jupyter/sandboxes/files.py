@@ -99,7 +99,7 @@ def read(place: Place, path: str, offset: int = 1, limit: int = 2000) -> dict[st
 def slurp(absolute: str, path: str) -> bytes:
     """The content of a regular file of bearable size."""
     fd = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(fd, "rb") as file:
+    try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
             raise Refused(f"{path} is a directory.")
@@ -107,7 +107,10 @@ def slurp(absolute: str, path: str) -> bytes:
             raise Refused(f"{path} is not a regular file.")
         if found.st_size > FILE_MAX:
             raise Refused(f"{path} is larger than {FILE_MAX >> 20} MiB; use Bash to look into it.")
-        return file.read(FILE_MAX)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            return file.read(FILE_MAX)
+    finally:
+        os.close(fd)
 
 
 def text_of(path: str, data: bytes) -> str:

@@ -26,6 +26,12 @@ import stat
 import sys
 from typing import Any
 
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    import idmap  # beside this script; -I leaves its directory out
+else:
+    from loopat_jupyter.sandboxes import idmap
+
 STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
 REQUEST_MAX = 60_000
 FDS_MAX = 120
@@ -63,19 +69,31 @@ def reopen(fd: int) -> int:
     return found
 
 
-def stage(places: list[tuple[int, str]], fds: list[int]) -> None:
-    """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only."""
+def stage(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
+    """Bind the given descriptors at ``STAGE/<name>`` (some through the map of ``users``), for this process and its children only."""
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    sources = {index: reopen(fds[index]) for index, _ in places}
+    sources = {index: reopen(fds[index]) for index, _, _ in places}
     mount("loopat", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    for index, name in places:
+    for index, name, mapped in places:
         source, target = sources[index], f"{STAGE}/{name}"
         if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, 0o755)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+        if not (mapped and bind_mapped(source, target, users)):
+            mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+
+
+def bind_mapped(source: int, target: str, users: int) -> bool:
+    """Whether it could be mounted with owners mapped; the server reads on stderr why not."""
+    try:
+        idmap.bind(source, target, users)
+    except OSError as error:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{source}"))
+        os.write(2, f"the owners of folder {name} cannot be mapped: {error.strerror}\n".encode())
+        return False
+    return True
 
 
 def drop(uid: int) -> None:
@@ -102,7 +120,10 @@ def become(request: dict[str, Any], fds: list[int]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     fds = place(request, fds)
     if request["stage"]:
-        stage(request["stage"], fds)
+        users = -1
+        if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
+            users = idmap.namespace(request["uid"])
+        stage(request["stage"], fds, users)
     if request["uid"] is not None:
         drop(request["uid"])
     argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]

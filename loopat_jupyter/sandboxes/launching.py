@@ -31,13 +31,14 @@ class Launch:
     """What is to be started. Owns its descriptors until :meth:`close`.
 
     ``argv`` holds strings, and ``(format, index)`` for the number of a descriptor in the child.
-    ``stage`` names the descriptors that a root server's launcher binds below its stage.
+    ``stage`` names the descriptors that a root server's launcher binds below its stage, and says
+    whether root's files there are to be the sandbox user's own.
     """
 
     argv: list[str | tuple[str, int]] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
     fixed: list[tuple[int, int]] = field(default_factory=list)
-    stage: list[tuple[int, str]] = field(default_factory=list)
+    stage: list[tuple[int, str, bool]] = field(default_factory=list)
     env: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     stderr: int = 0

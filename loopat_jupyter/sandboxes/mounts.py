@@ -45,12 +45,16 @@ SYSTEM_MASKS = (Path("/usr/local/etc/jupyter"), Path("/usr/etc/jupyter"))
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path at ``dest``. ``no_follow``: no symlink is followed on the way to it."""
+    """A host path at ``dest``.
+
+    ``shared``: a folder of the server's user. No symlink is followed on the way to it, and where
+    the server is root, its owner's rights there are the sandbox user's.
+    """
 
     source: Path
     dest: Path
     write: bool = False
-    no_follow: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ def plan(spec: SandboxSpec, settings: SandboxSettings) -> list[Entry]:
     entries.append(Bind(spec.workdir.resolve(), WORKDIR, write=True))
     entries.append(Bind(spec.home.resolve(), HOME, write=True))
     for folder in spec.folders:
-        entries.append(Bind(folder.source, WORKDIR / folder.name, folder.write, no_follow=True))
+        entries.append(Bind(folder.source, WORKDIR / folder.name, folder.write, shared=True))
     own = {spec.workdir.resolve(), spec.home.resolve()}
     masks = [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
     entries = _without_masked(entries, masks, own)

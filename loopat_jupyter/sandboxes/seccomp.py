@@ -92,9 +92,25 @@ _X86_ONLY = {
     "uselib": 134,
     "_sysctl": 156,
 }
+_MODES = {
+    "chmod": ((90, 1), None),
+    "fchmod": ((91, 1), (52, 1)),
+    "fchmodat": ((268, 2), (53, 2)),
+    "fchmodat2": ((452, 2), (452, 2)),
+    "mknod": ((133, 1), None),
+    "mknodat": ((259, 2), (33, 2)),
+    "creat": ((85, 1), None),
+}
+"""Calls that give a file its mode, and which argument that is."""
+_OPENS = {"open": ((2, 1), None), "openat": ((257, 2), (56, 2))}
+"""Calls that may create a file, and which argument the flags are; the mode follows."""
+SET_ID_BITS = 0o6000
+"""A file that runs as its owner would carry the sandbox's hand out of it."""
+CREATES = 0o100
 _CHECKED = {
     "clone": (56, 220),
     "clone3": (435, 435),
+    "openat2": (437, 437),
     "ioctl": (16, 29),
     "socket": (41, 198),
     "socketpair": (53, 199),
@@ -109,6 +125,8 @@ class Machine:
     audit: int
     denied: tuple[int, ...]
     checked: dict[str, int] = field(default_factory=dict)
+    modes: tuple[tuple[int, int], ...] = ()
+    opens: tuple[tuple[int, int], ...] = ()
     x32: bool = False
 
 
@@ -117,12 +135,16 @@ MACHINES = {
         audit=0xC000003E,
         denied=(*(x for x, _ in _BOTH.values()), *_X86_ONLY.values()),
         checked={name: x for name, (x, _) in _CHECKED.items()},
+        modes=tuple(x for x, _ in _MODES.values()),
+        opens=tuple(x for x, _ in _OPENS.values()),
         x32=True,
     ),
     "aarch64": Machine(
         audit=0xC00000B7,
         denied=tuple(a for _, a in _BOTH.values()),
         checked={name: a for name, (_, a) in _CHECKED.items()},
+        modes=tuple(a for _, a in _MODES.values() if a),
+        opens=tuple(a for _, a in _OPENS.values() if a),
     ),
 }
 
@@ -173,19 +195,30 @@ def program(machine: str | None = None) -> bytes | None:
         code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), answer(KILL_PROCESS)]
     for number in found.denied:
         code += block(number, [deny(EPERM)])
-    checked = found.checked
-    clone = [
-        argument(0),
-        instruction(JUMP_SET, NAMESPACE_FLAGS, 0, 1),
-        deny(EPERM),
-        answer(ALLOW),
-    ]
-    code += block(checked["clone"], clone)
-    code += block(checked["clone3"], [deny(ENOSYS)])
+    code += _checks(found.checked)
+    for number, mode in found.modes:
+        code += block(number, _none_of(mode, SET_ID_BITS))
+    for number, flags in found.opens:
+        creating = [argument(flags), instruction(JUMP_SET, CREATES, 1, 0), answer(ALLOW)]
+        code += block(number, [*creating, *_none_of(flags + 1, SET_ID_BITS)])
+    return b"".join([*code, answer(ALLOW)])
+
+
+def _none_of(index: int, bits: int) -> list[bytes]:
+    """Allowed when the argument has none of these bits."""
+    test = instruction(JUMP_SET, bits, 0, 1)
+    return [argument(index), test, deny(EPERM), answer(ALLOW)]
+
+
+def _checks(checked: dict[str, int]) -> list[bytes]:
+    """The calls whose arguments decide."""
+    code = block(checked["clone"], _none_of(0, NAMESPACE_FLAGS))
+    for name in ("clone3", "openat2"):  # their arguments lie in memory, where no filter looks
+        code += block(checked[name], [deny(ENOSYS)])
     code += block(checked["ioctl"], [argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
     for name in ("socket", "socketpair"):
         families = one_of(FAMILIES, EAFNOSUPPORT, allowed=True)
         code += block(checked[name], [argument(0), *families])
     personalities = one_of(PERSONALITIES, EPERM, allowed=True)
     code += block(checked["personality"], [argument(0), *personalities])
-    return b"".join([*code, answer(ALLOW)])
+    return code

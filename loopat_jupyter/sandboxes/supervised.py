@@ -138,6 +138,9 @@ class SupervisedSandbox:
 
     def _watch(self, pid: int) -> None:
         """Follow the supervisor itself too: it is the last to go of its namespace."""
+        assert self._stderr is not None
+        if said := os.pread(self._stderr, 2000, 0):
+            log.warning("%s: %s", self._spec.loop_id, said.decode(errors="replace").strip())
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

@@ -1,0 +1,446 @@
+"""What the agent tries, each attack first shown to work outside and then to fail inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.ports import FolderMount
+from tests.sandboxes.conftest import SECRET, Grounds, Started, inside, outside
+
+
+def plant(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(SECRET)
+    return path
+
+
+# ------------------------------------------------------------------ what can be seen
+
+
+async def test_the_servers_environment_is_not_there(
+    walled: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_TOKEN", SECRET)
+    attack = "env; cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n'"
+    assert SECRET in outside(attack)
+    async with walled() as sandbox:
+        seen = await inside(sandbox, attack)
+    assert SECRET not in seen
+    assert "JUPYTER" not in seen
+
+
+async def test_pid_1_shows_no_environment(
+    walled: Started, grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", SECRET)
+    assert SECRET in outside(f"cat /proc/$PPID/environ; cat /proc/$$/environ; : {SECRET[:3]}")
+    async with walled() as sandbox:
+        assert "Permission denied" in await inside(sandbox, "cat /proc/1/environ")
+        [outer] = [int(p.read_text().split()[0]) for p in (grounds.home / "run").glob("*.pid")]
+        assert environment_of(outer) == b""
+        if os.geteuid() == 0:  # nobody else may look at the supervisor
+            [supervisor] = psutil.Process(outer).children()
+            assert environment_of(supervisor.pid) == b"PWD=/\0"
+
+
+def environment_of(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/environ").read_bytes()
+
+
+async def test_other_loops_are_not_there(walled: Started, grounds: Grounds) -> None:
+    other = plant(grounds.spec().workdir / "notes.txt")
+    attack = f"cat {other}; find / -xdev -name notes.txt -exec cat {{}} + 2>/dev/null"
+    assert SECRET in outside(f"cat {other}")
+    async with walled() as sandbox:
+        assert SECRET not in await inside(sandbox, attack)
+
+
+async def test_the_homes_database_is_not_there(walled: Started, grounds: Grounds) -> None:
+    database = plant(grounds.home / "loopat.db")
+    attack = f"cat {database}; ls -la {grounds.home}"
+    assert SECRET in outside(attack)
+    async with walled() as sandbox:
+        assert SECRET not in await inside(sandbox, attack)
+        assert "loopat.db" not in await inside(sandbox, f"ls -la {grounds.home} /proc/1/root")
+
+
+async def test_a_folder_that_holds_the_home_and_the_runtime_directory_shows_neither(
+    walled: Started, grounds: Grounds
+) -> None:
+    root = grounds.top
+    plant(grounds.home / "loopat.db")
+    plant(root / "share/runtime/jpserver-1.json")
+    plant(root / "data.csv")
+    grounds.masks = (root / "share/runtime",)
+    grounds.folders = (FolderMount(root, "all", write=False),)
+    attack = f"grep -rl {SECRET} ."
+    assert outside(attack, root).count("\n") == 3
+    async with walled() as sandbox:
+        assert (await inside(sandbox, "cd all && " + attack)).split() == ["./data.csv"]
+        assert "loopat-home" in await inside(sandbox, "ls all")
+
+
+async def test_the_runtime_directory_inside_the_python_environment_is_covered(
+    walled: Started, grounds: Grounds
+) -> None:
+    runtime = Path(sys.prefix) / "share/jupyter/runtime-test"
+    if not os.access(sys.prefix, os.W_OK):
+        pytest.skip("this environment cannot be written to")
+    try:
+        token = plant(runtime / "jpserver-9.json")
+        grounds.masks = (runtime,)
+        assert SECRET in outside(f"cat {token}")
+        async with walled() as sandbox:
+            assert SECRET not in await inside(sandbox, f"cat {token}; ls {runtime}")
+    finally:
+        token.unlink()
+        runtime.rmdir()
+
+
+async def test_the_hosts_etc_is_not_there(walled: Started) -> None:
+    attack = "ls /etc; cat /etc/passwd /etc/hostname /etc/shadow /etc/machine-id"
+    names = set(os.listdir("/etc"))
+    async with walled() as sandbox:
+        seen = set((await inside(sandbox, "ls /etc")).split())
+        assert {"shadow", "hostname", "machine-id", "ssh"} & seen == set()
+        assert "/bin/bash" in await inside(sandbox, "getent passwd loop")
+        assert len(seen) < len(names)
+        assert "nobody" in await inside(sandbox, attack)
+
+
+async def test_other_processes_are_not_there(walled: Started) -> None:
+    attack = f"ls /proc | grep -x {os.getpid()}; kill -0 {os.getpid()} && echo reached"
+    assert "reached" in outside(attack)
+    async with walled() as sandbox:
+        assert "reached" not in await inside(sandbox, attack)
+        assert len((await inside(sandbox, "ls /proc | grep -x '[0-9]*'")).split()) <= 6
+
+
+# ------------------------------------------------------------------ the network
+
+
+async def test_the_servers_port_is_out_of_reach(walled: Started) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        attack = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected"
+        assert "connected" in outside(attack)
+        async with walled() as sandbox:
+            assert "connected" not in await inside(sandbox, attack)
+
+
+async def test_an_abstract_unix_socket_is_out_of_reach(walled: Started) -> None:
+    name = f"loopat-{secrets.token_hex(4)}"
+    code = f"import socket; socket.socket(1).connect('\\0{name}'); print('connected')"
+    attack = f"{sys.executable} -c {shlex.quote(code)}"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(f"\0{name}")
+        server.listen()
+        assert "connected" in outside(attack)
+        async with walled() as sandbox:
+            assert "connected" not in await inside(sandbox, attack)
+
+
+async def test_there_is_no_network_outside(walled: Started) -> None:
+    attack = "readlink /proc/self/ns/net"
+    probe = "cat /proc/net/dev | tail -n +3 | cut -d: -f1; exec 3<>/dev/tcp/192.0.2.1/53"
+    here = outside(attack)
+    async with walled() as sandbox:
+        assert await inside(sandbox, attack) != here
+        seen = await inside(sandbox, probe)
+    assert seen.split()[0] == "lo"
+    assert "Network is unreachable" in seen
+
+
+# ------------------------------------------------------------------ writing
+
+
+async def test_nothing_can_be_written_outside_the_workdir(
+    walled: Started, grounds: Grounds
+) -> None:
+    target = grounds.top / "touched"
+    assert outside(f"touch {target} && echo made") == "made\n"
+    target.unlink()
+    places = (target, "/usr/loopat-x", "/etc/loopat-x", "/loopat-x", "/home/x", f"{sys.prefix}/x")
+    async with walled() as sandbox:
+        for place in places:
+            assert "made" not in await inside(sandbox, f"touch {place} && echo made"), place
+            assert not Path(place).exists()
+        for place in ("/workdir/x", "/home/loop/x", "/tmp/x"):
+            assert await inside(sandbox, f"touch {place} && echo made") == "made\n"
+
+
+async def test_a_symlink_leads_nowhere(walled: Started, grounds: Grounds) -> None:
+    target = plant(grounds.top / "outside.txt")
+    spec = grounds.spec()
+    (spec.workdir / "link").symlink_to(target)
+    assert SECRET in outside("cat link", spec.workdir)
+    async with walled(spec) as sandbox:
+        assert SECRET not in await inside(sandbox, "cat link; echo bad > link")
+        with pytest.raises(Exception, match="outside|No such"):
+            await sandbox.file("write", path="link", text="bad", confined=True)
+    assert target.read_text() == SECRET
+
+
+async def test_folders_are_read_only_or_writable_as_asked(
+    walled: Started, grounds: Grounds
+) -> None:
+    for name in ("ro", "rw"):
+        plant(grounds.top / "data" / name / "file")
+    if os.geteuid() == 0:
+        os.chmod(grounds.top / "data/ro", 0o777)
+    grounds.folders = tuple(
+        FolderMount(grounds.top / "data" / name, name, write=name == "rw") for name in ("ro", "rw")
+    )
+    async with walled() as sandbox:
+        assert await inside(sandbox, "cat ro/file rw/file") == SECRET * 2
+        assert "Read-only" in await inside(sandbox, "echo x > ro/new")
+        assert await inside(sandbox, "echo x > rw/new && cat rw/new && echo y >> rw/file") == "x\n"
+    made = grounds.top / "data/rw/new"
+    assert made.read_text() == "x\n"
+    assert made.stat().st_uid == os.geteuid()
+
+
+async def test_a_folder_that_became_a_symlink_is_refused(walled: Started, grounds: Grounds) -> None:
+    plant(grounds.top / "secret/file")
+    (grounds.top / "folder").symlink_to(grounds.top / "secret")
+    grounds.folders = (FolderMount(grounds.top / "folder", "folder", write=False),)
+    with pytest.raises(SandboxSpawnFailed, match="folder"):
+        async with walled():
+            pass
+
+
+# ------------------------------------------------------------------ privileges
+
+
+async def test_there_are_no_capabilities(walled: Started) -> None:
+    async with walled() as sandbox:
+        status = await inside(sandbox, "grep -E 'Cap|NoNewPrivs|Seccomp:' /proc/self/status")
+        sets = dict(line.split(":\t") for line in status.splitlines())
+        assert {v for k, v in sets.items() if k.startswith("Cap")} == {"0" * 16}
+        assert (sets["NoNewPrivs"], sets["Seccomp"]) == ("1", "2")
+        assert await inside(sandbox, "id -u; id -un") == "1000\nloop\n"
+        assert "must be superuser" in await inside(sandbox, "mount -t tmpfs x /mnt")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="about a server that is root")
+async def test_a_root_servers_sandbox_is_not_root_on_the_host(
+    walled: Started, grounds: Grounds
+) -> None:
+    secret = plant(grounds.top / "data/key")
+    secret.chmod(0o600)
+    grounds.read_only = (secret.parent,)
+    assert SECRET in outside(f"cat {secret}")
+    async with walled() as sandbox:
+        assert "Permission denied" in await inside(sandbox, f"cat {secret}")
+        [outer] = [int(p.read_text().split()[0]) for p in (grounds.home / "run").glob("*.pid")]
+        for process in (psutil.Process(outer), *psutil.Process(outer).children(recursive=True)):
+            assert set(process.uids()) == {64999}
+            assert set(process.gids()) == {64999}
+
+
+async def test_no_file_can_be_made_to_run_as_its_owner(walled: Started, grounds: Grounds) -> None:
+    attack = "cp /bin/true x; chmod 0755 x; chmod u+s x; stat -c %a x; chmod 2755 x; stat -c %a x"
+    assert outside(attack, grounds.top).split() == ["4755", "2755"]
+    created = "import os; os.close(os.open('y', os.O_CREAT | os.O_WRONLY, 0o4755))"
+    async with walled() as sandbox:
+        seen = await inside(sandbox, attack)
+        assert "755" in seen.split()
+        assert not {"4755", "2755"} & set(seen.split())
+        assert "PermissionError" in await inside(sandbox, f"python -c {shlex.quote(created)}")
+
+
+async def test_namespaces_do_not_nest(walled: Started) -> None:
+    attack = "unshare -Ur true && echo nested"
+    assert "nested" in outside(attack)
+    async with walled() as sandbox:
+        assert "nested" not in await inside(sandbox, attack)
+
+
+SYSCALLS = """
+import ctypes, errno, json, os, platform, socket, fcntl, sys
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = platform.machine() == "x86_64"
+def call(number, *args):
+    ctypes.set_errno(0)
+    return errno.errorcode.get(ctypes.get_errno(), "ok") if libc.syscall(number, *args) < 0 else "ok"
+found = {
+    "unshare": call(272 if x86 else 97, 0x10000000),
+    "io_uring_setup": call(425, 8, 0),
+    "bpf": call(321 if x86 else 280, 0, 0, 0),
+    "keyctl": call(250 if x86 else 219, 0, -3, 0),
+    "userfaultfd": call(323 if x86 else 282, 0),
+    "perf_event_open": call(298 if x86 else 241, 0, 0, 0, 0, 0),
+    "clone3": call(435, 0, 0),
+    "clone_newuser": call(56 if x86 else 220, 0x10000011, 0, 0, 0, 0),
+    "personality": call(135 if x86 else 92, 0x0400000),
+}
+for name, family in (("packet", 17), ("vsock", 40), ("alg", 38)):
+    try:
+        socket.socket(family, socket.SOCK_STREAM if family == 40 else socket.SOCK_RAW if family == 17 else 5)
+        found[name] = "ok"
+    except OSError as error:
+        found[name] = errno.errorcode[error.errno]
+import pty, termios
+main, side = pty.openpty()
+try:
+    fcntl.ioctl(side, 0x5412, b"x")
+    found["TIOCSTI"] = "ok"
+except OSError as error:
+    found["TIOCSTI"] = errno.errorcode[error.errno]
+print(json.dumps(found))
+"""
+
+
+async def test_calls_that_widen_the_kernels_surface_are_refused(walled: Started) -> None:
+    command = f"python -c {shlex.quote(SYSCALLS)}"
+    async with walled() as sandbox:
+        found = json.loads(await inside(sandbox, command))
+    no_family = {name: found.pop(name) for name in ("packet", "vsock", "alg")}
+    assert found.pop("clone3") == "ENOSYS"
+    assert set(no_family.values()) == {"EAFNOSUPPORT"}
+    assert set(found.values()) == {"EPERM"}, found
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x32 is a mode of x86_64")
+async def test_another_numbering_of_system_calls_ends_the_process(walled: Started) -> None:
+    code = "import ctypes; print(ctypes.CDLL(None).syscall(0x40000000 + 39))"
+    async with walled() as sandbox:
+        result = await sandbox.run(f"exec python -c {shlex.quote(code)}", timeout=10)
+    assert result.exit_code == -31
+
+
+async def test_the_supervisor_cannot_be_killed_stopped_or_traced(walled: Started) -> None:
+    attack = "for s in KILL STOP INT TERM HUP USR1 SEGV ABRT CHLD; do kill -$s 1; done; sleep 0.1"
+    trace = "cat /proc/1/mem /proc/1/maps; ls -l /proc/1/fd /proc/1/cwd; echo 0 > /proc/1/oom_adj"
+    async with walled() as sandbox:
+        await inside(sandbox, attack)
+        assert await inside(sandbox, "echo still here") == "still here\n"
+        assert (await inside(sandbox, trace)).count("Permission denied") >= 4
+
+
+# ------------------------------------------------------------------ exhaustion
+
+
+FORKS = """
+import os, sys
+made = 0
+try:
+    for _ in range(200):
+        if os.fork() == 0:
+            os.read(0, 1) if False else __import__("time").sleep(30)
+            os._exit(0)
+        made += 1
+except OSError:
+    pass
+print("made", made, flush=True)
+os.killpg(0, 9)
+"""
+
+
+async def test_a_fork_bomb_is_held(walled: Started, grounds: Grounds) -> None:
+    grounds.limit(processes=64)
+    attack = f"setsid -w {sys.executable} -c {shlex.quote(FORKS)}"
+    assert "made 200" in outside(attack)
+    async with walled() as sandbox:
+        made = int((await inside(sandbox, attack)).split("made ")[1].split()[0])
+        assert made < 64
+        bomb = await sandbox.run(":(){ :|:& };:; sleep 30", timeout=1)
+        assert bomb.timed_out
+        assert (await sandbox.file("resolve", path="."))["inside_workdir"]
+    assert not left_over(grounds)
+
+
+def left_over(grounds: Grounds) -> list[Path]:
+    return list((grounds.home / "run").glob("*.pid"))
+
+
+async def test_a_file_cannot_fill_the_disk(walled: Started, grounds: Grounds) -> None:
+    grounds.limit(file_size=8 << 20, tmp_size=4 << 20)
+    attack = "head -c 20000000 /dev/zero > big; stat -c %s big; rm -f big"
+    assert "20000000" in outside(attack, grounds.top)
+    async with walled() as sandbox:
+        assert str(8 << 20) in (await inside(sandbox, attack)).split()
+        filler = await inside(sandbox, "head -c 20000000 /dev/zero > /tmp/big; du -m /tmp/big")
+        assert "No space left" in filler
+        with pytest.raises(Exception, match=r"(?i)too large|took|memory|cut off|filing"):
+            await sandbox.file("write", path="f", text="x" * (9 << 20))
+
+
+async def test_endless_output_is_bounded_and_slows_nobody(
+    walled: Started, grounds: Grounds
+) -> None:
+    grounds.limit(output=10_000, kept_output=50_000)
+    async with walled() as sandbox:
+        pid = (await sandbox.run("exec yes", timeout=5, background=True)).background_pid
+        assert await inside(sandbox, "echo quick", timeout=5) == "quick\n"
+        flood = await sandbox.run("yes", timeout=1)
+        assert flood.timed_out
+        assert len(flood.output) < 12_000
+        assert flood.output_file is not None
+        assert int(await inside(sandbox, f"stat -c %s {flood.output_file}")) == 50_000
+        await inside(sandbox, f"kill -9 {pid}")
+
+
+async def test_memory_is_limited_for_all_processes_together(
+    walled: Started, grounds: Grounds
+) -> None:
+    grounds.limit(memory=200 << 20)
+    hog = "x = bytearray(120 << 20); import time; time.sleep(3)"
+    command = f"python -c {shlex.quote(hog)} & python -c {shlex.quote(hog)}; wait"
+    alone = shlex.quote("bytearray(300 << 20)")
+    async with walled() as sandbox:
+        assert "MemoryError" in await inside(sandbox, f"python -c {alone}")
+        result = await sandbox.run(command, timeout=30)
+        assert "used more than its 0.195 GiB of memory" in result.output
+
+
+async def test_a_daemon_does_not_survive_the_stop(walled: Started) -> None:
+    mark = f"10{secrets.randbelow(10**6):06d}"
+    attack = f"(setsid nohup sleep {mark} >/dev/null 2>&1 &);"
+    attack += f" until pgrep -fx 'sleep {mark}' >/dev/null; do sleep 0.01; done; echo ok"
+    assert "ok" in outside(attack)
+    [survivor] = marked(mark)
+    survivor.kill()
+    async with walled() as sandbox:
+        assert await inside(sandbox, attack) == "ok\n"
+        assert len(marked(mark)) == 1
+    assert marked(mark) == []
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", mark]]
+
+
+# ------------------------------------------------------------------ what people expect
+
+
+async def test_the_usual_tools_work(walled: Started) -> None:
+    async with walled() as sandbox:
+        seen = await inside(
+            sandbox,
+            "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
+            " && git log --oneline | wc -l; which python; ls --version | head -1; awk 'BEGIN{print 6*7}'",
+        )
+    lines = seen.splitlines()
+    assert lines[0] == "1"
+    assert lines[1] == f"{Path(sys.prefix).resolve()}/bin/python"
+    assert lines[-1] == "42"
+
+
+async def test_what_a_notebook_imports_can_be_imported(walled: Started) -> None:
+    code = "import numpy, sys; print(int(numpy.arange(4).sum()), sys.prefix)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, "numpy is one of the test requirements"
+    async with walled() as sandbox:
+        assert await inside(sandbox, f"python -c {shlex.quote(code)}") == done.stdout
