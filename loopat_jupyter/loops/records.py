@@ -135,8 +135,10 @@ class TurnRecord:
     permission_mode: PermissionMode | None
     state: TurnState
     created_at: str
-    started_at: str | None = None
-    n: int = 0
+    started_at: str | None
+    n: int
+    loop_n: int
+    """``n`` and ``loop_n`` are the store's own keys."""
 
 
 @dataclass(frozen=True, slots=True)

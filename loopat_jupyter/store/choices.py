@@ -9,7 +9,8 @@ from typing import Any
 
 from ..loops.records import Choice, Event, Resolution, TurnRecord, to_json
 from .database import Database
-from .events import insert_events
+from .events import log_of_turn
+from .rows import read_turn
 
 _SELECT = """
     SELECT c.choice_id, l.loop_id, t.turn_id, c.tool_use_id, c.kind, c.payload, c.outcome, c.answer
@@ -58,27 +59,18 @@ class ChoiceRepository:
         """Store the choice and its ``requires_choice``; ``waiting``: the turn rests on it."""
 
         def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
-            (loop_n,) = connection.execute(
-                "SELECT loop_n FROM turns WHERE n = ?", (turn.n,)
-            ).fetchone()
             data = {
                 "choice_id": choice.choice_id,
                 "kind": choice.kind,
                 "payload": choice.payload,
             }
-            seq = insert_events(
-                connection,
-                stored,
-                (loop_n, turn.loop_id),
-                (turn.n, turn.turn_id),
-                [("requires_choice", data)],
-            )
+            seq = log_of_turn(connection, stored, turn, [("requires_choice", data)])
             connection.execute(
                 "INSERT INTO choices (choice_id, loop_n, turn_n, tool_use_id, kind, payload, "
                 "created_seq) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (
                     choice.choice_id,
-                    loop_n,
+                    turn.loop_n,
                     turn.n,
                     choice.tool_use_id,
                     choice.kind,
@@ -105,13 +97,13 @@ def _resolve(
 ) -> bool:
     cursor = connection.execute(
         "UPDATE choices SET outcome = ?, source = ?, answer = ? "
-        "WHERE choice_id = ? AND outcome IS NULL RETURNING loop_n, turn_n",
+        "WHERE choice_id = ? AND outcome IS NULL RETURNING turn_n",
         (resolution.outcome, resolution.source, to_json(resolution.answer), choice.choice_id),
     )
     row = cursor.fetchone()
     if row is None:
         return False
-    loop_n, turn_n = row
+    turn = read_turn(connection, row[0])
     data: dict[str, Any] = {
         "choice_id": choice.choice_id,
         "source": resolution.source,
@@ -127,15 +119,9 @@ def _resolve(
         }
         connection.execute(
             "INSERT INTO rules (rule_id, loop_n, tool, prefix, created_at) VALUES (?, ?, ?, ?, ?)",
-            (rule.rule_id, loop_n, rule.tool, rule.prefix, rule.created_at),
+            (rule.rule_id, turn.loop_n, rule.tool, rule.prefix, rule.created_at),
         )
-    seq = insert_events(
-        connection,
-        stored,
-        (loop_n, choice.loop_id),
-        (turn_n, choice.turn_id),
-        [("choice_resolved", data)],
-    )
+    seq = log_of_turn(connection, stored, turn, [("choice_resolved", data)])
     connection.execute(
         "UPDATE choices SET resolved_seq = ? WHERE choice_id = ?", (seq, choice.choice_id)
     )

@@ -21,7 +21,7 @@ import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -35,6 +35,13 @@ T = TypeVar("T")
 JournalMode = Literal["auto", "wal", "rollback"]
 
 GROUP_LIMIT = 256
+"""Jobs of one durable commit: they share an fsync."""
+QUICK_GROUP_LIMIT = 16
+"""Jobs of a commit without one: it costs little, and nobody waits for many others."""
+CHECKPOINT_BYTES = 4 << 20
+"""Size of the write-ahead log at which it is copied back in the background."""
+TRUNCATE_BYTES = 64 << 20
+"""Size at which the writer stops to copy all of it, so that it cannot grow without bound."""
 QUICK_CHECK_LIMIT = 64 << 20
 """Databases up to this many bytes are checked whole at start; larger ones would delay it."""
 
@@ -77,9 +84,12 @@ class Database:
         self.on_stored: Callable[[Sequence[Event]], None] = lambda _events: None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = self._open()
+        self._synced = True
+        self._wal = path.with_name(f"{path.name}-wal")
+        self._checkpoint: Future[None] | None = None
         self._local = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="loopat-reader")
+        self._readers = ThreadPoolExecutor(3, thread_name_prefix="loopat-reader")
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -131,6 +141,9 @@ class Database:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -8000")
         connection.execute("PRAGMA synchronous = FULL")
+        # Checkpoints wait for the disk: they run beside the writer, see _checkpoint_if_due.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        connection.execute(f"PRAGMA journal_size_limit = {CHECKPOINT_BYTES}")
 
     # ------------------------------------------------------------------ running
 
@@ -212,22 +225,58 @@ class Database:
             first = self._jobs.get()
             if first is None:
                 return
-            group = [first]
-            while len(group) < GROUP_LIMIT and not self._jobs.empty():
+            group, durable = [first], first.durable
+            while len(group) < (GROUP_LIMIT if durable else QUICK_GROUP_LIMIT):
+                if self._jobs.empty():
+                    break
                 job = self._jobs.get_nowait()
                 if job is None:
                     closing = True
                     break
                 group.append(job)
+                durable = durable or job.durable
             outcomes = self._commit(group)
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self._announce, outcomes)
+            self._checkpoint_if_due()
+
+    def _checkpoint_if_due(self) -> None:
+        """Copy the write-ahead log back into the database, mostly in another thread.
+
+        A log that is wholly copied starts again at its beginning. Under load that moment never
+        comes by itself, because there is always a newer commit: so when the other thread is done,
+        the writer copies the little that came meanwhile.
+        """
+        if self.journal != "wal":
+            return
+        if self._checkpoint is not None:
+            if self._checkpoint.done():
+                self._checkpoint = None
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            return
+        try:
+            size = self._wal.stat().st_size
+        except FileNotFoundError:
+            return
+        if size > TRUNCATE_BYTES:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        elif size > CHECKPOINT_BYTES:
+            self._checkpoint = self._readers.submit(self._run_checkpoint)
+
+    def _run_checkpoint(self) -> None:
+        connection = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            connection.close()
 
     def _commit(self, group: list[_Job]) -> list[_Outcome]:
         connection = self._connection
         durable = any(job.durable for job in group)
         try:
-            connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable is not self._synced:
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._synced = durable
             connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._run_job(job) for job in group]
             connection.execute("COMMIT")

@@ -13,42 +13,27 @@ from .database import Database
 PAGE = 500
 
 
-def insert_events(
-    connection: sqlite3.Connection,
-    stored: list[Event],
-    loop: tuple[int, str],
-    turn: tuple[int, str],
-    events: Iterable[tuple[str, Mapping[str, Any]]],
-) -> int:
-    """Append ``events`` to the loop's log inside the caller's transaction; the last ``seq``.
-
-    ``loop`` and ``turn`` are (row number, id). What was stored is added to ``stored``.
-    """
-    loop_n, loop_id = loop
-    turn_n, turn_id = turn
-    (seq,) = connection.execute(
-        "SELECT COALESCE(MAX(seq), 0) FROM events WHERE loop_n = ?", (loop_n,)
-    ).fetchone()
-    for name, data in events:
-        seq += 1
-        text = to_json({"turn_id": turn_id, **data})
-        connection.execute(
-            "INSERT INTO events (loop_n, seq, turn_n, name, data) VALUES (?, ?, ?, ?, ?)",
-            (loop_n, seq, turn_n, name, text),
-        )
-        stored.append(Event(loop_id, seq, turn_id, name, text))
-    return int(seq)
-
-
 def log_of_turn(
     connection: sqlite3.Connection,
     stored: list[Event],
     turn: TurnRecord,
-    events: list[tuple[str, Mapping[str, Any]]],
+    events: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> int:
-    """Append events of one turn to its loop's log; the last ``seq``."""
-    (loop_n,) = connection.execute("SELECT loop_n FROM turns WHERE n = ?", (turn.n,)).fetchone()
-    return insert_events(connection, stored, (loop_n, turn.loop_id), (turn.n, turn.turn_id), events)
+    """Append events of one turn to its loop's log, in the caller's transaction; the last ``seq``.
+
+    What was stored is added to ``stored``.
+    """
+    seq = 0
+    for name, data in events:
+        text = to_json({"turn_id": turn.turn_id, **data})
+        (seq,) = connection.execute(
+            "INSERT INTO events (loop_n, seq, turn_n, name, data) VALUES (?1, "
+            "(SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE loop_n = ?1), ?2, ?3, ?4) "
+            "RETURNING seq",
+            (turn.loop_n, turn.n, name, text),
+        ).fetchone()
+        stored.append(Event(turn.loop_id, seq, turn.turn_id, name, text))
+    return seq
 
 
 class EventReader:

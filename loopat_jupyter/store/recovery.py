@@ -12,7 +12,7 @@ import sqlite3
 
 from ..loops.records import Event
 from .ending import finish_turn
-from .turns import running_turns
+from .rows import running_turns
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "

@@ -17,6 +17,7 @@ from .acceptance import find_replay, insert_turn
 from .database import Database
 from .ending import finish_turn
 from .events import log_of_turn
+from .rows import unfinished_turns
 
 
 class TurnRepository:
@@ -208,29 +209,8 @@ class TurnRepository:
 # ---------------------------------------------------------------------- inside a transaction
 
 
-_SELECT_TURN = """
-    SELECT t.turn_id, l.loop_id, t.owner, t.content, t.permission_mode, t.state, t.created_at,
-           t.started_at, t.n
-    FROM turns t JOIN loops l ON l.n = t.loop_n
-"""
-
-
 def _oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:
     return next(iter(unfinished_turns(connection, loop_id)), None)
-
-
-def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnRecord]:
-    rows = connection.execute(
-        f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
-        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n",
-        (loop_id,),
-    )
-    return [TurnRecord(*row) for row in rows]
-
-
-def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
-    rows = connection.execute(f"{_SELECT_TURN} WHERE t.state = 'running' ORDER BY t.n")
-    return [TurnRecord(*row) for row in rows]
 
 
 def _has_pending_choice(connection: sqlite3.Connection, turn_n: int) -> bool:

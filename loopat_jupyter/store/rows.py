@@ -1,0 +1,33 @@
+"""Reading turns inside a transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from ..loops.records import TurnRecord
+
+_SELECT_TURN = """
+    SELECT t.turn_id, l.loop_id, t.owner, t.content, t.permission_mode, t.state, t.created_at,
+           t.started_at, t.n, t.loop_n
+    FROM turns t JOIN loops l ON l.n = t.loop_n
+"""
+
+
+def read_turn(connection: sqlite3.Connection, turn_n: int) -> TurnRecord:
+    """The turn with that row number, which must exist."""
+    row = connection.execute(f"{_SELECT_TURN} WHERE t.n = ?", (turn_n,)).fetchone()
+    return TurnRecord(*row)
+
+
+def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnRecord]:
+    rows = connection.execute(
+        f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n",
+        (loop_id,),
+    )
+    return [TurnRecord(*row) for row in rows]
+
+
+def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
+    rows = connection.execute(f"{_SELECT_TURN} WHERE t.state = 'running' ORDER BY t.n")
+    return [TurnRecord(*row) for row in rows]
