@@ -140,7 +140,7 @@ def correction(turns: Turns) -> float:
         for message in reversed(turn):
             if isinstance(message, Response) and message.estimate and message.tokens.context:
                 guessed = message.estimate + size(message)
-                return min(max(message.tokens.context / guessed, 0.25), 4.0)
+                return min(max(message.tokens.context / guessed, 0.5), 4.0)
     return 1.0
 
 

@@ -40,6 +40,7 @@ class MockProvider:
         self.replies: list[Reply] = []
         self.asked: list[Asked] = []
         self.gone = asyncio.Event()
+        self.served = asyncio.Event()
         self.connections = 0
         self.url = ""
         self._open: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
@@ -85,6 +86,7 @@ class MockProvider:
             return False
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+        self.served.set()
         return True
 
 
