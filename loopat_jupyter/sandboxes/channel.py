@@ -70,7 +70,7 @@ def parse_end(payload: bytes) -> dict[str, Any]:
     """The object in an ``END`` frame."""
     try:
         value = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolViolation("an end that is no JSON") from error
     if not isinstance(value, dict):
         raise ProtocolViolation("an end that is no object")

@@ -7,6 +7,9 @@ other users stay who they are. Needs Linux 5.12 and a file system that can do it
 Runs in the launcher, which is a script: standard library only, and no import of ours.
 """
 
+# Lean on purpose: the launcher imports it.
+# ruff: noqa: PTH123
+
 from __future__ import annotations
 
 import ctypes

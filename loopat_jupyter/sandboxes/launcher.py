@@ -12,12 +12,13 @@ pid and a pidfd, or an error. The end of the channel is its end, and that of eve
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH103, PTH115, S302, S606
+# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, S302, S606
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
+import importlib
 import marshal
 import os
 import signal
@@ -26,11 +27,11 @@ import stat
 import sys
 from typing import Any
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # a script without a package: the module lies beside it
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    import idmap  # beside this script; -I leaves its directory out
+    idmap = importlib.import_module("idmap")
 else:
-    from loopat_jupyter.sandboxes import idmap
+    idmap = importlib.import_module("loopat_jupyter.sandboxes.idmap")
 
 STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
 REQUEST_MAX = 60_000
@@ -70,7 +71,10 @@ def reopen(fd: int) -> int:
 
 
 def stage(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
-    """Bind the given descriptors at ``STAGE/<name>`` (some through the map of ``users``), for this process and its children only."""
+    """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
+
+    Some are bound through the map of ``users``.
+    """
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     sources = {index: reopen(fds[index]) for index, _, _ in places}

