@@ -35,6 +35,7 @@ from .history import last_elision, past_turns
 from .legible import legible
 from .model import Model, ModelError, ModelRequest
 from .providers import Providers
+from .tool_outcome import ToolLimits
 from .tools import TOOLS
 from .window import Fitted, Window, text_size
 
@@ -50,6 +51,7 @@ class EngineLimits:
     """``model_calls``: how often one turn may ask its model before it is ended."""
 
     model_calls: int = 250
+    tools: ToolLimits = field(default_factory=ToolLimits)
     patience: Patience = field(default_factory=Patience)
 
 
@@ -113,7 +115,7 @@ class _TurnRun:
         asking = self._asking()
         while True:
             if exchanges:
-                await settle(exchanges[-1], self.host)
+                await settle(exchanges[-1], self.host, self.limits.tools)
                 if not exchanges[-1].response.calls:
                     return
             if len(exchanges) >= self.limits.model_calls:

@@ -24,8 +24,8 @@ from ..loops.ports import FileError, TurnHost, TurnSuspended, Verdict
 from .conversation import Exchange, ToolCall, ToolResult, result_entry, started_entry
 from .questions import answer_text, questions_of
 from .tool_inputs import AskUserQuestionInput, EditInput, WriteInput
-from .tool_outcome import Outcome
-from .tools import TOOLS, InvalidInput, Tool, inside_workdir
+from .tool_outcome import Outcome, ToolLimits
+from .tools import TOOLS, InvalidInput, Scene, Tool, inside_workdir
 
 DENIED = "User denied permission to run this."
 LOST_TRACK = (
@@ -36,7 +36,7 @@ LOST_TRACK = (
 Job = Callable[[], Awaitable[Outcome]]
 
 
-async def settle(exchange: Exchange, host: TurnHost) -> None:
+async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None:
     """Give every call of ``exchange`` its result, in place.
 
     Raises:
@@ -49,7 +49,7 @@ async def settle(exchange: Exchange, host: TurnHost) -> None:
     suspended: TurnSuspended | None = None
     for call in calls:
         try:
-            jobs.append((call, await _decide(call, host, ran=call.id in exchange.started)))
+            jobs.append((call, await _decide(call, host, limits, ran=call.id in exchange.started)))
         except TurnSuspended as outcome:
             suspended = suspended or outcome
     if suspended is not None and jobs:
@@ -59,7 +59,7 @@ async def settle(exchange: Exchange, host: TurnHost) -> None:
         raise suspended
 
 
-async def _decide(call: ToolCall, host: TurnHost, *, ran: bool) -> Job:
+async def _decide(call: ToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:
     """What is to be done for the call: run the tool, or just say why not."""
     tool = TOOLS.get(call.tool)
     if ran:
@@ -79,7 +79,8 @@ async def _decide(call: ToolCall, host: TurnHost, *, ran: bool) -> Job:
         return _say(_lost(error))
     if not verdict.allowed:
         return _say(Outcome(False, _denial(verdict)))
-    return lambda: _run(tool, asked, host, verdict)
+    scene = Scene(host.sandbox, limits, confined=verdict.confined)
+    return lambda: _run(tool, asked, scene)
 
 
 async def _question(call: ToolCall, asked: AskUserQuestionInput, host: TurnHost) -> Job:
@@ -109,10 +110,10 @@ def _denial(verdict: Verdict) -> str:
     return f"{DENIED} {verdict.reason}".rstrip()
 
 
-async def _run(tool: Tool[Any], asked: Any, host: TurnHost, verdict: Verdict) -> Outcome:
+async def _run(tool: Tool[Any], asked: Any, scene: Scene) -> Outcome:
     assert tool.run is not None
     try:
-        return await tool.run(asked, host, verdict)
+        return await tool.run(asked, scene)
     except FileError as error:
         return Outcome(False, str(error))
     except SandboxLost as error:

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-BASH_TIMEOUT = 120.0
-BASH_TIMEOUT_LIMIT = 600.0
 LONGEST_SECONDS = 1000
 
 
@@ -50,19 +48,19 @@ class BashInput(ToolInput):
     timeout: float | None = Field(
         None,
         gt=0,
-        description="Milliseconds until it is killed: 120000 unless set, 600000 at most.",
+        description="Milliseconds until it is killed. Needed for what takes longer than two "
+        "minutes; ten minutes are the most.",
     )
     run_in_background: bool | None = Field(
         None, description="Return at once and leave it running; its output goes to a file."
     )
 
-    @property
-    def seconds(self) -> float:
+    def seconds(self, default: float, longest: float) -> float:
         """The timeout in seconds. Models send milliseconds; below 1000 it can only be seconds."""
         if self.timeout is None:
-            return BASH_TIMEOUT
+            return default
         seconds = self.timeout / 1000 if self.timeout >= LONGEST_SECONDS else self.timeout
-        return min(seconds, BASH_TIMEOUT_LIMIT)
+        return min(seconds, longest)
 
 
 class ReadInput(ToolInput):

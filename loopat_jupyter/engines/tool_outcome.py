@@ -1,11 +1,20 @@
-"""What a tool gives back, and how long it may be."""
+"""What a tool gives back, and the limits it keeps."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 RESULT_LIMIT = 100 * 1024
-"""Bytes of UTF-8 of one result that reach the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolLimits:
+    """``output``: bytes of UTF-8 of one result that reach the model. Bash keeps to the sandbox's
+    own limit instead, which also keeps the rest in a file. Times are in seconds."""
+
+    bash_timeout: float = 120.0
+    bash_timeout_max: float = 600.0
+    output: int = RESULT_LIMIT
 
 
 @dataclass(frozen=True, slots=True)

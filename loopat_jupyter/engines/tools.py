@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from ..loops.ports import CommandResult, FileError, Sandbox, ToolKind, TurnHost, Verdict
+from ..loops.ports import CommandResult, FileError, Sandbox, ToolKind
 from .model import ToolSpec
 from .tool_inputs import (
     AskUserQuestionInput,
@@ -26,13 +26,22 @@ from .tool_inputs import (
     ToolInput,
     WriteInput,
 )
-from .tool_outcome import Outcome, shortened
+from .tool_outcome import Outcome, ToolLimits, shortened
 
 In = TypeVar("In", bound=ToolInput)
 
 
 class InvalidInput(Exception):
     """The model's input does not fit the tool; the message tells it why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a tool runs: the loop's sandbox, and what was decided about the call."""
+
+    sandbox: Callable[[], Awaitable[Sandbox]]
+    limits: ToolLimits
+    confined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +52,7 @@ class Tool(Generic[In]):
     description: str
     input: type[In]
     kind: ToolKind
-    run: Callable[[In, TurnHost, Verdict], Awaitable[Outcome]] | None
+    run: Callable[[In, Scene], Awaitable[Outcome]] | None
     title: Callable[[In], str]
 
     @property
@@ -69,17 +78,19 @@ class Tool(Generic[In]):
             ) from None
 
 
-async def _bash(asked: BashInput, host: TurnHost, _: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _bash(asked: BashInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     background = bool(asked.run_in_background)
-    done = await sandbox.run(asked.command, timeout=asked.seconds, background=background)
-    return _bash_outcome(asked, done)
+    limits = scene.limits
+    seconds = asked.seconds(limits.bash_timeout, limits.bash_timeout_max)
+    done = await sandbox.run(asked.command, timeout=seconds, background=background)
+    return _bash_outcome(asked, done, seconds)
 
 
-def _bash_outcome(asked: BashInput, done: CommandResult) -> Outcome:
+def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Outcome:
     lines = [done.output.rstrip("\n")] if done.output.strip("\n") else []
     if done.timed_out:
-        lines.append(f"Timed out after {asked.seconds:g} s; the command was killed.")
+        lines.append(f"Timed out after {seconds:g} s; the command was killed.")
     elif asked.run_in_background:
         lines.append(f"Runs in the background as pid {done.background_pid}.")
         if done.output_file:
@@ -87,11 +98,11 @@ def _bash_outcome(asked: BashInput, done: CommandResult) -> Outcome:
     elif done.exit_code:
         lines.append(f"exit code {done.exit_code}")
     ok = not done.timed_out and not done.exit_code
-    return Outcome(ok, shortened("\n".join(lines)) or "(no output)")
+    return Outcome(ok, "\n".join(lines) or "(no output)")
 
 
-async def _read(asked: ReadInput, host: TurnHost, _: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _read(asked: ReadInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     first, limit = max(asked.offset or 1, 1), asked.limit or 2000
     got = await sandbox.file("read", path=asked.file_path, offset=first, limit=limit)
     lines: list[str] = got["lines"]
@@ -102,51 +113,51 @@ async def _read(asked: ReadInput, host: TurnHost, _: Verdict) -> Outcome:
     if got["truncated"]:
         shown = f"{got['start']} to {got['start'] + len(lines) - 1} of {got['total_lines']}"
         text += f"\n(lines {shown}; read on with offset and limit)"
-    return Outcome(True, shortened(text))
+    return Outcome(True, shortened(text, scene.limits.output))
 
 
-async def _write(asked: WriteInput, host: TurnHost, verdict: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _write(asked: WriteInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     done = await sandbox.file(
-        "write", path=asked.file_path, text=asked.content, confined=verdict.confined
+        "write", path=asked.file_path, text=asked.content, confined=scene.confined
     )
     verb = "Created" if done["created"] else "Wrote"
     return Outcome(True, f"{verb} {asked.file_path} ({done['bytes']} bytes).")
 
 
-async def _edit(asked: EditInput, host: TurnHost, verdict: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _edit(asked: EditInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     done = await sandbox.file(
         "edit",
         path=asked.file_path,
         old=asked.old_string,
         new=asked.new_string,
         replace_all=bool(asked.replace_all),
-        confined=verdict.confined,
+        confined=scene.confined,
     )
     return Outcome(True, f"Edited {asked.file_path}, replacements: {done['replacements']}.")
 
 
-async def _glob(asked: GlobInput, host: TurnHost, _: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _glob(asked: GlobInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     got = await sandbox.file("glob", pattern=asked.pattern, path=asked.path)
-    return _listed(got["paths"], "(no file matches)", truncated=got["truncated"])
+    return _listed(scene, got["paths"], "(no file matches)", truncated=got["truncated"])
 
 
-async def _grep(asked: GrepInput, host: TurnHost, _: Verdict) -> Outcome:
-    sandbox = await host.sandbox()
+async def _grep(asked: GrepInput, scene: Scene) -> Outcome:
+    sandbox = await scene.sandbox()
     mode = asked.output_mode or "files_with_matches"
     got = await sandbox.file(
         "grep", pattern=asked.pattern, path=asked.path, glob=asked.glob, mode=mode
     )
-    return _listed(got["lines"], "(no match)", truncated=got["truncated"])
+    return _listed(scene, got["lines"], "(no match)", truncated=got["truncated"])
 
 
-def _listed(lines: list[str], nothing: str, *, truncated: bool) -> Outcome:
+def _listed(scene: Scene, lines: list[str], nothing: str, *, truncated: bool) -> Outcome:
     text = "\n".join(lines) or nothing
     if truncated:
         text += "\n(there are more; narrow the search)"
-    return Outcome(True, shortened(text))
+    return Outcome(True, shortened(text, scene.limits.output))
 
 
 async def inside_workdir(sandbox: Sandbox, path: str) -> bool:
