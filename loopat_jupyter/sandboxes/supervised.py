@@ -101,9 +101,10 @@ class SupervisedSandbox:
     async def start(self) -> None:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
+        config = self.configuration()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = Channel(ours, self._lose)
-        self._channel.request(None, op="configure", config=self.configuration())
+        self._channel.request(None, op="configure", config=config)
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
         starting.add_done_callback(self._adopt)

@@ -8,8 +8,8 @@ the loop is killed, as well as that can be done without a namespace.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
+import pwd
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +32,14 @@ TIER = Isolation(
         "a process that leaves its parents and outlives a killed supervisor is not found",
     ),
 )
+
+
+def user_name() -> str:
+    """The server's user; in some containers it has a number only."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 class UnconfinedTier:
@@ -71,7 +79,7 @@ class UnconfinedSandbox(SupervisedSandbox):
         return {**super().configuration(), "processes": None}
 
     def environment(self) -> dict[str, str]:
-        user = getpass.getuser()
+        user = user_name()
         path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
         return {
             "PATH": f"{Path(sys.prefix) / 'bin'}:{path}",

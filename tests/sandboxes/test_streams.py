@@ -54,8 +54,8 @@ async def test_a_process_that_is_not_read_waits(any_tier: Started) -> None:
 
 async def test_a_write_waits_until_the_process_takes_it(any_tier: Started) -> None:
     async with any_tier() as sandbox:
+        await inside(sandbox, "mkfifo go")
         process = await sandbox.spawn(["bash", "-c", "read x < go; cat | wc -c"])
-        await inside(sandbox, "mkfifo go 2>/dev/null; true")
         writing = asyncio.create_task(process.write(b"x" * 1_000_000))
         await inside(sandbox, "echo quick")
         assert not writing.done()
