@@ -212,30 +212,37 @@ STREAM_EVENT = "StreamEvent"
 
 
 def stream_event(reference: str) -> dict[str, Any]:
-    """The schema of one event: its three lines as one object, the name deciding the data's shape.
+    """The schema of one event as an SSE reader gives it: its three lines, the name deciding what
+    the JSON in the ``data`` line is. The form is that of OpenAPI 3.2 for such streams.
 
     ``reference`` is where components are, with ``{model}`` for the name.
     """
     return {
         "title": STREAM_EVENT,
-        "description": "One event of a stream: the `id:`, `event:` and `data:` lines as an object. "
-        "The name decides which schema the data has; ignore names you do not know.",
-        "oneOf": [_envelope(name, model, reference) for name, model in EVENTS.items()],
+        "description": "One event of a stream: its `id:`, `event:` and `data:` lines. The name "
+        "decides which schema the JSON in `data` has; ignore names you do not know.",
+        "oneOf": [_lines(name, model, reference) for name, model in EVENTS.items()],
     }
 
 
-def _envelope(
-    name: str, model: type[ConnectionEvent | StoredEvent], reference: str
-) -> dict[str, Any]:
+def _lines(name: str, model: type[ConnectionEvent | StoredEvent], reference: str) -> dict[str, Any]:
     properties: dict[str, Any] = {
         "event": {"const": name},
-        "data": {"$ref": reference.format(model=model.__name__)},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": reference.format(model=model.__name__)},
+        },
     }
     if issubclass(model, StoredEvent):
         properties["id"] = {
-            "type": "integer",
-            "minimum": 1,
+            "type": "string",
+            "pattern": "^[1-9][0-9]*$",
             "description": "The sequence number: without gaps in a loop.",
         }
-    required = sorted(properties)
-    return {"title": name, "type": "object", "properties": properties, "required": required}
+    return {
+        "title": name,
+        "type": "object",
+        "properties": properties,
+        "required": sorted(properties),
+    }

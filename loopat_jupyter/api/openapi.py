@@ -196,11 +196,11 @@ def _answer(promise: Operation) -> dict[str, Any]:
 
 
 def _stream() -> dict[str, Any]:
+    """OpenAPI 3.1 has no word for a sequence of events: the body is one text, and taken apart it
+    is many ``StreamEvent``s."""
     return {
-        "type": "string",
-        "description": "Server-sent events; each is a `StreamEvent`.",
-        "contentMediaType": "text/event-stream",
-        "contentSchema": {"type": "array", "items": _reference(STREAM_EVENT)},
+        "description": "Server-sent events: the text of them all, each of them a `StreamEvent`.",
+        "anyOf": [{"type": "string"}, _reference(STREAM_EVENT)],
     }
 
 

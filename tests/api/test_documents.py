@@ -13,9 +13,10 @@ import pytest
 from loopat_jupyter.api.documents import ASSETS, PAGE_POLICY, STATIC
 from loopat_jupyter.api.openapi import build
 from loopat_jupyter.api.routes import ROUTES
-from tests.api.schema import validator
+from tests.api.schema import fits_stream_event, validator
 from tests.support.caller import Caller, Recorder, expect
 from tests.support.server import API, BASE_URL, JupyterServer
+from tests.support.sse import Event
 
 OWN = ("docs.html", "docs.css", "docs.js")
 URL = re.compile(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", re.IGNORECASE)
@@ -204,7 +205,6 @@ class Checker:
         self.document = document
         self.statuses: set[int] = set()
         self.names: set[str] = set()
-        self._stream_event = validator(document, "/components/schemas/StreamEvent")
 
     async def answer(self, answer: httpx.Response) -> None:
         path = answer.request.url.path.partition(API)[2]
@@ -230,9 +230,6 @@ class Checker:
         undeclared = set(body) - set(self.document["components"]["schemas"][name]["properties"])
         assert not undeclared, f"{template}: {undeclared} is sent and not in {name}"
 
-    def event(self, event: Any) -> None:
+    def event(self, event: Event) -> None:
         self.names.add(event.name)
-        wire = {"event": event.name, "data": event.data}
-        if event.seq is not None:
-            wire["id"] = event.seq
-        self._stream_event.validate(wire)
+        assert fits_stream_event(self.document, event.name, event.seq, event.data), event
