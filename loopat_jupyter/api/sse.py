@@ -71,16 +71,39 @@ class EventStreamHandler(LoopatHandler):
             await self._send(first)
             if await self._replay(subscription.loop_id, after, upto, turn_id):
                 return
-            while frames := await subscription.frames():
-                kept = [f for f in frames if f.seq == 0 or f.seq > upto]
-                if await self._send_frames(kept, turn_id):
-                    return
+            await self._go_live(subscription, upto, turn_id)
         except (Lagged, StreamClosedError):
             self._close_connection()
         finally:
             pings.stop()
             if token_id is not None:
                 self.edge.tokens.remove_stream(token_id, subscription.end)
+
+    async def _go_live(self, subscription: Subscription, upto: int, turn_id: str | None) -> None:
+        def write_now(frame: Frame) -> bool:
+            if frame.turn_id and turn_id not in (None, frame.turn_id):
+                return True
+            if 0 < frame.seq <= upto:
+                return True
+            return not (turn_id and frame.terminal) and self._write_now(frame.encoded)
+
+        while True:
+            subscription.pass_to(write_now)
+            frames = await subscription.frames()
+            subscription.pass_to(None)
+            if not frames:
+                return
+            kept = [f for f in frames if f.seq == 0 or f.seq > upto]
+            if await self._send_frames(kept, turn_id):
+                return
+
+    def _write_now(self, data: bytes) -> bool:
+        """Write without waiting; ``False`` when the connection has not taken the last bytes yet."""
+        connection: Any = self.request.connection
+        if connection.stream.writing():
+            return False
+        connection.write(data)
+        return True
 
     def _open(self) -> None:
         self.set_status(200)

@@ -47,6 +47,7 @@ class Subscription:
         self._size = 0
         self._ready = asyncio.Event()
         self._on_end: Callable[[], None] = lambda: None
+        self._sink: Callable[[Frame], bool] | None = None
         self.lagged = False
         self.ended = False
 
@@ -61,8 +62,18 @@ class Subscription:
         """Called once, at once, when the subscription is ended from the other side."""
         self._on_end = callback
 
+    def pass_to(self, sink: Callable[[Frame], bool] | None) -> None:
+        """Hand frames straight to ``sink`` while nothing is buffered.
+
+        It saves waking a task for every event. ``sink`` says whether it took the frame; one that
+        it did not take is buffered, and so are all that follow until :meth:`frames` was called.
+        """
+        self._sink = sink
+
     def push(self, frame: Frame) -> None:
         if self.ended:
+            return
+        if self._sink is not None and not self._buffer and self._sink(frame):
             return
         if self._size > BUFFER_BYTES:  # one frame may be larger than that; a backlog may not
             self.lagged = True
