@@ -109,8 +109,18 @@ class LoopsHandler(LoopatHandler):
             "not both. `has_more` looks in the direction of travel.",
             parameters=(
                 LIMIT,
-                Parameter("after", "query", "Older than this loop.", {"type": "string"}),
-                Parameter("before", "query", "Newer than this loop.", {"type": "string"}),
+                Parameter(
+                    "after",
+                    "query",
+                    "Older than this loop.",
+                    {"type": "string", "maxLength": 200},
+                ),
+                Parameter(
+                    "before",
+                    "query",
+                    "Newer than this loop.",
+                    {"type": "string", "maxLength": 200},
+                ),
                 Parameter(
                     "archived",
                     "query",

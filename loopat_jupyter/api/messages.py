@@ -122,7 +122,12 @@ class MessagesHandler(EventStreamHandler):
             parameters=(
                 LOOP_ID,
                 LIMIT,
-                Parameter("after", "query", "The `last_id` of a page.", {"type": "string"}),
+                Parameter(
+                    "after",
+                    "query",
+                    "The `last_id` of a page.",
+                    {"type": "string", "maxLength": 200},
+                ),
             ),
             errors=("invalid_parameter", "invalid_cursor", "not_loop_owner", "loop_not_found"),
         )
