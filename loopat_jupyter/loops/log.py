@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from .records import Event
 from .storage import Events
 
-BUFFER_BYTES = 1 << 20
+BUFFER_BYTES = 4 << 20
 """What one subscriber may lag behind, in bytes of encoded events."""
 
 
