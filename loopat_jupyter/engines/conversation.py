@@ -131,10 +131,9 @@ class Exchange:
 
 
 def gap(spoken: str) -> str:
-    """What goes between the text ``spoken`` so far and the text of the turn's next response."""
-    if not spoken or spoken.endswith("\n\n"):
-        return ""
-    return "\n" if spoken.endswith("\n") else "\n\n"
+    """What goes between the text ``spoken`` so far and the text of the turn's next response:
+    a new paragraph, unless the model has left room itself."""
+    return "" if not spoken or spoken[-1].isspace() else "\n\n"
 
 
 def visible_text(responses: Iterable[Response]) -> str:

@@ -363,13 +363,13 @@ async def test_input_that_is_no_json_object_is_told_to_the_agent_and_the_turn_go
     )
 
 
-async def test_a_server_without_a_finish_reason_works(
+async def test_a_stream_that_never_says_it_is_over_is_noticed(
     quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
 ) -> None:
     configure(home, provider, "openai")
-    provider.replies = mock.replies(mock.openai({"content": "fine"}, finish=None))
-    await quick.run(turn_of("go"), host)
-    assert host.visible == "fine"
+    provider.replies = mock.replies(mock.openai({"content": "Half"}, finish=None))
+    with pytest.raises(TurnFailed, match="before it was complete"):
+        await quick.run(turn_of("go"), host)
 
 
 async def test_the_configured_limits_are_sent(

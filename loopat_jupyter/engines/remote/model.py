@@ -103,16 +103,11 @@ def _delta(event: object) -> TextDelta | ThinkingDelta | None:
 
 
 def _complete(streamed: StreamedResponse) -> wire.ModelResponse:
-    """The whole answer. Raises :class:`ModelError` where the stream just stopped, or refused."""
+    """The whole answer. Raises :class:`ModelError` where the model refused, or the stream stopped
+    without the provider's own word that this was the end."""
     response = streamed.get()
     if response.finish_reason == "content_filter" and not response.parts:
         raise ModelError("It refused to answer (content filter).")
-    if response.finish_reason is None or not (response.parts or _ended(response)):
+    if not (response.provider_details or {}).get("finish_reason"):
         raise ModelError("The answer ended before it was complete.", retryable=True)
     return response
-
-
-def _ended(response: wire.ModelResponse) -> bool:
-    """Whether the provider itself said why it stopped. Servers that never do are believed as
-    long as they said anything."""
-    return bool((response.provider_details or {}).get("finish_reason"))
