@@ -12,31 +12,23 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
-import signal
-from collections.abc import Callable
-from typing import Any, Protocol
 
 from loopat_jupyter.sandboxes.capture import Capture
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.jobs import Host
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
 
 READ_SIZE = 65_536
 DRAIN_MAX = 1 << 20
 THROTTLE = 0.01
 """Seconds between two reads from a command that floods; bounds what discarding costs."""
-
-
-class Host(Protocol):
-    """What a job needs of the supervisor."""
-
-    config: dict[str, Any]
-
-    def watch(self, fd: int, ready: Callable[[], None], *, write: bool = False) -> None: ...
-    def unwatch(self, fd: int) -> None: ...
-    def expect(self, pid: int, exited: Callable[[int], None]) -> None: ...
-    def after(self, seconds: float, call: Callable[[], None]) -> int: ...
-    def cancel(self, timer: int) -> None: ...
-    def answer(self, request: int, data: bytes, end: str) -> None: ...
-    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None: ...
-    def finished(self, request: int) -> None: ...
 
 
 def apply_limits(config: dict[str, Any]) -> None:

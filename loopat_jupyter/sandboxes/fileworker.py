@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from typing import Any
 
 from loopat_jupyter.sandboxes import files, frames
-from loopat_jupyter.sandboxes.commands import READ_SIZE, Host, apply_limits, kill_group
+from loopat_jupyter.sandboxes.commands import READ_SIZE, apply_limits, kill_group
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.jobs import Host
+else:
+    import _signal as signal  # the module around it costs milliseconds
 
 
 class FileWorker:

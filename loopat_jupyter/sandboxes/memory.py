@@ -12,16 +12,19 @@ which is dearer and therefore done only when the plain sum is over.
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Callable
-from typing import Protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from loopat_jupyter.sandboxes.jobs import Clock
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
 
 INTERVAL = 0.2
 PAGE = os.sysconf("SC_PAGE_SIZE")
-
-
-class Clock(Protocol):
-    def after(self, seconds: float, call: Callable[[], None]) -> int: ...
 
 
 class MemoryWatch:

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from loopat_jupyter.loops.ports import SandboxSpec
@@ -83,21 +84,44 @@ Entry = Bind | Tmpfs | Data | Symlink
 
 def plan(spec: SandboxSpec, settings: SandboxSettings) -> list[Entry]:
     """Everything to be mounted, parents before what lies in them."""
+    host, covers, masks = host_part(settings)
+    own = [Bind(spec.workdir, WORKDIR, write=True), Bind(spec.home, HOME, write=True)]
+    folders = [Bind(f.source, WORKDIR / f.name, f.write, shared=True) for f in spec.folders]
+    folders = [folder for folder in folders if not _masked(folder.source, masks)]
+    found = [*covers, *(cover for folder in folders for cover in _covers(folder, masks))]
+    entries = [*host, *own, *folders, *(c.entry for c in found if os.path.lexists(c.mask))]
+    return sorted(entries, key=lambda entry: len(entry.dest.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Cover:
+    """A masked path, where a bind would show it. It counts when it exists at the start."""
+
+    mask: Path
+    dest: Path
+
+    @property
+    def entry(self) -> Entry:
+        if self.mask.is_dir():
+            return Tmpfs(self.dest, MASK_SIZE, 0o555)
+        return Data(self.dest, b"")
+
+
+@cache
+def host_part(
+    settings: SandboxSettings,
+) -> tuple[tuple[Entry, ...], tuple[Cover, ...], tuple[Path, ...]]:
+    """What is the same for every loop: the host's entries, their covers, and the masks."""
+    masks = [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
     entries: list[Entry] = [*_system(), *_etc()]
     entries += _python(settings, entries)
     for path in settings.read_only_paths:
         if path.exists() and not _covered(path.resolve(), entries):
             entries.append(Bind(path.resolve(), path.absolute()))
-    entries.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
-    entries.append(Bind(spec.workdir.resolve(), WORKDIR, write=True))
-    entries.append(Bind(spec.home.resolve(), HOME, write=True))
-    for folder in spec.folders:
-        entries.append(Bind(folder.source, WORKDIR / folder.name, folder.write, shared=True))
-    own = {spec.workdir.resolve(), spec.home.resolve()}
-    masks = [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
-    entries = _without_masked(entries, masks, own)
-    entries += _covers([e for e in entries if isinstance(e, Bind)], masks, own)
-    return sorted(entries, key=lambda entry: len(entry.dest.parts))
+    kept = [e for e in entries if not (isinstance(e, Bind) and _hidden(e, masks, settings))]
+    kept.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
+    covers = [c for e in kept if isinstance(e, Bind) for c in _covers(e, masks)]
+    return tuple(kept), tuple(covers), tuple(masks)
 
 
 def _system() -> Iterable[Entry]:
@@ -152,26 +176,18 @@ def _covered(path: Path, entries: list[Entry]) -> bool:
     )
 
 
-def _without_masked(entries: list[Entry], masks: list[Path], own: set[Path]) -> list[Entry]:
-    """Drop what a mask holds whole, but the loop's own directories and the Python itself."""
-    roots = {Path(p).resolve() for p in (sys.prefix, sys.base_prefix)}
+def _masked(path: Path, masks: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(mask) for mask in masks)
+
+
+def _hidden(bind: Bind, masks: Iterable[Path], settings: SandboxSettings) -> bool:
+    """Whether a mask holds it whole. The Python itself may lie below one and is shown."""
+    return bind.source not in settings.prefixes and _masked(bind.source, masks)
+
+
+def _covers(bind: Bind, masks: Iterable[Path]) -> list[Cover]:
     return [
-        e
-        for e in entries
-        if not isinstance(e, Bind)
-        or e.source in own
-        or e.source in roots
-        or not any(e.source.is_relative_to(mask) for mask in masks)
+        Cover(mask, bind.dest / mask.relative_to(bind.source))
+        for mask in masks
+        if mask != bind.source and mask.is_relative_to(bind.source)
     ]
-
-
-def _covers(binds: list[Bind], masks: list[Path], own: set[Path]) -> list[Entry]:
-    covers: dict[Path, Entry] = {}
-    for bind in binds:
-        for mask in masks:
-            inside = mask != bind.source and mask.is_relative_to(bind.source)
-            if bind.source in own or not inside or not os.path.lexists(mask):
-                continue
-            dest = bind.dest / mask.relative_to(bind.source)
-            covers[dest] = Tmpfs(dest, MASK_SIZE, 0o555) if mask.is_dir() else Data(dest, b"")
-    return list(covers.values())

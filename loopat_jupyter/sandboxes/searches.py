@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
     from loopat_jupyter.sandboxes.files import Place
+
 
 SKIPPED = frozenset({".git", ".hg", ".svn"})
 LINE_MAX = 500

@@ -12,6 +12,7 @@ from __future__ import annotations
 import platform
 import struct
 from dataclasses import dataclass, field
+from functools import cache
 
 LOAD, JUMP_EQUAL, JUMP_GREATER_EQUAL, JUMP_SET, RETURN, AND = 0x20, 0x15, 0x35, 0x45, 0x06, 0x54
 NUMBER_AT, ARCH_AT, ARG0_AT = 0, 4, 16
@@ -180,6 +181,7 @@ def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
     return [*tests, other, found]
 
 
+@cache
 def program(machine: str | None = None) -> bytes | None:
     """The filter for a machine (by default this one), or ``None`` where there is none."""
     found = MACHINES.get(machine or platform.machine())

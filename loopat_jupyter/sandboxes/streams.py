@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import os
 import termios
-from typing import Any
 
 from loopat_jupyter.sandboxes import frames
-from loopat_jupyter.sandboxes.commands import Host, kill_group, start_process
+from loopat_jupyter.sandboxes.commands import kill_group, start_process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.jobs import Host
 
 
 class Output:

@@ -15,26 +15,24 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import signal
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
 
 from loopat_jupyter.sandboxes import frames
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.jobs import Job
     from loopat_jupyter.sandboxes.memory import MemoryWatch
     from loopat_jupyter.sandboxes.streams import Stream
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
-
-
-class Job(Protocol):
-    """Something the server asked for that has not ended."""
-
-    def kill(self, number: int) -> None: ...
-    def note(self, pid: int, text: str) -> None: ...
 
 
 def main(control: int) -> None:
