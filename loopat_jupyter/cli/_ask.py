@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import socket
+import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -45,10 +48,9 @@ class TerminalChoices:
         show_choice(self._console, choice)
         self._printer.decided_here.add(choice.id)
         try:
-            with interruptible():
-                if choice.kind == "permission":
-                    return self._permission(choice)
-                return {q.id: ask_question(q, self._console) for q in choice.questions}
+            if choice.kind == "permission":
+                return self._permission(choice)
+            return {q.id: ask_question(q, self._console) for q in choice.questions}
         except KeyboardInterrupt:
             self._console.print()
             self._interrupt()
@@ -59,7 +61,7 @@ class TerminalChoices:
 
     def _permission(self, choice: Choice) -> Decision | None:
         while True:
-            said = input("  Allow? y yes, a always in this loop, n no: ").strip().lower()
+            said = read_line("  Allow? y yes, a always in this loop, n no: ").strip().lower()
             if said in {"y", "yes"}:
                 return True
             if said in {"n", "no"}:
@@ -69,14 +71,30 @@ class TerminalChoices:
                 return None
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Inside, Ctrl-C raises ``KeyboardInterrupt``, whatever it does elsewhere."""
+def read_line(prompt: str) -> str:
+    """One line from the terminal; Ctrl-C raises ``KeyboardInterrupt``, whatever it does elsewhere.
+
+    Not ``input()``: a signal that comes just before it blocks would be noticed with the next key
+    only. Here it wakes the wait for the terminal. Raises ``EOFError`` at the end of input.
+    """
+    print(prompt, end="", flush=True)
+    terminal = sys.stdin.fileno()
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    former = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     try:
-        yield
+        while terminal not in (ready := select.select([terminal, woken], [], [])[0]):
+            ready[0].recv(64)
+        data = os.read(terminal, 1 << 16)
     finally:
+        signal.set_wakeup_fd(former)
         signal.signal(signal.SIGINT, before)
+        woken.close()
+        wake.close()
+    if not data:
+        raise EOFError
+    return data.decode(sys.stdin.encoding, "replace").rstrip("\n")
 
 
 def show_choice(console: Console, choice: Choice) -> None:
@@ -124,7 +142,7 @@ def ask_question(question: Question, console: Console) -> str | list[str]:
         )
     how = "numbers with commas, or your own words" if question.multi_select else "number or words"
     while True:
-        said = input(f"  Answer ({how}): ").strip()
+        said = read_line(f"  Answer ({how}): ").strip()
         if said:
             return _chosen(said, labels, question.multi_select)
 

@@ -119,8 +119,11 @@ def _print_table(loops: list[LoopInfo]) -> None:
     if not loops:
         console.print("no loops; `loopat loops new TITLE` makes one")
         return
-    table = Table("id", "title", "created", "sandbox", "", box=box.SIMPLE_HEAD)
-    table.columns[0].no_wrap = True
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("id", no_wrap=True)
+    table.add_column("title", overflow="fold")
+    for name in ("created", "sandbox", ""):
+        table.add_column(name, no_wrap=True)
     for info in loops:
         created = info.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         state = Text("archived", "dim") if info.archived else Text("")

@@ -19,6 +19,8 @@ from ._terminal import plain
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 LOG_TAIL = 15
+REASON = "loopat is not available:"
+"""What the extension writes to the log when it refuses to load."""
 
 
 class ChildServer:
@@ -133,8 +135,12 @@ class ChildServer:
         return True
 
     def _failure(self, what: str) -> CommandFailed:
-        lines = self.log_file.read_text("utf-8", "replace").splitlines()[-LOG_TAIL:]
-        print(plain("\n".join(lines)), file=sys.stderr)
+        """With the reason that the extension gave, else below the end of the log."""
+        lines = self.log_file.read_text("utf-8", "replace").splitlines()
+        reasons = [line.partition(REASON)[2] for line in lines if REASON in line]
+        if reasons:
+            return CommandFailed(reasons[-1].strip())
+        print(plain("\n".join(lines[-LOG_TAIL:])), file=sys.stderr)
         return CommandFailed(f"{what}; the end of {self.log_file} is above")
 
     def stop(self) -> None:

@@ -1,0 +1,1 @@
+"""The command line: as a program (no terminal), and at a real terminal."""

@@ -1,0 +1,277 @@
+"""Commands as programs use them: JSON, exit codes, one line for each error."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.server import JupyterServer
+
+from .conftest import COMMAND, Loopat, Outcome
+
+
+def refused(outcome: Outcome, code: int, *words: str) -> None:
+    assert outcome.code == code, outcome
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1, outcome.err
+    assert outcome.err.startswith("loopat: ")
+    for word in words:
+        assert word in outcome.err
+
+
+def test_help_names_every_command_and_exit_code_and_imports_little(loopat: Loopat):
+    shown = loopat("--help")
+    assert shown.code == 0
+    for name in ("demo", "chat", "send", "watch", "loops", "token", "doctor"):
+        assert f"\n  {name} " in shown.out
+    codes = " " + " ".join(shown.out.split("Exit codes:")[1].split())
+    for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "):
+        assert f" {code}" in codes
+    code = (
+        "import sys\nfrom loopat_jupyter.cli._app import run\n"
+        "assert run(['--help']) == 0\n"
+        "heavy = {'httpx', 'rich', 'tornado', 'jupyter_server', 'pydantic', 'pydantic_ai'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", ["loops", "token"])
+def test_a_group_alone_shows_its_help(loopat: Loopat, command: str):
+    shown = loopat(command)
+    assert shown.code == 2
+    assert "Usage:" in shown.err
+
+
+def test_version(loopat: Loopat):
+    assert loopat("--version").out.startswith("loopat ")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("send",),
+        ("loops", "list", "--limit", "0"),
+        ("loops", "list", "--limit", "x"),
+        ("send", "x", "y", "--mode", "sudo"),
+        ("--url", "nonsense", "loops", "list"),
+        ("send", "x", "y", "--on-choice", "ask"),
+        ("demo", "--json", "--svg", "x.svg"),
+        ("chat",),
+    ],
+)
+def test_a_wrong_command_line_is_2(loopat: Loopat, loop_id: str, arguments: tuple[str, ...]):
+    arguments = tuple(loop_id if a == "x" and arguments[0] == "send" else a for a in arguments)
+    refused(loopat(*arguments), 2)
+
+
+def test_loops_are_made_listed_and_archived(loopat: Loopat):
+    made = loopat("loops", "new", "for \x1b[31mlists", "--json").json
+    assert made["sandbox"]
+    assert made["created_at"].endswith("Z")
+    listed = loopat("loops", "list", "--json").json
+    assert made["id"] in [one["id"] for one in listed]
+    assert "busy" not in listed[0]
+    shown = loopat("loops", "list").out
+    assert made["id"] in shown
+    assert "for ␛[31mlists" in shown
+    assert "\x1b" not in shown
+    assert loopat("loops", "archive", made["id"]).out == f"archived {made['id']}\n"
+    assert made["id"] not in loopat("loops", "list").out
+    assert made["id"] in loopat("loops", "list", "--archived").out
+    refused(loopat("send", made["id"], "hello"), 1, "archived")
+
+
+def test_a_loop_is_named_by_title_or_by_the_beginning_of_its_id(loopat: Loopat):
+    first = loopat("loops", "new", "by name").out.strip()
+    assert loopat("send", "by name", "!echo found").code == 0
+    assert loopat("send", first[:20], "!echo found").code == 0
+    loopat("loops", "new", "by name")
+    refused(loopat("send", "by name", "x"), 1, "2 loops match", first)
+    refused(loopat("send", "no such", "x"), 1, "there is no loop")
+    refused(loopat("send", "loop_" + "0" * 36, "x"), 1, "there is no loop")
+
+
+def test_send_shows_the_turn_and_ends_with_its_outcome(loopat: Loopat, loop_id: str):
+    done = loopat("send", loop_id, "!echo $((6 * 7))")
+    assert done.code == 0
+    assert "● Bash  echo $((6 * 7)) ✓" in done.out
+    assert "42" in done.out
+    assert "\x1b" not in done.out
+    piped = loopat("send", loop_id, stdin="!echo grüße".encode())
+    assert "grüße" in piped.out
+    failing = loopat("send", loop_id, "!exit 3")
+    assert failing.code == 0
+    assert "✗" in failing.out
+
+
+def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
+    lines = loopat("send", loop_id, "!echo hi", "--json", "--key", "k").lines
+    assert [lines[0]["event"], lines[-1]["event"]] == ["started", "done"]
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    again = loopat("send", loop_id, "!echo hi", "--json", "--key", "k").lines
+    assert again == lines
+    refused(loopat("send", loop_id, "!echo other", "--key", "k"), 1, "key")
+
+
+def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id: str):
+    command = ("send", loop_id, "!echo hi", "--mode", "default")
+    waiting = loopat(*command)
+    assert waiting.code == 5
+    assert "● Bash" in waiting.out
+    assert "waits for a person" in waiting.err
+    second = loopat("loops", "new").out.strip()
+    command = ("send", second, "!echo hi", "--mode", "default")
+    assert "denied" in loopat(*command, "--on-choice", "deny").out
+    assert "hi" in loopat(*command, "--on-choice", "allow").out
+    question = loopat("send", second, "ask Drink? | Tea | Coffee", "--on-choice", "allow")
+    assert question.code == 5
+    assert "Drink?" in question.err
+
+
+def test_what_an_agent_prints_has_no_power_over_the_terminal(loopat: Loopat, loop_id: str):
+    evil = r"!printf '\033]0;owned\007\033[2J\r\302\233\342\200\256txt\177'"
+    shown = loopat("send", loop_id, evil).out
+    assert not {c for c in shown if ord(c) < 32 and c != "\n"}
+    assert "\x9b" not in shown
+    assert "\u202e" not in shown
+    assert "␛]0;owned␇␛[2J" in shown
+
+
+def test_messages_that_are_no_text_or_nothing_at_all(loopat: Loopat, loop_id: str):
+    refused(loopat("send", loop_id, stdin=b"\xff\xfe"), 2, "UTF-8")
+    refused(loopat("send", loop_id, b"\xff"), 2, "UTF-8")
+    refused(loopat("send", loop_id, "  "), 1)
+    refused(loopat("send", loop_id, stdin=b"x" * (1 << 20) + b"x"), 1, "1")
+
+
+def test_no_server_is_3_and_a_wrong_token_is_4(loopat: Loopat):
+    nowhere = {"LOOPAT_URL": "http://127.0.0.1:9/", "LOOPAT_TOKEN": "x"}
+    refused(loopat("loops", "list", env=nowhere), 3, "127.0.0.1:9")
+    refused(loopat("loops", "list", env={"LOOPAT_URL": None}), 3, "loopat demo")
+    refused(loopat("loops", "list", env={"LOOPAT_URL": "nonsense"}), 3, "LOOPAT_URL")
+    for token in ("wrong", "la_" + "0" * 48, ""):
+        refused(loopat("loops", "list", env={"LOOPAT_TOKEN": token}), 4)
+
+
+def test_a_server_of_ours_on_this_machine_is_found(loopat: Loopat, demo_server: JupyterServer):
+    env = {
+        "LOOPAT_URL": None,
+        "LOOPAT_TOKEN": None,
+        "JUPYTER_RUNTIME_DIR": str(demo_server.directory / "runtime"),
+    }
+    assert loopat("loops", "list", env=env).code == 0
+
+
+def test_watch_replays_and_ends_with_ctrl_c(
+    loopat: Loopat, environment: dict[str, str], loop_id: str
+):
+    loopat("send", loop_id, "!echo seen")
+    watcher = subprocess.Popen(
+        [*COMMAND, "watch", loop_id, "--after", "0", "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert watcher.stdout is not None
+    seen = []
+    for line in watcher.stdout:
+        seen.append(json.loads(line))
+        if seen[-1]["event"] == "done":
+            break
+    watcher.send_signal(signal.SIGINT)
+    _, err = watcher.communicate(timeout=30)
+    assert watcher.returncode == 130
+    assert err == ""
+    assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))
+
+
+def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
+    environment: dict[str, str], loop_id: str
+):
+    sender = subprocess.Popen(
+        [*COMMAND, "send", loop_id, "count 50", "--json"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert sender.stdout is not None
+    sender.stdout.readline()
+    sender.stdout.close()
+    assert sender.stderr is not None
+    assert sender.stderr.read() == b""
+    sender.stderr.close()
+    assert sender.wait(30) == 1
+
+
+def test_tokens_in_the_home_of_a_running_server(loopat: Loopat, demo_server: JupyterServer):
+    made = loopat("token", "create", "ci", "--json").json
+    assert set(made) == {"tokenId", "label", "createdAt", "token"}
+    headers = {"Authorization": f"Bearer {made['token']}"}
+    assert httpx.get(f"{demo_server.api_url}/loops", headers=headers).status_code == 200
+    assert loopat("loops", "list", env={"LOOPAT_TOKEN": made["token"]}).code == 0
+    listed = loopat("token", "list", "--json").json
+    assert made["tokenId"] == listed[0]["tokenId"]
+    assert "token" not in listed[0]
+    assert made["tokenId"] in loopat("token", "list").out
+    assert loopat("token", "revoke", made["tokenId"]).code == 0
+    assert httpx.get(f"{demo_server.api_url}/loops", headers=headers).status_code == 401
+    refused(loopat("token", "revoke", made["tokenId"]), 1, "no token")
+    secret = loopat("token", "create").out.strip()
+    assert secret.startswith("la_")
+    assert len(secret) == 51
+    stored = (demo_server.home / "loopat.db").read_bytes()
+    assert secret.encode() not in stored
+    refused(loopat("token", "create", "x" * 101), 2, "100")
+
+
+def test_revoking_some_of_several_tokens_says_which_were_not_there(loopat: Loopat):
+    made = loopat("token", "create", "ci", "--json").json
+    refused(loopat("token", "revoke", "tok_none", made["tokenId"]), 1, "tok_none")
+
+
+def test_tokens_need_a_home_that_is_a_servers(loopat: Loopat, tmp_path: Path):
+    refused(loopat("token", "list", "--home", str(tmp_path / "none")), 1, "no home")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "loopat.db").write_bytes(b"not a database, " * 100)
+    refused(loopat("token", "list", "--home", str(broken)), 1, "cannot be used")
+    assert (broken / "loopat.db").read_bytes() == b"not a database, " * 100
+
+
+def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterServer):
+    report = loopat("doctor", "--json").json
+    checks = {check["name"]: check for check in report["checks"]}
+    assert report["ok"] is True
+    assert str(demo_server.pid) in checks["lock"]["found"]
+    assert "demo/demo" in checks["model"]["found"]
+    assert checks["sandbox"]["state"] in {"ok", "warning"}
+    assert {"python", "packages", "home", "database", "engine", "kernel"} <= set(checks)
+    shown = loopat("doctor")
+    assert shown.code == 0
+    assert "A loop can run here." in shown.out
+
+
+def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path: Path):
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    (home / "config.json").write_text('{\n  "default": nonsense\n}')
+    report = loopat("doctor", "--home", str(home), "--json")
+    assert report.code == 1
+    checks = {check["name"]: check for check in report.json["checks"]}
+    assert checks["model"]["state"] == "bad"
+    assert "line 2" in checks["model"]["found"]
+    assert checks["home"]["state"] == "warning"
+    assert "chmod 700" in checks["home"]["fix"]
+    assert [p.name for p in home.iterdir()] == ["config.json"]
+    absent = tmp_path / "absent"
+    assert loopat("doctor", "--home", str(absent)).code == 0
+    assert not absent.exists()
