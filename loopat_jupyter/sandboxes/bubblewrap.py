@@ -219,7 +219,8 @@ class Arguments:
                 argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
             case Data():
                 index = self._launch.add(sealed_file("loopat-etc", entry.content))
-                argv += ["--ro-bind-data", ("{}", index), dest]
+                how = "--ro-bind-data" if entry.over else "--file"
+                argv += ["--perms", "0444", how, ("{}", index), dest]
             case Symlink():
                 argv += ["--symlink", entry.target, dest]
 

@@ -22,12 +22,8 @@ USER, UID = "loop", 1000
 SYSTEM_DIRS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_SHOWN = (
     "alternatives",
-    "ca-certificates.conf",
-    "debian_version",
     "fonts",
     "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
     "localtime",
     "mime.types",
     "os-release",
@@ -41,6 +37,8 @@ ETC_SHOWN = (
     "timezone",
 )
 MASK_SIZE = 64 * 1024
+COPIED_MAX = 32 * 1024
+"""A file up to this size is copied: that costs less than a mount."""
 SYSTEM_MASKS = (Path("/usr/local/etc/jupyter"), Path("/usr/etc/jupyter"))
 
 
@@ -67,10 +65,11 @@ class Tmpfs:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A small read-only file."""
+    """A small read-only file. ``over``: it covers one that a bind shows."""
 
     dest: Path
     content: bytes
+    over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ class Cover:
     def entry(self) -> Entry:
         if self.mask.is_dir():
             return Tmpfs(self.dest, MASK_SIZE, 0o555)
-        return Data(self.dest, b"")
+        return Data(self.dest, b"", over=True)
 
 
 @cache
@@ -146,6 +145,8 @@ def _etc() -> Iterable[Entry]:
         path = Path("/etc") / name
         if path.is_symlink() and path.resolve().is_relative_to("/usr"):
             yield Symlink(path, str(path.resolve()))
+        elif path.is_file() and path.stat().st_size <= COPIED_MAX:
+            yield Data(path, path.read_bytes())
         elif path.exists():
             yield Bind(path.resolve(), path)
 
