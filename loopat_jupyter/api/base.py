@@ -67,6 +67,9 @@ class Edge:
 class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     """See the module's docstring."""
 
+    # TRACE too, so that it meets the same checks as every other method that no route takes.
+    SUPPORTED_METHODS = (*APIHandler.SUPPORTED_METHODS, "TRACE")
+
     caller: Caller
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
@@ -113,7 +116,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.set_cors_headers()
             return
         promise = operation_of(self, method)
-        if promise is not None and promise.credentials == "none":
+        if promise is not None and promise.credentials == "none" and self.is_public():
             self.current_user = self._jupyter_current_user = None
             return
         secret = self._bearer()
@@ -125,6 +128,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if promise is None:
             self._refuse_method(method)
         await self._authorize("read" if method in ("GET", "HEAD") else "write")
+
+    def is_public(self) -> bool:
+        """Of an address without credentials: whether what it names is there for everybody."""
+        return True
 
     @property
     def _session_only(self) -> bool:

@@ -166,6 +166,9 @@ class DocsHandler(DocumentHandler):
 
 
 class DocsAssetHandler(DocumentHandler):
+    def is_public(self) -> bool:
+        return bool(self.path_args) and self.path_args[0] in ASSETS
+
     @operation(
         Operation(
             "getDocsAsset",
