@@ -51,6 +51,7 @@ FLAGS = (
 )
 PROBE_WORD = "loopat-probe-passed"
 PROBE_TIMEOUT_MS = 10_000
+NO_FILTER = "system calls are not filtered on this machine's architecture"
 TIER = Isolation(
     tier="bubblewrap",
     isolates=True,
@@ -65,7 +66,9 @@ TIER = Isolation(
     gaps=(
         "the kernel is shared with the host",
         "disk space as a whole is not limited, only the size of each file",
-        "memory is limited by a watcher, so a short peak above the limit is possible",
+        "memory is limited by a watcher, so a short peak above the limit is possible; files in "
+        "/tmp and /dev/shm are limited on their own",
+        *([] if program() else [NO_FILTER]),
     ),
 )
 
@@ -157,7 +160,7 @@ class BubblewrapSandbox(SupervisedSandbox):
         if sys.prefix != sys.base_prefix:
             env["VIRTUAL_ENV"] = str(prefix)
         if self._settings.user_base is not None:
-            env["PATH"] = f"{self._settings.user_base}/bin:{env['PATH']}"
+            env["PATH"] = ":".join([*bins, f"{self._settings.user_base}/bin", system])
             env["PYTHONUSERBASE"] = str(self._settings.user_base)
         return env
 
@@ -175,7 +178,10 @@ class BubblewrapSandbox(SupervisedSandbox):
         if filter_ is not None:
             index = launch.add(sealed_file("loopat-seccomp", filter_))
             launch.argv += ["--seccomp", ("{}", index)]
-        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
+        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+        size = str(self._settings.limits.tmp_size)
+        launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
+        launch.argv += ["--remount-ro", "/"]
         launch.argv += ["--chdir", "/", "--", *supervisor]
 
 

@@ -38,15 +38,25 @@ class Capture:
         return self.total > self._keep
 
     def spill(self) -> None:
-        """Put what there is, and all that follows, into the file."""
+        """Put what there is, and all that follows, into the file.
+
+        The place belongs to the agent, who may have made it unusable: then there is no file.
+        """
+        try:
+            self._open()
+        except OSError:
+            self._keep = 0
+            return
+        self._write(bytes(self._head + self._tail), 0)
+
+    def _open(self) -> None:
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
         prune(self._directory)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         self._file = os.open(self.path, flags, 0o600)
-        self._write(bytes(self._head + self._tail), 0)
 
     def add(self, data: bytes) -> None:
-        if self._file is None and self.total + len(data) > 2 * self._half:
+        if self._file is None and self._keep and self.total + len(data) > 2 * self._half:
             self.spill()
         if self._file is not None:
             self._write(data, self.total)
@@ -73,9 +83,14 @@ class Capture:
         missing = self.total - len(self._head) - len(self._tail)
         if missing <= 0:
             return bytes(self._head + self._tail)
-        kept = "" if self.total <= self._keep else f", its first {self._keep} bytes"
-        note = f"\n[... {missing} bytes left out; the whole output{kept} is in {self.path} ...]\n"
+        note = f"\n[... {missing} bytes left out{self._where()} ...]\n"
         return bytes(self._head) + note.encode() + bytes(self._tail)
+
+    def _where(self) -> str:
+        if self._file is None:
+            return ""
+        kept = "" if self.total <= self._keep else f", its first {self._keep} bytes"
+        return f"; the whole output{kept} is in {self.path}"
 
     def close(self) -> None:
         if self._file is not None:

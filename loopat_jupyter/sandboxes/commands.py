@@ -58,7 +58,12 @@ def start_process(
 ) -> int:
     """Fork and run ``argv``; returns its pid. Raises ``OSError`` when it could not be run."""
     failed, report = os.pipe()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(failed)
+        os.close(report)
+        raise
     if pid == 0:
         try:
             _become(config, argv, streams, cwd, env, terminal)

@@ -29,10 +29,15 @@ class FileWorker:
         self._request = request
         self._killed = ""
         self._pipe, writer = os.pipe()
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._work(writer, ask)
-        os.close(writer)
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._work(writer, ask)
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(writer)
         self._timer = host.after(host.config["file_timeout"], self._expired)
         host.watch(self._pipe, self._readable)
         host.expect(self._pid, self._exited)

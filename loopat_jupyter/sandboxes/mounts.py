@@ -118,6 +118,7 @@ def host_part(
         if path.exists() and not _covered(path.resolve(), entries):
             entries.append(Bind(path.resolve(), path.absolute()))
     kept = [e for e in entries if not (isinstance(e, Bind) and _hidden(e, masks, settings))]
+    kept.append(Symlink(Path("/var/tmp"), "/tmp"))  # noqa: S108
     kept.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
     covers = [c for e in kept if isinstance(e, Bind) for c in _covers(e, masks)]
     return tuple(kept), tuple(covers), tuple(masks)

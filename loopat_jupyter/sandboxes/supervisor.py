@@ -56,6 +56,10 @@ def _seal(control: int) -> None:
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     import ctypes
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
     libc = ctypes.CDLL(None, use_errno=True)
     for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):

@@ -61,6 +61,18 @@ async def test_old_output_files_are_pruned(any_tier: Started, grounds: Grounds) 
         assert await inside(sandbox, f"tail -1 {last.output_file}") == "20\n"
 
 
+async def test_an_agent_that_breaks_the_place_for_output_only_loses_the_file(
+    any_tier: Started, grounds: Grounds
+) -> None:
+    grounds.limit(output=100)
+    async with any_tier() as sandbox:
+        result = await sandbox.run("touch ~/.loopat; seq 1000", timeout=10)
+        assert result.output_file is None
+        assert "bytes left out ...]" in result.output
+        assert (await sandbox.run("seq 1000", timeout=10, background=True)).output_file is None
+        assert await inside(sandbox, "echo fine") == "fine\n"
+
+
 async def test_a_timeout_kills_the_process_group(any_tier: Started) -> None:
     async with any_tier() as sandbox:
         result = await sandbox.run("echo begun; sleep 71 | cat; echo after", timeout=0.3)

@@ -374,6 +374,9 @@ async def test_a_file_cannot_fill_the_disk(walled: Started, grounds: Grounds) ->
         assert str(8 << 20) in (await inside(sandbox, attack)).split()
         filler = await inside(sandbox, "head -c 20000000 /dev/zero > /tmp/big; du -m /tmp/big")
         assert "No space left" in filler
+        shared = await inside(sandbox, "head -c 20000000 /dev/zero > /dev/shm/big; touch /dev/x")
+        assert "No space left" in shared
+        assert "Read-only" in shared
         with pytest.raises(Exception, match=r"(?i)too large|took|memory|cut off|filing"):
             await sandbox.file("write", path="f", text="x" * (9 << 20))
 
