@@ -69,6 +69,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     # TRACE too, so that it meets the same checks as every other method that no route takes.
     SUPPORTED_METHODS = (*APIHandler.SUPPORTED_METHODS, "TRACE")
+    trace = web.RequestHandler._unimplemented_method
 
     caller: Caller
 
