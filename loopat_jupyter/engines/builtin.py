@@ -200,6 +200,7 @@ class _Asking:
             self.elision = elision
             entries.insert(0, elision_entry(elision))
         await self.host.journal(*entries)
+        await self.host.sdk_message(entries[-1])
         tokens = response.tokens
         await self.host.usage(
             Usage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)

@@ -138,9 +138,11 @@ def _say(outcome: Outcome) -> Job:
 async def _finish(exchange: Exchange, call: ToolCall, job: Job, host: TurnHost) -> None:
     outcome = await job()
     result = ToolResult(call.id, call.tool, outcome.ok, outcome.text)
-    await host.journal(result_entry(result))
+    entry = result_entry(result)
+    await host.journal(entry)
     exchange.results[call.id] = result
     await host.tool_result(call.id, outcome.ok, outcome.text)
+    await host.sdk_message(entry)
 
 
 async def _together(works: Sequence[Awaitable[None]]) -> None:

@@ -4,7 +4,8 @@ These few classes are what the turn loop, the demo model, the history and the co
 on, and what a turn's journal holds. A provider's own shape exists only in its adapter; what an
 adapter needs back later (a thinking signature, say) travels in ``native`` and is opaque here.
 
-A journal is a list of JSON objects, told apart by ``type``:
+A journal is a list of JSON objects, told apart by ``type`` (the first two are also what watchers
+get as the engine's raw messages):
 
 * ``response``: the model answered; its parts, and the usage the provider reported;
 * ``result``: one tool call of the last response has its result;
