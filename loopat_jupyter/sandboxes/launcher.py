@@ -112,12 +112,12 @@ def place(request: dict[str, Any], fds: list[int]) -> list[int]:
     os.closerange(3, 512)
     for number, index in request["fixed"]:
         os.dup2(lifted[index], number)
-    os.dup2(lifted[request["stderr"]], 2)
     return lifted
 
 
 def become(request: dict[str, Any], fds: list[int]) -> None:
     """In the child: gather, drop, run."""
+    os.dup2(fds[request["stderr"]], 2)
     os.setsid()
     os.umask(0o022)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -135,27 +135,27 @@ def become(request: dict[str, Any], fds: list[int]) -> None:
 
 
 def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
-    """Start one sandbox; its outer pid and a pidfd. Raises ``OSError``."""
-    failed, report = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        kept = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, 900)
-        try:
-            become(request, fds)
-        except OSError as error:
-            os.write(kept, str(error.strerror or error).encode())
-        finally:
-            os._exit(127)
-    os.close(report)
+    """Start one sandbox; its outer pid and a pidfd.
+
+    The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
+    (a mount may hang, and others want to start): what went wrong it says on its stderr.
+    """
+    hold, release = os.pipe()
     try:
-        pidfd = os.pidfd_open(pid)
-        message = os.read(failed, 4096)
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(release)
+                os.read(hold, 1)
+                become(request, fds)
+            except OSError as error:
+                os.write(2, f"{error.strerror or error}\n".encode())
+            finally:
+                os._exit(127)
+        return pid, os.pidfd_open(pid)
     finally:
-        os.close(failed)
-    if message:
-        os.close(pidfd)
-        raise OSError(0, message.decode(errors="replace"))
-    return pid, pidfd
+        os.close(hold)
+        os.close(release)
 
 
 def serve(channel: socket.socket) -> None:

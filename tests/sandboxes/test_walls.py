@@ -247,6 +247,11 @@ async def test_a_root_servers_sandbox_is_not_root_on_the_host(
         for process in (psutil.Process(outer), *psutil.Process(outer).children(recursive=True)):
             assert set(process.uids()) == {64999}
             assert set(process.gids()) == {64999}
+        held = {str(fd.readlink()) for fd in Path(f"/proc/{process.pid}/fd").iterdir()}
+        assert {name for name in held if name.startswith("/")} <= {
+            "/dev/null",
+            "/memfd:loopat-stderr (deleted)",
+        }
 
 
 async def test_no_file_can_be_made_to_run_as_its_owner(walled: Started, grounds: Grounds) -> None:
