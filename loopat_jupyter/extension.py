@@ -28,7 +28,7 @@ from .engines.select import ENGINES, select_engine
 from .loops.errors import SandboxSpawnFailed
 from .loops.keeper import SandboxKeeper
 from .loops.log import EventLog
-from .loops.ports import Isolation, PermissionMode, SandboxTier
+from .loops.ports import EngineChoice, Isolation, PermissionMode, SandboxTier
 from .loops.service import LoopService
 from .sandboxes.base import Limits, SandboxSettings
 from .sandboxes.reaper import reap_leftovers
@@ -143,16 +143,18 @@ class LoopatExtension(ExtensionApp):
         private = self._private_paths(path)
         self._home = Home.open(path, self._folders(private))
         self._lock = HomeLock(path)
+        self._loaded = False
         try:
             self._lock.acquire()
             reap_leftovers(self._home.run_dir)
+            engine = self._select_engine()
             journal = cast(JournalMode, self.database_journal)
             self._store = Store(self._home.database, journal=journal)
         except Exception as error:
             self._lock.release()
             self.log.error("loopat is not available: %s", error)  # noqa: TRY400
             raise
-        self._service = self._build_service(self._select_tier(private))
+        self._service = self._build_service(engine, self._select_tier(private))
         self._tokens = TokenAuthority(self._store.tokens)
         self._ready = asyncio.Event()
         self.settings["loopat_edge"] = Edge(
@@ -164,6 +166,7 @@ class LoopatExtension(ExtensionApp):
             ready=self._ready,
         )
         self._touch()
+        self._loaded = True
 
     def initialize_handlers(self) -> None:
         self.handlers.extend(handlers())
@@ -211,7 +214,12 @@ class LoopatExtension(ExtensionApp):
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return error
 
-    def _build_service(self, tier: SandboxTier | SandboxSpawnFailed) -> LoopService:
+    def _select_engine(self) -> EngineChoice:
+        return select_engine(self.engine, self._home.path, Instructions(self._home.path))
+
+    def _build_service(
+        self, engine: EngineChoice, tier: SandboxTier | SandboxSpawnFailed
+    ) -> LoopService:
         if isinstance(tier, SandboxSpawnFailed):
             isolation = Isolation(tier="unavailable", isolates=False, gaps=(tier.message,))
         else:
@@ -225,7 +233,7 @@ class LoopatExtension(ExtensionApp):
         return LoopService(
             self._store,
             EventLog(self._store.events),
-            select_engine(self.engine, self._home.path, Instructions(self._home.path)),
+            engine,
             keeper,
             self._home,
             isolation=isolation,
@@ -239,6 +247,8 @@ class LoopatExtension(ExtensionApp):
     # ------------------------------------------------------------------ running
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        if not self._loaded:  # jupyter_server calls this whatever came of the loading
+            return
         self._store.start(self._service.log.publish)
         self._background = asyncio.get_running_loop().create_task(self._run_background())
         await self._service.start()
@@ -268,7 +278,7 @@ class LoopatExtension(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """End what runs, keep what is stored. When it returns no sandbox is left."""
-        if not hasattr(self, "_background"):
+        if not self._loaded:
             return
         self._background.cancel()
         await asyncio.wait([self._background])
