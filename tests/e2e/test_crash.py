@@ -43,6 +43,8 @@ class Job:
     answers_at_once: bool
     acknowledged: bool = False
     answer_accepted: bool = False
+    waits: bool = False
+    over: bool = False
     turn_id: str | None = None
     seen: list[Event] = field(default_factory=list)
 
@@ -70,6 +72,7 @@ class Life:
         self.recorder = Recorder()
         self.jobs: list[Job] = []
         self.loops: list[str] = []
+        self.known: dict[str, list[Event]] = {}
         self.written_down = 0
         self.death_at = 0
         self.news = asyncio.Condition()
@@ -91,7 +94,7 @@ class Life:
         self.written_down, self.death_at = 0, self.random.randint(0, LATEST_DEATH)
         async with self.caller() as api:
             deliveries = [asyncio.ensure_future(self.deliver(api, job)) for job in jobs]
-            await self.die(deliveries)
+            await self.die(jobs, deliveries)
             await asyncio.gather(*deliveries)
         await asyncio.to_thread(self.server.start)
         await self.look_for_everything(jobs)
@@ -106,23 +109,35 @@ class Life:
         loop_id = self.loops[n % LOOPS]
         return Job(name, kind, loop_id, script, self.random.random() < 0.6)
 
-    async def die(self, deliveries: list[asyncio.Future[None]]) -> None:
+    async def die(self, jobs: list[Job], deliveries: list[asyncio.Future[None]]) -> None:
         """Kill the server once enough was written down, or everything there was."""
 
         async def enough() -> None:
             async with self.news:
-                await self.news.wait_for(lambda: self.written_down >= self.death_at)
+                await self.news.wait_for(
+                    lambda: self.written_down >= self.death_at or self.is_quiet(jobs)
+                )
 
         waiting = asyncio.ensure_future(enough())
         everything = asyncio.gather(*deliveries)
         quiet = self.random.uniform(0, 0.03)
-        # A turn that waits for an answer nobody gives makes no news: death comes anyway.
-        await asyncio.wait([waiting, everything], timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([waiting, everything], return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(quiet)  # the point itself is random, not only its place in the events
         await asyncio.to_thread(self.server.kill)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
         await everything
+
+    @staticmethod
+    def is_quiet(jobs: list[Job]) -> bool:
+        """Whether nothing will happen any more: each loop waits for an answer, or has ended."""
+        by_loop: dict[str, list[Job]] = {}
+        for job in jobs:
+            by_loop.setdefault(job.loop_id, []).append(job)
+        return all(
+            any(job.waits for job in own) or all(job.over for job in own)
+            for own in by_loop.values()
+        )
 
     async def write_down(self, job: Job, event: Event | None = None) -> None:
         async with self.news:
@@ -131,6 +146,8 @@ class Life:
             elif event.seq is not None:
                 job.seen.append(event)
                 job.turn_id = event.data["turn_id"]
+                job.over = event.terminal
+                job.waits |= event.name == "requires_choice" and not job.answers_at_once
             self.written_down += 1
             self.news.notify_all()
 
@@ -172,27 +189,19 @@ class Life:
 
     async def finish(self, api: Caller, loop_id: str) -> None:
         """Answer what is still asked, until every accepted turn has ended. Not stuck: it ends."""
+        known = self.known.setdefault(loop_id, [])
         turns = (await api.state(loop_id))["turn_count"]
-        if turns == 0:
-            return
-        ended, resolved, asked_for = 0, set(), []
-        newest = (await api.history(loop_id))[-1]
-        assert newest, "an accepted turn without a row"
-        async with api.watch(loop_id, after_seq=0) as watching:
+        ended = sum(event.terminal for event in known)
+        async with api.watch(loop_id, after_seq=len(known)) as watching:
             while ended < turns:
                 event = await watching.event()
                 ended += event.terminal
-                if event.name == "choice_resolved":
-                    resolved.add(event.data["choice_id"])
-                if event.name == "requires_choice":
-                    asked_for.append(event)
-                pending = [e for e in asked_for if e.data["choice_id"] not in resolved]
-                state = (await api.state(loop_id))["current_turn"] if pending else None
-                for choice in pending:
-                    if state and state["pending_choice_id"] == choice.data["choice_id"]:
-                        answer = await self.answer(api, loop_id, choice)
-                        assert answer.status_code in {202, 404}, answer.text
-                        resolved.add(choice.data["choice_id"])
+                if event.name != "requires_choice":
+                    continue
+                current = (await api.state(loop_id))["current_turn"]
+                if current and current["pending_choice_id"] == event.data["choice_id"]:
+                    answer = await self.answer(api, loop_id, event)
+                    assert answer.status_code == 202, answer.text
         state = await api.state(loop_id)
         assert (state["busy"], state["queue_depth"], state["current_turn"]) == (False, 0, None)
 
@@ -212,6 +221,9 @@ class Life:
     async def check_loop(self, api: Caller, loop_id: str) -> None:
         log = await api.log(loop_id)
         invariants.check_log(log)
+        known = self.known[loop_id]
+        assert log[: len(known)] == known, "what was stored before has changed"
+        self.known[loop_id] = log
         rows = await api.history(loop_id)
         invariants.check_history(rows, log)
         jobs = [job for job in self.jobs if job.loop_id == loop_id]

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,21 @@ class JupyterServer:
 
     def wait_ready(self) -> JupyterServer:
         self.wait_log(READY, timeout=START_TIMEOUT)
+        self._wait_port()
         return self
+
+    def _wait_port(self) -> None:
+        """Jupyter says that it runs just before its loop opens the port; nothing says when."""
+        give_up = time.monotonic() + START_TIMEOUT
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except ConnectionRefusedError:
+                assert time.monotonic() < give_up, f"port {self.port} stays shut:\n{self.log}"
+                with self._news:
+                    self._news.wait(0.02)
+            else:
+                return
 
     def start(self) -> JupyterServer:
         self.spawn()
