@@ -133,6 +133,8 @@ class LoopatExtension(ExtensionApp):
         help="SQLite's journal: wal, or rollback for network file systems; auto looks.",
     ).tag(config=True)
 
+    _loaded = False
+
     # ------------------------------------------------------------------ loading
 
     def initialize_settings(self) -> None:
@@ -141,10 +143,9 @@ class LoopatExtension(ExtensionApp):
         logging.getLogger("loopat_jupyter").parent = self.log
         path = Path(self.home).expanduser().absolute()
         private = self._private_paths(path)
-        self._home = Home.open(path, self._folders(private))
         self._lock = HomeLock(path)
-        self._loaded = False
         try:
+            self._home = Home.open(path, self._folders(private))
             self._lock.acquire()
             reap_leftovers(self._home.run_dir)
             engine = self._select_engine()
