@@ -42,7 +42,7 @@ but real tools in this loop's real sandbox. I understand:
 To use a real model, describe its provider in `config.json`.
 
 """
-NOT_UNDERSTOOD = (
+NOT_UNDERSTOOD = TextPart(
     "I can only do a few things: try `!ls -la`, `read notes.txt`, `write notes.txt: hello`, "
     "`ask Tea or coffee? | Tea | Coffee`, `think hard` or `count 5`.\n"
 )
@@ -90,11 +90,11 @@ class DemoModel:
         last = messages[-1]
         if isinstance(last, ToolResults):
             return [TextPart(_report(result)) for result in last.results]
-        parts: list[Part] = []
-        if not any(isinstance(message, Response) for message in messages):
-            parts.append(TextPart(INTRODUCTION))
         said = last.text.strip() if isinstance(last, UserMessage) else ""
-        return [*parts, *_act(said, turn=len(messages))]
+        parts = _act(said, turn=len(messages))
+        if any(isinstance(message, Response) for message in messages):
+            return parts
+        return [TextPart(INTRODUCTION), *(part for part in parts if part != NOT_UNDERSTOOD)]
 
 
 def _act(said: str, turn: int) -> list[Part]:
@@ -103,7 +103,7 @@ def _act(said: str, turn: int) -> list[Part]:
     if match := _WRITE.match(said):
         return _call("Write", {"file_path": match[1].strip(), "content": match[2]}, turn)
     if not (match := _WORD.match(said)):
-        return [TextPart(NOT_UNDERSTOOD)]
+        return [NOT_UNDERSTOOD]
     word, rest = match[1].lower(), match[2].strip()
     if word == "read":
         return _call("Read", {"file_path": rest}, turn)
@@ -111,7 +111,7 @@ def _act(said: str, turn: int) -> list[Part]:
         return _ask(rest, turn)
     if word == "think":
         return [ThinkingPart(rest), TextPart(f"I have thought about it: {rest}\n")]
-    return [] if _number(rest) is not None else [TextPart(NOT_UNDERSTOOD)]
+    return [] if _number(rest) is not None else [NOT_UNDERSTOOD]
 
 
 def _call(tool: str, tool_input: Mapping[str, Any], turn: int) -> list[Part]:

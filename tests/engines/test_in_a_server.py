@@ -6,9 +6,7 @@ from tests.support.caller import Caller
 from tests.support.mock_model import MockModel, Text, bash
 
 
-async def test_an_answer_may_come_while_a_sibling_still_runs(
-    api: Caller, model: MockModel
-) -> None:
+async def test_an_answer_may_come_while_a_sibling_still_runs(api: Caller, model: MockModel) -> None:
     # The first waits for a file, so it is still running when the second is answered.
     script = model.script(
         [bash("echo a >> log; until [ -e go ]; do sleep 0.05; done"), bash("echo b >> log")],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.engines.builtin import BuiltinEngine
+from loopat_jupyter.engines.remote.windows import guess_window
 from loopat_jupyter.loops.errors import TurnFailed
 
 from . import mock_provider as mock
@@ -379,6 +380,47 @@ async def test_the_configured_limits_are_sent(
     provider.replies = mock.replies(mock.anthropic(mock.text_block("x")))
     await quick.run(turn_of("go"), host)
     assert provider.asked[0].body["max_tokens"] == 1234
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "window"),
+    [
+        ("claude-next", False, 200_000),
+        ("anthropic/claude-next", True, 200_000),
+        ("openai/gpt-5-mini", True, 270_000),
+        ("gpt-4o", True, 128_000),
+        ("o3", True, 200_000),
+        ("llama3.2:3b", True, 32_000),
+        ("something", False, 128_000),
+    ],
+)
+def test_an_unknown_window_is_guessed_from_the_name(model: str, own: bool, window: int) -> None:
+    assert guess_window(model, known=None, own_address=own) == window
+    assert guess_window(model, known=5, own_address=own) == 5
+
+
+async def test_thinking_is_asked_for_when_configured(
+    quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
+) -> None:
+    configure(home, provider, "anthropic", thinking="high")
+    provider.replies = mock.replies(mock.anthropic(mock.text_block("x")))
+    await quick.run(turn_of("go"), host)
+    body = provider.asked[0].body
+    assert body["thinking"]["type"] == "enabled"
+    assert body["max_tokens"] > body["thinking"]["budget_tokens"]
+
+
+async def test_watchers_get_the_raw_answers_and_results(
+    quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
+) -> None:
+    configure(home, provider, "anthropic")
+    provider.replies = mock.replies(
+        mock.anthropic(mock.call_block("x", "Bash", '{"command": "true"}')),
+        mock.anthropic(mock.text_block("Done.")),
+    )
+    await quick.run(turn_of("go"), host)
+    raw = [one[1]["type"] for one in host.said if one[0] == "raw"]
+    assert raw == ["response", "result", "response"]
 
 
 async def test_a_changed_configuration_takes_effect_on_the_next_turn(

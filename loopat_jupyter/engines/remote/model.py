@@ -18,11 +18,7 @@ from ..model import ModelError, ModelEvent, ModelRequest, TextDelta, ThinkingDel
 from .connection import connect
 from .failures import as_model_error
 from .messages import from_wire, to_wire
-
-WINDOW = 128_000
-"""Tokens, for a model whose window is neither configured nor known."""
-WINDOW_LOCAL = 32_000
-"""The same at an address of one's own, where small windows are common."""
+from .windows import guess_window
 
 
 class RemoteModel:
@@ -31,10 +27,12 @@ class RemoteModel:
     def __init__(self, choice: ModelChoice, http: httpx2.AsyncClient) -> None:
         self._choice = choice
         self._model = connect(choice, http)
-        known = self._model.context_window
-        unknown = WINDOW_LOCAL if choice.base_url else WINDOW
         self.name = f"{choice.provider}/{choice.model}"
-        self.window = choice.context_window or known or unknown
+        self.window = choice.context_window or guess_window(
+            choice.model,
+            known=self._model.context_window,
+            own_address=choice.base_url is not None,
+        )
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         messages, parameters = to_wire(request.messages), _parameters(request)
