@@ -18,6 +18,7 @@ import os
 import select
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 from pathlib import Path
@@ -233,7 +234,7 @@ class Arguments:
     def _bind(self, bind: Bind) -> None:
         index = self._open(bind.source, bind.shared)
         flag = "--bind" if bind.write else "--ro-bind"
-        if self._staged:
+        if self._staged and (bind.shared or not reachable(bind.source)):
             self._launch.stage.append((index, str(index), bind.shared))
             self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
         else:
@@ -248,6 +249,13 @@ class Arguments:
                 f"A directory of the loop cannot be mounted: {path.name}: {why}."
             ) from error
         return self._launch.add(fd)
+
+
+def reachable(path: Path) -> bool:
+    """Whether any user can get to ``path`` by its name, also when the stage covers its place."""
+    if path.is_relative_to(staging.STAGE):
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
 
 
 def open_beneath(path: Path) -> int:

