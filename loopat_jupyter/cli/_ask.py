@@ -84,8 +84,11 @@ def read_line(prompt: str) -> str:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     former = signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
     try:
-        while terminal not in (ready := select.select([terminal, woken], [], [])[0]):
-            ready[0].recv(64)
+        ready: list[object] = []
+        while terminal not in ready:
+            ready = select.select([terminal, woken], [], [])[0]
+            if woken in ready:
+                woken.recv(64)
         data = os.read(terminal, 1 << 16)
     finally:
         signal.set_wakeup_fd(former)

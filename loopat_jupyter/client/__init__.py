@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from ._address import ServerAddress
 from ._async.client import AsyncClient, AsyncTokens, connect_async
-from ._async.loop import AsyncChoice, AsyncLoop, AsyncLoops, AsyncOnChoice
+from ._async.loop import AsyncChoice, AsyncLoop, AsyncOnChoice
+from ._async.loops import AsyncLoops
 from ._async.stream import AsyncEventStream
 from ._discovery import find_server, running_servers
 from ._errors import (
@@ -78,7 +79,8 @@ from ._policy import Decision
 from ._result import ResolvedChoice, ToolUse, TurnResult
 from ._retry import RetryPolicy
 from ._sync.client import Client, Tokens, connect
-from ._sync.loop import Choice, Loop, Loops, OnChoice
+from ._sync.loop import Choice, Loop, OnChoice
+from ._sync.loops import Loops
 from ._sync.stream import EventStream
 
 __all__ = [

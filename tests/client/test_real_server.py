@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
-import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import httpx
 import pytest
 
 from loopat_jupyter import client as api
@@ -234,14 +236,29 @@ def test_a_kernels_parent_is_found_by_its_pid(demo_server: JupyterServer, client
         client.loops.page()
 
 
-def test_a_kernel_started_by_the_server_is_given_that_pid():
-    """The variable is set by Jupyter's own launcher; nothing of ours has to be installed for it."""
-    from jupyter_client.launcher import launch_kernel
-
-    with launch_kernel(["env"], stdout=subprocess.PIPE) as kernel:
-        assert kernel.stdout is not None
-        out = kernel.stdout.read()
-    assert f"JPY_PARENT_PID={os.getpid()}" in out.decode().splitlines()
+def test_a_kernel_of_the_server_finds_it(demo_server: JupyterServer, tmp_path: Path):
+    """``connect()`` in a kernel process that the server itself has started."""
+    found = tmp_path / "found"
+    os.mkfifo(found)
+    code = (
+        "import signal\n"
+        "from loopat_jupyter.client import connect\n"
+        "with connect() as client:\n"
+        "    said = client.address.found_by + ' ' + client.loops.create('in a kernel').id\n"
+        f"open({str(found)!r}, 'w').write(said)\n"
+        "signal.pause()\n"
+    )
+    spec = {"argv": [sys.executable, "-c", code], "display_name": "probe", "language": "python"}
+    place = demo_server.directory / "data" / "kernels" / "probe"
+    place.mkdir(parents=True)
+    (place / "kernel.json").write_text(json.dumps(spec))
+    with httpx.Client(base_url=demo_server.url, headers=demo_server.session, timeout=60) as http:
+        kernel = http.post("api/kernels", json={"name": "probe"}).json()
+        found_by, loop_id = found.read_text().split()
+        assert http.delete(f"api/kernels/{kernel['id']}").status_code == 204
+    assert found_by == "JPY_PARENT_PID"
+    with Client(demo_server.url, demo_server.token) as client:
+        assert client.loops.get(loop_id).title == "in a kernel"
 
 
 async def test_many_loops_at_once_with_the_asyncio_client(demo_server: JupyterServer):

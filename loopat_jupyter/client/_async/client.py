@@ -15,7 +15,7 @@ from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
 from .carrier import AsyncCarrier
-from .loop import AsyncLoops
+from .loops import AsyncLoops
 
 
 class AsyncTokens:

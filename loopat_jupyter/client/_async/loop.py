@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, Self
 
 from .. import _calls
@@ -11,7 +11,7 @@ from .._choice import ChoiceView
 from .._errors import NotFoundError
 from .._events import Event, RequiresChoice, Snapshot
 from .._loop_view import LoopView
-from .._models import Folder, LoopInfo, LoopPage, Message, PermissionMode, Rule
+from .._models import LoopInfo, Message, PermissionMode, Rule
 from .._policy import (
     Decision,
     PolicyName,
@@ -212,62 +212,3 @@ class AsyncLoop(LoopView):
     async def archive(self) -> None:
         """Put the loop away: its turns end, its record stays. Again: nothing happens."""
         await self._carrier.do(_calls.archive_loop(self.id))
-
-
-class AsyncLoops:
-    """``client.loops``: the caller's own loops."""
-
-    def __init__(self, carrier: AsyncCarrier) -> None:
-        self._carrier = carrier
-
-    async def create(
-        self,
-        title: str | None = None,
-        *,
-        metadata: Mapping[str, str] | None = None,
-        profiles: Sequence[str] | None = None,
-        vault: str | None = None,
-        repo: str | None = None,
-        folders: Sequence[Folder] | None = None,
-    ) -> AsyncLoop:
-        """Make a loop. Not sent again after a broken connection: it might then be made twice."""
-        call = _calls.create_loop(
-            title,
-            metadata,
-            None if profiles is None else list(profiles),
-            vault,
-            repo,
-            None if folders is None else list(folders),
-        )
-        return AsyncLoop(self._carrier, await self._carrier.do(call))
-
-    async def list(
-        self, *, archived: bool = False, page_size: int = 100
-    ) -> AsyncIterator[AsyncLoop]:
-        """All loops, newest created first, through all pages; ``archived`` ones on request."""
-        after: str | None = None
-        while True:
-            page = await self.page(limit=page_size, after=after, archived=archived)
-            for info in page.data:
-                yield AsyncLoop(self._carrier, info)
-            if not page.has_more or page.last_id is None:
-                return
-            after = page.last_id
-
-    async def page(
-        self,
-        *,
-        limit: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
-        archived: bool = False,
-    ) -> LoopPage:
-        """One page of the listing, as the server cut it."""
-        return await self._carrier.do(_calls.list_loops(limit, after, before, archived))
-
-    async def get(self, loop_id: str) -> AsyncLoop:
-        """The loop with its runtime state. Raises ``NotFoundError``."""
-        return AsyncLoop(self._carrier, await self._carrier.do(_calls.get_loop(loop_id)))
-
-    async def archive(self, loop_id: str) -> None:
-        await self._carrier.do(_calls.archive_loop(loop_id))

@@ -15,7 +15,7 @@ from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
 from .carrier import Carrier
-from .loop import Loops
+from .loops import Loops
 
 
 class Tokens:

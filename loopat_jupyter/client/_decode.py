@@ -1,0 +1,111 @@
+"""Events from their wire form.
+
+An event name that this version does not know becomes an ``UnknownEvent``, and fields it does not
+know are ignored, so that a newer server breaks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from ._errors import UnexpectedResponse
+from ._events import (
+    AssistantDelta,
+    ChoiceResolved,
+    Done,
+    Event,
+    Interrupted,
+    Ping,
+    Queued,
+    RequiresChoice,
+    SdkMessage,
+    Snapshot,
+    Started,
+    ThinkingDelta,
+    ToolCall,
+    ToolResult,
+    TurnError,
+    UnknownEvent,
+)
+from ._models import Rule, Usage, Wire
+
+
+def _fields(*names: str) -> Callable[[Wire], dict[str, Any]]:
+    return lambda data: {name: data[name] for name in names}
+
+
+def _tool_call(data: Wire) -> dict[str, Any]:
+    summary = data.get("input_summary")
+    return {**_fields("tool_use_id", "tool")(data), "input_summary": summary}
+
+
+def _choice_resolved(data: Wire) -> dict[str, Any]:
+    rule = data.get("rule")
+    parsed = None if rule is None else Rule.parse(rule)
+    return {**_fields("choice_id", "source", "outcome")(data), "rule": parsed}
+
+
+def _snapshot(data: Wire) -> dict[str, Any]:
+    choice = data.get("choice")
+    return {
+        "assistant_text_so_far": data["assistant_text_so_far"],
+        "pending_choice_id": data.get("pending_choice_id"),
+        "choice": None if choice is None else _build(RequiresChoice, None, choice),
+    }
+
+
+def _done(data: Wire) -> dict[str, Any]:
+    usage = data.get("usage")
+    return {"usage": None if usage is None else Usage.parse(usage)}
+
+
+def _nothing(data: Wire) -> dict[str, Any]:
+    return {}
+
+
+_FIELDS: dict[type[Event], Callable[[Wire], dict[str, Any]]] = {
+    Queued: _fields("position"),
+    Started: _fields("cold_start", "content"),
+    AssistantDelta: _fields("text"),
+    ThinkingDelta: _fields("text"),
+    ToolCall: _tool_call,
+    ToolResult: _fields("tool_use_id", "ok"),
+    RequiresChoice: _fields("choice_id", "kind", "payload"),
+    ChoiceResolved: _choice_resolved,
+    Snapshot: _snapshot,
+    Done: _done,
+    Interrupted: _nothing,
+    TurnError: _fields("code", "message"),
+    Ping: _nothing,
+    SdkMessage: _nothing,
+}
+_BY_NAME = {cls.name: cls for cls in _FIELDS}
+_OF_CONNECTION = {Queued, Snapshot, Ping, SdkMessage}
+
+
+def _build(cls: type[Event], seq: int | None, data: Wire) -> Any:
+    return cls(seq=seq, turn_id=data.get("turn_id"), data=data, **_FIELDS[cls](data))
+
+
+def decode_event(name: str, data: str, event_id: str) -> Event:
+    """One event from its wire form.
+
+    ``event_id`` is the last ``id`` the connection has seen, as SSE defines it: it says nothing
+    about events that belong to the connection, so those get no ``seq``.
+
+    Raises:
+        UnexpectedResponse: the data is not what the contract says.
+    """
+    try:
+        body = json.loads(data) if data else {}
+        cls = _BY_NAME.get(name)
+        stored = cls not in _OF_CONNECTION if cls else "turn_id" in body
+        seq = int(event_id) if stored else None
+        if cls is None:
+            return UnknownEvent(seq=seq, turn_id=body.get("turn_id"), data=body, event=name)
+        event: Event = _build(cls, seq, body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnexpectedResponse(f"the server sent an unreadable {name!r} event") from error
+    return event
