@@ -54,11 +54,12 @@ class Load:
 @dataclass(frozen=True, slots=True)
 class Delays:
     """Milliseconds of every delta at every watcher; processor seconds of each process meanwhile,
-    in ``wall`` seconds."""
+    in ``wall`` seconds. Of ``missing`` deltas all that is known is that they took longer."""
 
     values: list[float]
     cpu: Mapping[str, float]
     wall: float
+    missing: int
 
     def shares(self) -> str:
         return ", ".join(f"{name} {used / self.wall:.0%}" for name, used in self.cpu.items())
@@ -80,14 +81,22 @@ async def _listen(
         await asyncio.gather(*(begin(i, order) for i, order in enumerate(orders)))
         await asyncio.sleep(max(0.0, orders[0].start / 1e9 - time.monotonic()))
         wall, before = time.monotonic(), {name: cpu_seconds(pid) for name, pid in pids.items()}
-        async with asyncio.timeout(load.seconds + PATIENCE):
-            await asyncio.gather(*(tap.complete for tap in taps))
+        await _arrive(taps, load.seconds + PATIENCE)
         wall = time.monotonic() - wall
         cpu = {name: cpu_seconds(pid) - before[name] for name, pid in pids.items()}
     finally:
         for tap in taps:
             tap.close()
-    return Delays([delay / 1e6 for tap in taps for delay in tap.delays], cpu, wall)
+    delays = [delay / 1e6 for tap in taps for delay in tap.delays]
+    missing = len(taps) * load.deltas - len(delays)
+    return Delays(delays + [wall * 1000] * missing, cpu, wall, missing)
+
+
+async def _arrive(taps: list[Tap], patience: float) -> None:
+    """Wait until every delta is here, or patience ends. Raises when a stream was cut."""
+    arrived, _ = await asyncio.wait([tap.complete for tap in taps], timeout=patience)
+    for one in arrived:
+        one.result()
 
 
 async def through_loopat(stage: Stage, load: Load) -> Delays:

@@ -115,6 +115,8 @@ async def _stream(writer: asyncio.StreamWriter, order: Order) -> None:
             wait = begin + number / order.rate - loop.time()
             if wait > 0:
                 await asyncio.sleep(wait)
+        if writer.is_closing():
+            raise ConnectionResetError
         stamp = b"%d" % time.monotonic_ns()
         writer.write(_framed(b"".join((_BEFORE, stamp, _AFTER))))
         if not order.rate and number % 64 == 63:
@@ -135,8 +137,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
                 await _stream(writer, order)
                 writer.write(_end("stop"))
             await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass  # the server hung up: the only way a connection ends
+    except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+        return  # the server hung up, or this process ends: there is no other way out
     finally:
         writer.close()
 

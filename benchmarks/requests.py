@@ -26,6 +26,18 @@ def _milliseconds(begin: int, end: int) -> float:
     return (end - begin) / 1e6
 
 
+class Processor:
+    """Processor time of the server for each request of a series."""
+
+    def __init__(self, server: JupyterServer) -> None:
+        self._server = server
+        self._before = cpu_seconds(server.pid)
+
+    def measure(self, benchmark: str, name: str, requests: int) -> Measure:
+        used = cpu_seconds(self._server.pid) - self._before
+        return Measure(benchmark, f"server CPU of a {name}", used / requests * 1000, "ms", requests)
+
+
 def durable_commits(directory: Path, count: int) -> list[float]:
     """The baseline of an acknowledgement: one row, committed and synced, on the same disk."""
     times = []
@@ -57,13 +69,16 @@ async def post(run: Run) -> list[Measure]:
                     names = [b"event: started", b"event: assistant_delta"]
                     marks.append(await connection.marks("POST", path, body, names))
 
+        used = Processor(here.server)
         await send(loops, count)
+        turn = used.measure("post", "short turn", count)
         alone, marks = marks, []
         shares = [loops[i::at_once] for i in range(min(at_once, len(loops)))]
         await asyncio.gather(*(send(share, count // len(shares)) for share in shares))
     return [
         *_post_measures("POST", alone, "one after the other", bare, judged=True),
         *_post_measures(f"{len(shares)} POSTs at once", marks, "each in a loop of its own"),
+        turn,
     ]
 
 
@@ -91,10 +106,12 @@ async def create(run: Run) -> list[Measure]:
     """Create a loop."""
     times = []
     async with stage() as here, Connection(here.server.target) as connection:
+        used = Processor(here.server)
         for index in range(run.pick(300, 30)):
             answer = await connection.ask("POST", "/loops", {"title": f"bench {index}"})
             times.append(_milliseconds(answer.sent, answer.done))
-    return quantiles("create", "create loop", times, note="one after the other")
+        creation = used.measure("create", "creation", len(times))
+    return [*quantiles("create", "create loop", times, note="one after the other"), creation]
 
 
 async def _fill(server: JupyterServer, count: int) -> None:
@@ -119,11 +136,13 @@ async def list_pages(run: Run) -> list[Measure]:
         await here.server.start()
         measures = []
         for limit, budget in ((20, None), (100, {95: "list.p95"})):
+            used = Processor(here.server)
             times = await _walk(here.server, limit, run.pick(100, 10))
             note = f"{count} loops, limit={limit}"
             measures += quantiles(
                 "list", f"page of {limit}", times, (50, 95), note=note, budgets=budget
             )
+            measures.append(used.measure("list", f"page of {limit}", len(times)))
     return measures
 
 

@@ -1,0 +1,1 @@
+"""Tests of ``benchmarks``: that it runs and reports. No time is asserted."""
