@@ -78,22 +78,27 @@ class Launcher:
             }
         )
         with self._lock:
-            channel = self._running()
             try:
-                socket.send_fds(channel, [request], plan.fds)
-                packet, fds, _, _ = socket.recv_fds(channel, 65_536, 1)
+                packet, fds = self._exchange(request, plan.fds)
+            except ConnectionError:  # it died; whatever it had begun died with it
+                self._end()
+                packet, fds = self._exchange(request, plan.fds)
             except OSError as error:
                 self._end()
-                raise SandboxSpawnFailed(
-                    f"The sandbox launcher does not answer: {error}."
-                ) from error
-            if not packet:
-                self._end()
-                raise SandboxSpawnFailed("The sandbox launcher ended; try again.")
+                raise SandboxSpawnFailed("The sandbox launcher does not answer.") from error
         answer = marshal.loads(packet)  # noqa: S302 - the launcher is our own process
         if "error" in answer:
             raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
         return Launched(answer["pid"], fds[0])
+
+    def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+        """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
+        channel = self._running()
+        socket.send_fds(channel, [request], fds)
+        packet, answered, _, _ = socket.recv_fds(channel, 65_536, 1)
+        if not packet:
+            raise ConnectionResetError
+        return packet, answered
 
     def _running(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
