@@ -172,8 +172,8 @@ class _Asking:
             fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
             response = await self._ask_again(fitted, exchanges, error)
         response = replace(response, estimate=fitted.estimate)
-        taken = {call.id for exchange in exchanges for call in exchange.response.calls}
-        response = legible(response, taken)
+        answers = (one for turn in turns for one in turn if isinstance(one, Response))
+        response = legible(response, {call.id for one in answers for call in one.calls})
         await self._keep(response, fitted.elision)
         return response
 

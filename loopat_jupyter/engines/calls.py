@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..loops.errors import SandboxLost
@@ -32,6 +33,9 @@ LOST_TRACK = (
     "The server stopped while this ran, and its result was lost. It may have taken effect in "
     "full, in part or not at all: check before you repeat it."
 )
+
+AT_ONCE = 16
+"""Calls of one response that run at the same time."""
 
 Job = Callable[[], Awaitable[Outcome]]
 
@@ -54,7 +58,7 @@ async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None
             suspended = suspended or outcome
     if suspended is not None and jobs:
         await host.journal(started_entry(call.id for call, _ in jobs))
-    await _together([_finish(exchange, call, job, host) for call, job in jobs])
+    await _together([partial(_finish, exchange, call, job, host) for call, job in jobs])
     if suspended is not None:
         raise suspended
 
@@ -145,15 +149,17 @@ async def _finish(exchange: Exchange, call: ToolCall, job: Job, host: TurnHost) 
     await host.sdk_message(entry)
 
 
-async def _together(works: Sequence[Awaitable[None]]) -> None:
-    """Await all at the same time. The first failure cancels the others, and is raised."""
+async def _together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Do all, some at the same time. The first failure cancels the others, and is raised."""
+    turnstile = asyncio.Semaphore(AT_ONCE)
+
+    async def do(work: Callable[[], Awaitable[None]]) -> None:
+        async with turnstile:
+            await work()
+
     try:
         async with asyncio.TaskGroup() as group:
             for work in works:
-                group.create_task(_awaited(work))
+                group.create_task(do(work))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work

@@ -48,8 +48,8 @@ class Joiner:
 
 
 def legible(response: Response, taken: set[str]) -> Response:
-    """``response`` as it goes into the journal. ``taken``: the turn's call ids so far; those of
-    this response are added."""
+    """``response`` as it goes into the journal. ``taken``: the conversation's call ids so far;
+    those of this response are added."""
     return replace(response, parts=tuple(_legible_part(part, taken) for part in response.parts))
 
 

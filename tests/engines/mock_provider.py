@@ -60,6 +60,12 @@ class MockProvider:
         finally:
             writer.close()
             del self._open[task]
+            self.gone.set()
+
+    @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
 
     async def close(self) -> None:
         """Drop all connections; returns when nobody serves any more."""

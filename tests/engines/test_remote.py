@@ -12,6 +12,7 @@ import pytest
 from loopat_jupyter.engines.builtin import BuiltinEngine
 from loopat_jupyter.engines.remote.windows import guess_window
 from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.ports import Turn
 
 from . import mock_provider as mock
 from .conftest import KEY, configure
@@ -53,6 +54,8 @@ async def test_anthropic_streams_thinking_text_and_a_call_and_sends_them_back(
     assert first.headers["authorization"] == f"Bearer {KEY}"
     assert [tool["name"] for tool in first.body["tools"]][:2] == ["Bash", "Read"]
     assert "cache_control" in first.body["tools"][-1]
+    assert "cache_control" in json.dumps(first.body["system"])
+    assert "cache_control" in json.dumps(second.body["messages"][-1])
     assert "Be brief." in json.dumps(first.body["system"])
     assistant, user = second.body["messages"][1:]
     assert assistant["content"][0] == {
@@ -380,6 +383,26 @@ async def test_the_configured_limits_are_sent(
     provider.replies = mock.replies(mock.anthropic(mock.text_block("x")))
     await quick.run(turn_of("go"), host)
     assert provider.asked[0].body["max_tokens"] == 1234
+
+
+async def test_closing_the_engine_closes_its_connections(
+    home: Path, host: MemoryHost, provider: MockProvider
+) -> None:
+    configure(home, provider, "anthropic")
+    engine = BuiltinEngine(home, _nothing)
+    provider.replies = mock.replies(*[mock.anthropic(mock.text_block("x"))] * 2)
+    await engine.run(turn_of("go"), host)
+    assert provider.open == 1
+    await engine.close()
+    async with asyncio.timeout(5):
+        await provider.gone.wait()
+    assert provider.open == 0
+    await engine.run(turn_of("again"), host)  # a late turn opens a new one
+    await engine.close()
+
+
+async def _nothing(turn: Turn) -> str:
+    return ""
 
 
 @pytest.mark.parametrize(

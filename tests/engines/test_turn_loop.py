@@ -236,6 +236,20 @@ async def test_ids_are_unique_in_the_turn_and_the_model_sees_the_new_ones(
     assert used == ids
 
 
+async def test_ids_are_unique_in_the_conversation_too(
+    quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
+) -> None:
+    configure(home, provider, "anthropic")
+    first = turn_of("go")
+    provider.replies = mock.replies(calls(bash("call_0", "true")), end())
+    await quick.run(first, host)
+    later = MemoryHost(host.box, past=[host.ended(first)])
+    provider.replies = mock.replies(calls(bash("call_0", "true")), end())
+    await quick.run(turn_of("again", "turn_2"), later)
+    ids = [one[1] for one in [*host.said, *later.said] if one[0] == "call"]
+    assert len(set(ids)) == 2
+
+
 async def test_a_model_that_never_ends_is_ended(
     home: Path, host: MemoryHost, provider: MockProvider
 ) -> None:
