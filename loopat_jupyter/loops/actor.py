@@ -115,18 +115,25 @@ class LoopActor:
 
     async def interrupt(self) -> None:
         """End the turn the loop is at, if any; returns when it is written down."""
-        while self._task is not None and self._stretch is None:  # it is choosing the next turn
-            self._moved.clear()
-            await self._moved.wait()
-        stretch = self._stretch
-        if stretch is not None:
-            stretch.cancel("interrupted")
-            await stretch.over.wait()
-            return
-        turn = await self._around.store.turns.current(self._loop.loop_id)
-        if turn is not None and turn.state == "waiting":
-            await self._around.store.turns.finish(turn, "interrupted")
-            self.wake()
+        turns = self._around.store.turns
+        while True:
+            while self._task is not None and self._stretch is None:  # it chooses the next turn
+                self._moved.clear()
+                await self._moved.wait()
+            if self._stretch is not None:
+                await self._interrupt_stretch(self._stretch)
+                return
+            turn = await turns.current(self._loop.loop_id)
+            # An answer may be sending the turn on right now: then it is not in this state any
+            # more, and there is a stretch to be interrupted.
+            if turn is None or await turns.finish(turn, "interrupted", only=turn.state):
+                self.wake()
+                return
+
+    @staticmethod
+    async def _interrupt_stretch(stretch: _Stretch) -> None:
+        stretch.cancel("interrupted")
+        await stretch.over.wait()
 
     def evicted(self) -> None:
         """The sandbox was taken away; a turn that cannot wait without it ends."""
@@ -205,7 +212,8 @@ class LoopActor:
         turn = stretch.turn
         finish = self._around.store.turns.finish
         try:
-            await self._advance(stretch)
+            if not await self._advance(stretch):
+                return
         except TurnSuspended:
             return
         except SandboxSpawnFailed as error:
@@ -220,17 +228,20 @@ class LoopActor:
         else:
             await finish(turn, "done")
 
-    async def _advance(self, stretch: _Stretch) -> None:
+    async def _advance(self, stretch: _Stretch) -> bool:
+        """Run the engine; ``False`` if the turn was ended before it could begin or go on."""
         around, turn, loop = self._around, stretch.turn, self._loop
         journal: tuple[dict[str, Any], ...] = ()
         choices: tuple[Choice, ...] = ()
         if turn.state == "queued":
             cold = not around.keeper.is_alive(loop.loop_id)
-            await around.store.turns.begin(turn, cold_start=cold)
+            if not await around.store.turns.begin(turn, cold_start=cold):
+                return False
             spec = await around.spec(loop)
             await around.keeper.acquire(spec)
         else:
-            await around.store.turns.go_on(turn)
+            if not await around.store.turns.go_on(turn):
+                return False
             spec = await around.spec(loop)
             journal = await around.store.turns.read_journal(turn)
             choices = tuple(await around.store.choices.of_turn(turn))
@@ -259,3 +270,4 @@ class LoopActor:
             ),
             stretch.host,
         )
+        return True

@@ -203,8 +203,7 @@ class LoopService:
 
     async def interrupt(self, loop: Loop) -> None:
         """End the turn the loop is at; returns when it is written down. Nothing when idle."""
-        if not loop.archived:
-            await self._actor(loop).interrupt()
+        await self._actor(loop).interrupt()
 
     # ------------------------------------------------------------------ choices and rules
 

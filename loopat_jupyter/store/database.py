@@ -17,9 +17,11 @@ used, and reads go through the writer's connection too.
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +46,10 @@ TRUNCATE_BYTES = 64 << 20
 """Size at which the writer stops to copy all of it, so that it cannot grow without bound."""
 QUICK_CHECK_LIMIT = 64 << 20
 """Databases up to this many bytes are checked whole at start; larger ones would delay it."""
+CHECKPOINT_RETRY = 10.0
+"""Seconds after a checkpoint that failed."""
+
+log = logging.getLogger(__name__)
 
 
 class StoreUnusable(Exception):
@@ -85,6 +91,7 @@ class Database:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = self._open()
         self._synced = True
+        self._no_checkpoint_before = 0.0
         self._wal = path.with_name(f"{path.name}-wal")
         self._checkpoint: Future[None] | None = None
         self._local = threading.local()
@@ -235,10 +242,24 @@ class Database:
                     break
                 group.append(job)
                 durable = durable or job.durable
-            outcomes = self._commit(group)
+            try:
+                outcomes = self._commit(group)
+            except Exception as error:  # the thread must live: everybody waits for it
+                log.exception("loopat: a commit failed in an unexpected way")
+                outcomes = [_Outcome(job, [], error=_store_error(error)) for job in group]
             assert self._loop is not None
             self._loop.call_soon_threadsafe(self._announce, outcomes)
+            self._checkpoint_calmly()
+
+    def _checkpoint_calmly(self) -> None:
+        """A checkpoint that fails (a full disk, say) has lost nothing, and is tried again."""
+        if time.monotonic() < self._no_checkpoint_before:
+            return
+        try:
             self._checkpoint_if_due()
+        except (sqlite3.Error, OSError) as error:
+            self._no_checkpoint_before = time.monotonic() + CHECKPOINT_RETRY
+            log.warning("loopat: the write-ahead log could not be copied back yet: %s", error)
 
     def _checkpoint_if_due(self) -> None:
         """Copy the write-ahead log back into the database, mostly in another thread.
@@ -251,7 +272,8 @@ class Database:
             return
         if self._checkpoint is not None:
             if self._checkpoint.done():
-                self._checkpoint = None
+                done, self._checkpoint = self._checkpoint, None
+                done.result()
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
             return
         try:

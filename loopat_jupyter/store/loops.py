@@ -7,8 +7,20 @@ import sqlite3
 from typing import Any
 
 from ..loops.errors import InvalidCursor
-from ..loops.records import CurrentTurn, Folder, Loop, LoopPage, LoopState, Rule, now, to_json
+from ..loops.records import (
+    CurrentTurn,
+    Event,
+    Folder,
+    Loop,
+    LoopPage,
+    LoopState,
+    Rule,
+    now,
+    to_json,
+)
 from .database import Database
+from .ending import finish_turn
+from .rows import unfinished_turns
 
 _COLUMNS = (
     "n, loop_id, owner, title, created_at, archived_at, metadata, profiles, vault, repo, folders"
@@ -70,14 +82,19 @@ class LoopRepository:
         return await self._database.read(query)
 
     async def archive(self, loop_id: str) -> None:
-        """Mark as archived; the first time counts."""
+        """Mark as archived (the first time counts), and end what waits in the loop with it."""
         stamp = now()
-        await self._database.write(
-            lambda connection, _events: connection.execute(
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+            connection.execute(
                 "UPDATE loops SET archived_at = ? WHERE loop_id = ? AND archived_at IS NULL",
                 (stamp, loop_id),
             )
-        )
+            for turn in unfinished_turns(connection, loop_id):
+                if turn.state != "running":  # that one has a task, which ends it
+                    finish_turn(connection, stored, turn, "interrupted")
+
+        await self._database.write(job)
 
     async def page(
         self, owner: str, *, limit: int, after: str | None, before: str | None, archived: bool

@@ -4,6 +4,7 @@
   tool calls and choices are closed. It is never run again, because some of it has happened.
 * A turn that was *waiting* is whole on disk: it goes on waiting, and goes on when answered.
 * A *queued* turn has not begun: it runs when its loop comes to it.
+* An archived loop has nothing unfinished: what a crash left there is interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sqlite3
 
 from ..loops.records import Event
 from .ending import finish_turn
-from .rows import running_turns
+from .rows import running_turns, unfinished_turns_of_archived
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "
@@ -24,6 +25,8 @@ def recover(connection: sqlite3.Connection, stored: list[Event]) -> list[str]:
     """End the running turns; the ids of the loops that have unfinished ones left."""
     for turn in running_turns(connection):
         finish_turn(connection, stored, turn, "error", code="server_restarted", message=RESTARTED)
+    for turn in unfinished_turns_of_archived(connection):
+        finish_turn(connection, stored, turn, "interrupted")
     rows = connection.execute(
         "SELECT DISTINCT l.loop_id FROM turns t JOIN loops l ON l.n = t.loop_n "
         "WHERE t.state IN ('queued', 'waiting')"

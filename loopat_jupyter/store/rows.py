@@ -31,3 +31,11 @@ def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnR
 def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
     rows = connection.execute(f"{_SELECT_TURN} WHERE t.state = 'running' ORDER BY t.n")
     return [TurnRecord(*row) for row in rows]
+
+
+def unfinished_turns_of_archived(connection: sqlite3.Connection) -> list[TurnRecord]:
+    rows = connection.execute(
+        f"{_SELECT_TURN} WHERE l.archived_at IS NOT NULL "
+        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n"
+    )
+    return [TurnRecord(*row) for row in rows]

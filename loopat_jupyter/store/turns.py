@@ -68,26 +68,32 @@ class TurnRepository:
         """The oldest unfinished turn, whatever it is doing."""
         return await self._database.read(lambda connection: _oldest_unfinished(connection, loop_id))
 
-    async def begin(self, turn: TurnRecord, *, cold_start: bool) -> None:
-        """The turn begins: its state and its ``started`` event."""
+    async def begin(self, turn: TurnRecord, *, cold_start: bool) -> bool:
+        """The turn begins: its state and its ``started`` event.
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
-            started_at = now()
+        ``False``, and nothing done, if it is not queued any more: it was cancelled meanwhile.
+        """
+
+        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+            if not _run_from(connection, turn, "queued"):
+                return False
             data = {"cold_start": cold_start, "content": turn.content}
             seq = log_of_turn(connection, stored, turn, [("started", data)])
             connection.execute(
-                "UPDATE turns SET state = 'running', started_at = ?, started_seq = ? WHERE n = ?",
-                (started_at, seq, turn.n),
+                "UPDATE turns SET started_at = ?, started_seq = ? WHERE n = ?",
+                (now(), seq, turn.n),
             )
+            return True
 
-        await self._database.write(job)
+        return await self._database.write(job)
 
-    async def go_on(self, turn: TurnRecord) -> None:
-        """A waiting turn runs again. Durable, so that a crash never makes it run twice."""
-        await self._database.write(
-            lambda connection, _stored: connection.execute(
-                "UPDATE turns SET state = 'running' WHERE n = ?", (turn.n,)
-            )
+    async def go_on(self, turn: TurnRecord) -> bool:
+        """A waiting turn runs again. Durable, so that a crash never makes it run twice.
+
+        ``False``, and nothing done, if it is not waiting any more: it was ended meanwhile.
+        """
+        return await self._database.write(
+            lambda connection, _stored: _run_from(connection, turn, "waiting")
         )
 
     # ------------------------------------------------------------------ while it runs
@@ -207,6 +213,13 @@ class TurnRepository:
 
 
 # ---------------------------------------------------------------------- inside a transaction
+
+
+def _run_from(connection: sqlite3.Connection, turn: TurnRecord, state: TurnState) -> bool:
+    cursor = connection.execute(
+        "UPDATE turns SET state = 'running' WHERE n = ? AND state = ?", (turn.n, state)
+    )
+    return cursor.rowcount > 0
 
 
 def _oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:

@@ -459,3 +459,55 @@ async def test_what_a_model_says_is_made_fit_to_store_and_send(heart: Heart) -> 
     await heart.until("done", turn)
     deltas = [data(e)["text"] for e in heart.events if e.name == "assistant_delta"]
     assert deltas == ["a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"]
+
+
+async def test_an_answer_and_an_interrupt_at_once_end_the_turn_once(heart: Heart) -> None:
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        verdict = await bash(host)
+        await host.text("ran")
+        await host.tool_result("t1", verdict.allowed, "out")
+
+    heart.engine.script = script
+    for _ in range(40):
+        turn = await heart.send(loop)
+        choice = data(await heart.until("requires_choice", turn))["choice_id"]
+        await asyncio.gather(
+            heart.service.answer(loop, choice, {"allow": True}, "web"),
+            heart.service.interrupt(loop),
+            return_exceptions=True,
+        )
+        names = heart.names(turn)
+        ends = [name for name in names if name in ("done", "interrupted", "error")]
+        assert len(ends) == 1, names
+        assert names[-1] == ends[0], names
+        assert names.count("tool_result") == names.count("choice_resolved") == 1, names
+        assert not (await heart.service.state(loop)).busy
+
+
+async def test_an_archived_loop_has_nothing_unfinished_after_a_crash(tmp_path) -> None:
+    before = Heart(tmp_path / "loopat.db")
+    await before.start()
+    loop = await before.loop()
+    forever = asyncio.Event()
+
+    async def script(turn, host):
+        await host.text("x")
+        await forever.wait()
+
+    before.engine.script = script
+    running, queued = await before.send(loop), await before.send(loop)
+    await before.until("assistant_delta", running)
+    await before.store.loops.archive(loop.loop_id)  # and killed before the running turn ended
+    after = Heart(before.as_a_kill_would_leave_it(tmp_path / "killed.db"))
+    await before.close()
+    await after.start()
+    assert not (await after.service.state(loop)).busy
+    events = await after.store.events.page(loop.loop_id, 0, 99)
+    assert [(e.turn_id, e.name) for e in events if e.terminal] == [
+        (queued, "interrupted"),
+        (running, "error"),
+    ]
+    assert after.engine.turns == []
+    await after.close()
