@@ -7,13 +7,27 @@ from pathlib import Path
 
 
 def hand_over(top: Path, uid: int) -> None:
-    """Make everything under ``top`` belong to ``uid``.
+    """Make what the server put under ``top`` belong to ``uid``.
 
-    ``top`` itself goes last, so that its owner says whether the whole was done; a tree that was
-    handed over before costs one ``stat``. Symlinks are never followed.
+    A directory goes after all that it holds, so that its owner says whether the whole was done.
+    Once ``top`` was handed over only its direct entries are looked at, and those that are the
+    server's (a repository cloned meanwhile, say) are handed over whole. Symlinks are never
+    followed.
     """
-    if top.lstat().st_uid == uid:
+    if top.lstat().st_uid != uid:
+        _whole(top, uid)
         return
+    with os.scandir(top) as entries:
+        for entry in entries:
+            if entry.stat(follow_symlinks=False).st_uid == uid:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                _whole(Path(entry.path), uid)
+            else:
+                os.chown(entry.path, uid, uid, follow_symlinks=False)
+
+
+def _whole(top: Path, uid: int) -> None:
     for _, directories, files, parent in os.fwalk(top, topdown=False, follow_symlinks=False):
         for name in (*directories, *files):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)
