@@ -97,6 +97,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, LoopatError):
         complain(error.message)
         return code_of(error)
+    if isinstance(error, OSError):  # a file or folder that the command line named
+        complain(str(error))
+        return ExitCode.FAILED
     raise error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import sys
@@ -178,6 +179,7 @@ class Guide:
 
         self.printer.fresh_line()
         show_choice(self.console, choice)
+        self.printer.decided_here.add(choice.id)
         if choice.kind == "permission":
             self.say("  answered automatically (no terminal): yes", "yellow")
             return True
@@ -209,8 +211,16 @@ class Guide:
         self.console.print()
         for name, text in places[: -1 if self._once else None]:
             self.console.print(Text(f"{name:>5}  ", "bold") + Text(text), soft_wrap=True)
+        if self._once and self._svg is None:
+            self.say("       --once: the server stops now; without it, it stays until Ctrl-C")
         if self._svg is not None:
-            self._svg.write_text(self.console.export_svg(title="loopat demo"), "utf-8")
+            self._svg.write_text(drawing(self.console), "utf-8")
+
+
+def drawing(console: Console) -> str:
+    """What ``console`` has recorded, as an SVG that loads nothing from elsewhere."""
+    svg = re.sub(r"@font-face\s*\{[^}]*\}\s*", "", console.export_svg(title="loopat demo"))
+    return svg.replace("Fira Code,", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono,")
 
 
 class JsonGuide(Guide):

@@ -64,8 +64,7 @@ def send(
     content = _content(message)
     with context.obj.connect() as client:
         target = find_loop(client, loop)
-        printer, ask = _faces(target, json)
-        policy = _policy(on_choice, ask, json)
+        printer, policy = _faces(target, on_choice, json)
         with interrupting(target.interrupt):
             events = target.send(
                 content,
@@ -92,7 +91,9 @@ def watch(
 
     with context.obj.connect() as client:
         target = find_loop(client, loop)
-        printer: Printer = JsonPrinter() if json else TerminalPrinter(console_for_text(), echo=True)
+        printer: Printer = JsonPrinter()
+        if not json:
+            printer = TerminalPrinter(console_for_text(), echo=True, announce=True)
         with target.events(after_seq=after) as events:
             for event in events:
                 printer.show(event)
@@ -110,25 +111,20 @@ def _content(message: str | None) -> str:
     return message
 
 
-def _faces(loop: Loop, json: bool) -> tuple[Printer, Any]:
-    """Who shows events, and who could ask."""
+def _faces(loop: Loop, wanted: OnChoice | None, json: bool) -> tuple[Printer, Any]:
+    """Who shows the turn, and who decides its choices."""
+    from ._ask import TerminalChoices
     from ._render import JsonPrinter, TerminalPrinter, console_for_text
 
+    can_ask = is_interactive() and not json
+    decides = wanted or (OnChoice.ASK if can_ask else OnChoice.FAIL)
+    if decides is OnChoice.ASK and not can_ask:
+        why = "with --json" if json else "without a terminal"
+        raise CommandFailed(f"--on-choice ask cannot work {why}", ExitCode.USAGE)
     if json:
-        return JsonPrinter(), None
-    from ._ask import TerminalChoices
-
+        return JsonPrinter(), decides.value
     console = console_for_text()
-    printer = TerminalPrinter(console)
+    printer = TerminalPrinter(console, announce=decides is not OnChoice.ASK)
+    if decides is not OnChoice.ASK:
+        return printer, decides.value
     return printer, TerminalChoices(console, printer, loop.interrupt)
-
-
-def _policy(wanted: OnChoice | None, ask: Any, json: bool) -> Any:
-    if wanted is None:
-        return ask if ask is not None and is_interactive() else "fail"
-    if wanted is OnChoice.ASK:
-        if ask is None or not is_interactive():
-            why = "with --json" if json else "without a terminal"
-            raise CommandFailed(f"--on-choice ask cannot work {why}", ExitCode.USAGE)
-        return ask
-    return wanted.value

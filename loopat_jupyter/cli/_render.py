@@ -17,6 +17,7 @@ from loopat_jupyter.client import (
     Event,
     Interrupted,
     Queued,
+    RequiresChoice,
     Snapshot,
     Started,
     ThinkingDelta,
@@ -31,10 +32,14 @@ from ._terminal import one_line, plain
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+QUICK = 0.05
 MARKS = {True: Text(" ✓", "green"), False: Text(" ✗", "red")}
 
 
 class Printer(Protocol):
+    decided_here: set[str]
+    """Choices whose outcome the person at this terminal knows already."""
+
     def show(self, event: Event) -> None: ...
 
     def user(self, content: str) -> None:
@@ -46,6 +51,9 @@ class Printer(Protocol):
 
 class JsonPrinter:
     """One line for each event: ``{"event", "seq", "data"}``, as the server sent it."""
+
+    def __init__(self) -> None:
+        self.decided_here: set[str] = set()
 
     def show(self, event: Event) -> None:
         name = getattr(event, "event", event.name)
@@ -67,13 +75,22 @@ def print_json(value: object) -> None:
 class TerminalPrinter:
     """A turn as it goes: text streams, a tool call is one line that ends in its outcome.
 
-    ``echo``: show the user's message, where the terminal does not show it already. ``whole``:
-    show text in whole paragraphs, wrapped at words, for a recording.
+    ``echo``: show the user's message, where the terminal does not show it already. ``announce``:
+    say what a choice asks, where nobody asks it here. ``whole``: show text in whole paragraphs,
+    wrapped at words, for a recording.
     """
 
-    def __init__(self, console: Console, *, echo: bool = False, whole: bool = False) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        echo: bool = False,
+        announce: bool = False,
+        whole: bool = False,
+    ) -> None:
         self._console = console
         self._echo = echo
+        self._announce = announce
         self._whole = whole
         self._held: list[str] = []
         self._column = 0
@@ -82,7 +99,6 @@ class TerminalPrinter:
         self._thinking = False
         self._began = time.monotonic()
         self.decided_here: set[str] = set()
-        """Choices whose outcome the person at this terminal knows already."""
 
     def show(self, event: Event) -> None:
         match event:
@@ -91,7 +107,7 @@ class TerminalPrinter:
             case Started():
                 self._started(event)
             case Snapshot():
-                self._stream(event.assistant_text_so_far)
+                self._joined(event)
             case AssistantDelta():
                 self._text(event.text, thinking=False)
             case ThinkingDelta():
@@ -100,6 +116,8 @@ class TerminalPrinter:
                 self._call(event)
             case ToolResult():
                 self._result(event)
+            case RequiresChoice():
+                self._asked(event)
             case ChoiceResolved():
                 self._resolved(event)
             case Done():
@@ -112,7 +130,7 @@ class TerminalPrinter:
     def fresh_line(self) -> None:
         if self._held:
             text, self._held = "".join(self._held), []
-            self._console.print(Text(text.removesuffix("\n"), self._style()))
+            self._console.print(Text(text.rstrip("\n"), self._style()))
             self._column = 0
         if self._column:
             self._console.print()
@@ -168,6 +186,18 @@ class TerminalPrinter:
         self._console.print(MARKS[event.ok])
         self._column, self._open_call = 0, None
 
+    def _joined(self, event: Snapshot) -> None:
+        self._stream(event.assistant_text_so_far)
+        if event.choice is not None:
+            self._asked(event.choice)
+
+    def _asked(self, event: RequiresChoice) -> None:
+        if self._announce:
+            what = event.command or event.title or event.tool
+            if event.kind == "question":
+                what = "; ".join(question.question for question in event.questions)
+            self._note(f"waits for a person: {what}")
+
     def _resolved(self, event: ChoiceResolved) -> None:
         if event.choice_id in self.decided_here and event.rule is None:
             return
@@ -183,7 +213,9 @@ class TerminalPrinter:
 
     def _end(self, text: str, style: str, usage: Usage | None = None) -> None:
         self.fresh_line()
-        parts = [text, f"{time.monotonic() - self._began:.1f} s"]
+        parts, took = [text], time.monotonic() - self._began
+        if took >= QUICK:  # a replay says nothing about the time it took
+            parts.append(f"{took:.1f} s")
         if usage is not None:
             parts.append(f"{usage.input_tokens} tokens in, {usage.output_tokens} out")
             if usage.cost_usd is not None:

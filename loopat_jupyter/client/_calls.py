@@ -98,6 +98,10 @@ def send_message(
     idempotency_key: str,
     sdk_messages: bool,
 ) -> Call[None]:
+    try:
+        content.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("the message holds lone surrogates, which are no text") from None
     return Call(
         "POST",
         _loop(loop_id, "messages"),

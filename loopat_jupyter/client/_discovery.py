@@ -68,15 +68,18 @@ def _by_hub(env: Mapping[str, str]) -> ServerAddress | None:
     token, service = env.get("JUPYTERHUB_API_TOKEN"), env.get("JUPYTERHUB_SERVICE_URL")
     if not token or not service:
         return None
-    parts = urlsplit(service)
-    host = parts.hostname or ""
-    if host in {"", "0.0.0.0", "::", "*"}:  # noqa: S104 - bound everywhere, reached here
-        host = "127.0.0.1"
-    host = f"[{host}]" if ":" in host else host
-    netloc = f"{host}:{parts.port}" if parts.port else host
-    path = env.get("JUPYTERHUB_SERVICE_PREFIX") or parts.path
-    url = urlunsplit((parts.scheme or "http", netloc, path, "", ""))
+    path = env.get("JUPYTERHUB_SERVICE_PREFIX") or urlsplit(service).path
+    url = urlunsplit(urlsplit(_reachable(service))._replace(path=path, query="", fragment=""))
     return ServerAddress(url, token, "JUPYTERHUB_API_TOKEN")
+
+
+def _reachable(url: str) -> str:
+    """``url`` as it is reached from this machine: a server that is bound everywhere is here."""
+    parts = urlsplit(url)
+    if (parts.hostname or "") not in {"", "0.0.0.0", "::", "*"}:  # noqa: S104
+        return url
+    here = f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1"
+    return urlunsplit(parts._replace(scheme=parts.scheme or "http", netloc=here))
 
 
 def _by_parent(env: Mapping[str, str]) -> ServerAddress | None:
@@ -94,7 +97,7 @@ def _from_file(path: Path, found_by: str) -> ServerAddress | None:
         if socket:
             url = "http://localhost" + str(info.get("base_url") or "/")
         else:
-            url = check_url(str(info["url"]))
+            url = _reachable(check_url(str(info["url"])))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return ServerAddress(url, token or None, found_by, socket or None)

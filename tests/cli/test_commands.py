@@ -126,6 +126,7 @@ def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id
     waiting = loopat(*command)
     assert waiting.code == 5
     assert "● Bash" in waiting.out
+    assert "waits for a person: echo hi" in waiting.out
     assert "waits for a person" in waiting.err
     second = loopat("loops", "new").out.strip()
     command = ("send", second, "!echo hi", "--mode", "default")

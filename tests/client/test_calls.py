@@ -239,3 +239,8 @@ def test_an_address_that_is_none_is_refused():
     for url in ("", "server", "ftp://x/", "http://"):
         with pytest.raises(ValueError, match="address"):
             Client(url)
+
+
+def test_what_is_no_text_is_refused_in_words():
+    with pytest.raises(ValueError, match="lone surrogates"):
+        answering(httpx.Response(200, json=LOOP_BODY)).loops.get(LOOP).send("\ud800")

@@ -60,6 +60,12 @@ def test_a_broken_variable_is_named(tmp_path: Path):
         find_server({"LOOPAT_URL": "localhost:8888"})
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
+def test_a_server_that_is_bound_everywhere_is_reached_here(tmp_path: Path, host: str):
+    announce(tmp_path, 41, url=f"http://{host}:8888/x/")
+    assert find_server(kernel(tmp_path, 41)).url == "http://127.0.0.1:8888/x/"
+
+
 def test_a_pid_is_a_number_and_no_path(tmp_path: Path):
     with pytest.raises(ServerNotFound):
         find_server(kernel(tmp_path, "../../41"))
