@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -256,10 +257,17 @@ class LoopatExtension(ExtensionApp):
         self._ready.set()
 
     async def _run_background(self) -> None:
+        """What runs beside the requests; one that fails does not take the others with it."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._tokens.watch())
-            group.create_task(self._heartbeat())
-            group.create_task(self._service.engine.engine.prepare())
+            group.create_task(self._logged("token watch", self._tokens.watch()))
+            group.create_task(self._logged("heartbeat", self._heartbeat()))
+            group.create_task(self._logged("warm-up", self._service.engine.engine.prepare()))
+
+    async def _logged(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            self.log.exception("loopat's %s ended; restart the server to have it again", name)
 
     async def _heartbeat(self) -> None:
         """A turn that works in silence is activity too, or a culler would end it."""

@@ -162,7 +162,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.edge.limiter.check(token.token_id)
 
     async def _admit_person(self, method: str) -> None:
-        user = await self._jupyter_user()
+        user, is_named = await self._jupyter_user()
         self.current_user = self._jupyter_current_user = user
         self.set_cors_headers()
         if not self.check_origin():
@@ -179,18 +179,19 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
                 "API tokens are made and revoked in a browser session only (an administrator can "
                 "allow the server token with LoopatExtension.token_session)."
             )
-        name = owner_name(self.identity_provider, user)
+        name = user.username if is_named else owner_name(self.identity_provider, user)
         self.caller = Caller(name, "jupyter_token" if by_token else "cookie")
 
-    async def _jupyter_user(self) -> User | None:
+    async def _jupyter_user(self) -> tuple[User | None, bool]:
+        """The user, and whether a Hub named them in a way that no provider shows."""
         module = inspect.getmodule(self.get_current_user)
         overridden = module is not None and module.__name__ != jupyter_handlers
         if type(self.identity_provider) is IdentityProvider and overridden:
             # A Hub before 3.0 overrides get_current_user in place of an identity provider.
             legacy: Any = self.get_current_user()
-            return User(legacy) if isinstance(legacy, str) else None
+            return User(legacy) if isinstance(legacy, str) else None, True
         found: User | Awaitable[User | None] | None = self.identity_provider.get_user(self)
-        return await found if isinstance(found, Awaitable) else found
+        return await found if isinstance(found, Awaitable) else found, False
 
     def _check_xsrf(self) -> None:
         try:

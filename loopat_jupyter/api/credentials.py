@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import os
+import logging
 import secrets
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -19,9 +20,11 @@ from jupyter_server.auth import IdentityProvider, User
 from jupyter_server.auth.identity import LegacyIdentityProvider
 from jupyter_server.auth.login import LegacyLoginHandler
 
-from ..loops.errors import TokenNotFound
+from ..loops.errors import StoreError, TokenNotFound
 from ..loops.records import Token, now
 from .errors import InvalidToken
+
+log = logging.getLogger(__name__)
 
 OWNER = "owner"
 """The one name of everybody on a single-user server."""
@@ -47,10 +50,10 @@ def owner_name(provider: IdentityProvider, user: User) -> str:
     """The name that a Jupyter credential resolves to (contract, Credentials).
 
     jupyter_server's own providers know one person, whom they give a random name per browser; that
-    person is :data:`OWNER`. A Hub's and a custom provider's users are who they are.
+    person is :data:`OWNER`. A Hub's and a custom provider's users are who they are. What
+    authenticates decides, not the environment: a server that somebody starts in a terminal of
+    their Hub server inherits its variables and has Jupyter's own provider.
     """
-    if os.environ.get("JUPYTERHUB_USER"):
-        return user.username
     if not type(provider).__module__.startswith("jupyter_server."):
         return user.username
     if isinstance(provider, LegacyIdentityProvider):
@@ -146,10 +149,14 @@ class TokenAuthority:
             end()
 
     async def flush(self) -> None:
-        """Write down when tokens were last used."""
+        """Write down when tokens were last used. What cannot be written is kept for later."""
         if self._used:
             used, self._used = self._used, {}
-            await self._tokens.touch(used)
+            try:
+                await self._tokens.touch(used)
+            except StoreError as error:
+                self._used = used | self._used
+                log.warning("loopat: when tokens were last used is not saved yet: %s", error)
 
     async def watch(self) -> None:
         """Runs until cancelled; see the class's docstring."""
@@ -167,6 +174,9 @@ class TokenAuthority:
         while True:
             await self._has_streams.wait()
             open_tokens = frozenset(self._streams)
-            for token_id in open_tokens - await self._tokens.existing(open_tokens):
-                self._end_streams(token_id)
+            try:
+                for token_id in open_tokens - await self._tokens.existing(open_tokens):
+                    self._end_streams(token_id)
+            except sqlite3.Error as error:
+                log.warning("loopat: open streams are not checked for revoked tokens: %s", error)
             await asyncio.sleep(self.RECHECK_INTERVAL)

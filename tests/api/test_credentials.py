@@ -26,11 +26,6 @@ class ForeignLogin(RequestHandler):
     """A login handler of the old kind that a deployment wrote itself."""
 
 
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("JUPYTERHUB_USER", raising=False)
-
-
 @pytest.mark.parametrize("provider", [IdentityProvider, PasswordIdentityProvider])
 def test_jupyter_s_random_names_are_all_the_one_owner(provider: type[IdentityProvider]) -> None:
     names = {owner_name(provider(), User(username=name)) for name in ("anonymous1", "anonymous2")}
@@ -50,12 +45,12 @@ def test_with_an_old_style_login_handler_it_is_that_one_that_names(login: Any, n
     assert owner_name(provider, ANNA) == name
 
 
-@pytest.mark.parametrize("provider", [IdentityProvider, OwnProvider])
-def test_under_a_hub_it_is_the_hub_s_name(
-    monkeypatch: pytest.MonkeyPatch, provider: type[IdentityProvider]
+def test_a_server_started_by_hand_under_a_hub_still_has_one_owner(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("JUPYTERHUB_USER", "anna")
-    assert owner_name(provider(), ANNA) == "anna"
+    monkeypatch.setenv("JUPYTERHUB_USER", "anna")  # a terminal of a Hub's server has it
+    assert owner_name(IdentityProvider(), User(username="anonymous1")) == OWNER
+    assert owner_name(OwnProvider(), ANNA) == "anna"
 
 
 def test_tokens_are_of_the_contract_s_form_and_do_not_repeat() -> None:

@@ -78,9 +78,7 @@ async def test_a_document_is_sent_again_only_when_it_changed(nobody: Caller) -> 
         "..%5cdocs.html",
     ],
 )
-async def test_only_the_listed_names_are_files(
-    nobody: Caller, session: Caller, name: str
-) -> None:
+async def test_only_the_listed_names_are_files(nobody: Caller, session: Caller, name: str) -> None:
     expect(await nobody.get(f"/docs/assets/{name}"), 401, "missing_credentials")
     expect(await session.get(f"/docs/assets/{name}"), 404, "not_found")
 
