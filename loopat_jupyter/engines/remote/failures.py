@@ -6,9 +6,7 @@ import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
-import anthropic
 import httpx2
-import openai
 from pydantic import ValidationError
 from pydantic_ai import exceptions as wire
 
@@ -31,8 +29,6 @@ _TOO_LONG = re.compile(
 _FOREIGN = (
     httpx2.HTTPError,
     httpx2.StreamError,
-    anthropic.AnthropicError,
-    openai.OpenAIError,
     ValidationError,
     ValueError,
     TypeError,
@@ -42,7 +38,7 @@ _FOREIGN = (
 
 
 @contextmanager
-def as_model_error(secret: str) -> Generator[None]:
+def as_model_error(secret: str, sdk_error: type[Exception]) -> Generator[None]:
     """Turn every failure of the call inside into a :class:`ModelError` without ``secret``."""
     try:
         yield
@@ -50,7 +46,7 @@ def as_model_error(secret: str) -> Generator[None]:
         raise _api_failure(error, secret) from error
     except (wire.AgentRunError, wire.UserError) as error:
         raise ModelError(_clean(error.message, secret)) from error
-    except _FOREIGN as error:
+    except (sdk_error, *_FOREIGN) as error:
         text = _clean(str(error), secret)
         retryable = isinstance(error, httpx2.TransportError)
         raise ModelError(

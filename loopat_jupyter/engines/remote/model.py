@@ -9,13 +9,12 @@ import httpx2
 from pydantic_ai import messages as wire
 from pydantic_ai.direct import model_request_stream
 from pydantic_ai.models import ModelRequestParameters, StreamedResponse
-from pydantic_ai.models.anthropic import AnthropicModelSettings
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from ...context.config import ModelChoice
 from ..model import ModelError, ModelEvent, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
-from .connection import connect
+from .apis import load
 from .failures import as_model_error
 from .messages import from_wire, to_wire
 from .windows import guess_window
@@ -26,7 +25,8 @@ class RemoteModel:
 
     def __init__(self, choice: ModelChoice, http: httpx2.AsyncClient) -> None:
         self._choice = choice
-        self._model = connect(choice, http)
+        self._api = load(choice)
+        self._model = self._api.connect(choice, http)
         self.name = f"{choice.provider}/{choice.model}"
         self.window = choice.context_window or guess_window(
             choice.model,
@@ -36,7 +36,7 @@ class RemoteModel:
 
     async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
         messages, parameters = to_wire(request.messages), _parameters(request)
-        with as_model_error(self._choice.api_key):
+        with as_model_error(self._choice.api_key, self._api.SDK_ERROR):
             opened = model_request_stream(
                 self._model,
                 messages,
@@ -51,19 +51,12 @@ class RemoteModel:
                 yield from_wire(_complete(streamed))
 
     def _settings(self) -> ModelSettings:
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {**self._api.SETTINGS}
         if self._choice.max_tokens is not None:
             settings["max_tokens"] = self._choice.max_tokens
         if self._choice.thinking is not None:
             settings["thinking"] = self._choice.thinking
-        if self._choice.api != "anthropic":
-            return cast(ModelSettings, settings)
-        caching = AnthropicModelSettings(
-            anthropic_cache_tool_definitions=True,
-            anthropic_cache_instructions=True,
-            anthropic_cache_messages=True,
-        )
-        return cast(ModelSettings, {**caching, **settings})
+        return cast(ModelSettings, settings)
 
 
 def _parameters(request: ModelRequest) -> ModelRequestParameters:
