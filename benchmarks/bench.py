@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .measures import Measure
 from .processes import Child, JupyterServer, helper
+from .turns import settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,17 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(options: Sequence[str] = ()) -> AsyncIterator[Stage]:
-    """Start model and server in a temporary directory; nothing is left of them afterwards."""
+async def stage(options: Sequence[str] = (), *, settled: bool = True) -> AsyncIterator[Stage]:
+    """Start model and server in a temporary directory; nothing is left of them afterwards.
+
+    ``settled``: let it run a turn first, so that what it loads in the background is loaded.
+    """
     async with AsyncExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="loopat-bench-"))
         model = await stack.enter_async_context(helper("model"))
         server = JupyterServer(Path(directory), model.port, options)
         stack.push_async_callback(server.stop)
         await server.start()
+        if settled:
+            await settle(server)
         yield Stage(server, model)

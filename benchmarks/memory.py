@@ -21,7 +21,7 @@ async def _open_streams(server: JupyterServer, loops: list[str]) -> list[Tap]:
 async def memory(run: Run) -> list[Measure]:
     """RSS of the server process alone, read from the kernel."""
     count, open_count = run.pick(1000, 100), run.pick(200, 50)
-    async with stage() as here:
+    async with stage(settled=False) as here:
         server = here.server
         (first,) = await server.make_loops(1)
         started = server.rss

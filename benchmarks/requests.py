@@ -15,7 +15,7 @@ from .bench import Run, stage
 from .measures import Measure, quantile, quantiles
 from .model import Order
 from .processes import JupyterServer, cpu_seconds
-from .turns import run_turn, warm_up
+from .turns import run_turn, settle, warm_up
 from .wire import Connection, Tap
 
 LIST_LOOPS = 10_000
@@ -130,10 +130,11 @@ async def _fill(server: JupyterServer, count: int) -> None:
 async def list_pages(run: Run) -> list[Measure]:
     """Pages of the list of 10,000 loops, walked from the newest to the oldest."""
     count = run.pick(LIST_LOOPS, 1000)
-    async with stage() as here:
+    async with stage(settled=False) as here:
         await here.server.stop()
         await _fill(here.server, count)
         await here.server.start()
+        await settle(here.server)
         measures = []
         for limit, budget in ((20, None), (100, {95: "list.p95"})):
             used = Processor(here.server)

@@ -66,14 +66,13 @@ def _states(home: Path) -> Counter[str]:
 async def _until(home: Path, wanted: dict[str, int]) -> None:
     """Wait for the turns to be in these states; another process's database has no event."""
     async with asyncio.timeout(PATIENCE):
-        while (states := await asyncio.to_thread(_states, home)) != wanted:
+        while await asyncio.to_thread(_states, home) != wanted:
             await asyncio.sleep(LOOK_INTERVAL)
-    del states
 
 
 async def _start_empty() -> float:
     """The baseline: a Jupyter server with an empty home, to its first answer."""
-    async with stage() as here:
+    async with stage(settled=False) as here:
         await here.server.kill()
         begin = time.monotonic()
         await here.server.start()
@@ -94,7 +93,7 @@ async def _verify(server: JupyterServer, scene: Scene) -> None:
 async def restart(run: Run) -> list[Measure]:
     """From ``exec`` of the new server to all turns in their right state."""
     empty = await _start_empty()
-    async with stage() as here:
+    async with stage(settled=False) as here:
         scene = await _set_scene(here, run)
         await here.server.kill()
         right = {"error": scene.running, "waiting": scene.waiting, "done": scene.queued}

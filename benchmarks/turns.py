@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from .model import Order
+from .processes import JupyterServer
 from .wire import Connection, Target
 
 
@@ -26,6 +27,11 @@ async def warm_up(target: Target, loops: Iterable[str], at_once: int = 4) -> Non
             await run_turn(target, waiting.pop(), Order())
 
     await asyncio.gather(*(work() for _ in range(at_once)))
+
+
+async def settle(server: JupyterServer) -> None:
+    """Let a server that has just started run a turn."""
+    await warm_up(server.target, await server.make_loops(1))
 
 
 async def begin_turn(target: Target, loop_id: str, order: Order) -> None:
