@@ -36,6 +36,7 @@ ETC_SHOWN = (
     "terminfo",
     "timezone",
 )
+VAR_TMP = Path("/var/tmp")  # noqa: S108
 MASK_SIZE = 64 * 1024
 COPIED_MAX = 32 * 1024
 """A file up to this size is copied: that costs less than a mount."""
@@ -118,7 +119,8 @@ def host_part(
         if path.exists() and not _covered(path.resolve(), entries):
             entries.append(Bind(path.resolve(), path.absolute()))
     kept = [e for e in entries if not (isinstance(e, Bind) and _hidden(e, masks, settings))]
-    kept.append(Symlink(Path("/var/tmp"), "/tmp"))  # noqa: S108
+    if not any(entry.dest.is_relative_to(VAR_TMP) for entry in kept):
+        kept.append(Symlink(VAR_TMP, "/tmp"))  # noqa: S108
     kept.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
     covers = [c for e in kept if isinstance(e, Bind) for c in _covers(e, masks)]
     return tuple(kept), tuple(covers), tuple(masks)

@@ -9,6 +9,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import psutil
@@ -483,3 +484,16 @@ async def test_more_read_only_paths_can_be_shown(walled: Started, grounds: Groun
     async with walled() as sandbox:
         assert await inside(sandbox, f"cat {shown}") == SECRET
         assert "Read-only" in await inside(sandbox, f"touch {shown.parent}/x")
+
+
+async def test_a_path_below_var_tmp_can_be_shown(walled: Started, grounds: Grounds) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        shown = plant(Path(place) / "data")
+        shown.parent.chmod(0o755)
+        grounds.read_only = (shown.parent,)
+        async with walled() as sandbox:
+            seen = await inside(sandbox, f"cat {shown}; ls /var/tmp")
+            assert seen == f"{SECRET}{shown.parent.name}\n"
+    grounds.read_only = ()
+    async with walled() as sandbox:
+        assert await inside(sandbox, "echo x > /var/tmp/x && cat /tmp/x") == "x\n"
