@@ -12,6 +12,7 @@ import platform
 import sqlite3
 import stat
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from ._tokens import find_home
 
 if TYPE_CHECKING:
     from loopat_jupyter.extension import LoopatExtension
+    from loopat_jupyter.sandboxes.base import SandboxSettings
 
 State = Literal["ok", "info", "warning", "bad"]
 
@@ -46,7 +48,6 @@ class Check:
 def examine(home: Path | None) -> list[Check]:
     """All checks, in the order in which things are needed."""
     from ._kernel import kernel_checks
-    from ._probe import sandbox_checks
 
     extension, problem = configured_extension()
     place = home.expanduser().absolute() if home is not None else _home_of(extension)
@@ -66,13 +67,13 @@ def configured_extension() -> tuple[LoopatExtension | None, Check | None]:
     from loopat_jupyter.extension import LoopatExtension
 
     try:
-        app = ServerApp(log_level="CRITICAL")
+        app = ServerApp(log_level="CRITICAL", raise_config_file_errors=True)
         app.load_config_file()
         return LoopatExtension(config=app.config), None
     except Exception as error:
-        fix = "repair the file, `jupyter --paths` lists where they are"
+        fix = "repair the file, `jupyter --paths` lists where they are; defaults are assumed below"
         found = f"the configuration of Jupyter cannot be read: {error}"
-        return None, Check("configuration", "bad", found, fix)
+        return None, Check("configuration", "warning", found, fix)
 
 
 def _home_of(extension: LoopatExtension | None) -> Path:
@@ -215,3 +216,52 @@ def engine_check(extension: LoopatExtension | None, home: Path) -> Check:
         return Check("engine", "bad", error.message)
     notes = "; ".join([choice.why, *choice.notes])
     return Check("engine", "ok", f"{choice.engine.name}: {notes}")
+
+
+# ------------------------------------------------------------------- sandbox
+
+
+def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]:
+    """The tier that would serve, really tried; then the others, with what each one lacks."""
+    from loopat_jupyter.loops.errors import LoopatError
+    from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
+
+    wanted = extension.sandbox if extension is not None else "auto"
+    with tempfile.TemporaryDirectory(prefix="loopat-doctor-") as run_dir:
+        settings = _settings(extension, Path(run_dir), home)
+        probes = probe_tiers(settings)
+        try:
+            tier = select_tier(wanted, settings)
+        except LoopatError as error:
+            fixes = "; ".join(p.fix for p in probes if p.fix and wanted in ("auto", p.tier))
+            chosen = Check("sandbox", "bad", f"{wanted}: {error.message}", fixes or None)
+        else:
+            chosen = _serving(wanted, tier)
+    tiers = [
+        Check(f"tier {p.tier}", "info", p.detail if p.works else f"no: {p.detail}", p.fix or None)
+        for p in probes
+    ]
+    return [chosen, *tiers]
+
+
+def _serving(wanted: str, tier: Any) -> Check:
+    tier.close()  # trying it has left a launcher process
+    isolation = tier.isolation
+    gaps = "; ".join(isolation.gaps) or "nothing"
+    found = f"{wanted}: {isolation.tier} works. Not covered: {gaps}"
+    if isolation.isolates:
+        return Check("sandbox", "ok", found)
+    return Check("sandbox", "warning", found, "agents run as you, with all that you may do")
+
+
+def _settings(extension: LoopatExtension | None, run_dir: Path, home: Path) -> SandboxSettings:
+    from loopat_jupyter.sandboxes.base import SandboxSettings
+
+    if extension is None:
+        return SandboxSettings(run_dir=run_dir, masks=(home,))
+    return SandboxSettings(
+        run_dir=run_dir,
+        masks=(home,),
+        read_only_paths=tuple(Path(path) for path in extension.sandbox_read_only_paths),
+        sandbox_uid=extension.sandbox_uid,
+    )

@@ -276,3 +276,23 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
     absent = tmp_path / "absent"
     assert loopat("doctor", "--home", str(absent)).code == 0
     assert not absent.exists()
+
+
+def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
+    config = tmp_path / "config" / "jupyter_server_config.py"
+    config.parent.mkdir()
+    env = {"LOOPAT_HOME": None}
+    config.write_text(
+        "c.LoopatExtension.sandbox = 'landlock'\n"
+        f"c.LoopatExtension.home = {str(tmp_path / 'elsewhere')!r}\n"
+    )
+    report = loopat("doctor", "--json", env=env)
+    checks = {check["name"]: check for check in report.json["checks"]}
+    assert report.code == 1
+    assert checks["sandbox"]["state"] == "bad"
+    assert "landlock" in checks["sandbox"]["found"]
+    assert str(tmp_path / "elsewhere") in checks["home"]["found"]
+    assert "cannot run here" in loopat("doctor", env=env).out
+    config.write_text("c.LoopatExtension.sandbox = (")
+    checks = {check["name"]: check for check in loopat("doctor", "--json", env=env).json["checks"]}
+    assert checks["configuration"]["state"] == "warning"
