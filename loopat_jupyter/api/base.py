@@ -39,6 +39,7 @@ from .errors import (
     describe,
     from_http_error,
 )
+from .json_body import parse_object
 from .operations import operation_of
 from .rate import RateLimiter
 
@@ -239,20 +240,14 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if self._received > MAX_BODY:
             raise BodyTooLarge("The body is larger than 8 MiB.")
 
-    def read_json(self, *, optional: bool = False) -> dict[str, Any]:
+    async def read_json(self, *, optional: bool = False) -> dict[str, Any]:
         """The body as a JSON object. Raises ``InvalidJson``, ``BodyTooLarge``."""
         self.refuse_oversized()
         body = b"".join(self._chunks)
         if optional and not body:
             return {}
         self._check_content_type()
-        try:
-            value = pydantic_core.from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            raise InvalidJson(f"The body is not valid JSON: {error}.") from error
-        if not isinstance(value, dict):
-            raise InvalidJson("The body must be a JSON object.")
-        return value
+        return await parse_object(body)
 
     def _check_content_type(self) -> None:
         declared = self.request.headers.get("Content-Type")
@@ -266,9 +261,9 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
                 "Send the body as JSON in UTF-8, with the header Content-Type: application/json."
             )
 
-    def read_body(self, model: type[B], *, optional: bool = False) -> B:
+    async def read_body(self, model: type[B], *, optional: bool = False) -> B:
         """The body as ``model``. What does not fit is ``InvalidParameter``."""
-        return parse(model, self.read_json(optional=optional))
+        return parse(model, await self.read_json(optional=optional))
 
     def read_query(self, model: type[B]) -> B:
         """The query string as ``model``; of a repeated parameter the last counts."""
@@ -289,6 +284,12 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.finish()
         else:
             self.finish(body.model_dump_json(by_alias=True, exclude_unset=True))
+
+    async def answer_large(self, status: int, body: BaseModel) -> None:
+        """Like :meth:`answer`, for what may take long to encode."""
+        text = await asyncio.to_thread(body.model_dump_json, by_alias=True, exclude_unset=True)
+        self.set_status(status)
+        self.finish(text)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         exc_info = kwargs.get("exc_info")

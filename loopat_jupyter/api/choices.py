@@ -34,7 +34,8 @@ class ChoiceHandler(LoopatHandler):
     async def post(self, loop_id: str, choice_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         await self.service.pending_choice(loop, choice_id)
-        body = {name: value for name, value in self.read_json().items() if value is not None}
+        given = await self.read_json()
+        body = {name: value for name, value in given.items() if value is not None}
         source: Source = "api" if self.caller.is_program else "web"
         await self.service.answer(loop, choice_id, body, source)
         self.answer(202)

@@ -72,7 +72,7 @@ class LoopsHandler(LoopatHandler):
         )
     )
     async def post(self) -> None:
-        wanted = self.read_body(CreateLoop, optional=True)
+        wanted = await self.read_body(CreateLoop, optional=True)
         if wanted.folders and self.caller.is_program:
             raise PermissionRefused("Folders of the server are for Jupyter sessions only.")
         draft = LoopDraft(

@@ -52,7 +52,7 @@ class MessagesHandler(EventStreamHandler):
     )
     async def post(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        message = self._message(loop)
+        message = await self._message(loop)
         with self.service.subscribe(loop, raw=self.wants_raw) as subscription:
             accepted = await self._accept(loop, message)
             upto = await self.service.store.events.last_seq(loop_id) if accepted.replayed else 0
@@ -72,14 +72,14 @@ class MessagesHandler(EventStreamHandler):
             raise _archived()
         return replay
 
-    def _message(self, loop: Loop) -> Message:
+    async def _message(self, loop: Loop) -> Message:
         try:
             key = self.request.headers.get("Idempotency-Key") or None
             if key is not None and len(key) > KEY_LIMIT:
                 raise IdempotencyKeyTooLong(
                     f"An Idempotency-Key has at most {KEY_LIMIT} characters."
                 )
-            body = self.read_body(SendMessage)
+            body = await self.read_body(SendMessage)
             return Message(body.required_content(), body.permission_mode, key)
         except InvalidRequest as error:
             if loop.archived:  # state is checked before the body
@@ -138,7 +138,8 @@ class MessagesHandler(EventStreamHandler):
         page = await self.service.messages(loop, limit=query.limit, after=query.after)
         data = [_message_view(row) for row in page.rows]
         last_id = data[-1].id if data else None
-        self.answer(200, MessageList(data=data, has_more=page.has_more, last_id=last_id))
+        body = MessageList(data=data, has_more=page.has_more, last_id=last_id)
+        await self.answer_large(200, body)
 
 
 def _archived() -> LoopArchived:

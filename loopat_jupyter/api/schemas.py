@@ -127,7 +127,9 @@ class CreateLoop(Shape):
     metadata: dict[Text, Text] = Field(
         default_factory=dict, description="Yours; 16 KiB as compact JSON; never shown to the agent."
     )
-    profiles: list[Text] | None = Field(default=None, description="Absent: your default profiles.")
+    profiles: list[Text] | None = Field(
+        default=None, description="Absent: your default profiles.", max_length=100
+    )
     vault: Text | None = Field(default=None, description="Absent: your default vault.")
     repo: Text | None = Field(default=None, description="A repository to clone into the workdir.")
     folders: list[FolderView] = Field(
@@ -141,6 +143,19 @@ class CreateLoop(Shape):
         if len(title) > TITLE_LIMIT:
             raise TitleTooLong(f"A title has at most {TITLE_LIMIT} characters.")
         return title or "untitled"
+
+    @field_validator("profiles")
+    @classmethod
+    def _once_each(cls, profiles: list[str] | None) -> list[str] | None:
+        return None if profiles is None else list(dict.fromkeys(profiles))
+
+    @field_validator("metadata", mode="before")
+    @classmethod
+    def _bound_count(cls, metadata: Any) -> Any:
+        # Each entry takes several bytes; looking at every one of millions would take long.
+        if isinstance(metadata, dict) and len(metadata) > METADATA_LIMIT:
+            raise MetadataTooLarge("Metadata takes at most 16 KiB as compact JSON.")
+        return metadata
 
     @field_validator("metadata")
     @classmethod

@@ -105,6 +105,11 @@ class EventStreamHandler(LoopatHandler):
         connection.write(data)
         return True
 
+    @property
+    def _ended(self) -> bool:
+        """The other side was told to stop while the past was still being sent."""
+        return self._subscription is not None and self._subscription.ended
+
     def _open(self) -> None:
         self.set_status(200)
         self.set_header("Content-Type", CONTENT_TYPE)
@@ -114,6 +119,8 @@ class EventStreamHandler(LoopatHandler):
     async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
         pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)
         async for page in pages:
+            if self._ended:
+                return True
             if await self._send_frames(page, turn_id):
                 return True
         return False

@@ -30,7 +30,7 @@ class TokensHandler(LoopatHandler):
         )
     )
     async def post(self) -> None:
-        wanted = self.read_body(CreateToken, optional=True)
+        wanted = await self.read_body(CreateToken, optional=True)
         token, secret = await self.edge.tokens.create(self.caller.name, wanted.label)
         self.answer(
             201,

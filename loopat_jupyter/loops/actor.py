@@ -141,6 +141,10 @@ class LoopActor:
         if stretch is not None and stretch.host is not None and stretch.host.is_waiting:
             stretch.cancel("sandbox_evicted")
 
+    def close(self) -> None:
+        """Take no turns: the server is stopping."""
+        self._stopping = "server_restarted"
+
     async def stop(self, cause: Cause) -> None:
         """Take no more turns; end the running one. Returns when nothing runs."""
         self._stopping = cause

@@ -45,6 +45,7 @@ class SandboxKeeper:
         self._idle_timeout = idle_timeout
         self._on_evict = on_evict
         self._slots: dict[str, _Slot] = {}
+        self._closed = False
         self._evictions: set[asyncio.Task[None]] = set()
 
     def is_alive(self, loop_id: str) -> bool:
@@ -53,6 +54,8 @@ class SandboxKeeper:
 
     async def acquire(self, spec: SandboxSpec) -> Sandbox:
         """The loop's living sandbox. Raises ``SandboxSpawnFailed``."""
+        if self._closed:
+            raise SandboxSpawnFailed("The server is stopping. Send the message again later.")
         if isinstance(self._tier, SandboxSpawnFailed):
             raise SandboxSpawnFailed(self._tier.message)
         slot = self._slots.setdefault(spec.loop_id, _Slot())
@@ -112,7 +115,8 @@ class SandboxKeeper:
                 await self._on_evict(loop_id)
 
     async def close(self) -> None:
-        """Stop everything; when it returns no sandbox is left."""
+        """Stop everything; when it returns no sandbox is left, and none starts any more."""
+        self._closed = True
         for slot in self._slots.values():
             if slot.timer is not None:
                 slot.timer.cancel()

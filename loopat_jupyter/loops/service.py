@@ -92,6 +92,7 @@ class LoopService:
         self._keeper = keeper
         self._home = home
         self._actors: dict[str, LoopActor] = {}
+        self._closing = False
         self._around = Surroundings(
             store, event_log, engine.engine, keeper, default_mode, home.spec, on_activity
         )
@@ -106,7 +107,11 @@ class LoopService:
                 self._actor(loop).wake()
 
     async def close(self) -> None:
-        """End what runs, and every stream. What is stored goes on after the next start."""
+        """End what runs, and every stream. What is stored goes on after the next start.
+
+        The server may still hand in requests: what they accept stays queued.
+        """
+        self._closing = True
         await asyncio.gather(*(actor.stop("server_restarted") for actor in self._actors.values()))
         self.log.end_all()
         await self._keeper.close()
@@ -128,6 +133,8 @@ class LoopService:
         actor = self._actors.get(loop.loop_id)
         if actor is None:
             actor = self._actors[loop.loop_id] = LoopActor(loop, self._around)
+            if self._closing:
+                actor.close()
         return actor
 
     # ------------------------------------------------------------------ loops

@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import queue
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -48,6 +50,8 @@ QUICK_CHECK_LIMIT = 64 << 20
 """Databases up to this many bytes are checked whole at start; larger ones would delay it."""
 CHECKPOINT_RETRY = 10.0
 """Seconds after a checkpoint that failed."""
+
+STOPPED = "The server is stopping. Nothing of this request was kept: send it again later."
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ class Database:
         self.on_stored: Callable[[Sequence[Event]], None] = lambda _events: None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = self._open()
+        self._closed = False
         self._synced = True
         self._no_checkpoint_before = 0.0
         self._wal = path.with_name(f"{path.name}-wal")
@@ -103,14 +108,15 @@ class Database:
     # ------------------------------------------------------------------ opening
 
     def _open(self) -> sqlite3.Connection:
-        existed = self.path.exists() and self.path.stat().st_size > 0
+        # Made here, because SQLite would make it readable for everybody, and its log like it.
+        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection: sqlite3.Connection | None = None
         try:
+            if self.path.stat().st_size > 0:
+                self._examine()
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=10
             )
-            if existed:
-                self._examine(connection)
             self._configure(connection)
             migrate(connection)
         except sqlite3.DatabaseError as error:
@@ -120,14 +126,16 @@ class Database:
                 f"{self.path} cannot be used as loopat's database ({error}). It was left as it is: "
                 "restore it from a backup, or move it away to start with an empty one."
             ) from error
-        except StoreUnusable:
-            if connection is not None:
-                connection.close()
-            raise
-        self.path.chmod(0o600)
         return connection
 
-    def _examine(self, connection: sqlite3.Connection) -> None:
+    def _examine(self) -> None:
+        """Look before anything is changed: closing a connection that may write would already
+        copy a crashed server's log into the file."""
+        uri = f"{self.path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+            self._examine_with(connection)
+
+    def _examine_with(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise StoreTooNew(
@@ -183,6 +191,8 @@ class Database:
             StoreError: the change could not be kept (disk full, I/O error); nothing of it was.
         """
         assert self._loop is not None, "the database was not started"
+        if self._closed:
+            raise StoreError(STOPPED)
         done: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Job(job, durable, done))
         return await done
@@ -192,6 +202,8 @@ class Database:
         if self.journal == "rollback":
             return await self.write(lambda connection, _events: query(connection), durable=False)
         assert self._loop is not None, "the database was not started"
+        if self._closed:
+            raise StoreError(STOPPED)
         return await self._loop.run_in_executor(self._readers, self._run_query, query)
 
     def _run_query(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -216,6 +228,7 @@ class Database:
 
     def close(self) -> None:
         """Finish the submitted jobs and close the file. Blocks for the last commit."""
+        self._closed = True
         if self._thread is not None:
             self._jobs.put(None)
             self._thread.join()

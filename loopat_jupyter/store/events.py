@@ -11,6 +11,8 @@ from ..loops.records import Event, Snapshot, TurnRecord, to_json
 from .database import Database
 
 PAGE = 500
+PAGE_BYTES = 1 << 20
+"""A page ends after so many rows, or with the row that passes so many bytes."""
 
 
 def log_of_turn(
@@ -49,7 +51,7 @@ class EventReader:
     async def page(
         self, loop_id: str, after: int, upto: int, *, turn_id: str | None = None
     ) -> list[Event]:
-        """Up to :data:`PAGE` events with ``after < seq <= upto``, in order (of one turn)."""
+        """A page of the events with ``after < seq <= upto``, in order (of one turn)."""
 
         def query(connection: sqlite3.Connection) -> list[Event]:
             rows = connection.execute(
@@ -69,7 +71,13 @@ class EventReader:
                 """,
                 (loop_id if turn_id is None else turn_id, after, upto, PAGE),
             )
-            return [Event(loop_id, *row) for row in rows]
+            page, size = [], 0
+            for row in rows:
+                page.append(Event(loop_id, *row))
+                size += len(row[-1])
+                if size > PAGE_BYTES:
+                    break
+            return page
 
         return await self._database.read(query)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..loops.errors import InvalidCursor
@@ -13,6 +13,9 @@ from ..loops.records import MessagePage, MessageRow, ToolCallRow, TurnRecord
 from .database import Database
 from .events import turn_text
 from .turns import read_journal
+
+PAGE_BYTES = 8 << 20
+"""A page ends early, with ``has_more``, once it holds so much."""
 
 RESULT_LIMIT = 10_000
 """Bytes of a tool's result in the history (contract, Watching)."""
@@ -67,34 +70,39 @@ def _messages(
     connection: sqlite3.Connection, loop_id: str, limit: int, after: str | None
 ) -> MessagePage:
     turn_n, role = _cursor(connection, loop_id, after) if after is not None else (0, "assistant")
-    # A turn gives one or two rows: one row too many tells whether there is more.
+    rows: list[MessageRow] = []
+    size = 0
+    for row in _rows_from(connection, loop_id, turn_n, role):
+        if len(rows) == limit or size > PAGE_BYTES:
+            return MessagePage(rows, has_more=True)
+        rows.append(row)
+        size += len(row.content) + sum(len(call.result) + 200 for call in row.tool_calls)
+    return MessagePage(rows, has_more=False)
+
+
+def _rows_from(
+    connection: sqlite3.Connection, loop_id: str, turn_n: int, role: str
+) -> Iterator[MessageRow]:
+    """The rows after the one of that turn and role, oldest first."""
     turns = connection.execute(
         "SELECT n, turn_id, content, state, created_at, started_at, text, usage FROM turns "
-        "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) AND n >= ? ORDER BY n LIMIT ?",
-        (loop_id, turn_n, limit + 2),
-    ).fetchall()
-    rows: list[MessageRow] = []
+        "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) AND n >= ? ORDER BY n",
+        (loop_id, turn_n),
+    )
     for n, turn_id, content, state, created_at, started_at, text, usage in turns:
         if n != turn_n:
-            rows.append(
-                MessageRow(_row_id("user", turn_id), turn_id, "user", content, created_at, state)
-            )
+            yield MessageRow(_row_id("user", turn_id), turn_id, "user", content, created_at, state)
         if started_at is not None and not (n == turn_n and role == "assistant"):
-            rows.append(
-                MessageRow(
-                    _row_id("assistant", turn_id),
-                    turn_id,
-                    "assistant",
-                    turn_text(connection, n) if text is None else text,
-                    started_at,
-                    state,
-                    _tool_calls(connection, n),
-                    json.loads(usage) if usage else None,
-                )
+            yield MessageRow(
+                _row_id("assistant", turn_id),
+                turn_id,
+                "assistant",
+                turn_text(connection, n) if text is None else text,
+                started_at,
+                state,
+                _tool_calls(connection, n),
+                json.loads(usage) if usage else None,
             )
-        if len(rows) > limit:
-            break
-    return MessagePage(rows[:limit], has_more=len(rows) > limit)
 
 
 def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:

@@ -17,7 +17,7 @@ from .acceptance import find_replay, insert_turn
 from .database import Database
 from .ending import finish_turn
 from .events import log_of_turn
-from .rows import unfinished_turns
+from .rows import oldest_unfinished, unfinished_turns
 
 
 class TurnRepository:
@@ -57,7 +57,7 @@ class TurnRepository:
         """The turn that can go on now: the oldest unfinished one, unless it waits for a person."""
 
         def query(connection: sqlite3.Connection) -> TurnRecord | None:
-            turn = _oldest_unfinished(connection, loop_id)
+            turn = oldest_unfinished(connection, loop_id)
             if turn is None or _has_pending_choice(connection, turn.n):
                 return None
             return turn
@@ -66,7 +66,7 @@ class TurnRepository:
 
     async def current(self, loop_id: str) -> TurnRecord | None:
         """The oldest unfinished turn, whatever it is doing."""
-        return await self._database.read(lambda connection: _oldest_unfinished(connection, loop_id))
+        return await self._database.read(lambda connection: oldest_unfinished(connection, loop_id))
 
     async def begin(self, turn: TurnRecord, *, cold_start: bool) -> bool:
         """The turn begins: its state and its ``started`` event.
@@ -220,10 +220,6 @@ def _run_from(connection: sqlite3.Connection, turn: TurnRecord, state: TurnState
         "UPDATE turns SET state = 'running' WHERE n = ? AND state = ?", (turn.n, state)
     )
     return cursor.rowcount > 0
-
-
-def _oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:
-    return next(iter(unfinished_turns(connection, loop_id)), None)
 
 
 def _has_pending_choice(connection: sqlite3.Connection, turn_n: int) -> bool:
