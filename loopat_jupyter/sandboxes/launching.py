@@ -19,6 +19,7 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes import launcher as program
 
 ANSWER_TIMEOUT = 20.0
+END_TIMEOUT = 5.0
 
 
 def base_python() -> str:
@@ -130,6 +131,9 @@ class Launcher:
             self._channel.close()
             self._channel = None
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(END_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
             self._process = None

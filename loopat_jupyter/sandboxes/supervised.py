@@ -36,6 +36,7 @@ from loopat_jupyter.sandboxes.reaper import forget, record
 START_TIMEOUT = 20.0
 GRACE = 10.0
 """How long the supervisor may be silent after a time limit of its own has passed."""
+BIRTH_GRACE = 5.0
 OUTER_GRACE = 1.0
 """How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
@@ -79,14 +80,16 @@ class SupervisedSandbox:
     def end_processes(self) -> None:
         """Make everything end; called again when one of the two has ended.
 
-        The supervisor first: the outer process then reaps it and ends by itself.
+        The supervisor first: the outer process then reaps it and ends by itself. One that has
+        not come up yet finds its channel ended when it does; to kill the outer process before
+        would leave bwrap's first child waiting for it for ever.
         """
         if len(self._pids) == 2:
             self.send(self._pids[1], signal.SIGKILL)
         elif self._supervised:
             asyncio.get_running_loop().call_later(OUTER_GRACE, self.send_all, signal.SIGKILL)
         else:
-            self.send_all(signal.SIGKILL)
+            asyncio.get_running_loop().call_later(BIRTH_GRACE, self.send_all, signal.SIGKILL)
 
     # ------------------------------------------------------------------ life
 

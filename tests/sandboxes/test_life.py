@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 import os
+import random
+import secrets
 import socket
 import subprocess
 import sys
@@ -212,6 +215,56 @@ def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> No
         server.kill()
     _, alive = psutil.wait_procs(family, timeout=10)
     assert [p for p in alive if p.status() != "zombie"] == []
+
+
+STARTING = """
+import asyncio, sys
+from pathlib import Path
+from loopat_jupyter.loops.ports import SandboxSpec
+from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.select import select_tier
+
+async def main():
+    top = Path(sys.argv[1])
+    tier = select_tier("bubblewrap", SandboxSettings(run_dir=top / "run"))
+    print("up", flush=True)
+    while True:
+        sandbox = tier.create(SandboxSpec("loop_s", top, top))
+        await sandbox.start()
+        await sandbox.stop()
+
+asyncio.run(main())
+"""
+
+
+def test_kill_9_in_the_middle_of_a_start_leaves_no_process(tmp_path: Path) -> None:
+    seed = secrets.randbelow(10**6)
+    print("seed", seed)
+    delays = random.Random(seed)
+    for _ in range(8):
+        server = subprocess.Popen(
+            [sys.executable, "-c", STARTING, str(tmp_path)], stdout=subprocess.PIPE
+        )
+        assert server.stdout is not None
+        with server, server.stdout:
+            server.stdout.readline()
+            [launcher] = psutil.Process(server.pid).children()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(delays.uniform(0, 0.06))
+            server.kill()
+        _, alive = psutil.wait_procs([launcher], timeout=10)
+        assert [p for p in alive if p.status() != "zombie"] == []
+    assert holders(tmp_path) == []
+
+
+def holders(place: Path) -> list[int]:
+    """Processes that have something below ``place`` open, as bwrap has while it starts."""
+    found = []
+    for fds in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if any(str(fd.readlink()).startswith(str(place)) for fd in fds.iterdir()):
+                found.append(int(fds.parent.name))
+    return found
 
 
 # ------------------------------------------------------------------ the reaper
