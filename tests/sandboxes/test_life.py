@@ -9,6 +9,7 @@ import json
 import os
 import random
 import secrets
+import select
 import socket
 import subprocess
 import sys
@@ -212,9 +213,24 @@ def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> No
         assert server.stdout.readline() == b"up\n"
         family = psutil.Process(server.pid).children(recursive=True)
         assert len([p for p in family if p.cmdline() == ["sleep", "93"]]) == 3
+        pidfds = open_pidfds(family)
         server.kill()
-    _, alive = psutil.wait_procs(family, timeout=10)
-    assert [p for p in alive if p.status() != "zombie"] == []
+    assert all_end(pidfds)
+
+
+def open_pidfds(processes: list[psutil.Process]) -> list[int]:
+    return [os.pidfd_open(process.pid) for process in processes]
+
+
+def all_end(pidfds: list[int]) -> bool:
+    """Whether each ends within some seconds; whoever inherits them may reap them later."""
+    ended = []
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        ended.append(bool(poll.poll(10_000)))
+        os.close(pidfd)
+    return all(ended)
 
 
 STARTING = """
@@ -249,11 +265,11 @@ def test_kill_9_in_the_middle_of_a_start_leaves_no_process(tmp_path: Path) -> No
         with server, server.stdout:
             server.stdout.readline()
             [launcher] = psutil.Process(server.pid).children()
+            pidfds = open_pidfds([launcher])
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(delays.uniform(0, 0.06))
             server.kill()
-        _, alive = psutil.wait_procs([launcher], timeout=10)
-        assert [p for p in alive if p.status() != "zombie"] == []
+        assert all_end(pidfds)
     assert holders(tmp_path) == []
 
 
