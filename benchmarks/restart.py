@@ -18,7 +18,7 @@ from pathlib import Path
 from .bench import Run, Stage, stage
 from .measures import Measure
 from .model import Order
-from .processes import JupyterServer
+from .processes import JupyterServer, cpu_seconds
 from .turns import begin_turn
 from .wire import Connection
 
@@ -70,13 +70,14 @@ async def _until(home: Path, wanted: dict[str, int]) -> None:
             await asyncio.sleep(LOOK_INTERVAL)
 
 
-async def _start_empty() -> float:
-    """The baseline: a Jupyter server with an empty home, to its first answer."""
+async def _start_empty() -> tuple[float, float]:
+    """The baseline: a Jupyter server with an empty home, to its first answer. Seconds, and
+    seconds of its processor time."""
     async with stage(settled=False) as here:
         await here.server.kill()
         begin = time.monotonic()
         await here.server.start()
-        return time.monotonic() - begin
+        return time.monotonic() - begin, cpu_seconds(here.server.pid)
 
 
 async def _verify(server: JupyterServer, scene: Scene) -> None:
@@ -92,7 +93,7 @@ async def _verify(server: JupyterServer, scene: Scene) -> None:
 
 async def restart(run: Run) -> list[Measure]:
     """From ``exec`` of the new server to all turns in their right state."""
-    empty = await _start_empty()
+    empty, empty_used = await _start_empty()
     async with stage(settled=False) as here:
         scene = await _set_scene(here, run)
         await here.server.kill()
@@ -103,6 +104,7 @@ async def restart(run: Run) -> list[Measure]:
         ready = time.monotonic() - begin
         await _until(here.server.home, right)
         whole = time.monotonic() - begin
+        used = cpu_seconds(here.server.pid)
         await _verify(here.server, scene)
     note = (
         f"{len(scene.loops)} loops: {scene.running} running, {scene.queued} queued, "
@@ -113,4 +115,6 @@ async def restart(run: Run) -> list[Measure]:
         Measure(
             "restart", "all turns right", whole, "s", baseline=empty, budget="restart", note=note
         ),
+        Measure("restart", "added to an empty server", whole - empty, "s"),
+        Measure("restart", "server CPU until then", used, "s", baseline=empty_used),
     ]
