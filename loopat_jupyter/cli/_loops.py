@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     from loopat_jupyter.client import LoopInfo
 
+PIPED_WIDTH = 300
+"""Nothing is cut to the width of a terminal where there is none."""
+
 app = typer.Typer(help="List, make and archive loops.", no_args_is_help=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -116,17 +119,19 @@ def _print_table(loops: list[LoopInfo]) -> None:
     from ._terminal import one_line
 
     console = console_for_text()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     if not loops:
         console.print("no loops; `loopat loops new TITLE` makes one")
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("id", no_wrap=True)
-    table.add_column("title", overflow="fold")
-    for name in ("created", "sandbox", ""):
-        table.add_column(name, no_wrap=True)
+    table.add_column("created", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, min_width=12)
     for info in loops:
         created = info.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
-        state = Text("archived", "dim") if info.archived else Text("")
-        title = Text(one_line(info.title, 60), "bold")
-        table.add_row(info.id, title, created, one_line(info.sandbox or ""), state)
+        title = Text(one_line(info.title), "bold")
+        if info.archived:
+            title = Text("archived ", "dim") + title
+        table.add_row(info.id, created, title)
     console.print(table)

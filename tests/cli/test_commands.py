@@ -256,9 +256,7 @@ def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterS
     assert "demo/demo" in checks["model"]["found"]
     assert checks["sandbox"]["state"] in {"ok", "warning"}
     assert {"python", "packages", "home", "database", "engine", "kernel"} <= set(checks)
-    shown = loopat("doctor")
-    assert shown.code == 0
-    assert "A loop can run here." in shown.out
+    assert "A loop can run here." in loopat("doctor").out
 
 
 def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path: Path):
