@@ -120,7 +120,10 @@ async def test_cancelling_kills_the_command_and_nothing_else(any_tier: Started) 
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert await inside(sandbox, "pgrep -fx 'sleep 75'; pgrep -fx 'sleep 74' | wc -l") == "1\n"
+        gone = "while pgrep -fx 'sleep 75' >/dev/null; do sleep 0.01; done; echo gone"
+        assert await inside(sandbox, gone) == "gone\n"
+        there = "until pgrep -fx 'sleep 74' >/dev/null; do sleep 0.01; done; echo there"
+        assert await inside(sandbox, there) == "there\n"
 
 
 async def test_cancelling_at_once_is_as_good(any_tier: Started) -> None:
