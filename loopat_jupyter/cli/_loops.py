@@ -127,7 +127,7 @@ def _print_table(loops: list[LoopInfo]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("id", no_wrap=True)
     table.add_column("created", no_wrap=True)
-    table.add_column("title", overflow="ellipsis", no_wrap=True, min_width=12)
+    table.add_column("title", overflow="fold")
     for info in loops:
         created = info.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         title = Text(one_line(info.title), "bold")
