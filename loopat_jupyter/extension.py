@@ -25,7 +25,9 @@ from .api.routes import handlers
 from .context.folders import Folders
 from .context.home import Home
 from .context.instructions import Instructions
+from .engines.builtin import EngineLimits
 from .engines.select import ENGINES, select_engine
+from .engines.tool_outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed
 from .loops.keeper import SandboxKeeper
 from .loops.log import EventLog
@@ -217,7 +219,13 @@ class LoopatExtension(ExtensionApp):
             return error
 
     def _select_engine(self) -> EngineChoice:
-        return select_engine(self.engine, self._home.path, Instructions(self._home.path))
+        tools = ToolLimits(self.bash_timeout, self.bash_timeout_max, self.tool_output)
+        return select_engine(
+            self.engine,
+            self._home.path,
+            Instructions(self._home.path),
+            EngineLimits(tools=tools),
+        )
 
     def _build_service(
         self, engine: EngineChoice, tier: SandboxTier | SandboxSpawnFailed

@@ -11,7 +11,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from ..loops.errors import TurnFailed
@@ -38,10 +37,8 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-async def ask(
-    model: Model, request: ModelRequest, host: TurnHost, patience: Patience, *, gap: str = ""
-) -> Response:
-    """The model's answer, its deltas already shown; ``gap`` before the first of its text.
+async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Patience) -> Response:
+    """The model's answer, its deltas already shown.
 
     Raises:
         ModelError: ``too_long``, and nothing has been shown.
@@ -51,7 +48,7 @@ async def ask(
     attempt = 0
     while True:
         attempt += 1
-        shown = _Shown(host, gap)
+        shown = _Shown(host)
         try:
             return await _stream(model, request, shown)
         except ModelError as error:
@@ -67,25 +64,20 @@ async def ask(
 class _Shown:
     """Passes deltas on as whole characters, and knows whether there were any."""
 
-    def __init__(self, host: TurnHost, gap: str) -> None:
+    def __init__(self, host: TurnHost) -> None:
         self._host = host
-        self._gap = gap
         self._text, self._thinking = Joiner(), Joiner()
         self.anything = False
 
     async def show(self, event: TextDelta | ThinkingDelta) -> None:
         if isinstance(event, TextDelta):
-            await self._say(self._visible, self._text.add(event.text))
+            await self._say(self._host.text, self._text.add(event.text))
         else:
             await self._say(self._host.thinking, self._thinking.add(event.text))
 
     async def end(self) -> None:
         await self._say(self._host.thinking, self._thinking.end())
-        await self._say(self._visible, self._text.end())
-
-    async def _visible(self, text: str) -> None:
-        text, self._gap = self._gap + text, ""
-        await self._host.text(text)
+        await self._say(self._host.text, self._text.end())
 
     async def _say(self, say: Callable[[str], Awaitable[None]], text: str) -> None:
         if text:
@@ -94,13 +86,9 @@ class _Shown:
 
 
 async def _stream(model: Model, request: ModelRequest, shown: _Shown) -> Response:
-    async with aclosing(model.stream(request)) as events:
-        async for event in events:
-            if isinstance(event, Response):
-                await shown.end()
-                return event
-            await shown.show(event)
-    raise ModelError("The answer ended before it was complete.", retryable=True)
+    response = await model.answer(request, shown.show)
+    await shown.end()
+    return response
 
 
 def _failure(model: Model, error: ModelError, shown: _Shown, attempts: int) -> TurnFailed:

@@ -25,11 +25,9 @@ from .conversation import (
     Response,
     UserMessage,
     elision_entry,
-    gap,
     read_elision,
     read_journal,
     response_entry,
-    visible_text,
 )
 from .history import last_elision, past_turns
 from .legible import legible
@@ -167,27 +165,24 @@ class _Asking:
         turns = [*self.past, here]
         fitted = self.window.fit(turns, self.elision)
         try:
-            response = await self._ask(fitted, exchanges)
+            response = await self._ask(fitted)
         except ModelError as error:
             fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
-            response = await self._ask_again(fitted, exchanges, error)
+            response = await self._ask_again(fitted, error)
         response = replace(response, estimate=fitted.estimate)
         answers = (one for turn in turns for one in turn if isinstance(one, Response))
         response = legible(response, {call.id for one in answers for call in one.calls})
         await self._keep(response, fitted.elision)
         return response
 
-    async def _ask(self, fitted: Fitted, exchanges: Sequence[Exchange]) -> Response:
+    async def _ask(self, fitted: Fitted) -> Response:
         request = ModelRequest(self.instructions, fitted.messages, SPECS)
-        spoken = visible_text(exchange.response for exchange in exchanges)
-        return await ask(self.model, request, self.host, self.patience, gap=gap(spoken))
+        return await ask(self.model, request, self.host, self.patience)
 
-    async def _ask_again(
-        self, fitted: Fitted, exchanges: Sequence[Exchange], reason: ModelError
-    ) -> Response:
+    async def _ask_again(self, fitted: Fitted, reason: ModelError) -> Response:
         """After the provider found the conversation too long: once more, with much less."""
         try:
-            return await self._ask(fitted, exchanges)
+            return await self._ask(fitted)
         except ModelError:
             raise TurnFailed(
                 f"The conversation does not fit into {self.model.name}, even with everything "

@@ -131,19 +131,9 @@ class Exchange:
         return [self.response, ToolResults(answered)] if answered else [self.response]
 
 
-def gap(spoken: str) -> str:
-    """What goes between the text ``spoken`` so far and the text of the turn's next response:
-    a new paragraph, unless the model has left room itself."""
-    return "" if not spoken or spoken[-1].isspace() else "\n\n"
-
-
 def visible_text(responses: Iterable[Response]) -> str:
-    """All that a turn's responses said, as the person saw it."""
-    spoken = ""
-    for response in responses:
-        if response.text:
-            spoken += gap(spoken) + response.text
-    return spoken
+    """All that a turn's responses said, as the person saw it: nothing is put between them."""
+    return "".join(response.text for response in responses)
 
 
 def response_entry(response: Response) -> dict[str, Any]:

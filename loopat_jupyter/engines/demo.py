@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .conversation import (
@@ -26,7 +26,7 @@ from .conversation import (
     ToolResults,
     UserMessage,
 )
-from .model import ModelEvent, ModelRequest, TextDelta, ThinkingDelta
+from .model import ModelRequest, Show, TextDelta, ThinkingDelta
 
 INTRODUCTION = """\
 I am **demo**, loopat's built-in offline model: no key, no network, no real intelligence, \
@@ -63,7 +63,7 @@ class DemoModel:
     def __init__(self, pace: float = COUNT_INTERVAL) -> None:
         self._pace = pace
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async def answer(self, request: ModelRequest, show: Show) -> Response:
         parts: list[Part] = []
         for part in self._answer(request.messages):
             if isinstance(part, ToolCall):
@@ -71,19 +71,18 @@ class DemoModel:
                 continue
             thinks = isinstance(part, ThinkingPart)
             for chunk in _chunks(part.text):
-                yield ThinkingDelta(chunk) if thinks else TextDelta(chunk)
-                await asyncio.sleep(0)
+                await show(ThinkingDelta(chunk) if thinks else TextDelta(chunk))
             parts.append(part)
         number = _count_of(request.messages)
         if number is not None:
             counted = ""
             for index in range(1, number + 1):
                 line = f"{index}\n"
-                yield TextDelta(line)
+                await show(TextDelta(line))
                 counted += line
                 await asyncio.sleep(self._pace)
             parts.append(TextPart(counted))
-        yield Response(tuple(parts), self.name, _tokens(request, parts))
+        return Response(tuple(parts), self.name, _tokens(request, parts))
 
     def _answer(self, messages: Sequence[Message]) -> list[Part]:
         """Everything but the counting, which takes its time."""

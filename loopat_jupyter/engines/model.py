@@ -1,13 +1,13 @@
 """The port between the turn loop and a model, whoever serves it.
 
-A model is asked with everything it is to know and answers as a stream: deltas as they come, then
-exactly one :class:`~.conversation.Response` as the last event. It keeps nothing between calls.
-It does not retry: :mod:`.asking` does.
+A model is asked with everything it is to know. It shows its deltas as they come, and waits for each
+to be shown; then it returns the whole answer. It keeps nothing between calls. It does not retry:
+:mod:`.asking` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,7 +24,8 @@ class ThinkingDelta:
     text: str
 
 
-ModelEvent = TextDelta | ThinkingDelta | Response
+Show = Callable[[TextDelta | ThinkingDelta], Awaitable[None]]
+"""Shows one delta; it is on disk when this returns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,5 +77,5 @@ class Model(Protocol):
     def window(self) -> int:
         """The context window in tokens, what is sent and what is answered together."""
 
-    def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
-        """Ask. Raises :class:`ModelError` at any point of the stream."""
+    async def answer(self, request: ModelRequest, show: Show) -> Response:
+        """Ask, and show the answer while it comes. Raises :class:`ModelError` at any point."""

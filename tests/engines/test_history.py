@@ -111,7 +111,7 @@ async def test_text_that_was_shown_but_not_finished_is_kept(
     turn = turn_of("Go")
     with pytest.raises(TurnFailed):
         await quick.run(turn, host)
-    assert host.visible == "First.\n\nSecond, half"
+    assert host.visible == "First.Second, half"
     messages = await sent_after(quick, provider, host, host.ended(turn, "error", code))
     assert messages[3]["role"] == "assistant"
     assert messages[3]["content"][0]["text"].strip() == "Second, half"

@@ -38,7 +38,7 @@ async def test_anthropic_streams_thinking_text_and_a_call_and_sends_them_back(
     )
     await quick.run(turn_of("look"), host)
     assert host.thought == "Let me look."
-    assert host.visible == "I will look.\n\nIt says hi."
+    assert host.visible == "I will look.It says hi."
     assert [one for one in host.said if one[0] == "text"][:2] == [
         ("text", "I will "),
         ("text", "look."),
@@ -307,7 +307,7 @@ async def test_openai_fragments_an_empty_id_and_no_usage(
     )
     await quick.run(turn_of("go"), host)
     assert host.thought == "Hm. Well."
-    assert host.visible == "Two calls.\n\nDone."
+    assert host.visible == "Two calls.Done."
     assert sorted(host.results) == [(True, "one"), (True, "two")]
     calls = [one for one in host.said if one[0] == "call"]
     ids = [one[1] for one in calls]

@@ -313,7 +313,7 @@ async def test_half_characters_are_made_whole_everywhere(
         mock.openai({"content": "ok"}),
     )
     await quick.run(turn_of("go"), host)
-    assert host.visible == "a \U0001f600 b \ufffd c\n\nok"
+    assert host.visible == "a \U0001f600 b \ufffd cok"
     assert (workdir / "f").read_text() == "\U0001f600 \ufffd"
     json.dumps(host.entries, ensure_ascii=False).encode()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import httpx2
 
 from ...context.config import ModelChoice
+from .fast_lane import enter_lane
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -31,4 +32,5 @@ def open_http_client() -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT),
         limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         mounts=dict.fromkeys(_LOOPBACK),
+        event_hooks={"response": [enter_lane]},
     )

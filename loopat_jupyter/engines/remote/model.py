@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import httpx2
@@ -13,9 +13,11 @@ from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
 from ...context.config import ModelChoice
-from ..model import ModelError, ModelEvent, ModelRequest, TextDelta, ThinkingDelta, ToolSpec
+from ..conversation import Response
+from ..model import ModelError, ModelRequest, Show, TextDelta, ThinkingDelta, ToolSpec
 from .apis import load
 from .failures import as_model_error
+from .fast_lane import Lane, current_lane
 from .messages import from_wire, to_wire
 from .windows import guess_window
 
@@ -34,7 +36,15 @@ class RemoteModel:
             own_address=choice.base_url is not None,
         )
 
-    async def stream(self, request: ModelRequest) -> AsyncGenerator[ModelEvent, None]:
+    async def answer(self, request: ModelRequest, show: Show) -> Response:
+        lane = Lane(show)
+        entered = current_lane.set(lane)
+        try:
+            return await self._answer(request, show, lane)
+        finally:
+            current_lane.reset(entered)
+
+    async def _answer(self, request: ModelRequest, show: Show, lane: Lane) -> Response:
         messages, parameters = to_wire(request.messages), _parameters(request)
         with as_model_error(self._choice.api_key, self._api.SDK_ERROR):
             opened = model_request_stream(
@@ -46,9 +56,12 @@ class RemoteModel:
             )
             async with opened as streamed:
                 async for event in streamed:
-                    if (delta := _delta(event)) is not None:
-                        yield delta
-                yield from_wire(_complete(streamed))
+                    delta = _delta(event)
+                    if isinstance(delta, TextDelta):
+                        delta = TextDelta(lane.unshown(delta.text))
+                    if delta is not None and delta.text:
+                        await show(delta)
+                return from_wire(_complete(streamed))
 
     def _settings(self) -> ModelSettings:
         settings: dict[str, Any] = {**self._api.SETTINGS}
