@@ -115,6 +115,8 @@ class EventStreamHandler(LoopatHandler):
         self.set_header("Content-Type", CONTENT_TYPE)
         self.set_header("Cache-Control", "no-cache, no-transform")
         self.set_header("X-Accel-Buffering", "no")
+        # Events are written past Tornado's output transforms (compression, where it is on).
+        self._transforms = []
 
     async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
         pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)

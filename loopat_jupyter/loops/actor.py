@@ -75,6 +75,7 @@ class _Stretch:
         self.task: asyncio.Task[None] | None = None
         self.host: Host | None = None
         self.cause: Cause | None = None
+        self.under_way = False
         self.over = asyncio.Event()
 
     def cancel(self, cause: Cause) -> None:
@@ -124,8 +125,9 @@ class LoopActor:
                 await self._interrupt_stretch(self._stretch)
                 return
             turn = await turns.current(self._loop.loop_id)
-            # An answer may be sending the turn on right now: then it is not in this state any
-            # more, and there is a stretch to be interrupted.
+            if self._task is not None:  # woken during that read: what it says may be old
+                continue
+            # From here to the store's queue nothing else runs: whatever begins later finds this.
             if turn is None or await turns.finish(turn, "interrupted", only=turn.state):
                 self.wake()
                 return
@@ -225,6 +227,8 @@ class LoopActor:
         except TurnFailed as error:
             await finish(turn, "error", code=error.event_code, message=error.message)
         except LoopatError as error:
+            if not stretch.under_way:
+                raise  # its begin could not be saved: it has not begun, and is tried again
             await finish(turn, "error", code="agent_error", message=error.message)
         except Exception:
             log.exception("loopat: the engine failed in %s", turn.turn_id)
@@ -241,11 +245,13 @@ class LoopActor:
             cold = not around.keeper.is_alive(loop.loop_id)
             if not await around.store.turns.begin(turn, cold_start=cold):
                 return False
+            stretch.under_way = True
             spec = await around.spec(loop)
             await around.keeper.acquire(spec)
         else:
             if not await around.store.turns.go_on(turn):
                 return False
+            stretch.under_way = True
             spec = await around.spec(loop)
             journal = await around.store.turns.read_journal(turn)
             choices = tuple(await around.store.choices.of_turn(turn))

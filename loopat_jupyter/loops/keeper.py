@@ -123,3 +123,5 @@ class SandboxKeeper:
         await asyncio.gather(*(self.stop(loop_id) for loop_id in tuple(self._slots)))
         if self._evictions:
             await asyncio.gather(*self._evictions)
+        if not isinstance(self._tier, SandboxSpawnFailed):
+            await asyncio.to_thread(self._tier.close)

@@ -163,6 +163,8 @@ class SandboxTier(Protocol):
     @property
     def isolation(self) -> Isolation: ...
     def create(self, spec: SandboxSpec) -> Sandbox: ...
+    def close(self) -> None:
+        """End whatever the tier keeps running. Blocks; call it off the event loop."""
 
 
 # --------------------------------------------------------------------------- engines

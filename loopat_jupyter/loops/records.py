@@ -231,6 +231,8 @@ class ToolCallRow:
     input: Any
     ok: bool | None
     result: str
+    size: int = 0
+    """About how much of a page it takes, in characters."""
 
 
 @dataclass(frozen=True, slots=True)

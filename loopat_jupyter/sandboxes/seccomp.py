@@ -107,7 +107,8 @@ _OPENS = {"open": ((2, 1), None), "openat": ((257, 2), (56, 2))}
 """Calls that may create a file, and which argument the flags are; the mode follows."""
 SET_ID_BITS = 0o6000
 """A file that runs as its owner would carry the sandbox's hand out of it."""
-CREATES = 0o100
+CREATES = 0o100 | 0o20000000
+"""O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY: such a file gets a name later."""
 _CHECKED = {
     "clone": (56, 220),
     "clone3": (435, 435),

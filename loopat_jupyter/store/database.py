@@ -131,17 +131,30 @@ class Database:
     def _examine(self) -> None:
         """Look before anything is changed: closing a connection that may write would already
         copy a crashed server's log into the file."""
+        if self.path.with_name(f"{self.path.name}-journal").exists():
+            # A commit was cut off, and only a connection that may write can roll it back.
+            self._refuse_newer(self._version_on_disk())
+            return
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
             self._examine_with(connection)
 
-    def _examine_with(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
+    def _version_on_disk(self) -> int:
+        """``user_version`` as it stands in the file's header."""
+        with self.path.open("rb") as file:
+            header = file.read(64)
+        return int.from_bytes(header[60:64], "big") if header.startswith(b"SQLite format 3") else 0
+
+    def _refuse_newer(self, version: int) -> None:
         if version > len(MIGRATIONS):
             raise StoreTooNew(
                 f"{self.path} was written by a newer loopat-jupyter (schema {version}; this "
                 f"version knows {len(MIGRATIONS)}). It was left as it is: upgrade loopat-jupyter."
             )
+
+    def _examine_with(self, connection: sqlite3.Connection) -> None:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        self._refuse_newer(version)
         if self.path.stat().st_size <= QUICK_CHECK_LIMIT:
             (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if verdict != "ok":

@@ -76,7 +76,7 @@ def _messages(
         if len(rows) == limit or size > PAGE_BYTES:
             return MessagePage(rows, has_more=True)
         rows.append(row)
-        size += len(row.content) + sum(len(call.result) + 200 for call in row.tool_calls)
+        size += len(row.content) + sum(call.size for call in row.tool_calls)
     return MessagePage(rows, has_more=False)
 
 
@@ -116,8 +116,14 @@ def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRo
 
 def _tool_call(row: tuple[Any, ...]) -> ToolCallRow:
     tool_use_id, tool, tool_input, ok, result = row
+    result = cap(result)
     return ToolCallRow(
-        tool_use_id, tool, json.loads(tool_input), None if ok is None else bool(ok), cap(result)
+        tool_use_id,
+        tool,
+        json.loads(tool_input),
+        None if ok is None else bool(ok),
+        result,
+        size=len(tool_input) + len(result),
     )
 
 

@@ -73,6 +73,8 @@ class ToyTier:
     def create(self, spec: SandboxSpec) -> ToySandbox:
         return ToySandbox(self)
 
+    def close(self) -> None: ...
+
 
 class ToyHome:
     async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:

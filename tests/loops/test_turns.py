@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 
 import pytest
 
@@ -14,6 +15,7 @@ from loopat_jupyter.loops.errors import (
     InvalidChoicePayload,
     LoopArchived,
     NotLoopOwner,
+    StoreError,
     TurnFailed,
 )
 from loopat_jupyter.loops.ports import Question, Usage
@@ -511,3 +513,77 @@ async def test_an_archived_loop_has_nothing_unfinished_after_a_crash(tmp_path) -
     ]
     assert after.engine.turns == []
     await after.close()
+
+
+async def test_a_turn_whose_begin_cannot_be_saved_has_not_begun(heart: Heart, monkeypatch) -> None:
+    monkeypatch.setattr("loopat_jupyter.loops.actor.STORE_RETRY", 0.01)
+    begin, refused = heart.store.turns.begin, asyncio.Event()
+
+    async def full(turn, *, cold_start):
+        if not refused.is_set():
+            refused.set()
+            raise StoreError("full")
+        return await begin(turn, cold_start=cold_start)
+
+    monkeypatch.setattr(heart.store.turns, "begin", full)
+    loop = await heart.loop()
+    turn = await heart.send(loop)
+    await heart.until("done", turn)
+    assert refused.is_set()
+    assert heart.names(turn) == ["started", "assistant_delta", "done"]
+
+
+async def test_whatever_is_done_in_whatever_order_a_turn_ends_once(tmp_path) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    for _ in range(25):
+        await mix(chance, tmp_path / f"{chance.random()}.db")
+
+
+async def mix(chance: random.Random, path) -> None:
+    """Messages, answers, interrupts and an archiving, at random moments of each other."""
+    heart = Heart(path)
+
+    async def script(turn, host):
+        verdict = await bash(host)
+        await host.text("ran")
+        await host.tool_result("t1", verdict.allowed, "out")
+
+    heart.engine.script = script
+    await heart.start()
+    loop = await heart.loop()
+    sent: list[str] = []
+
+    async def send() -> None:
+        sent.append(await heart.send(loop))
+
+    async def answer() -> None:
+        state = await heart.service.state(loop)
+        if state.current and state.current.pending_choice_id:
+            choice = state.current.pending_choice_id
+            await heart.service.answer(loop, choice, {"allow": chance.random() < 0.8}, "web")
+
+    async def later(work, turns_of_the_loop: int) -> None:
+        for _ in range(turns_of_the_loop):
+            await asyncio.sleep(0)
+        await work()
+
+    works = chance.choices([send, answer, lambda: heart.service.interrupt(loop)], k=40)
+    works.append(lambda: heart.service.archive(loop))
+    done = await asyncio.gather(
+        *(later(work, chance.randrange(i * 12 + 1)) for i, work in enumerate(works)),
+        return_exceptions=True,
+    )
+    for one in done:
+        assert one is None or isinstance(one, ChoiceNotFound | LoopArchived), one
+    assert not (await heart.service.state(loop)).busy
+    for turn in sent:
+        names = heart.names(turn)
+        ends = [name for name in names if name in ("done", "interrupted", "error")]
+        assert len(ends) == 1, (names, turn)
+        assert names[-1] == ends[0], names
+        assert names.count("started") == (names != ["interrupted"]), names
+        assert names.count("requires_choice") == names.count("choice_resolved"), names
+        assert names.count("tool_call") == names.count("tool_result"), names
+    await heart.close()

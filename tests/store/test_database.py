@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,3 +137,33 @@ async def test_a_full_disk_refuses_the_write_and_keeps_the_rest(tmp_path: Path) 
     await database.write(add("after"))
     assert await database.read(labels) == ["before", "after"]
     database.close()
+
+
+@pytest.mark.parametrize("journal", ["wal", "rollback"])
+def test_a_kill_in_the_middle_of_a_commit_is_rolled_back(tmp_path: Path, journal) -> None:
+    path = tmp_path / "loopat.db"
+    Database(path, journal=journal).close()
+    code = (
+        "import os, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 1'); c.execute('PRAGMA cache_spill = 1')\n"
+        "c.execute('BEGIN IMMEDIATE')\n"
+        "for i in range(2000):\n"
+        "    c.execute('INSERT INTO tokens (token_id, token_hash, owner, label, created_at) '\n"
+        "              'VALUES (?, ?, ?, ?, ?)', (str(i), str(i), 'o', 'x' * 500, 't'))\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    if journal == "rollback":
+        assert path.with_name("loopat.db-journal").stat().st_size > 0
+    database = Database(path, journal=journal)
+    assert database.run_now(lambda connection, _events: labels(connection)) == []
+    database.close()
+
+
+def test_nobody_else_can_read_the_file_or_its_log(tmp_path: Path) -> None:
+    path = tmp_path / "loopat.db"
+    database = Database(path)
+    modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
+    database.close()
+    assert set(modes.values()) == {0o600}, modes

@@ -9,6 +9,7 @@ part it belongs to, as plain JSON.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -118,7 +119,7 @@ def _input(args: str | Mapping[str, Any] | None) -> Mapping[str, Any] | str:
     if not args.strip():
         return {}
     try:
-        value = json.loads(args, parse_constant=_no_json)
+        value = json.loads(args, parse_constant=_no_json, parse_float=_finite)
     except (ValueError, RecursionError):
         return args
     return value if isinstance(value, dict) else args
@@ -127,6 +128,14 @@ def _input(args: str | Mapping[str, Any] | None) -> Mapping[str, Any] | str:
 def _no_json(constant: str) -> None:
     """``NaN`` and the infinities are Python's, not JSON's."""
     raise ValueError(constant)
+
+
+def _finite(digits: str) -> float:
+    """``1e999`` is JSON and no number that could be stored."""
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(digits)
+    return value
 
 
 def _native(source: object, names: Iterable[str]) -> Native | None:
