@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import pydantic_core
 from jupyter_core.utils import ensure_async
 from jupyter_server.auth import IdentityProvider, User
+from jupyter_server.base.call_context import CallContext
 from jupyter_server.base.handlers import APIHandler
 from jupyter_server.base.handlers import __name__ as jupyter_handlers
 from jupyter_server.extension.handler import ExtensionHandlerMixin
@@ -68,14 +69,12 @@ class Edge:
 class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     """See the module's docstring."""
 
-    # TRACE too, so that it meets the same checks as every other method that no route takes.
-    SUPPORTED_METHODS = (*APIHandler.SUPPORTED_METHODS, "TRACE")
-    trace = web.RequestHandler._unimplemented_method
-
     caller: Caller
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
+        # Whatever the method, it meets our checks before it is refused: 401 comes first.
+        self.SUPPORTED_METHODS = (*type(self).SUPPORTED_METHODS, self.request.method or "")
         self._chunks: list[bytes] = []
         self._received = 0
         self._refusal: LoopatError | web.HTTPError | None = None
@@ -96,6 +95,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     # ------------------------------------------------------------------ who calls
 
     async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
+        CallContext.set(CallContext.JUPYTER_HANDLER, self)  # providers and authorizers may ask
         try:
             await self._admit()
         except (LoopatError, web.HTTPError) as error:
@@ -140,7 +140,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         """Whether this address is for browser sessions alone, whatever the method."""
         return any(
             promise.credentials == "session"
-            for verb in self.SUPPORTED_METHODS
+            for verb in type(self).SUPPORTED_METHODS
             if (promise := operation_of(self, verb)) is not None
         )
 
@@ -203,7 +203,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             ) from error
 
     def _refuse_method(self, method: str) -> None:
-        allowed = [verb for verb in self.SUPPORTED_METHODS if operation_of(self, verb)]
+        allowed = [verb for verb in type(self).SUPPORTED_METHODS if operation_of(self, verb)]
         if not allowed:
             raise web.HTTPError(404)
         self.set_header("Allow", ", ".join(allowed))
@@ -226,7 +226,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     async def owned_loop(self, loop_id: str) -> Loop:
         """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""
-        return await self.service.owned(self.caller.name, loop_id)
+        loop = await self.service.owned(self.caller.name, loop_id)
+        if self.request.method in ("GET", "DELETE"):  # the others read the body, after the state
+            self.refuse_oversized()
+        return loop
 
     def data_received(self, chunk: bytes) -> None:
         self._received += len(chunk)

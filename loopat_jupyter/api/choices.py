@@ -93,6 +93,5 @@ class RuleHandler(LoopatHandler):
     )
     async def delete(self, loop_id: str, rule_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        self.refuse_oversized()
         await self.service.delete_rule(loop, rule_id)
         self.answer(204)

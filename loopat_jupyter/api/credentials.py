@@ -177,6 +177,6 @@ class TokenAuthority:
             try:
                 for token_id in open_tokens - await self._tokens.existing(open_tokens):
                     self._end_streams(token_id)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, StoreError) as error:
                 log.warning("loopat: open streams are not checked for revoked tokens: %s", error)
             await asyncio.sleep(self.RECHECK_INTERVAL)

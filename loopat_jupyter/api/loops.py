@@ -132,6 +132,7 @@ class LoopsHandler(LoopatHandler):
         )
     )
     async def get(self) -> None:
+        self.refuse_oversized()
         query = self.read_query(LoopsQuery)
         if query.after is not None and query.before is not None:
             raise InvalidCursor("Page with after or with before, not with both.")
@@ -183,6 +184,5 @@ class LoopHandler(LoopatHandler):
     )
     async def delete(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        self.refuse_oversized()
         await self.service.archive(loop)
         self.answer(204)

@@ -74,17 +74,21 @@ class MessagesHandler(EventStreamHandler):
 
     async def _message(self, loop: Loop) -> Message:
         try:
-            key = self.request.headers.get("Idempotency-Key") or None
-            if key is not None and len(key) > KEY_LIMIT:
-                raise IdempotencyKeyTooLong(
-                    f"An Idempotency-Key has at most {KEY_LIMIT} characters."
-                )
+            key = self._idempotency_key()
             body = await self.read_body(SendMessage)
             return Message(body.required_content(), body.permission_mode, key)
         except InvalidRequest as error:
             if loop.archived:  # state is checked before the body
                 raise _archived() from error
             raise
+
+    def _idempotency_key(self) -> str | None:
+        # Tornado reads headers as Latin-1; clients write UTF-8 where they write more than ASCII.
+        sent = self.request.headers.get("Idempotency-Key", "")
+        key = sent.encode("latin-1").decode("utf-8", "replace")
+        if len(key) > KEY_LIMIT:
+            raise IdempotencyKeyTooLong(f"An Idempotency-Key has at most {KEY_LIMIT} characters.")
+        return sent or None
 
     @staticmethod
     def _queued(accepted: Accepted) -> bytes:

@@ -117,6 +117,9 @@ class EventStreamHandler(LoopatHandler):
         self.set_header("X-Accel-Buffering", "no")
         # Events are written past Tornado's output transforms (compression, where it is on).
         self._transforms = []
+        # Events are small, and each is to leave at once: no waiting for the last one's receipt.
+        connection: Any = self.request.connection
+        connection.stream.set_nodelay(True)
 
     async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
         pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)

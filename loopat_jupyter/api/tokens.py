@@ -52,6 +52,7 @@ class TokensHandler(LoopatHandler):
         )
     )
     async def get(self) -> None:
+        self.refuse_oversized()
         views = []
         for token, last_used_at in await self.edge.tokens.of_owner(self.caller.name):
             view = ApiTokenView(

@@ -9,7 +9,7 @@ Whether a call may run at all is not decided here; see :mod:`.calls`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
@@ -84,7 +84,9 @@ async def _bash(asked: BashInput, scene: Scene) -> Outcome:
     limits = scene.limits
     seconds = asked.seconds(limits.bash_timeout, limits.bash_timeout_max)
     done = await sandbox.run(asked.command, timeout=seconds, background=background)
-    return _bash_outcome(asked, done, seconds)
+    # Bytes that are no text become three each after the sandbox has cut to its limit.
+    output = shortened(done.output, limits.output + 1024)
+    return _bash_outcome(asked, replace(done, output=output), seconds)
 
 
 def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Outcome:

@@ -25,9 +25,18 @@ _NOT_SIMPLE = re.compile(r"[;&|<>$(){}`\n\x00-\x08\x0b-\x1f\x7f]")
 # Programs whose first words name another program to run: "env git" says nothing about what runs.
 _RUN_OTHERS = frozenset(
     {
-        "bash", "builtin", "command", "dash", "doas", "env", "eval", "exec", "find", "ionice",
-        "nice", "node", "nohup", "parallel", "perl", "python", "python3", "ruby", "sh", "source",
-        "stdbuf", "sudo", "time", "timeout", "watch", "xargs", "zsh", ".",
+        ".", "awk", "bash", "builtin", "busybox", "chroot", "chrt", "command", "dash", "doas",
+        "env", "eval", "exec", "find", "fish", "flock", "gawk", "ionice", "ksh", "make", "nice",
+        "node", "nohup", "nsenter", "npx", "parallel", "perl", "pipx", "python", "python3", "ruby",
+        "runuser", "script", "setpriv", "setsid", "sh", "source", "ssh", "stdbuf", "strace", "su",
+        "sudo", "taskset", "time", "timeout", "unshare", "uv", "uvx", "watch", "xargs", "zsh",
+    }
+)  # fmt: skip
+# Words of the shell's own grammar: what follows them is a command, not a subcommand.
+_RESERVED = frozenset(
+    {
+        "!", "[[", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function",
+        "if", "in", "select", "then", "until", "while",
     }
 )  # fmt: skip
 
@@ -60,7 +69,7 @@ def command_key(command: str) -> str | None:
         words = shlex.split(command)
     except ValueError:
         return None
-    if not words or "=" in words[0]:
+    if not words or "=" in words[0] or words[0] in _RESERVED:
         return None
     program, *rest = words
     if program.rpartition("/")[2] in _RUN_OTHERS:

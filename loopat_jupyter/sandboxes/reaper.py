@@ -29,9 +29,13 @@ def start_time(pid: int) -> str | None:
 def record(run_dir: Path, loop_id: str, pid: int) -> None:
     """Note a sandbox's outer process. One that has ended already needs no note."""
     started = start_time(pid)
-    if started is not None:
+    if started is None:
+        return
+    try:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (run_dir / f"{loop_id}.pid").write_text(f"{pid} {started}\n")
+    except OSError as error:  # it dies with the server all the same; the note is the second net
+        log.warning("The sandbox of %s could not be noted in %s: %s", loop_id, run_dir, error)
 
 
 def forget(run_dir: Path, loop_id: str) -> None:

@@ -122,6 +122,11 @@ class SupervisedSandbox:
             await self.stop()
             if isinstance(error, TimeoutError | SandboxLost):
                 raise SandboxSpawnFailed(self._why_not()) from error
+            if isinstance(error, OSError):
+                raise SandboxSpawnFailed(
+                    f"The server could not start a sandbox ({error.strerror}). It may be short of "
+                    "memory, processes or open files: free some, and send the message again."
+                ) from error
             raise
 
     def _launch(self, theirs: socket.socket) -> Launched:

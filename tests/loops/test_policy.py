@@ -50,6 +50,8 @@ def test_a_remembered_rule_runs_what_would_be_asked_but_never_in_plan(mode) -> N
         ("timeout 5 git push", "timeout 5 git push"),
         ("/usr/bin/env git push", "/usr/bin/env git push"),
         ("bash x.sh", "bash x.sh"),
+        ("setsid git push", "setsid git push"),
+        ("make clean", "make clean"),
     ],
 )
 def test_a_simple_command_is_known_by_program_and_subcommand(command, key) -> None:
@@ -77,6 +79,9 @@ def test_a_simple_command_is_known_by_program_and_subcommand(command, key) -> No
         "   ",
         "echo $HOME",
         "(git status)",
+        "! git status",
+        "coproc git status",
+        "if git status",
     ],
 )
 def test_what_cannot_be_read_with_certainty_has_no_key(command) -> None:

@@ -259,11 +259,16 @@ async def test_no_file_can_be_made_to_run_as_its_owner(walled: Started, grounds:
     attack = "cp /bin/true x; chmod 0755 x; chmod u+s x; stat -c %a x; chmod 2755 x; stat -c %a x"
     assert outside(attack, grounds.top).split() == ["4755", "2755"]
     created = "import os; os.close(os.open('y', os.O_CREAT | os.O_WRONLY, 0o4755))"
+    nameless = (
+        "import os; os.close(os.open('.', os.O_TMPFILE | os.O_WRONLY, 0o4755)); print('made')"
+    )
+    assert outside(f"python3 -c {shlex.quote(nameless)}", grounds.top).strip() == "made"
     async with walled() as sandbox:
         seen = await inside(sandbox, attack)
         assert "755" in seen.split()
         assert not {"4755", "2755"} & set(seen.split())
-        assert "PermissionError" in await inside(sandbox, f"python -c {shlex.quote(created)}")
+        for code in (created, nameless):
+            assert "PermissionError" in await inside(sandbox, f"python -c {shlex.quote(code)}")
 
 
 async def test_namespaces_do_not_nest(walled: Started) -> None:

@@ -47,6 +47,7 @@ MOUNTS = r"""
 30 22 0:50 / /home rw - nfs4 server:/home rw
 31 30 0:51 / /home/ada/my\040disk rw - tmpfs tmpfs rw
 32 31 0:52 / /home/ada/my\040disk rw - cifs //nas/x rw
+33 22 0:53 / /größe rw - fuse.sshfs me@there: rw
 """.strip()
 
 
@@ -57,6 +58,7 @@ MOUNTS = r"""
         ("/home/ada", "nfs4"),
         ("/homes", "ext4"),
         ("/home/ada/my disk/x", "cifs"),
+        ("/größe/x", "fuse.sshfs"),
     ],
 )
 def test_the_innermost_mount_tells_the_file_system(
