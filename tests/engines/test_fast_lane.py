@@ -120,10 +120,17 @@ async def test_cut_at_random_places(stream: bytes) -> None:
         assert (sdk.visible, sdk.text) == (TEXT, TEXT)
 
 
-async def test_deltas_that_arrive_together_are_shown_as_one() -> None:
+async def test_each_delta_is_shown_as_the_model_sent_it() -> None:
     sdk = Sdk()
     await sdk.stream([said("a") + said("b") + said("c"), said("d")])
-    assert sdk.shown == [("fast", "abc"), ("fast", "d")]
+    assert sdk.shown == [("fast", "a"), ("fast", "b"), ("fast", "c"), ("fast", "d")]
+
+
+async def test_a_server_that_falls_behind_shows_what_has_arrived_as_one(monkeypatch) -> None:
+    monkeypatch.setattr("loopat_jupyter.engines.remote.fast_lane.BEHIND", -1.0)
+    sdk = Sdk()
+    await sdk.stream([said("a"), said("b") + said("c"), said("d")])
+    assert sdk.shown == [("fast", "a"), ("fast", "bc"), ("fast", "d")]
 
 
 @pytest.mark.parametrize(

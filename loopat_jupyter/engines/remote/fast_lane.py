@@ -7,8 +7,9 @@ joined to one delta, right before the next event of another kind. Everything els
 thinking, usage, errors, the end) goes through the SDK untouched, and the answer as a whole is what
 the SDK makes of it.
 
-Deltas that arrive together are shown as one: that keeps a server that falls behind from falling
-further behind.
+Each delta is shown by itself, as the model sent it. Only where showing one takes long, because the
+whole server has fallen behind, those that have arrived meanwhile are shown as one: that keeps it
+from falling further behind.
 
 A stream that is not plain text deltas between plain line feeds takes the slow way: the lane
 *closes*, and :meth:`Lane.unshown` says what of the SDK's text is still to be shown.
@@ -17,6 +18,7 @@ A stream that is not plain text deltas between plain line feeds takes the slow w
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -29,6 +31,8 @@ current_lane: ContextVar[Lane | None] = ContextVar("current_lane", default=None)
 """The lane of the answer that is being asked for in this task."""
 
 DATA = b"data: "
+BEHIND = 0.1
+"""Seconds. Showing a delta takes well under a millisecond on a server that keeps up."""
 LONGEST_EVENT = 1 << 20
 """Bytes. Whatever is longer is no delta, and not ours to hold."""
 
@@ -44,6 +48,7 @@ class Lane:
         self._held: list[str] = []
         self._template: dict[str, Any] = {}
         self._prefix = b""
+        self._behind = False
 
     async def sift(self, chunk: bytes) -> AsyncIterator[bytes]:
         """What of ``chunk`` the SDK is to see, in pieces, between which the text in it is shown.
@@ -56,17 +61,19 @@ class Lane:
             yield self.close()
             return
         *blocks, self._pending = self._pending.split(b"\n\n")
-        passed, fresh = b"", ""
+        passed = b""
+        fresh: list[str] = []
         for index, block in enumerate(blocks):
             text = self._take(block)
             if text is not None:
                 if passed:
                     yield passed
                     passed = b""
-                fresh += text
+                fresh.append(text)
                 continue
             await self._say(fresh)
-            passed, fresh = passed + self._release() + block + b"\n\n", ""
+            passed += self._release() + block + b"\n\n"
+            fresh = []
             if b"<think" in block:  # thinking inside the text is the SDK's to tell apart
                 rest = b"".join(one + b"\n\n" for one in blocks[index + 1 :])
                 yield passed + rest + self.close()
@@ -75,9 +82,13 @@ class Lane:
             yield passed
         await self._say(fresh)
 
-    async def _say(self, fresh: str) -> None:
-        if fresh:
-            await self._show(TextDelta(fresh))
+    async def _say(self, fresh: list[str]) -> None:
+        if self._behind:
+            fresh = ["".join(fresh)]
+        for text in filter(None, fresh):
+            began = time.monotonic()
+            await self._show(TextDelta(text))
+            self._behind = time.monotonic() - began > BEHIND
 
     @property
     def closed(self) -> bool:
