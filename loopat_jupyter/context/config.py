@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -93,6 +94,16 @@ class ModelChoice:
 DEMO_CHOICE = ModelChoice(provider=DEMO, model=DEMO, api="demo")
 
 
+def _is_address(url: str) -> bool:
+    """Whether ``url`` is a whole http(s) address, with a host and, if any, a real port."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # reading it checks it
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and not re.search(r"\s", url)
+
+
 class ConfigFile:
     """``config.json`` of one home, with the vaults its ``${VAR}`` refer to."""
 
@@ -122,7 +133,7 @@ class ConfigFile:
                 f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
                 "of the loop's vault, or into the server's environment"
             )
-        if base_url and not re.match(r"https?://[^/\s]", base_url):
+        if base_url and not _is_address(base_url):
             raise _broken(f"{where}.baseUrl is no http:// or https:// address")
         return ModelChoice(
             provider=name,

@@ -18,6 +18,7 @@ Nothing here is on the event loop: file work runs in a thread.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from .vaults import DEFAULT_VAULT, Vaults
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 DEFAULT = "default"
+_OURS = {"config.json", "lock", "loopat.db", "loops", "profiles", "repos", "run", "vaults"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ class Home:
     def open(cls, path: Path, folders: Folders) -> Home:
         """Make the directories that are not there yet, for their owner alone."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(path)
         for name in ("loops", "profiles", "vaults", "repos", "run"):
             (path / name).mkdir(mode=0o700, exist_ok=True)
         return cls(path, folders)
@@ -125,6 +128,19 @@ class Home:
             for folder, source in self.folders.locate(loop.folders)
         )
         return SandboxSpec(loop.loop_id, directory / "workdir", directory / "home", mounts)
+
+
+def _make_private(path: Path) -> None:
+    """Shut others out of a home that somebody made with a wider mode.
+
+    Only one that holds nothing but what is ours: a folder that is also something else is left as
+    it is, and what is private in it is still in folders and files of mode 0700 and 0600.
+    """
+    status = path.stat()
+    if status.st_mode & 0o077 == 0 or status.st_uid != os.geteuid():
+        return
+    if all(entry.name.partition("-")[0] in _OURS for entry in path.iterdir()):
+        path.chmod(0o700)
 
 
 def _make_directories(directory: Path) -> None:

@@ -112,11 +112,12 @@ class Database:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection: sqlite3.Connection | None = None
         try:
-            if self.path.stat().st_size > 0:
-                self._examine()
+            examined = self.path.stat().st_size == 0 or self._examine()
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=10
             )
+            if not examined:
+                self._examine_with(connection)
             self._configure(connection)
             migrate(connection)
         except sqlite3.DatabaseError as error:
@@ -128,16 +129,20 @@ class Database:
             ) from error
         return connection
 
-    def _examine(self) -> None:
+    def _examine(self) -> bool:
         """Look before anything is changed: closing a connection that may write would already
-        copy a crashed server's log into the file."""
-        if self.path.with_name(f"{self.path.name}-journal").exists():
-            # A commit was cut off, and only a connection that may write can roll it back.
+        copy a crashed server's log into the file.
+
+        ``False``: a commit was cut off, which only a connection that may write can roll back.
+        """
+        journal = self.path.with_name(f"{self.path.name}-journal")
+        if journal.exists() and journal.stat().st_size > 0:
             self._refuse_newer(self._version_on_disk())
-            return
+            return False
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
             self._examine_with(connection)
+        return True
 
     def _version_on_disk(self) -> int:
         """``user_version`` as it stands in the file's header."""

@@ -65,6 +65,19 @@ async def test_the_home_is_private(home: Home) -> None:
     assert stat.S_IMODE((home.loop_dir(one.loop_id) / "workdir").stat().st_mode) == 0o700
 
 
+def test_a_home_that_others_could_read_is_shut_unless_it_is_something_else_too(tmp_path) -> None:
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for path in (ours, theirs):
+        path.mkdir(mode=0o755)
+        (path / "config.json").write_text("{}")
+    (theirs / "thesis.tex").write_text("")
+    for path in (ours, theirs):
+        Home.open(path, Folders(tmp_path))
+    assert stat.S_IMODE(ours.stat().st_mode) == 0o700
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
+    assert stat.S_IMODE((theirs / "loops").stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize(
     "path",
     ["", ".", "/", "/data", "..", "../outside", "data/../../outside", "nothing", "notes.txt",
