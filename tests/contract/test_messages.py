@@ -16,9 +16,11 @@ async def test_an_idle_loops_stream_goes_from_started_to_done(
     script = model.script([Text("Hello "), Text("there.")])
     loop_id = await api.loop()
     events = await api.turn(loop_id, script.message("hi"))
-    assert [e.name for e in events] == ["started", "assistant_delta", "assistant_delta", "done"]
+    # How many deltas there are is the server's to choose; their text is not.
+    assert list(dict.fromkeys(e.name for e in events)) == ["started", "assistant_delta", "done"]
+    assert "".join(e.data.get("text", "") for e in events) == "Hello there."
     assert events[0].data["content"] == script.message("hi")
-    assert [e.seq for e in events] == [1, 2, 3, 4]
+    assert [e.seq for e in events] == list(range(1, len(events) + 1))
     assert len({e.data["turn_id"] for e in events}) == 1
 
 
