@@ -161,3 +161,21 @@ async def test_what_is_not_plain_takes_the_slow_way_and_is_not_lost(stream: byte
 
 
 async def _nothing(_delta) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("stream", "ended"),
+    [
+        (OPENAI, True),
+        (ANTHROPIC, True),
+        (said("event: message_stop\n"), False),
+        (openai(content="\ndata: [DONE]\n"), False),
+        (openai(content="a"), False),
+    ],
+)
+def test_the_provider_s_last_word_is_seen_however_it_is_cut(stream: bytes, ended: bool) -> None:
+    for size in (1, 7, 10_000):
+        lane = Lane(_nothing)
+        for start in range(0, len(stream), size):
+            lane.look(stream[start : start + size])
+        assert lane.ended is ended

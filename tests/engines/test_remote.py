@@ -371,9 +371,12 @@ async def test_a_stream_that_never_says_it_is_over_is_noticed(
     quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
 ) -> None:
     configure(home, provider, "openai")
-    provider.replies = mock.replies(mock.openai({"content": "Half"}, finish=None))
+    *half, done = mock.openai({"content": "Half"}, finish=None)
+    provider.replies = mock.replies(half)
     with pytest.raises(TurnFailed, match="before it was complete"):
         await quick.run(turn_of("go"), host)
+    provider.replies = mock.replies([*half, done])  # its last word, if not in so many words
+    await quick.run(turn_of("go"), host)
 
 
 async def test_the_configured_limits_are_sent(

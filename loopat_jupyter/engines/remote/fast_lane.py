@@ -18,6 +18,7 @@ A stream that is not plain text deltas between plain line feeds takes the slow w
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
@@ -31,7 +32,8 @@ current_lane: ContextVar[Lane | None] = ContextVar("current_lane", default=None)
 """The lane of the answer that is being asked for in this task."""
 
 DATA = b"data: "
-BEHIND = 0.1
+_LAST_WORD = re.compile(rb"^(data: ?\[DONE\]|event: ?message_stop)\s*$", re.MULTILINE)
+BEHIND = 0.02
 """Seconds. Showing a delta takes well under a millisecond on a server that keeps up."""
 LONGEST_EVENT = 1 << 20
 """Bytes. Whatever is longer is no delta, and not ours to hold."""
@@ -49,6 +51,14 @@ class Lane:
         self._template: dict[str, Any] = {}
         self._prefix = b""
         self._behind = False
+        self._tail = b""
+        self.ended = False
+        """Whether the provider's own last word was seen: ``[DONE]``, ``message_stop``."""
+
+    def look(self, chunk: bytes) -> None:
+        """Look for the stream's last word, which the SDKs do not pass on."""
+        self._tail = (self._tail + chunk)[-200:]
+        self.ended = self.ended or _LAST_WORD.search(self._tail) is not None
 
     async def sift(self, chunk: bytes) -> AsyncIterator[bytes]:
         """What of ``chunk`` the SDK is to see, in pieces, between which the text in it is shown.
@@ -175,6 +185,7 @@ class _Sifted(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:
+            self._lane.look(chunk)
             if self._lane.closed:
                 yield chunk
                 continue

@@ -61,7 +61,7 @@ class RemoteModel:
                         delta = TextDelta(lane.unshown(delta.text))
                     if delta is not None and delta.text:
                         await show(delta)
-                return from_wire(_complete(streamed))
+                return from_wire(_complete(streamed, lane))
 
     def _settings(self) -> ModelSettings:
         settings: dict[str, Any] = {**self._api.SETTINGS}
@@ -106,12 +106,12 @@ def _delta(event: object) -> TextDelta | ThinkingDelta | None:
     return None
 
 
-def _complete(streamed: StreamedResponse) -> wire.ModelResponse:
+def _complete(streamed: StreamedResponse, lane: Lane) -> wire.ModelResponse:
     """The whole answer. Raises :class:`ModelError` where the model refused, or the stream stopped
     without the provider's own word that this was the end."""
     response = streamed.get()
     if response.finish_reason == "content_filter" and not response.parts:
         raise ModelError("It refused to answer (content filter).")
-    if not (response.provider_details or {}).get("finish_reason"):
+    if not (lane.ended or (response.provider_details or {}).get("finish_reason")):
         raise ModelError("The answer ended before it was complete.", retryable=True)
     return response
