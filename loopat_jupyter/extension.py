@@ -50,8 +50,6 @@ class LoopatExtension(ExtensionApp):
 
     name = "loopat"
     description = "AI-agent loops that live in a Jupyter server"
-    extension_url = "/loopat/api/v1/docs"
-    load_other_extensions = True
 
     home = Unicode(
         help="Where everything is kept. Default: the environment variable LOOPAT_HOME, else "
