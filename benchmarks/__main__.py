@@ -63,7 +63,9 @@ def main() -> None:
     host = machine()
     names = given.names or list(BENCHMARKS)
     measures = asyncio.run(measure(names, Run(quick=given.quick), console))
-    print_table(measures, Console())
+    out = Console()
+    # A table that goes into a file must not be folded to the eighty columns of no terminal.
+    print_table(measures, out if out.is_terminal else Console(width=170))
     if given.json is not None:
         write_json(given.json, as_json(measures, host, quick=given.quick))
 
