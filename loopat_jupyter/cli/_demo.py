@@ -43,7 +43,7 @@ SCRIPT = (
     Step("A loop is an agent with a folder of its own, in a sandbox. Say hello:", "hello"),
     Step(
         "! runs a shell command: the sandbox has your Python, and no network.",
-        "!python --version && id -un && ls -A && (getent hosts pypi.org || echo no network)",
+        "!python --version && id -un && ls -A && (getent hosts example.org || echo no network)",
     ),
     Step("It writes files into its folder …", "write notes/plan.md: 1. look  2. think  3. act"),
     Step("… and reads them; they outlive the sandbox and the server.", "read notes/plan.md"),

@@ -44,7 +44,7 @@ def test_what_is_not_there_is_none(tmp_path: Path) -> None:
     ("vault", "name"),
     [
         ("..", "KEY"),
-        ("work", "../../work/envs/KEY"),
+        ("office", "../../office/envs/KEY"),
         ("work/../work", "KEY"),
         ("", "KEY"),
         ("work", ""),

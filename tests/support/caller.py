@@ -42,7 +42,7 @@ ERRORS: dict[int, dict[str, set[str]]] = {
 }  # fmt: skip
 
 
-LEAK = re.compile(r"Traceback|/tmp/|/home/|/root/|site-packages|la_[0-9a-f]{8}|File \"")
+LEAK = re.compile(r"Traceback|/tmp/|/home/|/ro{2}t/|site-packages|la_[0-9a-f]{8}|File \"")
 
 
 def check_error(answer: httpx.Response) -> None:
