@@ -7,6 +7,7 @@ be used stops this extension alone, with a message that says what to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections.abc import Coroutine
@@ -106,7 +107,7 @@ class LoopatExtension(ExtensionApp):
     sandbox_file_size = Int(2 << 30, min=1 << 20, help="Bytes of one file in a sandbox.").tag(
         config=True
     )
-    sandbox_open_files = Int(4096, min=64, help="Open files of one process in a sandbox.").tag(
+    sandbox_open_files = Int(1024, min=64, help="Open files of one process in a sandbox.").tag(
         config=True
     )
     bash_timeout = Float(120.0, min=1.0, help="Seconds of a Bash call that names no time.").tag(
@@ -191,6 +192,9 @@ class LoopatExtension(ExtensionApp):
             jupyter_config_dir(),
             jupyter_data_dir(),
         )
+        for place in places:  # what is not there yet could not be covered, and might come later
+            with contextlib.suppress(OSError):
+                Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
         return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
 
     def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:

@@ -11,6 +11,7 @@ import asyncio
 import json
 import json.decoder
 import json.scanner
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pydantic_core
@@ -19,6 +20,8 @@ from .errors import InvalidJson
 
 AT_ONCE = 64 << 10
 """Bytes that are parsed on the event loop."""
+
+_PARSER = ThreadPoolExecutor(1, thread_name_prefix="loopat-json")
 
 
 class _InterruptibleDecoder(json.JSONDecoder):
@@ -47,7 +50,9 @@ async def parse_object(body: bytes) -> dict[str, Any]:
         if len(body) <= AT_ONCE:
             value = pydantic_core.from_json(body, allow_inf_nan=False)
         else:
-            value = await asyncio.to_thread(_parse_interruptibly, body)
+            # One at a time: several would fight for the interpreter with everything else.
+            loop = asyncio.get_running_loop()
+            value = await loop.run_in_executor(_PARSER, _parse_interruptibly, body)
     except (ValueError, RecursionError) as error:
         raise InvalidJson(f"The body is not valid JSON: {error}.") from error
     if not isinstance(value, dict):

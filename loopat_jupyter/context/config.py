@@ -192,7 +192,7 @@ def parse(data: bytes) -> Config:
     except UnicodeDecodeError as error:
         raise _broken("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
     if not text.strip():
-        return Config()
+        raise _broken("it is empty; write {} into it, or remove it, for the demo model", 1)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:

@@ -28,7 +28,7 @@ class Folders:
         """Raises ``InvalidParameter`` for a folder that cannot be given."""
         names: set[str] = set()
         for folder in folders:
-            source = self._resolve(folder.path)
+            source = self._resolve(folder)
             if source.name in names:
                 raise InvalidParameter(
                     f"folders: two of them would appear as {source.name!r} in the workdir."
@@ -39,14 +39,15 @@ class Folders:
         """Each folder with where it is now. Raises ``SandboxSpawnFailed`` if it is gone."""
         for folder in folders:
             try:
-                yield folder, self._resolve(folder.path)
+                yield folder, self._resolve(folder)
             except InvalidParameter as error:
                 raise SandboxSpawnFailed(
                     f"A folder of this loop cannot be shown to it any more ({error.message}). Put "
                     "it back, or create a new loop."
                 ) from error
 
-    def _resolve(self, path: str) -> Path:
+    def _resolve(self, folder: Folder) -> Path:
+        path = folder.path
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts:
             raise InvalidParameter(
@@ -63,6 +64,13 @@ class Folders:
                 )
         if any(current.is_relative_to(private.resolve()) for private in self.private):
             raise InvalidParameter(f"folders: {path!r} is private to the server.")
+        # What is covered inside a folder stays covered only while nobody can rename what is
+        # above it.
+        if folder.write and any(one.resolve().is_relative_to(current) for one in self.private):
+            raise InvalidParameter(
+                f"folders: {path!r} holds private files of the server; give it without write, or "
+                "a folder beside them."
+            )
         return current
 
 

@@ -25,13 +25,18 @@ _NOT_SIMPLE = re.compile(r"[;&|<>$(){}`\n\x00-\x08\x0b-\x1f\x7f]")
 # Programs whose first words name another program to run: "env git" says nothing about what runs.
 _RUN_OTHERS = frozenset(
     {
-        ".", "awk", "bash", "builtin", "busybox", "chroot", "chrt", "command", "dash", "doas",
-        "env", "eval", "exec", "find", "fish", "flock", "gawk", "ionice", "ksh", "make", "nice",
-        "node", "nohup", "nsenter", "npx", "parallel", "perl", "pipx", "python", "python3", "ruby",
-        "runuser", "script", "setpriv", "setsid", "sh", "source", "ssh", "stdbuf", "strace", "su",
-        "sudo", "taskset", "time", "timeout", "unshare", "uv", "uvx", "watch", "xargs", "zsh",
+        ".", "awk", "bash", "builtin", "busybox", "choom", "chroot", "chrt", "command", "conda",
+        "dash", "docker", "doas", "env", "eval", "exec", "expect", "find", "fish", "flock", "gawk",
+        "gdb", "hatch", "i386", "ionice", "ipython", "julia", "ksh", "linux", "ltrace", "lua",
+        "make", "nice", "node", "nohup", "npx", "nsenter", "numactl", "parallel", "pdm", "perl",
+        "php", "pipx", "podman", "poetry", "prlimit", "pypy", "python", "rscript", "ruby",
+        "runuser", "script", "sed", "setarch", "setpriv", "setsid", "sh", "source", "ssh",
+        "ssh-agent", "stdbuf", "strace", "su", "sudo", "systemd-run", "taskset", "time", "timeout",
+        "unshare", "uv", "uvx", "valgrind", "vi", "vim", "watch", "x86_", "xargs", "zsh",
     }
 )  # fmt: skip
+_VERSION = re.compile(r"[\d.]+$")
+
 # Words of the shell's own grammar: what follows them is a command, not a subcommand.
 _RESERVED = frozenset(
     {
@@ -60,8 +65,8 @@ def command_key(command: str) -> str | None:
     """What a rule about ``command`` stands for: its program and subcommand.
 
     ``None`` for a command that is not simple. A command whose second word is an option has no
-    subcommand that could be read with certainty (``git -C dir push``): with operands behind the
-    options it stands for itself alone.
+    subcommand that could be read with certainty (``git -C dir push``, ``pytest -pplugin``): it
+    stands for itself alone.
     """
     if _NOT_SIMPLE.search(command):
         return None
@@ -72,13 +77,16 @@ def command_key(command: str) -> str | None:
     if not words or "=" in words[0] or words[0] in _RESERVED:
         return None
     program, *rest = words
-    if program.rpartition("/")[2] in _RUN_OTHERS:
+    if _runs_others(program) or (rest and rest[0].startswith("-")):
         return shlex.join(words)
-    if not rest or all(word.startswith("-") for word in rest):
-        return program
-    if rest[0].startswith("-"):
-        return shlex.join(words)
+    if not rest:
+        return shlex.join([program])
     return shlex.join([program, rest[0]])
+
+
+def _runs_others(program: str) -> bool:
+    name = program.rpartition("/")[2].lower()
+    return name in _RUN_OTHERS or _VERSION.sub("", name) in _RUN_OTHERS
 
 
 def new_rule(tool: str, tool_input: Mapping[str, Any]) -> Rule | None:
@@ -96,4 +104,16 @@ def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any
     key = command_key(str(tool_input.get("command", ""))) if tool == "Bash" else None
     if tool == "Bash" and key is None:
         return False
-    return any(rule.tool == tool and rule.prefix == key for rule in rules)
+    keys = {key, _bare(tool_input)} if tool == "Bash" else {None}
+    return any(rule.tool == tool and rule.prefix in keys for rule in rules)
+
+
+def _bare(tool_input: Mapping[str, Any]) -> str:
+    """The program of a command that is nothing but options: who allowed ``ls`` allowed ``ls -l``.
+
+    Not the other way round: ``pytest --version`` says nothing about ``pytest -pplugin``.
+    """
+    program, *rest = shlex.split(str(tool_input.get("command", "")))
+    if _runs_others(program) or not all(word.startswith("-") for word in rest):
+        return ""
+    return shlex.join([program])

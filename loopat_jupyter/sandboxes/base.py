@@ -23,7 +23,7 @@ class Limits:
     memory: int = 4 * GIB
     """For all processes of the loop together."""
     file_size: int = 2 * GIB
-    open_files: int = 4096
+    open_files: int = 1024
     """For each process."""
     tmp_size: int = GIB
     """Of the sandbox's own ``/tmp``, which is memory."""

@@ -68,7 +68,12 @@ TIER = Isolation(
         "the kernel is shared with the host",
         "disk space as a whole is not limited, only the size of each file",
         "memory is limited by a watcher, so a short peak above the limit is possible; files in "
-        "/tmp and /dev/shm are limited on their own",
+        "/tmp and /dev/shm are limited on their own, and shared memory that no process maps is "
+        "not counted",
+        "a Unix socket that lies in a given folder can be talked to, also where the folder is "
+        "read-only",
+        "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
+        "with the server",
         *([] if program() else [NO_FILTER]),
     ),
 )
@@ -170,6 +175,10 @@ class BubblewrapSandbox(SupervisedSandbox):
         if uid is not None:
             for own in (self._spec.workdir, self._spec.home):
                 hand_over(own, uid)
+        for own in (self._spec.workdir, self._spec.home):
+            # The agent may have shut its own directory; then nothing would ever start in it.
+            own.chmod(own.stat().st_mode | 0o700)
+        refuse_occupied(self._spec)
         arguments = Arguments(launch, uid)
         launch.argv.append(arguments.program(self._bwrap))
         launch.argv.extend(FLAGS)
@@ -184,6 +193,18 @@ class BubblewrapSandbox(SupervisedSandbox):
         launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
         launch.argv += ["--remount-ro", "/"]
         launch.argv += ["--chdir", "/", "--", *supervisor]
+
+
+def refuse_occupied(spec: SandboxSpec) -> None:
+    """A folder is mounted over a plain directory or nothing: a symlink there would lead the mount
+    to another place inside. Raises ``SandboxSpawnFailed``."""
+    for folder in spec.folders:
+        point = spec.workdir / folder.name
+        if point.is_symlink() or (point.exists() and not point.is_dir()):
+            raise SandboxSpawnFailed(
+                f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
+                "that name. Create a loop without that folder, or with another name for it."
+            )
 
 
 def await_end(pidfd: int) -> None:

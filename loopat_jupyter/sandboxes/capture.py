@@ -13,6 +13,8 @@ from __future__ import annotations
 import os
 
 FILES_KEPT = 50
+SCANNED = 5_000
+"""Entries of the directory that are looked at."""
 
 
 class Capture:
@@ -98,10 +100,19 @@ class Capture:
             self._file = None
 
 
+def _is_ours(name: str) -> bool:
+    """Whether ``name`` is one that :class:`~.commands.Command` gives: ``1a2b3c4d-17.txt``."""
+    stem, _, number = name.removesuffix(".txt").partition("-")
+    return name.endswith(".txt") and len(stem) == 8 and number.isdigit()
+
+
 def prune(directory: str) -> None:
     """Drop the oldest output files so that a new one fits within the number kept."""
+    # The directory is the agent's: it may be another one by now, or hold anything. Only what has
+    # our names is touched, and only so much of it is looked at.
     with os.scandir(directory) as entries:
-        files = [e for e in entries if e.is_file(follow_symlinks=False)]
+        seen = (entry for _, entry in zip(range(SCANNED), entries, strict=False))
+        files = [e for e in seen if _is_ours(e.name) and e.is_file(follow_symlinks=False)]
     files.sort(key=lambda e: e.stat(follow_symlinks=False).st_mtime)
     for old in files[: max(0, len(files) - FILES_KEPT + 1)]:
         try:

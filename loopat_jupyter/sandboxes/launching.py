@@ -95,7 +95,17 @@ class Launcher:
     def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
         """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
         channel = self._running()
-        socket.send_fds(channel, [request], fds)
+        try:
+            socket.send_fds(channel, [request], fds)
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            # The kernel refused the message (too many descriptors in flight, say). The launcher
+            # never saw it: it lives, and so do the sandboxes it started.
+            raise SandboxSpawnFailed(
+                f"The server could not ask for a sandbox ({error.strerror}). Other loops may hold "
+                "what it needs: end some of their processes, and send the message again."
+            ) from error
         packet, answered, _, _ = socket.recv_fds(channel, 65_536, 1)
         if not packet:
             raise ConnectionResetError

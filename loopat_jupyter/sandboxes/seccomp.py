@@ -82,6 +82,10 @@ _BOTH = {
     "migrate_pages": (256, 238),
     "mbind": (237, 235),
     "set_mempolicy": (238, 237),
+    # System V memory and queues outlive their processes, where no limit of ours finds them.
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "msgget": (68, 186),
 }
 _X86_ONLY = {
     "modify_ldt": 154,
@@ -118,6 +122,17 @@ _CHECKED = {
     "socketpair": (53, 199),
     "personality": (135, 92),
 }
+_OF_A_PROCESS = {
+    "prlimit64": ((302, 0), (261, 0)),
+    "sched_setaffinity": ((203, 0), (122, 0)),
+    "sched_setscheduler": ((144, 0), (119, 0)),
+    "sched_setparam": ((142, 0), (118, 0)),
+    "sched_setattr": ((314, 0), (274, 0)),
+    "setpriority": ((141, 1), (140, 1)),
+    "ioprio_set": ((251, 1), (30, 1)),
+}
+"""Calls that throttle a process, and which argument names it. Process 1 is the supervisor, which
+has the same user as the agent and must not be starved by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +144,7 @@ class Machine:
     checked: dict[str, int] = field(default_factory=dict)
     modes: tuple[tuple[int, int], ...] = ()
     opens: tuple[tuple[int, int], ...] = ()
+    of_a_process: tuple[tuple[int, int], ...] = ()
     x32: bool = False
 
 
@@ -139,6 +155,7 @@ MACHINES = {
         checked={name: x for name, (x, _) in _CHECKED.items()},
         modes=tuple(x for x, _ in _MODES.values()),
         opens=tuple(x for x, _ in _OPENS.values()),
+        of_a_process=tuple(x for x, _ in _OF_A_PROCESS.values()),
         x32=True,
     ),
     "aarch64": Machine(
@@ -147,6 +164,7 @@ MACHINES = {
         checked={name: a for name, (_, a) in _CHECKED.items()},
         modes=tuple(a for _, a in _MODES.values() if a),
         opens=tuple(a for _, a in _OPENS.values() if a),
+        of_a_process=tuple(a for _, a in _OF_A_PROCESS.values()),
     ),
 }
 
@@ -204,6 +222,8 @@ def program(machine: str | None = None) -> bytes | None:
     for number, flags in found.opens:
         creating = [argument(flags), instruction(JUMP_SET, CREATES, 1, 0), answer(ALLOW)]
         code += block(number, [*creating, *_none_of(flags + 1, SET_ID_BITS)])
+    for number, process in found.of_a_process:
+        code += block(number, [argument(process), *one_of((1,), EPERM, allowed=False)])
     return b"".join([*code, answer(ALLOW)])
 
 

@@ -34,7 +34,7 @@ async def choose(
 
 @pytest.mark.parametrize(
     "content",
-    [None, "", "  \n", {}, {"providers": {}}, {"default": "demo/demo"}, {"unknown": 1}],
+    [None, {}, {"providers": {}}, {"default": "demo/demo"}, {"unknown": 1}],
 )
 async def test_without_a_provider_it_is_the_demo(tmp_path: Path, content: Any) -> None:
     assert await choose(tmp_path, content) == DEMO_CHOICE
@@ -221,3 +221,9 @@ async def test_a_broken_file_is_left_as_it_is(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             await choose(tmp_path)
     assert (tmp_path / "config.json").read_text() == "{broken"
+
+
+@pytest.mark.parametrize("content", ["", "  \n"])
+async def test_an_empty_file_is_a_broken_one(tmp_path: Path, content: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.json, line 1: it is empty"):
+        await choose(tmp_path, content)

@@ -89,6 +89,14 @@ async def test_a_folder_that_leaves_the_root_or_is_not_there_is_refused(home, pa
     assert loops(home) == []
 
 
+async def test_a_folder_above_something_private_is_not_given_for_writing(home, root: Path) -> None:
+    (root / "data" / "deep" / "run").mkdir(parents=True)
+    guarded = Home.open(home.path, Folders(root, private=(root / "data" / "deep" / "run",)))
+    with pytest.raises(InvalidParameter, match="without write"):
+        await guarded.prepare_loop(draft(folders=(Folder("data", True),)))
+    await guarded.prepare_loop(draft(folders=(Folder("data", False), Folder("data/raw", True))))
+
+
 async def test_two_folders_of_one_name_are_refused(home: Home, root: Path) -> None:
     (root / "raw").mkdir()
     with pytest.raises(InvalidParameter, match="raw"):

@@ -271,6 +271,44 @@ async def test_no_file_can_be_made_to_run_as_its_owner(walled: Started, grounds:
             assert "PermissionError" in await inside(sandbox, f"python -c {shlex.quote(code)}")
 
 
+async def test_the_supervisor_cannot_be_starved(walled: Started) -> None:
+    attack = (
+        "import os, resource\n"
+        "for name, call in {\n"
+        "    'prlimit': lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (3, 3)),\n"
+        "    'renice': lambda: os.setpriority(os.PRIO_PROCESS, 1, 19),\n"
+        "    'affinity': lambda: os.sched_setaffinity(1, {0}),\n"
+        "}.items():\n"
+        "    try: call()\n"
+        "    except PermissionError: print('refused', name)\n"
+    )
+    async with walled() as sandbox:
+        seen = await inside(sandbox, f"python -c {shlex.quote(attack)}")
+        assert seen.split() == ["refused", "prlimit", "refused", "renice", "refused", "affinity"]
+        mine = attack.replace("(1,", "(0,").replace("PRIO_PROCESS, 1,", "PRIO_PROCESS, 0,")
+        own = mine.replace("(3, 3)", "(64, 64)")
+        assert await inside(sandbox, f"python -c {shlex.quote(own)}") == ""
+        assert await inside(sandbox, "echo lives") == "lives\n"
+
+
+async def test_system_v_memory_is_not_to_be_had(walled: Started) -> None:
+    attack = (
+        "import ctypes; c = ctypes.CDLL(None, use_errno=True); "
+        "made = c.shmget(0, 4096, 0o1600); "
+        "print(made >= 0, ctypes.get_errno()); made < 0 or c.shmctl(made, 0, None)"
+    )
+    assert outside(f"python3 -c {shlex.quote(attack)}").startswith("True")
+    async with walled() as sandbox:
+        assert await inside(sandbox, f"python -c {shlex.quote(attack)}") == "False 1\n"
+
+
+async def test_a_shut_workdir_is_opened_at_the_next_start(walled: Started) -> None:
+    async with walled() as sandbox:
+        await inside(sandbox, "chmod 000 /workdir")
+    async with walled() as sandbox:
+        assert await inside(sandbox, "pwd") == "/workdir\n"
+
+
 async def test_namespaces_do_not_nest(walled: Started) -> None:
     attack = "unshare -Ur true && echo nested"
     assert "nested" in outside(attack)
