@@ -64,9 +64,10 @@ def decide(
 def command_key(command: str) -> str | None:
     """What a rule about ``command`` stands for: its program and subcommand.
 
-    ``None`` for a command that is not simple. A command whose second word is an option has no
-    subcommand that could be read with certainty (``git -C dir push``, ``pytest -pplugin``): it
-    stands for itself alone.
+    ``None`` for a command that is not simple. A command with options and nothing else has no
+    subcommand, and stands for its program. One whose second word is an option with operands
+    behind it has none that could be read with certainty (``git -C dir push``): it stands for
+    itself alone, like one whose program runs others or takes code as an option.
     """
     if _NOT_SIMPLE.search(command):
         return None
@@ -77,10 +78,12 @@ def command_key(command: str) -> str | None:
     if not words or "=" in words[0] or words[0] in _RESERVED:
         return None
     program, *rest = words
-    if _runs_others(program) or (rest and rest[0].startswith("-")):
+    if _runs_others(program):
         return shlex.join(words)
-    if not rest:
+    if all(word.startswith("-") for word in rest):
         return shlex.join([program])
+    if rest[0].startswith("-"):
+        return shlex.join(words)
     return shlex.join([program, rest[0]])
 
 
@@ -104,16 +107,4 @@ def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any
     key = command_key(str(tool_input.get("command", ""))) if tool == "Bash" else None
     if tool == "Bash" and key is None:
         return False
-    keys = {key, _bare(tool_input)} if tool == "Bash" else {None}
-    return any(rule.tool == tool and rule.prefix in keys for rule in rules)
-
-
-def _bare(tool_input: Mapping[str, Any]) -> str:
-    """The program of a command that is nothing but options: who allowed ``ls`` allowed ``ls -l``.
-
-    Not the other way round: ``pytest --version`` says nothing about ``pytest -pplugin``.
-    """
-    program, *rest = shlex.split(str(tool_input.get("command", "")))
-    if _runs_others(program) or not all(word.startswith("-") for word in rest):
-        return ""
-    return shlex.join([program])
+    return any(rule.tool == tool and rule.prefix == key for rule in rules)

@@ -43,8 +43,7 @@ def test_a_remembered_rule_runs_what_would_be_asked_but_never_in_plan(mode) -> N
         ("git status -s --branch", "git status"),
         ("git  'status'", "git status"),
         ("ls", "ls"),
-        ("ls -la", "ls -la"),
-        ("pytest --version", "pytest --version"),
+        ("ls -la", "ls"),
         ("python3.12 --version", "python3.12 --version"),
         ("pytest tests/unit -q", "pytest tests/unit"),
         ("rm -rf build", "rm -rf build"),
@@ -115,15 +114,19 @@ def test_a_rule_covers_its_program_and_subcommand_only() -> None:
     [
         ("ls", "ls -la", True),
         ("ls", "ls /etc", False),
-        ("ls -la", "ls -la", True),
-        ("ls -la", "ls", False),
-        ("pytest --version", "pytest -pevil", False),
+        ("ls -a", "ls -l", True),
+        ("ls -la", "ls", True),
+        ("php --version", "php -fevil.php", False),
         ("python3.12 --version", "python3.12 '-cimport evil'", False),
         ("python3", "python3 '-cimport evil'", False),
         ("setarch x86_64 ls", "setarch x86_64 rm", False),
     ],
 )
-def test_options_alone_say_nothing_about_other_options(remembered, command, covered) -> None:
+def test_options_are_no_subcommand_but_code_in_one_is_not_covered(
+    remembered, command, covered
+) -> None:
+    remembered, command, covered
+) -> None:
     rule = new_rule("Bash", {"command": remembered})
     assert rule is not None
     assert is_remembered([rule], "Bash", {"command": command}) is covered
