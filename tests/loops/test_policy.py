@@ -125,8 +125,6 @@ def test_a_rule_covers_its_program_and_subcommand_only() -> None:
 def test_options_are_no_subcommand_but_code_in_one_is_not_covered(
     remembered, command, covered
 ) -> None:
-    remembered, command, covered
-) -> None:
     rule = new_rule("Bash", {"command": remembered})
     assert rule is not None
     assert is_remembered([rule], "Bash", {"command": command}) is covered
