@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes import bubblewrap, select
-from loopat_jupyter.sandboxes.select import how_to_fix, probe_tiers, select_tier
+from loopat_jupyter.sandboxes import bubblewrap, remedies, select
+from loopat_jupyter.sandboxes.remedies import how_to_fix
+from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
 from tests.sandboxes.conftest import Grounds
 
 
@@ -77,7 +78,7 @@ def test_a_missing_program_is_named(grounds: Grounds, monkeypatch: pytest.Monkey
 def test_a_kernel_switch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     switch = tmp_path / "apparmor_restrict_unprivileged_userns"
     switch.write_text("1\n")
-    monkeypatch.setattr(select, "KERNEL_SWITCHES", ((str(switch), "1", "sysctl -w it=0"),))
+    monkeypatch.setattr(remedies, "KERNEL_SWITCHES", ((str(switch), "1", "sysctl -w it=0"),))
     assert how_to_fix("anything") == "sysctl -w it=0"
     switch.write_text("0\n")
     assert how_to_fix("anything") != "sysctl -w it=0"

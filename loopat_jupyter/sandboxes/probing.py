@@ -1,0 +1,31 @@
+"""What it is to try a tier on this host. Each tier has a function that does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loopat_jupyter.loops.ports import SandboxTier
+from loopat_jupyter.sandboxes.base import SandboxSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TierProbe:
+    """What trying a tier on this host showed. ``fix`` is empty where it works."""
+
+    tier: str
+    works: bool
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A tier that was really tried: ready to serve, or ``None`` and why in ``probe``."""
+
+    tier: SandboxTier | None
+    probe: TierProbe
+
+
+Try = Callable[[SandboxSettings], Attempt]
+"""Tries a tier with the settings that loops get. Blocks; leaves nothing where it fails."""
