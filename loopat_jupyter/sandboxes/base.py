@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loopat_jupyter.sandboxes.cgroups import Division
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -30,6 +32,9 @@ class Limits:
     bash_timeout: float = 120.0
     bash_timeout_max: float = 600.0
     """What an engine gives a shell command, and the most the agent may ask for."""
+    cpus: float = 0.0
+    """Processors' worth of time for all processes of the loop together; 0 is no limit. Holds
+    where a cgroup does."""
     file_timeout: float = 60.0
     """For one file operation."""
     output: int = 100 * KIB
@@ -52,12 +57,25 @@ def user_site() -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
+class PodmanSettings:
+    """Which image the tier ``podman`` runs. Empty: the package's own Containerfile."""
+
+    image: str = ""
+    """An image to use as it is; it is neither built nor pulled."""
+    containerfile: Path | None = None
+    """A Containerfile to build; the folder it lies in is the build's context."""
+    base: str = ""
+    """The build argument ``BASE``: the image that the package's Containerfile begins from."""
+
+
+@dataclass(frozen=True, slots=True)
 class SandboxSettings:
     """What the extension tells a tier.
 
     ``masks`` are host paths whose content must never be visible inside, whatever else is bound:
     the loopat home, Jupyter's runtime, config and data directories. ``run_dir`` holds the
     records that the reaper reads at boot. ``sandbox_uid`` is the user a root server drops to.
+    ``cgroup`` is where each sandbox gets a cgroup of its own, where the server has such a place.
     """
 
     run_dir: Path
@@ -67,3 +85,5 @@ class SandboxSettings:
     sandbox_uid: int = 64999
     prefixes: tuple[Path, ...] = field(default_factory=python_prefixes)
     user_base: Path | None = field(default_factory=user_site)
+    cgroup: Division | None = None
+    podman: PodmanSettings = field(default_factory=PodmanSettings)

@@ -21,6 +21,7 @@ import signal
 import stat
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
@@ -29,6 +30,7 @@ from loopat_jupyter.sandboxes import launcher as staging
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bundle import sealed_file
 from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.limiting import MEMORY_GAP, held_by, with_cgroups
 from loopat_jupyter.sandboxes.mounts import (
     HOME,
     UID,
@@ -67,9 +69,7 @@ TIER = Isolation(
     gaps=(
         "the kernel is shared with the host",
         "disk space as a whole is not limited, only the size of each file",
-        "memory is limited by a watcher, so a short peak above the limit is possible; files in "
-        "/tmp and /dev/shm are limited on their own, and shared memory that no process maps is "
-        "not counted",
+        MEMORY_GAP,
         "a Unix socket that lies in a given folder can be talked to, also where the folder is "
         "read-only",
         "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
@@ -97,13 +97,14 @@ class BubblewrapTier:
         self._settings = settings
         self._bwrap = bwrap
         self._launcher = Launcher()
+        self._isolation = with_cgroups(TIER, held_by(settings))
 
     @property
     def isolation(self) -> Isolation:
-        return TIER
+        return self._isolation
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
-        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap)
+        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
 
     def probe(self) -> None:
         """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
@@ -134,6 +135,12 @@ class BubblewrapTier:
         if text != PROBE_WORD:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
 
+    async def kept(self) -> Sequence[str]:
+        return ()
+
+    async def discard(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
     def close(self) -> None:
         """End the launcher, and every sandbox that is still there."""
         self._launcher.close()
@@ -144,9 +151,14 @@ class BubblewrapSandbox(SupervisedSandbox):
     home = str(HOME)
 
     def __init__(
-        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, bwrap: Path
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher,
+        bwrap: Path,
+        isolation: Isolation,
     ) -> None:
-        super().__init__(spec, settings, launcher, TIER)
+        super().__init__(spec, settings, launcher, isolation)
         self._bwrap = bwrap
 
     def environment(self) -> dict[str, str]:

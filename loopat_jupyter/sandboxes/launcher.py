@@ -119,6 +119,8 @@ def place(request: dict[str, Any], fds: list[int]) -> list[int]:
 def become(request: dict[str, Any], fds: list[int]) -> None:
     """In the child: gather, drop, run."""
     os.dup2(fds[request["stderr"]], 2)
+    if request["cgroup"] is not None:
+        os.write(fds[request["cgroup"]], b"0")
     os.setsid()
     os.umask(0o022)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -43,6 +43,8 @@ class Launch:
     env: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     stderr: int = 0
+    cgroup: int | None = None
+    """The open ``cgroup.procs`` of the sandbox's own cgroup, which the child enters first."""
 
     def add(self, fd: int) -> int:
         """Take over a descriptor; its index."""
@@ -75,7 +77,7 @@ class Launcher:
         request = marshal.dumps(
             {
                 name: getattr(plan, name)
-                for name in ("argv", "fixed", "stage", "env", "uid", "stderr")
+                for name in ("argv", "fixed", "stage", "env", "uid", "stderr", "cgroup")
             }
         )
         with self._lock:

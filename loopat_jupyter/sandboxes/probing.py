@@ -11,12 +11,17 @@ from loopat_jupyter.sandboxes.base import SandboxSettings
 
 @dataclass(frozen=True, slots=True)
 class TierProbe:
-    """What trying a tier on this host showed. ``fix`` is empty where it works."""
+    """What trying a tier on this host showed. ``fix`` is empty where it works.
+
+    ``controllers`` are the cgroup controllers in force; what that comes to is said by
+    :func:`loopat_jupyter.sandboxes.limiting.limits_in_force`.
+    """
 
     tier: str
     works: bool
     detail: str
     fix: str = ""
+    controllers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

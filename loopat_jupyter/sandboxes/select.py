@@ -12,6 +12,8 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.limiting import held_by
+from loopat_jupyter.sandboxes.podman_probe import try_podman
 from loopat_jupyter.sandboxes.probing import Attempt, TierProbe, Try
 from loopat_jupyter.sandboxes.remedies import MISSING, how_to_fix
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
@@ -28,7 +30,8 @@ def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
         tier.close()
         detail = error.message.rstrip(".")
         return Attempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
-    return Attempt(tier, TierProbe("bubblewrap", True, "a sandbox was started and ended"))
+    detail, held = "a sandbox was started and ended", held_by(settings)
+    return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
 
 
 def _planned(name: str) -> Try:
@@ -39,7 +42,7 @@ def _planned(name: str) -> Try:
 TRIES: Mapping[str, Try] = {
     "bubblewrap": _try_bubblewrap,
     "landlock": _planned("landlock"),
-    "podman": _planned("podman"),
+    "podman": try_podman,
 }
 """Every tier that isolates, strongest first."""
 
@@ -84,5 +87,10 @@ def probe_tiers(settings: SandboxSettings) -> list[TierProbe]:
         found.append(attempt.probe)
     return [
         *found,
-        TierProbe("none", True, "no isolation; only when the administrator sets it"),
+        TierProbe(
+            "none",
+            True,
+            "no isolation; only when the administrator sets it",
+            controllers=held_by(settings),
+        ),
     ]

@@ -26,8 +26,9 @@ from loopat_jupyter.loops.ports import (
     SandboxSpec,
 )
 from loopat_jupyter.sandboxes import frames
-from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
+from loopat_jupyter.sandboxes.base import GIB, KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
+from loopat_jupyter.sandboxes.cgroups import Cgroup, Share
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
 from loopat_jupyter.sandboxes.processes import StreamedProcess
@@ -41,6 +42,8 @@ OUTER_GRACE = 1.0
 """How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
 FILE_ANSWER_MAX = 4 * MIB
+OWN_PROCESSES = 4
+"""What a sandbox's own processes take of its cgroup beside the agent's."""
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,11 @@ class SupervisedSandbox:
     """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.Sandbox`."""
 
     def __init__(
-        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, isolation: Isolation
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher | None,
+        isolation: Isolation,
     ) -> None:
         self._spec = spec
         self._settings = settings
@@ -63,6 +70,8 @@ class SupervisedSandbox:
         self._stderr: int | None = None
         self._lost: SandboxLost | None = None
         self._closed = asyncio.Event()
+        self._cgroup: Cgroup | None = None
+        self._clearing: asyncio.Future[None] | None = None
 
     # ------------------------------------------------------------------ for tiers
 
@@ -76,6 +85,18 @@ class SupervisedSandbox:
     def environment(self) -> dict[str, str]:
         """The environment of everything that runs inside."""
         raise NotImplementedError
+
+    def bundle(self) -> bytes:
+        """What the Python inside is given to run."""
+        return bundle_bytes()
+
+    def begin(self, plan: Launch) -> Launched:
+        """Make the outer process. Runs in a thread; what it leaves open belongs to ``plan``."""
+        assert self._launcher is not None
+        self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
+        launched = self._launcher.launch(plan)
+        record(self._settings.run_dir, self._spec.loop_id, launched.pid)
+        return launched
 
     def end_processes(self) -> None:
         """Make everything end; called again when one of the two has ended.
@@ -134,16 +155,20 @@ class SupervisedSandbox:
         try:
             control = plan.add(os.dup(theirs.fileno()))
             theirs.close()
-            bundle = plan.add(sealed_file("loopat-supervisor", bundle_bytes()))
+            bundle = plan.add(sealed_file("loopat-supervisor", self.bundle()))
             self._stderr = os.memfd_create("loopat-stderr")
             plan.stderr = plan.add(os.dup(self._stderr))
             plan.fixed = [(CONTROL_FD, control), (BUNDLE_FD, bundle)]
-            self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
-            launched = self._launcher.launch(plan)
-            record(self._settings.run_dir, self._spec.loop_id, launched.pid)
-            return launched
+            if self._settings.cgroup is not None:
+                self._cgroup = Cgroup.make(self._settings.cgroup, self._spec.loop_id, self._share())
+                plan.cgroup = plan.add(self._cgroup.entrance())
+            return self.begin(plan)
         finally:
             plan.close()
+
+    def _share(self) -> Share:
+        limits = self._settings.limits
+        return Share(limits.memory, limits.processes + OWN_PROCESSES, limits.cpus)
 
     def _adopt(self, starting: asyncio.Future[Launched]) -> None:
         """The outer process is there, or was never made."""
@@ -195,7 +220,20 @@ class SupervisedSandbox:
                 self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
                 os.close(self._stderr)
                 self._stderr = None
+            self._clear()
+
+    def _clear(self) -> None:
+        """The last of it: its cgroup, with whatever may still be in there."""
+        if self._cgroup is None:
             self._closed.set()
+        elif self._clearing is None:
+            self._clearing = asyncio.ensure_future(asyncio.to_thread(self._cgroup.end))
+            self._clearing.add_done_callback(self._cleared)
+
+    def _cleared(self, clearing: asyncio.Future[None]) -> None:
+        if not clearing.cancelled() and (error := clearing.exception()) is not None:
+            log.warning("The cgroup of %s could not be removed: %s", self._spec.loop_id, error)
+        self._closed.set()
 
     def send_all(self, number: int) -> None:
         """Signal the outer process and the supervisor."""
@@ -228,6 +266,8 @@ class SupervisedSandbox:
             "output": limits.output,
             "kept_output": limits.kept_output,
             "file_timeout": limits.file_timeout,
+            "memory_watch": self._settings.cgroup is None,
+            "filter": None,
             "workdir": self.workdir,
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
@@ -245,6 +285,7 @@ class SupervisedSandbox:
         if "\0" in command:
             return CommandResult(126, "A command cannot contain a NUL character.")
         text = command.encode(errors="surrogateescape").decode(errors="replace")
+        kills = self._memory_kills()
         output, end = await self._ask(
             self._settings.limits.output + 4 * KIB,
             timeout,
@@ -254,11 +295,21 @@ class SupervisedSandbox:
             return CommandResult(126, f"The command could not be started: {end['error']}.")
         return CommandResult(
             exit_code=_integer(end.get("exit")),
-            output=output.decode(errors="replace"),
+            output=output.decode(errors="replace") + self._memory_note(kills),
             timed_out=end.get("timed_out") is True,
             output_file=str(end["file"]) if end.get("file") else None,
             background_pid=_integer(end.get("pid")),
         )
+
+    def _memory_kills(self) -> int:
+        return self._cgroup.memory_kills() if self._cgroup is not None else 0
+
+    def _memory_note(self, before: int) -> str:
+        """What the agent is told when the kernel killed something meanwhile."""
+        if self._memory_kills() == before:
+            return ""
+        limit = self._settings.limits.memory / GIB
+        return f"\n[killed: the sandbox used more than its {limit:.3g} GiB of memory]\n"
 
     async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
         timeout = self._settings.limits.file_timeout

@@ -33,6 +33,7 @@ else:
 
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 
 
 def main(control: int) -> None:
@@ -65,6 +66,19 @@ def _seal(control: int) -> None:
     for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):
         if libc.prctl(option, value, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
+
+
+def _filter_calls(program: bytes) -> None:
+    """Put this process, and all it starts, under a system call filter (see ``seccomp.py``)."""
+    import ctypes
+    import struct
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the number of instructions, and where they are.
+    what = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, what, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Supervisor:
@@ -189,6 +203,8 @@ class Supervisor:
     def _request(self, request: int, ask: dict[str, Any]) -> None:
         if ask["op"] == "configure":
             self.config = ask["config"]
+            if self.config["filter"] is not None:
+                _filter_calls(self.config["filter"])
             return
         try:
             self._start(request, ask)
@@ -216,6 +232,8 @@ class Supervisor:
             raise OSError(0, f"unknown request {ask['op']}")
 
     def _watch_memory(self) -> None:
+        if not self.config["memory_watch"]:
+            return
         if self._memory is None:
             from loopat_jupyter.sandboxes.memory import MemoryWatch
 
