@@ -30,10 +30,12 @@ from pathlib import Path
 from loopat_jupyter.sandboxes.reaper import start_time
 
 SERVER = "loopat-server"
-NEEDED = ("memory", "pids")
-WANTED = (*NEEDED, "cpu")
+WANTED = ("memory", "pids", "cpu")
+"""Controllers; what is not there is limited by other means."""
 PERIOD = 100_000
 """Microseconds over which the kernel accounts for processor time."""
+SWAP = "memory.swap.max"
+"""Not there where the kernel does not account for swap."""
 END_TIMEOUT = 5.0
 DELEGATED_MARKS = ("user.delegate", "trusted.delegate")
 """Extended attributes by which systemd says that a cgroup is left to its owner."""
@@ -133,12 +135,13 @@ def _checked(path: Path, *, inhabited: bool) -> Delegation:
         available = (path / "cgroup.controllers").read_text().split()
     except OSError:
         raise NotDelegated("there is no such cgroup") from None
-    if missing := [name for name in NEEDED if name not in available]:
-        raise NotDelegated(f"its controllers lack {' and '.join(missing)}")
+    controllers = tuple(name for name in WANTED if name in available)
+    if not controllers:
+        raise NotDelegated(f"it has none of the controllers {', '.join(WANTED)}")
     for name in ("", "cgroup.procs", "cgroup.subtree_control"):
         if not os.access(path / name, os.W_OK):
             raise NotDelegated("this server may not write to its cgroup")
-    return Delegation(path, tuple(n for n in WANTED if n in available), inhabited)
+    return Delegation(path, controllers, inhabited)
 
 
 # ------------------------------------------------------------------ claiming
@@ -211,6 +214,18 @@ class Share:
     cpus: float
 
 
+def _settings(controllers: tuple[str, ...], share: Share) -> dict[str, str]:
+    """The files of a cgroup that hold a share, and what is written there."""
+    found = {}
+    if "memory" in controllers:
+        found |= {"memory.max": str(share.memory), SWAP: "0"}
+    if "pids" in controllers:
+        found["pids.max"] = str(share.processes)
+    if "cpu" in controllers and share.cpus:
+        found["cpu.max"] = f"{round(share.cpus * PERIOD)} {PERIOD}"
+    return found
+
+
 class Cgroup:
     """The cgroup of one sandbox."""
 
@@ -223,13 +238,9 @@ class Cgroup:
         path = division.path / f"{loop_id}-{next(_numbers)}"
         path.mkdir()
         try:
-            (path / "memory.max").write_text(str(share.memory))
-            swap = path / "memory.swap.max"
-            if swap.exists():
-                swap.write_text("0")
-            (path / "pids.max").write_text(str(share.processes))
-            if share.cpus and "cpu" in division.controllers:
-                (path / "cpu.max").write_text(f"{round(share.cpus * PERIOD)} {PERIOD}")
+            for file, value in _settings(division.controllers, share).items():
+                if file != SWAP or (path / file).exists():
+                    (path / file).write_text(value)
         except OSError:
             remove(path)
             raise

@@ -72,7 +72,7 @@ class Found:
 
 
 def try_podman(settings: SandboxSettings) -> Attempt:
-    """Try the tier; see :data:`~loopat_jupyter.sandboxes.probing.Try`. Some 0.3 s where it works."""
+    """Try the tier; see :data:`~loopat_jupyter.sandboxes.probing.Try`. Takes some 0.3 s."""
     path = find_podman()
     if path is None:
         return Attempt(None, TierProbe("podman", False, "podman was not found", MISSING))

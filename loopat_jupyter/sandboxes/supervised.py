@@ -31,6 +31,7 @@ from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes,
 from loopat_jupyter.sandboxes.cgroups import Cgroup, Share
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
+from loopat_jupyter.sandboxes.limiting import held_by
 from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
 
@@ -266,7 +267,7 @@ class SupervisedSandbox:
             "output": limits.output,
             "kept_output": limits.kept_output,
             "file_timeout": limits.file_timeout,
-            "memory_watch": self._settings.cgroup is None,
+            "memory_watch": "memory" not in held_by(self._settings),
             "filter": None,
             "workdir": self.workdir,
             "home": self.home,
