@@ -216,7 +216,7 @@ class Share:
 
 def _settings(controllers: tuple[str, ...], share: Share) -> dict[str, str]:
     """The files of a cgroup that hold a share, and what is written there."""
-    found = {}
+    found: dict[str, str] = {}
     if "memory" in controllers:
         found |= {"memory.max": str(share.memory), SWAP: "0"}
     if "pids" in controllers:

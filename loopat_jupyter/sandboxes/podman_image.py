@@ -110,10 +110,10 @@ class ImageSource:
             code, said = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
         if code:
             raise SandboxSpawnFailed(
-                f"The sandbox image could not be built: {last_line(said).rstrip('.')}. The "
-                "server's log has podman's whole output. Where no registry can be reached, name an image "
-                "that is here with LoopatExtension.podman_image, or a base for it with "
-                "LoopatExtension.podman_base."
+                f"The sandbox image could not be built: {last_line(said).rstrip('.')}. "
+                "The server's log has podman's whole output. Where no registry can be reached, "
+                "name an image that is here with LoopatExtension.podman_image, or a base for it "
+                "with LoopatExtension.podman_base."
             )
         log.warning("The sandbox image %s is built.", name)
 
