@@ -11,12 +11,14 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes.base import PodmanSettings
+from loopat_jupyter.sandboxes.launcher import children
 from loopat_jupyter.sandboxes.podman_cli import (
     PASSED_TO_BUILDS,
     Podman,
@@ -27,6 +29,7 @@ from loopat_jupyter.sandboxes.podman_cli import (
 
 SHIPPED = Path(__file__).with_name("image") / "Containerfile"
 BUILD_TIMEOUT = 1800.0
+END_TRIES, END_GRACE = 10, 1.0
 LINE_MAX = 1 << 16
 
 log = logging.getLogger(__name__)
@@ -143,5 +146,41 @@ class ImageSource:
             return await process.wait(), said
         finally:
             if process.returncode is None:
-                process.send_signal(signal.SIGKILL)
+                await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a build that nobody waits for.
+
+    The step that runs has a session of its own and would outlive podman: it is killed, and podman
+    then clears up as after any step that failed. By force only when it does not.
+    """
+    for _ in range(END_TRIES):
+        if not await asyncio.to_thread(_kill_steps, process.pid):
+            process.terminate()
+        try:
+            async with asyncio.timeout(END_GRACE):
                 await process.wait()
+                return
+        except TimeoutError:
+            continue
+    os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _kill_steps(build: int) -> int:
+    """Kill the processes below a build that are in another session; how many there were."""
+    found = 0
+    for pid in _descendants(build):
+        try:
+            if os.getsid(pid) != build:
+                os.kill(pid, signal.SIGKILL)
+                found += 1
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    below = children(pid)
+    return below + [lower for child in below for lower in _descendants(child)]
