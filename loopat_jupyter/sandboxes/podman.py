@@ -19,6 +19,7 @@ import asyncio
 import hashlib
 import os
 import resource
+import select
 import signal
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,9 @@ class PodmanSandbox(SupervisedSandbox):
         self._tier = tier
         self._image: Image | None = None
         self._init: int | None = None
+        self._conmon: int | None = None
+        self._abandoned = False
+        self._removing: asyncio.Future[None] | None = None
         self._uid = tier.settings.sandbox_uid if os.geteuid() == 0 else UID
 
     async def start(self) -> None:
@@ -172,6 +176,7 @@ class PodmanSandbox(SupervisedSandbox):
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
             os.close(pidfd)
             raise
+        self._conmon = pidfd
         return Launched(conmon, pidfd)
 
     def _ready_directories(self) -> None:
@@ -219,13 +224,38 @@ class PodmanSandbox(SupervisedSandbox):
         """The container's first process ends all others; then conmon cleans up and ends."""
         if self._init is not None:
             self.send(self._init, signal.SIGKILL)
-        asyncio.get_running_loop().call_later(CLEANUP_GRACE, self.send_all, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(CLEANUP_GRACE, self._force)
+
+    def _force(self) -> None:
+        if self._pids:
+            self._abandoned = True
+            self.send_all(signal.SIGKILL)
+
+    def _ended(self, pidfd: int) -> None:
+        if pidfd == self._conmon and self._init is not None and not has_ended(self._init):
+            self._abandoned = True
+        super()._ended(pidfd)
 
     def _clear(self) -> None:
+        """conmon has cleaned up. Where it was killed, the container is of no use any more."""
         if self._init is not None:
             os.close(self._init)
             self._init = None
+        if not self._abandoned:
+            super()._clear()
+        elif self._removing is None:
+            remove = asyncio.to_thread(self._tier.containers.remove, self._spec.loop_id)
+            self._removing = asyncio.ensure_future(remove)
+            self._removing.add_done_callback(self._removed)
+
+    def _removed(self, _: asyncio.Future[None]) -> None:
         super()._clear()
+
+
+def has_ended(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:

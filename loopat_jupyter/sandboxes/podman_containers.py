@@ -96,12 +96,20 @@ class Containers:
     def remove(self, loop_id: str) -> None:
         """Remove the loop's container, running or not; nothing when there is none."""
         self._known.pop(loop_id, None)
+        name = self.name(loop_id)
         try:
-            self._podman.call("rm", "--force", "--ignore", "--time=0", self.name(loop_id))
-        except PodmanFailed as error:
-            log.warning("The container of %s was not removed: %s", loop_id, error.message)
+            self._remove(name)
+        except PodmanFailed:  # its conmon was killed: podman takes it for one that is stopping
+            try:
+                self._podman.call("container", "cleanup", name)
+                self._remove(name)
+            except PodmanFailed as error:
+                log.warning("The container of %s was not removed: %s", loop_id, error.message)
         for path in self._pid_paths(loop_id):
             path.unlink(missing_ok=True)
+
+    def _remove(self, name: str) -> None:
+        self._podman.call("rm", "--force", "--ignore", "--time=0", name)
 
     def loops(self) -> list[str]:
         """The loops of this home that have a container."""

@@ -27,7 +27,7 @@ def test_none_is_taken_only_by_name(grounds: Grounds) -> None:
     assert tier.isolation.gaps
 
 
-@pytest.mark.parametrize("name", ["landlock", "podman"])
+@pytest.mark.parametrize("name", ["landlock"])
 def test_a_tier_to_come_says_so(grounds: Grounds, name: str) -> None:
     with pytest.raises(SandboxSpawnFailed, match="not available in this version"):
         select_tier(name, grounds.settings())
