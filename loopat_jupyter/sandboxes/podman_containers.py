@@ -99,9 +99,9 @@ class Containers:
         name = self.name(loop_id)
         try:
             self._remove(name)
-        except PodmanFailed:  # its conmon was killed: podman takes it for one that is stopping
+        except PodmanFailed:  # its conmon was killed, so nobody has told podman that it ended
             try:
-                self._podman.call("container", "cleanup", name)
+                self._podman.call("stop", "--time=0", name)
                 self._remove(name)
             except PodmanFailed as error:
                 log.warning("The container of %s was not removed: %s", loop_id, error.message)

@@ -124,6 +124,9 @@ class ImageSource:
         """Run the build, each line to the log; its status and its last lines."""
         file = self._containerfile
         arguments = ["--file", str(file), "--tag", name, "--format", "oci"]
+        # Its steps come from the administrator or this package; the host's own network needs no
+        # slirp4netns, and no tun device, for them.
+        arguments.append("--network=host")
         if self._settings.base:
             arguments += ["--build-arg", f"BASE={self._settings.base}"]
         process = await asyncio.create_subprocess_exec(

@@ -33,7 +33,7 @@ def test_everything_holds_for_an_unprivileged_server() -> None:
             cwd=REPOSITORY,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         end_what_podman_keeps()
     summary = done.stdout[-6000:] + done.stderr[-2000:]
