@@ -17,8 +17,21 @@ MODULES = sorted(p for p in PACKAGE.rglob("*.py") if "static" not in p.parts)
 ALLOWED: dict[str, set[str]] = {
     "loops": {"loops"},
     "store": {"store", "loops"},
-    "engines": {"engines", "loops.ports", "loops.errors", "context.config", "context.vaults"},
-    "sandboxes": {"sandboxes", "loops.ports", "loops.errors"},
+    "engines": {
+        "engines",
+        "loops.ports",
+        "loops.network",
+        "loops.errors",
+        "context.config",
+        "context.vaults",
+    },
+    "sandboxes": {
+        "sandboxes",
+        "loops.ports",
+        "loops.network",
+        "loops.destinations",
+        "loops.errors",
+    },
     "context": {"context", "loops"},
     "api": {"api", "loops"},
     "client": {"client"},

@@ -139,6 +139,8 @@ class TurnRecord:
     n: int
     loop_n: int
     """``n`` and ``loop_n`` are the store's own keys."""
+    engine: str | None = None
+    """The engine it began with."""
 
 
 @dataclass(frozen=True, slots=True)

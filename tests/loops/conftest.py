@@ -44,6 +44,23 @@ class ScriptedEngine:
 
 
 @dataclass
+class OneEngine:
+    """A server with one engine."""
+
+    engine: ScriptedEngine
+
+    async def choose(self) -> EngineChoice:
+        return EngineChoice(self.engine, "a test")
+
+    def named(self, name: str) -> ScriptedEngine | None:
+        return self.engine if name == self.engine.name else None
+
+    async def prepare(self) -> None: ...
+    async def close_loop(self, loop_id: str) -> None: ...
+    async def close(self) -> None: ...
+
+
+@dataclass
 class ToySandbox:
     """A sandbox that only lives and dies."""
 
@@ -105,7 +122,7 @@ class Heart:
         self.service = LoopService(
             self.store,
             EventLog(self.store.events),
-            EngineChoice(self.engine, "a test"),
+            OneEngine(self.engine),
             self.keeper,
             ToyHome(),
             isolation=self.tier.isolation,
