@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loopat_jupyter.sandboxes.broker.record import Audit, keep_nothing
 from loopat_jupyter.sandboxes.cgroups import Division
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -87,3 +88,5 @@ class SandboxSettings:
     user_base: Path | None = field(default_factory=user_site)
     cgroup: Division | None = None
     podman: PodmanSettings = field(default_factory=PodmanSettings)
+    audit: Audit = keep_nothing
+    """Keeps a line for each request that leaves a sandbox."""

@@ -31,6 +31,7 @@ from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import refuse_occupied
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launching import Launch, Launched
+from loopat_jupyter.sandboxes.membership import OWN_PROCESSES
 from loopat_jupyter.sandboxes.mounts import HOME, UID, USER, WORKDIR
 from loopat_jupyter.sandboxes.ownership import hand_over
 from loopat_jupyter.sandboxes.podman_cli import Podman, PodmanFailed
@@ -39,7 +40,7 @@ from loopat_jupyter.sandboxes.podman_image import Image, ImageSource
 from loopat_jupyter.sandboxes.podman_limits import controllers_in_force
 from loopat_jupyter.sandboxes.podman_mounts import arguments, verify
 from loopat_jupyter.sandboxes.seccomp import program
-from loopat_jupyter.sandboxes.supervised import OWN_PROCESSES, SupervisedSandbox
+from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
 
 FLAGS = (
     *("--pull=never", "--log-driver=none", "--restart=no", "--stop-timeout=0"),
@@ -190,9 +191,9 @@ class PodmanSandbox(SupervisedSandbox):
     def _look_at(self, init: int) -> None:
         """What was asked for is what is there: mounts, and limits."""
         verify(init, self._spec, self._settings)
-        if self._cgroup is not None:
-            self._cgroup.admit(init)
-        elif missing := self._tier.controllers - controllers_in_force(init):
+        if self._membership.admit(init):
+            return
+        if missing := self._tier.controllers - controllers_in_force(init):
             raise SandboxSpawnFailed(
                 f"The sandbox did not start: its limits of {' and '.join(sorted(missing))} are "
                 "not in force, though they were when the server started. Restart the server."

@@ -9,29 +9,32 @@ pid namespace, and the kernel lets it go only after everything else inside.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
+from loopat_jupyter.loops.network import Network
 from loopat_jupyter.loops.ports import (
     CommandResult,
-    FileError,
     Isolation,
     Process,
     SandboxSpec,
 )
 from loopat_jupyter.sandboxes import frames
-from loopat_jupyter.sandboxes.base import GIB, KIB, MIB, SandboxSettings
+from loopat_jupyter.sandboxes.answers import file_answer
+from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
+from loopat_jupyter.sandboxes.broker.broker import USER, Broker
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
-from loopat_jupyter.sandboxes.cgroups import Cgroup, Share
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
+from loopat_jupyter.sandboxes.door import open_door
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
 from loopat_jupyter.sandboxes.limiting import held_by
+from loopat_jupyter.sandboxes.membership import Membership
 from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
 
@@ -43,8 +46,6 @@ OUTER_GRACE = 1.0
 """How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
 FILE_ANSWER_MAX = 4 * MIB
-OWN_PROCESSES = 4
-"""What a sandbox's own processes take of its cgroup beside the agent's."""
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +65,25 @@ class SupervisedSandbox:
         self._launcher = launcher
         self._isolation = isolation
         self._channel: Channel | None = None
+        self._broker: Broker | None = None
         self._pids: list[int] = []
         self._launching = False
         self._supervised = False
         self._said = ""
         self._stderr: int | None = None
+        self.door_port: int | None = None
         self._lost: SandboxLost | None = None
         self._closed = asyncio.Event()
-        self._cgroup: Cgroup | None = None
-        self._clearing: asyncio.Future[None] | None = None
+        self._membership = Membership(settings, spec.loop_id)
 
     # ------------------------------------------------------------------ for tiers
 
     workdir: str
     home: str
+    own_network = True
+    """Whether the sandbox has a network namespace; else the broker's door is on the host's."""
+    proxied = True
+    """Whether programs inside are told to use the broker."""
 
     def prepare(self, plan: Launch, supervisor: list[str | tuple[str, int]]) -> None:
         """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
@@ -120,15 +126,22 @@ class SupervisedSandbox:
         return self._isolation
 
     @property
+    def network(self) -> Network:
+        if self._broker is None:
+            raise SandboxLost("The sandbox has not been started.")
+        return self._broker
+
+    @property
     def alive(self) -> bool:
         return self._channel is not None and self._lost is None
 
     async def start(self) -> None:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
+        broker = self._broker = self._make_broker()
         config = self.configuration()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._lose)
+        self._channel = Channel(ours, self._lose, broker.open if self.own_network else None)
         self._channel.request(None, op="configure", config=config)
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
@@ -151,6 +164,16 @@ class SupervisedSandbox:
                 ) from error
             raise
 
+    def _make_broker(self) -> Broker:
+        spec = self._spec
+        broker = Broker(
+            spec.loop_id, spec.egress, self._settings.audit, _now, shared=not self.own_network
+        )
+        if not self.own_network:
+            door, self.door_port = open_door()
+            broker.open(socket.socket(fileno=door))
+        return broker
+
     def _launch(self, theirs: socket.socket) -> Launched:
         plan = Launch(uid=None)
         try:
@@ -160,16 +183,10 @@ class SupervisedSandbox:
             self._stderr = os.memfd_create("loopat-stderr")
             plan.stderr = plan.add(os.dup(self._stderr))
             plan.fixed = [(CONTROL_FD, control), (BUNDLE_FD, bundle)]
-            if self._settings.cgroup is not None:
-                self._cgroup = Cgroup.make(self._settings.cgroup, self._spec.loop_id, self._share())
-                plan.cgroup = plan.add(self._cgroup.entrance())
+            self._membership.begin(plan)
             return self.begin(plan)
         finally:
             plan.close()
-
-    def _share(self) -> Share:
-        limits = self._settings.limits
-        return Share(limits.memory, limits.processes + OWN_PROCESSES, limits.cpus)
 
     def _adopt(self, starting: asyncio.Future[Launched]) -> None:
         """The outer process is there, or was never made."""
@@ -213,6 +230,8 @@ class SupervisedSandbox:
             if self._channel is not None:
                 self._channel.fail(self._lost)
                 self._channel.close()
+            if self._broker is not None:
+                self._broker.shut()
         if self._pids:
             self.end_processes()
         elif not self._launching and not self._closed.is_set():
@@ -224,17 +243,8 @@ class SupervisedSandbox:
             self._clear()
 
     def _clear(self) -> None:
-        """The last of it: its cgroup, with whatever may still be in there."""
-        if self._cgroup is None:
-            self._closed.set()
-        elif self._clearing is None:
-            self._clearing = asyncio.ensure_future(asyncio.to_thread(self._cgroup.end))
-            self._clearing.add_done_callback(self._cleared)
-
-    def _cleared(self, clearing: asyncio.Future[None]) -> None:
-        if not clearing.cancelled() and (error := clearing.exception()) is not None:
-            log.warning("The cgroup of %s could not be removed: %s", self._spec.loop_id, error)
-        self._closed.set()
+        """The last of it."""
+        self._membership.clear(self._closed.set)
 
     def send_all(self, number: int) -> None:
         """Signal the outer process and the supervisor."""
@@ -250,6 +260,8 @@ class SupervisedSandbox:
     async def stop(self) -> None:
         self._lose("it was stopped")
         await self._closed.wait()
+        if self._broker is not None:
+            await self._broker.close()
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
@@ -273,7 +285,15 @@ class SupervisedSandbox:
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
             "env": self.environment(),
+            "proxy": self._proxy(),
         }
+
+    def _proxy(self) -> dict[str, Any] | None:
+        """Where the supervisor finds the broker's door; it makes one itself where port is None."""
+        if not self.proxied:
+            return None
+        key = self._broker.proxy_key if self._broker is not None else None
+        return {"port": self.door_port, "credentials": f"{USER}:{key}@" if key else ""}
 
     def _living(self) -> Channel:
         if self._channel is None:
@@ -286,7 +306,7 @@ class SupervisedSandbox:
         if "\0" in command:
             return CommandResult(126, "A command cannot contain a NUL character.")
         text = command.encode(errors="surrogateescape").decode(errors="replace")
-        kills = self._memory_kills()
+        kills = self._membership.memory_kills()
         output, end = await self._ask(
             self._settings.limits.output + 4 * KIB,
             timeout,
@@ -296,21 +316,11 @@ class SupervisedSandbox:
             return CommandResult(126, f"The command could not be started: {end['error']}.")
         return CommandResult(
             exit_code=_integer(end.get("exit")),
-            output=output.decode(errors="replace") + self._memory_note(kills),
+            output=output.decode(errors="replace") + self._membership.memory_note(kills),
             timed_out=end.get("timed_out") is True,
             output_file=str(end["file"]) if end.get("file") else None,
             background_pid=_integer(end.get("pid")),
         )
-
-    def _memory_kills(self) -> int:
-        return self._cgroup.memory_kills() if self._cgroup is not None else 0
-
-    def _memory_note(self, before: int) -> str:
-        """What the agent is told when the kernel killed something meanwhile."""
-        if self._memory_kills() == before:
-            return ""
-        limit = self._settings.limits.memory / GIB
-        return f"\n[killed: the sandbox used more than its {limit:.3g} GiB of memory]\n"
 
     async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
         timeout = self._settings.limits.file_timeout
@@ -372,20 +382,10 @@ class SupervisedSandbox:
         return process
 
 
+def _now() -> str:
+    """The time as the contract writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
 def _integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def file_answer(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
-    """The result of a file operation; what came is checked, not trusted."""
-    if "error" in end:
-        raise FileError(str(end["error"])[:2000])
-    try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError):
-        raise FileError("The file operation was cut off.") from None
-    if not isinstance(answer, dict):
-        raise FileError("The file operation gave no answer.")
-    if "error" in answer:
-        raise FileError(str(answer["error"])[:2000])
-    return answer
