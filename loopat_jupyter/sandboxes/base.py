@@ -29,7 +29,7 @@ class Limits:
     open_files: int = 1024
     """For each process."""
     tmp_size: int = GIB
-    """Of the sandbox's own ``/tmp``, which is memory."""
+    """The most that the sandbox's own ``/tmp`` may hold, which is memory; see ``memory_files``."""
     bash_timeout: float = 120.0
     bash_timeout_max: float = 600.0
     """What an engine gives a shell command, and the most the agent may ask for."""
@@ -42,6 +42,12 @@ class Limits:
     """Of one command's output to the model: its head and its tail."""
     kept_output: int = 10 * MIB
     """Of one command's output in the file the agent can read."""
+
+    @property
+    def memory_files(self) -> int:
+        """Of ``/tmp`` and of ``/dev/shm`` each: files there count as the loop's memory, and what
+        fills it all with files leaves nothing that could be killed to get some back."""
+        return min(self.tmp_size, self.memory // 4)
 
 
 def python_prefixes() -> tuple[Path, ...]:

@@ -201,7 +201,7 @@ class BubblewrapSandbox(SupervisedSandbox):
             index = launch.add(sealed_file("loopat-seccomp", filter_))
             launch.argv += ["--seccomp", ("{}", index)]
         launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-        size = str(self._settings.limits.tmp_size)
+        size = str(self._settings.limits.memory_files)
         launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
         launch.argv += ["--remount-ro", "/"]
         launch.argv += ["--chdir", "/", "--", *supervisor]

@@ -145,7 +145,7 @@ def host_part(
     kept = [e for e in entries if not (isinstance(e, Bind) and _hidden(e, masks, settings))]
     if not any(entry.dest.is_relative_to(VAR_TMP) for entry in kept):
         kept.append(Symlink(VAR_TMP, "/tmp"))  # noqa: S108
-    kept.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
+    kept.append(Tmpfs(Path("/tmp"), settings.limits.memory_files, 0o1777))  # noqa: S108
     covers = [c for e in kept if isinstance(e, Bind) for c in _covers(e, masks)]
     return tuple(kept), tuple(covers), tuple(masks)
 

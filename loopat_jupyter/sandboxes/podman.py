@@ -263,8 +263,8 @@ def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:
     """The limits, as far as podman sets them; the supervisor sets those of each process."""
     limits = settings.limits
     options = [
-        f"--shm-size={limits.tmp_size}b",
-        f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.tmp_size},mode=1777",
+        f"--shm-size={limits.memory_files}b",
+        f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.memory_files},mode=1777",
         f"--ulimit=nofile={_most(resource.RLIMIT_NOFILE, NOFILE_MAX)}",
         f"--ulimit=nproc={_most(resource.RLIMIT_NPROC, NPROC_MAX)}",
     ]

@@ -8,7 +8,7 @@ Standard library only; imports are kept few, because the sandbox's start waits f
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH123, S302, SIM105
+# ruff: noqa: S302, SIM105
 
 from __future__ import annotations
 
@@ -34,28 +34,33 @@ else:
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+FIRST_TO_GO, SPARED = b"1000", b"500"
+"""Whom the kernel kills first when memory runs out: what the agent started, not this process."""
 
 
 def main(control: int) -> None:
     """Serve the channel until it ends."""
-    _seal(control)
-    supervisor = Supervisor(control)
+    supervisor = Supervisor(control, _seal(control))
     try:
         supervisor.serve()
     finally:
         supervisor.end()
 
 
-def _seal(control: int) -> None:
-    """Let go of everything inherited but the channel; become untraceable."""
+def _seal(control: int) -> int:
+    """Let go of everything inherited but the channel; become untraceable.
+
+    The descriptor by which this process says how willingly it goes when memory runs out: the file
+    cannot be opened any more afterwards.
+    """
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.closerange(control + 1, 4096)
     os.set_inheritable(2, False)
     os.set_inheritable(control, False)
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("500")
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    os.write(score, SPARED)
     import ctypes
     import resource
 
@@ -66,6 +71,7 @@ def _seal(control: int) -> None:
     for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):
         if libc.prctl(option, value, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
+    return score
 
 
 def _filter_calls(program: bytes) -> None:
@@ -84,8 +90,9 @@ def _filter_calls(program: bytes) -> None:
 class Supervisor:
     """One poll loop over the channel, the output of commands, ended children and timers."""
 
-    def __init__(self, control: int) -> None:
+    def __init__(self, control: int, score: int) -> None:
         self.config: dict[str, Any] = {}
+        self._score = score
         self._control = control
         self._poll = select.poll()
         self._ready: dict[int, Callable[[], None]] = {}
@@ -207,12 +214,15 @@ class Supervisor:
             if self.config["filter"] is not None:
                 _filter_calls(self.config["filter"])
             return
+        os.write(self._score, FIRST_TO_GO)  # what is started inherits it
         try:
             self._start(request, ask)
         except OSError as error:
             self._refuse(request, error)
         else:
             self._watch_memory()
+        finally:
+            os.write(self._score, SPARED)
 
     def _open_way_out(self, proxy: dict[str, Any] | None) -> None:
         """Have programs inside use the broker; where its door is to be in here, make it."""

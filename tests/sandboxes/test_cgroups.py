@@ -27,7 +27,7 @@ from loopat_jupyter.sandboxes.limiting import (
     limits_in_force,
 )
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
-from tests.sandboxes.conftest import Grounds
+from tests.sandboxes.conftest import Grounds, inside
 
 CYCLES = 200
 MOUNTED = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -282,6 +282,9 @@ async def test_a_cgroup_limits_processes_and_memory(grounds: Grounds, limiting: 
     async with started(walled(grounds, limiting), grounds.spec()) as sandbox:
         [group] = groups(limiting)
         assert (group / "pids.max").read_text() == "44\n"
-        done = await sandbox.run("head -c 300m /dev/zero > /tmp/x; echo $?", timeout=30)
+        take = "python3 -c 'x = bytearray(120 << 20); import time; time.sleep(30)'"
+        done = await sandbox.run(f"{take} & {take} & wait -n; kill $(jobs -p)", timeout=60)
         assert "used more than its 0.188 GiB" in done.output
+        full = "for f in /tmp/x /dev/shm/x; do head -c 300M /dev/zero > $f; done"
+        assert (await inside(sandbox, full)).count("No space left on device") == 2
         assert await sandbox.run("echo lives", timeout=10) == CommandResult(0, "lives\n")

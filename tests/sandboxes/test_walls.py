@@ -252,6 +252,7 @@ async def test_a_root_servers_sandbox_is_not_root_on_the_host(
         assert {name for name in held if name.startswith("/")} <= {
             "/dev/null",
             "/memfd:loopat-stderr (deleted)",
+            "/proc/1/oom_score_adj",
         }
 
 
