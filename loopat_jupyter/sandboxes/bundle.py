@@ -41,13 +41,15 @@ class Bundle:
 
 sys.meta_path.insert(0, Bundle())
 from {package}.supervisor import main
-main({control})
+main({control}, *map(int, sys.argv[1:]))
 """
 
 CONTROL_FD = 3
 """Where the supervisor finds its control channel."""
 BUNDLE_FD = 4
 """Where its Python finds this bundle."""
+RULES_FD = 5
+"""Where it finds the rules of what it starts; named in its arguments where there are some."""
 
 
 @cache

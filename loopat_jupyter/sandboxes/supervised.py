@@ -77,6 +77,9 @@ class SupervisedSandbox:
         """The environment of everything that runs inside."""
         raise NotImplementedError
 
+    def clean_up(self) -> None:
+        """Take away what the tier made for this sandbox, when nothing of it lives."""
+
     def end_processes(self) -> None:
         """Make everything end; called again when one of the two has ended.
 
@@ -195,6 +198,7 @@ class SupervisedSandbox:
                 self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
                 os.close(self._stderr)
                 self._stderr = None
+            self.clean_up()
             self._closed.set()
 
     def send_all(self, number: int) -> None:
@@ -222,6 +226,7 @@ class SupervisedSandbox:
         limits = self._settings.limits
         return {
             "processes": limits.processes,
+            "shared_user": False,
             "memory": limits.memory,
             "file_size": limits.file_size,
             "open_files": limits.open_files,

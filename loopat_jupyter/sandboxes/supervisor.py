@@ -1,7 +1,7 @@
 """The loop's process inside its sandbox: starts commands, and nothing else.
 
-It runs as pid 1 of the sandbox's namespace, so nothing inside can kill or stop it, and it is
-not dumpable, so nothing inside can trace it. It owns the control channel; no process it starts
+It runs as pid 1 of the sandbox's namespace (or where a filter protects its pid), so nothing inside
+can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control channel; no process it starts
 inherits that. It dies with the server: the end of the channel is its end, and the namespace's.
 
 Standard library only; imports are kept few, because the sandbox's start waits for them.
@@ -32,29 +32,32 @@ else:
     import _signal as signal  # the module around it costs milliseconds
 
 
+COUNT_INTERVAL = 5.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 
 
-def main(control: int) -> None:
-    """Serve the channel until it ends."""
-    _seal(control)
-    supervisor = Supervisor(control)
+def main(control: int, rules: int | None = None) -> None:
+    """Serve the channel until it ends. ``rules``: what each process it starts submits to."""
+    _seal(control, rules)
+    supervisor = Supervisor(control, rules)
     try:
         supervisor.serve()
     finally:
         supervisor.end()
 
 
-def _seal(control: int) -> None:
+def _seal(control: int, rules: int | None) -> None:
     """Let go of everything inherited but the channel; become untraceable."""
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.closerange(control + 1, 4096)
-    os.set_inheritable(2, False)
-    os.set_inheritable(control, False)
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("500")
+    os.closerange(control + 1, rules or 4096)
+    os.closerange((rules or control) + 1, 4096)
+    for fd in (2, control, *([rules] if rules else [])):
+        os.set_inheritable(fd, False)
+    if not rules:  # where there are rules it was done before they were laid on
+        with open("/proc/self/oom_score_adj", "w") as score:
+            score.write("500")
     import ctypes
     import resource
 
@@ -70,8 +73,9 @@ def _seal(control: int) -> None:
 class Supervisor:
     """One poll loop over the channel, the output of commands, ended children and timers."""
 
-    def __init__(self, control: int) -> None:
+    def __init__(self, control: int, rules: int | None) -> None:
         self.config: dict[str, Any] = {}
+        self._rules = rules
         self._control = control
         self._poll = select.poll()
         self._ready: dict[int, Callable[[], None]] = {}
@@ -82,6 +86,7 @@ class Supervisor:
         self._streams: dict[int, Stream] = {}
         self._parts: dict[int, bytearray] = {}
         self._memory: MemoryWatch | None = None
+        self._counted = -COUNT_INTERVAL
         self._open = True
 
     # ------------------------------------------------------------------ the loop
@@ -188,7 +193,7 @@ class Supervisor:
 
     def _request(self, request: int, ask: dict[str, Any]) -> None:
         if ask["op"] == "configure":
-            self.config = ask["config"]
+            self.config = {**ask["config"], "rules": self._rules}
             return
         try:
             self._start(request, ask)
@@ -198,6 +203,8 @@ class Supervisor:
             self._watch_memory()
 
     def _start(self, request: int, ask: dict[str, Any]) -> None:
+        if self.config["shared_user"]:
+            self._count_others()
         if ask["op"] == "run":
             from loopat_jupyter.sandboxes.commands import Command
 
@@ -214,6 +221,16 @@ class Supervisor:
             self._jobs[request] = self._streams[request] = Stream(self, request, ask)
         else:
             raise OSError(0, f"unknown request {ask['op']}")
+
+    def _count_others(self) -> None:
+        """The kernel counts processes by user, and this user has others: they are added to the
+        limit, as many as there were some moments ago."""
+        if time.monotonic() < self._counted + COUNT_INTERVAL:
+            return
+        from loopat_jupyter.sandboxes.memory import others
+
+        self._counted = time.monotonic()
+        self.config["others"] = others(os.getpid())
 
     def _watch_memory(self) -> None:
         if self._memory is None:
@@ -232,8 +249,9 @@ class Supervisor:
         self.answer(request, b"", json.dumps({"error": error.strerror or str(error)}))
 
     def end(self) -> None:
-        """Leave nothing behind. Where we are pid 1, our end is the namespace's end."""
-        if os.getpid() == 1:
+        """Leave nothing behind. Where we are pid 1, our end is the namespace's end; where there
+        are rules there is a guard, which sees to it."""
+        if os.getpid() == 1 or self._rules:
             return
         from loopat_jupyter.sandboxes.memory import resident
 
