@@ -16,7 +16,7 @@ It runs in the launcher's child: standard library only, and no import of ours.
 """
 
 # Lean on purpose: it runs beside every sandbox of its tier.
-# ruff: noqa: PTH101, PTH106, PTH108, PTH123, PTH208
+# ruff: noqa: PTH101, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def wall_in(walls: dict[str, Any], fds: list[int], launcher: int) -> None:
     try:
         theirs.close()
         stand(walls, fds, pid, ours, launcher)
-    except BaseException as error:  # noqa: BLE001 - it has nobody to raise to
+    except BaseException as error:
         os.write(2, f"{error}\n".encode())
     finally:
         os._exit(0)
@@ -210,7 +210,8 @@ def below(root: int) -> list[int]:
                     parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
-    found, ring = [], {root}
+    found: list[int] = []
+    ring = {root}
     while ring := {pid for pid, parent in parents.items() if parent in ring}:
         found += ring
     return found

@@ -46,7 +46,7 @@ from loopat_jupyter.sandboxes.landlock_view import (
     own_grants,
     supervisor_grants,
 )
-from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher
 from loopat_jupyter.sandboxes.mounts import USER, Bind, host_part
 from loopat_jupyter.sandboxes.ownership import let_through, make_ready
 from loopat_jupyter.sandboxes.supervised import BIRTH_GRACE, SupervisedSandbox
@@ -79,9 +79,9 @@ class LandlockTier:
     def create(self, spec: SandboxSpec) -> LandlockSandbox:
         return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
 
-    def launcher(self) -> Launcher:
-        """For the probe."""
-        return self._launcher
+    def launch(self, launch: Launch) -> Launched:
+        """Start what was prepared; for the probe, which needs no event loop."""
+        return self._launcher.launch(launch)
 
     def close(self) -> None:
         """End the launcher, and every sandbox that is still there."""
@@ -113,7 +113,8 @@ class LandlockSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         user = USER if os.geteuid() == 0 else user_name()
         env = clean_environment(self._settings, self.home, user)
-        return {**env, "TMPDIR": str(self._tmp)}
+        # The host's own settings for git are there and cannot be read, which git takes ill.
+        return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
@@ -142,7 +143,7 @@ class LandlockSandbox(SupervisedSandbox):
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
             "broker": self.broker_port,
             "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
-            "pin": [path for name in PROC_FILES if os.path.exists(path := f"/proc/{name}")],
+            "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
         }
         launch.argv = [*supervisor, str(RULES_FD)]
 
@@ -193,10 +194,9 @@ def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
 
 
 def give(grant: Grant, *sets: Ruleset) -> None:
-    try:
-        fd = open_grant(grant.path, shared=grant.shared)
-    except FileNotFoundError:
+    if not grant.shared and not grant.path.exists():
         return  # it went away since the plan was made
+    fd = open_grant(grant.path, shared=grant.shared)
     try:
         for rules in sets:
             rules.allow(fd, grant.rights)
@@ -210,8 +210,6 @@ def open_grant(path: Path, *, shared: bool) -> int:
         if shared:
             return open_beneath(path)
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
     except OSError as error:
         why = error.strerror or "it cannot be opened"
         raise SandboxSpawnFailed(

@@ -20,7 +20,7 @@ ENFORCED = (
 SIGNALS = "processes outside the sandbox cannot be signalled"
 GAPS = (
     "weaker than bubblewrap: the sandbox shares all namespaces with the host, and the kernel",
-    "whether a file of the host exists, and its size, owner and times, can be asked for by its name",
+    "whether a file of the host exists, its size, owner and times can be asked for by its name",
     "process ids of the host are visible, and whose they are; nothing else of them is",
     "the host's /etc/passwd and /etc/group can be read",
     "shared memory (/dev/shm) is the host's: objects of the same user can be opened by whoever "
@@ -38,8 +38,8 @@ BY_ABI = (
     (5, "ioctl on devices is limited by the system call filter alone"),
     (
         6,
-        "processes of the same user outside the sandbox can be signalled, the server included where "
-        "it has the same user; one that forks faster than it can be found may outlive the stop",
+        "processes of the same user outside the sandbox can be signalled, the server included "
+        "where it has the same user; one that forks faster than it can be found may outlive the stop",
     ),
     (7, "what is denied is not in the kernel's audit log"),
 )
@@ -49,9 +49,10 @@ ROOT_SHARED = "all loops of a server that is root have the same user"
 
 def isolation(abi: int, *, root: bool) -> Isolation:
     """``root``: the server is, and its sandboxes have a user of their own."""
+    still_open = [gap for since, gap in BY_ABI if abi < since]
     return Isolation(
         tier="landlock",
         isolates=True,
         enforced=(*ENFORCED, *([SIGNALS] if abi >= 6 else [])),
-        gaps=(*GAPS, *(gap for since, gap in BY_ABI if abi < since), *([ROOT_SHARED] if root else [])),
+        gaps=(*GAPS, *still_open, *([ROOT_SHARED] if root else [])),
     )

@@ -63,7 +63,9 @@ def own_tmp(spec: SandboxSpec) -> Path:
 def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
     """What is the same for every loop: the system, the Python environment, devices."""
     entries, _, masks = host_part(settings)
-    grants = [g for e in entries if isinstance(e, Bind) for g in split(Grant(e.source, READ), masks)]
+    grants = [
+        g for e in entries if isinstance(e, Bind) for g in split(Grant(e.source, READ), masks)
+    ]
     for name in (*ETC_REAL, *ETC_SHOWN):
         path = Path("/etc") / name
         if path.exists():
@@ -111,5 +113,3 @@ def split(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
 
 def _within(path: Path, masks: Iterable[Path]) -> bool:
     return any(path.is_relative_to(mask) for mask in masks)
-
-

@@ -212,11 +212,11 @@ class Orphans:
     def kill_until(self, channel: socket.socket) -> None:
         """Returns when the channel has something."""
         while True:
-            ready, _, _ = select.select([channel, self._wake], [], [])
+            ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()
-            if channel in ready:
+            if channel.fileno() in ready:
                 return
 
     def _reap(self) -> None:

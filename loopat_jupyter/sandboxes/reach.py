@@ -9,7 +9,7 @@ Runs in the launcher's child: standard library only, and no import of ours.
 """
 
 # Lean on purpose: the launcher imports it.
-# ruff: noqa: PTH103, PTH110, PTH116, PTH120
+# ruff: noqa: PTH103, PTH116, PTH120
 
 from __future__ import annotations
 

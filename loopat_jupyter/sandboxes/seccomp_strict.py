@@ -138,7 +138,7 @@ _SENDS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 """Calls with message flags, and which argument they are."""
 _TTY = 0x5400
 _IOCTLS = (0x40049409, 0x4020940D, 0xC020660B, 0x80086601)
-"""Besides those of terminals and pipes: FICLONE, FICLONERANGE, FIEMAP and reading a file's flags."""
+"""Besides those of terminals and pipes: FICLONE, FICLONERANGE, FIEMAP, reading a file's flags."""
 _OWNERS = (8, 10, 15)
 """F_SETOWN, F_SETSIG and F_SETOWN_EX: they make the kernel send signals."""
 

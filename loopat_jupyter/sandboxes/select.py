@@ -12,6 +12,7 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.landlock_probe import try_landlock
 from loopat_jupyter.sandboxes.probing import Attempt, TierProbe, Try
 from loopat_jupyter.sandboxes.remedies import MISSING, how_to_fix
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
@@ -38,12 +39,12 @@ def _planned(name: str) -> Try:
 
 TRIES: Mapping[str, Try] = {
     "bubblewrap": _try_bubblewrap,
-    "landlock": _planned("landlock"),
+    "landlock": try_landlock,
     "podman": _planned("podman"),
 }
 """Every tier that isolates, strongest first."""
 
-AUTOMATIC = ("bubblewrap",)
+AUTOMATIC = ("bubblewrap", "landlock")
 """What ``auto`` tries, in this order."""
 
 

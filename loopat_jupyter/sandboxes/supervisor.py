@@ -1,8 +1,9 @@
 """The loop's process inside its sandbox: starts commands, and nothing else.
 
-It runs as pid 1 of the sandbox's namespace (or where a filter protects its pid), so nothing inside
-can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control channel; no process it starts
-inherits that. It dies with the server: the end of the channel is its end, and the namespace's.
+It runs as pid 1 of the sandbox's namespace, or where a filter protects its pid, so nothing inside
+can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control
+channel; no process it starts inherits that. It dies with the server: the end of the channel is its
+end, and that of everything inside.
 
 Standard library only; imports are kept few, because the sandbox's start waits for them.
 """
