@@ -208,7 +208,7 @@ def open_grant(path: Path, *, shared: bool) -> int:
     """``O_PATH``. No symlink is followed on the way to a folder. Raises ``SandboxSpawnFailed``."""
     try:
         if shared:
-            return open_beneath(path)
+            return open_beneath(path, directory=False)
         return os.open(path, os.O_PATH | os.O_CLOEXEC)
     except OSError as error:
         why = error.strerror or "it cannot be opened"

@@ -39,7 +39,8 @@ BY_ABI = (
     (
         6,
         "processes of the same user outside the sandbox can be signalled, the server included "
-        "where it has the same user; one that forks faster than it can be found may outlive the stop",
+        "where it has the same user; one that forks faster than it can be found may outlive the "
+        "stop",
     ),
     (7, "what is denied is not in the kernel's audit log"),
 )

@@ -248,7 +248,7 @@ def _devices(has: dict[str, int]) -> list[bytes]:
     """Terminals and pipes, and a few harmless requests of file systems."""
     count = len(_IOCTLS)
     tests = [instruction(JUMP_EQUAL, v, count - at + 2, 0) for at, v in enumerate(_IOCTLS)]
-    kind = [instruction(AND, 0xFFFFFF00), instruction(JUMP_EQUAL, _TTY, 1, 0)]
+    kind = [instruction(AND, 0xFF00), instruction(JUMP_EQUAL, _TTY, 1, 0)]
     return block(has["ioctl"], [argument(1), *tests, *kind, deny(ENOTTY), answer(ALLOW)])
 
 

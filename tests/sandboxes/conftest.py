@@ -12,12 +12,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.base import Limits, SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
+from tests.sandboxes.tiers import TIERS
 
 SECRET = "planted-7f3d9c"
 
@@ -68,7 +69,9 @@ def grounds(tmp_path: Path) -> Grounds:
 Started = Callable[..., AbstractAsyncContextManager[Sandbox]]
 
 
-def _starting(grounds: Grounds, make: Callable[[SandboxSettings], object]) -> Iterator[Started]:
+def _starting(
+    grounds: Grounds, make: Callable[[SandboxSettings], SandboxTier]
+) -> Iterator[Started]:
     tiers = []
 
     @asynccontextmanager
@@ -87,24 +90,45 @@ def _starting(grounds: Grounds, make: Callable[[SandboxSettings], object]) -> It
         tier.close()
 
 
-@pytest.fixture
-def walled(grounds: Grounds) -> Iterator[Started]:
-    """A started bubblewrap sandbox, with the grounds' settings of that moment."""
-    bwrap = find_bwrap()
-    assert bwrap is not None
-    yield from _starting(grounds, lambda settings: BubblewrapTier(settings, bwrap))
+MakeTier = Callable[[SandboxSettings], SandboxTier]
+
+
+@pytest.fixture(params=TIERS)
+def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
+    """Each tier that isolates and works here. Where it lacks the wall that the test is about,
+    that must be among its gaps."""
+    tried = TIERS[request.param]
+    if reason := tried.absent():
+        pytest.skip(reason)
+    test = getattr(request.node, "originalname", request.node.name)
+    if words := tried.gaps.get(test):
+        tier = tried.make(grounds.settings())
+        tier.close()
+        assert [gap for gap in tier.isolation.gaps if words in gap]
+        pytest.skip(f"{request.param} lacks this wall, and lists it: {words}")
+    return tried.make
 
 
 @pytest.fixture
-def unwalled(grounds: Grounds) -> Iterator[Started]:
-    """The same of tier ``none``."""
-    yield from _starting(grounds, UnconfinedTier)
+def walled(grounds: Grounds, isolating: MakeTier) -> Iterator[Started]:
+    """A started sandbox of a tier that isolates, with the grounds' settings of that moment."""
+    yield from _starting(grounds, isolating)
 
 
-@pytest.fixture(params=["walled", "unwalled"])
-def any_tier(request: pytest.FixtureRequest) -> Started:
-    """Both tiers, for what must hold in every one."""
-    return request.getfixturevalue(request.param)
+@pytest.fixture(params=[*TIERS, "none"])
+def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Started]:
+    """Every tier, for what must hold in each."""
+    if request.param == "none":
+        yield from _starting(grounds, UnconfinedTier)
+        return
+    if reason := TIERS[request.param].absent():
+        pytest.skip(reason)
+    yield from _starting(grounds, TIERS[request.param].make)
+
+
+def running(*argv: str) -> list[psutil.Process]:
+    """The processes with this command line, whoever can see them from inside."""
+    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == list(argv)]
 
 
 def outside(command: str, cwd: Path | None = None) -> str:
