@@ -103,6 +103,7 @@ class LandlockSandbox(SupervisedSandbox):
         super().__init__(spec, settings, launcher, isolation)
         self._abi = abi
         self.broker_port: int | None = None
+        self._guarded = True
         self.workdir = str(spec.workdir.resolve())
         self.home = str(spec.home.resolve())
         self._tmp = settings.run_dir.resolve() / f"{spec.loop_id}.tmp"
@@ -171,7 +172,28 @@ class LandlockSandbox(SupervisedSandbox):
             self.send(self._pids[1], signal.SIGKILL)
             return
         grace = GUARD_GRACE if self._supervised else BIRTH_GRACE
-        asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(grace, self._force)
+
+    def _force(self) -> None:
+        self._guarded = self._guarded and not self._pids
+        self.send_all(signal.SIGKILL)
+
+    def ended(self, pidfd: int) -> None:
+        if self._supervised and pidfd == self._pids[0] and len(self._pids) == 2:
+            self._guarded = False
+        super().ended(pidfd)
+
+    def close(self) -> None:
+        """Where the guard went first, the launcher makes sure that nothing is left."""
+        if self._guarded:
+            self._close()
+            return
+        sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.sweep))
+        sweeping.add_done_callback(self._close)
+
+    def _close(self, *_: object) -> None:
+        self.clean_up()
+        super().close()
 
     def clean_up(self) -> None:
         """The guard has emptied it; what it could not is taken away here."""

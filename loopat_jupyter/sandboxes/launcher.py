@@ -184,8 +184,13 @@ def serve(channel: socket.socket, orphans: Orphans | None) -> None:
         packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
         if not packet:
             return
+        request = marshal.loads(packet)
+        if orphans is not None and "sweep" in request:
+            orphans.sweep()
+            channel.send(marshal.dumps({}))
+            continue
         try:
-            pid, pidfd = launch(marshal.loads(packet), fds)
+            pid, pidfd = launch(request, fds)
         except OSError as error:
             channel.send(marshal.dumps({"error": error.strerror or str(error)}))
         else:
@@ -229,9 +234,19 @@ class Orphans:
             if pid == 0:
                 break
             self.started.discard(pid)
-        for pid in children(os.getpid()):
-            if pid not in self.started:
+        for pid in self._fallen():
+            os.kill(pid, signal.SIGKILL)
+
+    def sweep(self) -> None:
+        """Kill them until there are none, and what falls here then."""
+        while fallen := self._fallen():
+            for pid in fallen:
                 os.kill(pid, signal.SIGKILL)
+            for pid in fallen:
+                os.waitpid(pid, 0)
+
+    def _fallen(self) -> list[int]:
+        return [pid for pid in children(os.getpid()) if pid not in self.started]
 
 
 def end() -> None:

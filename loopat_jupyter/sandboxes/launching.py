@@ -102,6 +102,16 @@ class Launcher:
             raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
         return Launched(answer["pid"], fds[0])
 
+    def sweep(self) -> None:
+        """Wait until nothing is left of sandboxes whose outer process was killed; see ``sole``."""
+        with self._lock:
+            if self._process is None:
+                return
+            try:
+                self._exchange(marshal.dumps({"sweep": True}), [])
+            except OSError:  # it died; whatever it had begun died with it
+                self._end()
+
     def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
         """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
         channel = self._running()

@@ -62,6 +62,7 @@ class SupervisedSandbox:
         self._said = ""
         self._stderr: int | None = None
         self._lost: SandboxLost | None = None
+        self._closing = False
         self._closed = asyncio.Event()
 
     # ------------------------------------------------------------------ for tiers
@@ -76,9 +77,6 @@ class SupervisedSandbox:
     def environment(self) -> dict[str, str]:
         """The environment of everything that runs inside."""
         raise NotImplementedError
-
-    def clean_up(self) -> None:
-        """Take away what the tier made for this sandbox, when nothing of it lives."""
 
     def end_processes(self) -> None:
         """Make everything end; called again when one of the two has ended.
@@ -158,7 +156,7 @@ class SupervisedSandbox:
 
     def _follow(self, pidfd: int) -> None:
         self._pids.append(pidfd)
-        asyncio.get_running_loop().add_reader(pidfd, self._ended, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self.ended, pidfd)
 
     def _watch(self, pid: int) -> None:
         """Follow the supervisor itself too: it is the last to go of its namespace."""
@@ -177,7 +175,7 @@ class SupervisedSandbox:
         said = self._said.splitlines()[-1] if self._said else "no reason given"
         return f"The sandbox did not start: {said}"
 
-    def _ended(self, pidfd: int) -> None:
+    def ended(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
         self._pids.remove(pidfd)
@@ -192,14 +190,18 @@ class SupervisedSandbox:
                 self._channel.close()
         if self._pids:
             self.end_processes()
-        elif not self._launching and not self._closed.is_set():
-            forget(self._settings.run_dir, self._spec.loop_id)
-            if self._stderr is not None:
-                self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
-                os.close(self._stderr)
-                self._stderr = None
-            self.clean_up()
-            self._closed.set()
+        elif not self._launching and not self._closing:
+            self._closing = True
+            self.close()
+
+    def close(self) -> None:
+        """Nothing of it lives any more: let go of what is left, and say so to those who wait."""
+        forget(self._settings.run_dir, self._spec.loop_id)
+        if self._stderr is not None:
+            self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
+            os.close(self._stderr)
+            self._stderr = None
+        self._closed.set()
 
     def send_all(self, number: int) -> None:
         """Signal the outer process and the supervisor."""

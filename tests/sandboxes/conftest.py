@@ -126,7 +126,7 @@ def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Start
     yield from _starting(grounds, TIERS[request.param].make)
 
 
-def running(*argv: str) -> list[psutil.Process]:
+def living(*argv: str) -> list[psutil.Process]:
     """The processes with this command line, whoever can see them from inside."""
     return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == list(argv)]
 

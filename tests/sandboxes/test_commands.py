@@ -8,7 +8,7 @@ import time
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from tests.sandboxes.conftest import Grounds, Started, inside, running
+from tests.sandboxes.conftest import Grounds, Started, inside, living
 
 
 async def test_output_and_exit_code_come_back(any_tier: Started) -> None:
@@ -77,7 +77,7 @@ async def test_a_timeout_kills_the_process_group(any_tier: Started) -> None:
     async with any_tier() as sandbox:
         result = await sandbox.run("echo begun; sleep 71 | cat; echo after", timeout=0.3)
         assert (result.timed_out, result.exit_code, result.output) == (True, None, "begun\n")
-        assert running("sleep", "71") == []
+        assert living("sleep", "71") == []
 
 
 async def test_a_background_child_does_not_hold_the_command_up(any_tier: Started) -> None:
@@ -86,7 +86,7 @@ async def test_a_background_child_does_not_hold_the_command_up(any_tier: Started
         result = await sandbox.run("(sleep 72; echo late) & echo done", timeout=20)
         assert result.output == "done\n"
         assert time.monotonic() - began < 10
-        assert len(running("sleep", "72")) == 1
+        assert len(living("sleep", "72")) == 1
 
 
 async def test_a_background_child_may_go_on_printing(any_tier: Started) -> None:
@@ -122,7 +122,7 @@ async def test_cancelling_kills_the_command_and_nothing_else(any_tier: Started) 
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        while running("sleep", "75"):
+        while living("sleep", "75"):
             await inside(sandbox, "sleep 0.01")
         assert await inside(sandbox, f"kill -0 {pid} && echo there") == "there\n"
 
@@ -134,7 +134,7 @@ async def test_cancelling_at_once_is_as_good(any_tier: Started) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert running("sleep", "76") == []
+        assert living("sleep", "76") == []
 
 
 async def test_commands_run_side_by_side(any_tier: Started) -> None:
