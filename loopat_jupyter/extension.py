@@ -27,12 +27,13 @@ from .context.folders import Folders
 from .context.home import Home
 from .context.instructions import Instructions
 from .engines.builtin import EngineLimits
-from .engines.select import ENGINES, select_engine
+from .engines.select import ENGINES, EngineSet, select_engines
 from .engines.tool_outcome import ToolLimits
-from .loops.errors import SandboxSpawnFailed
+from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.keeper import SandboxKeeper
 from .loops.log import EventLog
-from .loops.ports import EngineChoice, Isolation, PermissionMode, SandboxTier
+from .loops.network import NetworkRequest
+from .loops.ports import Isolation, PermissionMode, SandboxTier
 from .loops.service import LoopService
 from .sandboxes.base import Limits, SandboxSettings
 from .sandboxes.reaper import reap_leftovers
@@ -150,14 +151,14 @@ class LoopatExtension(ExtensionApp):
             self._home = Home.open(path, self._folders(private))
             self._lock.acquire()
             reap_leftovers(self._home.run_dir)
-            engine = self._select_engine()
+            engines = self._select_engines()
             journal = cast(JournalMode, self.database_journal)
             self._store = Store(self._home.database, journal=journal)
         except Exception as error:
             self._lock.release()
             self.log.error("loopat is not available: %s", error)  # noqa: TRY400
             raise
-        self._service = self._build_service(engine, self._select_tier(private))
+        self._service = self._build_service(engines, self._select_tier(private))
         self._tokens = TokenAuthority(self._store.tokens)
         self._ready = asyncio.Event()
         self.settings["loopat_edge"] = Edge(
@@ -213,6 +214,7 @@ class LoopatExtension(ExtensionApp):
             masks=private,
             read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
             sandbox_uid=self.sandbox_uid,
+            audit=self._audit,
         )
         try:
             return select_tier(self.sandbox, settings)
@@ -220,9 +222,16 @@ class LoopatExtension(ExtensionApp):
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return error
 
-    def _select_engine(self) -> EngineChoice:
+    async def _audit(self, request: NetworkRequest) -> None:
+        """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
+        try:
+            await self._store.network.record(request)
+        except StoreError as error:
+            self.log.warning("loopat could not keep a line of the network audit: %s", error)
+
+    def _select_engines(self) -> EngineSet:
         tools = ToolLimits(self.bash_timeout, self.bash_timeout_max, self.tool_output)
-        return select_engine(
+        return select_engines(
             self.engine,
             self._home.path,
             Instructions(self._home.path),
@@ -230,7 +239,7 @@ class LoopatExtension(ExtensionApp):
         )
 
     def _build_service(
-        self, engine: EngineChoice, tier: SandboxTier | SandboxSpawnFailed
+        self, engines: EngineSet, tier: SandboxTier | SandboxSpawnFailed
     ) -> LoopService:
         if isinstance(tier, SandboxSpawnFailed):
             isolation = Isolation(tier="unavailable", isolates=False, gaps=(tier.message,))
@@ -245,7 +254,7 @@ class LoopatExtension(ExtensionApp):
         return LoopService(
             self._store,
             EventLog(self._store.events),
-            engine,
+            engines,
             keeper,
             self._home,
             isolation=isolation,
@@ -271,7 +280,7 @@ class LoopatExtension(ExtensionApp):
         async with asyncio.TaskGroup() as group:
             group.create_task(self._logged("token watch", self._tokens.watch()))
             group.create_task(self._logged("heartbeat", self._heartbeat()))
-            group.create_task(self._logged("warm-up", self._service.engine.engine.prepare()))
+            group.create_task(self._logged("warm-up", self._service.engines.prepare()))
 
     async def _logged(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:

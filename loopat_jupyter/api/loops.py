@@ -5,17 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from ..loops.errors import InvalidCursor, PermissionRefused
+from ..loops.ports import EngineChoice
 from ..loops.records import Folder, LoopState, new_loop_id
 from ..loops.records import Loop as LoopRecord
 from ..loops.service import LoopDraft, LoopService
 from .base import LoopatHandler
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import IDLE_EXAMPLE, LIMIT, LOOP_EXAMPLE, LOOP_ID
-from .schemas import CreateLoop, CurrentTurnView, FolderView, Loop, LoopList, LoopsQuery
+from .schemas import (
+    CreateLoop,
+    CurrentTurnView,
+    FolderView,
+    Loop,
+    LoopList,
+    LoopsQuery,
+    SandboxView,
+)
 
 
-def loop_view(service: LoopService, loop: LoopRecord, state: LoopState | None = None) -> Loop:
-    """The Loop object; with ``state`` also what it is doing."""
+def loop_view(
+    service: LoopService,
+    loop: LoopRecord,
+    choice: EngineChoice,
+    state: LoopState | None = None,
+) -> Loop:
+    """The Loop object; with ``state`` also what it is doing, and why things are as they are."""
     fields: dict[str, Any] = {
         "id": loop.loop_id,
         "title": loop.title,
@@ -28,13 +42,20 @@ def loop_view(service: LoopService, loop: LoopRecord, state: LoopState | None = 
         "vault": loop.vault,
         "repo": loop.repo,
         "folders": [FolderView(path=f.path, write=f.write) for f in loop.folders],
-        "engine": service.engine.engine.name,
+        "engine": choice.engine.name,
         "sandbox": service.isolation.tier,
-        "durable_choices": service.engine.engine.durable_choices,
+        "durable_choices": choice.engine.durable_choices,
     }
     if state is not None:
         current = state.current
+        isolation = service.isolation
         fields |= {
+            "engine_reason": choice.why,
+            "isolation": SandboxView(
+                isolates=isolation.isolates,
+                enforced=list(isolation.enforced),
+                gaps=list(isolation.gaps),
+            ),
             "busy": state.busy,
             "queue_depth": state.queue_depth,
             "turn_count": state.turn_count,
@@ -87,7 +108,8 @@ class LoopsHandler(LoopatHandler):
         )
         loop = await self.service.create(draft)
         self.set_header("Location", self.address("loops", loop.loop_id))
-        self.answer(201, loop_view(self.service, loop))
+        choice = await self.service.engines.choose()
+        self.answer(201, loop_view(self.service, loop, choice))
 
     @operation(
         Operation(
@@ -143,7 +165,8 @@ class LoopsHandler(LoopatHandler):
             before=query.before,
             archived=query.archived,
         )
-        data = [loop_view(self.service, loop) for loop in page.loops]
+        choice = await self.service.engines.choose()
+        data = [loop_view(self.service, loop, choice) for loop in page.loops]
         self.answer(
             200,
             LoopList(
@@ -168,7 +191,8 @@ class LoopHandler(LoopatHandler):
     )
     async def get(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        self.answer(200, loop_view(self.service, loop, await self.service.state(loop)))
+        choice = await self.service.engines.choose()
+        self.answer(200, loop_view(self.service, loop, choice, await self.service.state(loop)))
 
     @operation(
         Operation(

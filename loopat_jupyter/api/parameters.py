@@ -66,6 +66,12 @@ LOOP_EXAMPLE: dict[str, Any] = {
 }
 IDLE_EXAMPLE: dict[str, Any] = {
     **LOOP_EXAMPLE,
+    "engine_reason": "it comes with loopat",
+    "isolation": {
+        "isolates": True,
+        "enforced": ["no capabilities, an unprivileged user, a system call filter"],
+        "gaps": ["the kernel is shared with the host"],
+    },
     "busy": False,
     "queue_depth": 0,
     "turn_count": 3,

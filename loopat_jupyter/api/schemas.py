@@ -166,9 +166,8 @@ class CreateLoop(Shape):
 
 
 class SandboxView(Shape):
-    """What holds the agent in, in words."""
+    """What holds the agent in, in words for people."""
 
-    tier: str
     isolates: bool
     enforced: list[str]
     gaps: list[str]
@@ -197,6 +196,10 @@ class Loop(Shape):
     engine: str = Field(description="Which engine runs the turns.")
     sandbox: str = Field(description="The sandbox's tier.")
     durable_choices: bool = Field(description="Whether a choice outlives sandbox and server.")
+    engine_reason: str | None = Field(None, description="Why that engine; of a single loop.")
+    isolation: SandboxView | None = Field(
+        None, description="What the sandbox enforces, and what it does not; of a single loop."
+    )
     busy: bool | None = None
     queue_depth: int | None = Field(default=None, description="Messages behind the running one.")
     turn_count: int | None = Field(default=None, description="Turns accepted so far.")
@@ -208,6 +211,28 @@ class LoopList(Shape):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+class NetworkRequestView(Shape):
+    """One request that left the sandbox, or was not let out."""
+
+    id: str
+    started_at: Timestamp
+    kind: Literal["connect", "http", "model"] = Field(
+        description="A tunnel, a plain request, or a call of the lent model."
+    )
+    host: str
+    port: int
+    verdict: Literal["allowed", "refused", "failed"]
+    reason: str
+    bytes_out: int
+    bytes_in: int
+
+
+class NetworkList(Shape):
+    data: list[NetworkRequestView]
+    has_more: bool
+    last_id: str | None
 
 
 # --------------------------------------------------------------------------- messages

@@ -206,16 +206,16 @@ def model_check(home: Path) -> Check:
 
 def engine_check(extension: LoopatExtension | None, home: Path) -> Check:
     from loopat_jupyter.context.instructions import Instructions
-    from loopat_jupyter.engines.select import select_engine
+    from loopat_jupyter.engines.select import select_engines
     from loopat_jupyter.loops.errors import LoopatError
 
     wanted = extension.engine if extension is not None else "auto"
     try:
-        choice = select_engine(wanted, home, Instructions(home))
+        engines = select_engines(wanted, home, Instructions(home))
     except LoopatError as error:
         return Check("engine", "bad", error.message)
-    notes = "; ".join([choice.why, *choice.notes])
-    return Check("engine", "ok", f"{choice.engine.name}: {notes}")
+    choice = asyncio.run(engines.choose())
+    return Check("engine", "ok", f"{choice.engine.name}: {choice.why}")
 
 
 # ------------------------------------------------------------------- sandbox

@@ -1,34 +1,121 @@
-"""Which engine serves: the trait ``LoopatExtension.engine``, turned into an engine and a reason."""
+"""The engines of a server, and which one a turn gets: the trait ``LoopatExtension.engine``.
+
+An engine whose extra is not installed is not there; nothing of it is imported. ``auto`` decides
+when a turn begins: ``claude`` where it is installed and the configured provider speaks the
+Anthropic API, else ``builtin``. A turn that waits goes on with the engine it began with.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from ..loops.errors import LoopatError
-from ..loops.ports import EngineChoice
+from ..context.config import ConfigFile, select
+from ..loops.errors import ConfigError, LoopatError
+from ..loops.ports import Engine, EngineChoice
 from .builtin import BuiltinEngine, EngineLimits, Instructions
 
 ENGINES = ("auto", "builtin", "claude", "acp")
+
+Make = Callable[[Path, Instructions], Engine]
 
 
 class EngineUnavailable(LoopatError):
     """The engine that was asked for cannot serve here; the message says what is missing."""
 
 
-def select_engine(
-    name: str, home: Path, instructions: Instructions, limits: EngineLimits | None = None
-) -> EngineChoice:
-    """The engine ``name``, one of :data:`ENGINES`.
+@dataclass(frozen=True, slots=True)
+class EngineKind:
+    """An engine that may be installed: the package of this room that holds it."""
+
+    name: str
+    package: str
+
+    def unavailable(self) -> str | None:
+        """Why it cannot serve, and what to install; ``None`` where it can."""
+        try:
+            module = importlib.import_module(f"{__package__}.{self.package}")
+        except ModuleNotFoundError:
+            return f"This version of loopat-jupyter does not have the engine {self.name!r} yet."
+        reason: str | None = module.unavailable()
+        return reason
+
+    def make(self, home: Path, instructions: Instructions) -> Engine:
+        module = importlib.import_module(f"{__package__}.{self.package}")
+        engine: Engine = module.make_engine(home, instructions)
+        return engine
+
+
+OPTIONAL = (EngineKind("claude", "claude"), EngineKind("acp", "acp"))
+
+
+class EngineSet:
+    """Implements :class:`~loopat_jupyter.loops.ports.Engines`."""
+
+    def __init__(
+        self, wanted: str, home: Path, made: Mapping[str, Engine], missing: Mapping[str, str]
+    ) -> None:
+        self._wanted = wanted
+        self._config = ConfigFile(home)
+        self._made = made
+        self._missing = missing
+
+    async def choose(self) -> EngineChoice:
+        if self._wanted != "auto":
+            return EngineChoice(self._made[self._wanted], "it was asked for")
+        name, why = await asyncio.to_thread(self._automatic)
+        return EngineChoice(self._made[name], why)
+
+    def _automatic(self) -> tuple[str, str]:
+        if "claude" not in self._made:
+            return "builtin", f"it comes with loopat. {self._missing['claude']}"
+        try:
+            name, provider, _ = select(self._config.read())
+        except ConfigError:
+            return "builtin", "config.json cannot be used, and it will say why"
+        if provider is not None and provider.api == "anthropic":
+            return "claude", f"it is installed, and the provider {name!r} speaks the Anthropic API"
+        return "builtin", f"claude does not speak the API of the provider {name!r}"
+
+    def named(self, name: str) -> Engine | None:
+        return self._made.get(name)
+
+    async def prepare(self) -> None:
+        choice = await self.choose()
+        await choice.engine.prepare()
+
+    async def close_loop(self, loop_id: str) -> None:
+        for engine in self._made.values():
+            await engine.close_loop(loop_id)
+
+    async def close(self) -> None:
+        for engine in self._made.values():
+            await engine.close()
+
+
+def select_engines(
+    wanted: str, home: Path, instructions: Instructions, limits: EngineLimits | None = None
+) -> EngineSet:
+    """The engines that are installed, with ``wanted`` (one of :data:`ENGINES`) to serve.
 
     Raises:
-        EngineUnavailable: there is no such engine, or this version does not have it.
+        EngineUnavailable: there is no such engine, or it is not installed.
     """
-    if name not in ENGINES:
-        raise EngineUnavailable(f"There is no engine {name!r}. Engines: {', '.join(ENGINES)}.")
-    if name not in ("auto", "builtin"):
+    if wanted not in ENGINES:
+        raise EngineUnavailable(f"There is no engine {wanted!r}. Engines: {', '.join(ENGINES)}.")
+    made: dict[str, Engine] = {"builtin": BuiltinEngine(home, instructions, limits)}
+    missing: dict[str, str] = {}
+    for kind in OPTIONAL:
+        reason = kind.unavailable()
+        if reason is None:
+            made[kind.name] = kind.make(home, instructions)
+        else:
+            missing[kind.name] = reason
+    if wanted in missing:
         raise EngineUnavailable(
-            f"This version of loopat-jupyter does not have the engine {name!r} yet. "
-            'Set LoopatExtension.engine to "auto" or "builtin".'
+            f'{missing[wanted]} Or set LoopatExtension.engine to "auto" or "builtin".'
         )
-    why = "it was asked for" if name == "builtin" else "it is the engine that comes with loopat"
-    return EngineChoice(engine=BuiltinEngine(home, instructions, limits), why=why)
+    return EngineSet(wanted, home, made, missing)

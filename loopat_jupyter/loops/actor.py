@@ -20,7 +20,7 @@ from .errors import LoopatError, SandboxSpawnFailed, StoreError, TurnFailed
 from .host import Host
 from .keeper import SandboxKeeper
 from .log import EventLog
-from .ports import Engine, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
+from .ports import Engine, Engines, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
 from .records import Choice, Loop, TurnRecord
 from .storage import Store
 
@@ -48,6 +48,10 @@ UNEXPECTED = (
     "The agent failed in a way it did not expect; the server's log has the details. What it had "
     "done is kept: send a message to continue."
 )
+ENGINE_GONE = (
+    "This turn was begun by the engine {name!r}, which this server does not have any more. What it "
+    "had done is kept: install that engine again, or send the message anew."
+)
 NOT_SAVED = (
     "The server could not save this turn's events, so it was ended. What had been saved is kept: "
     "send a message to continue."
@@ -60,7 +64,7 @@ class Surroundings:
 
     store: Store
     log: EventLog
-    engine: Engine
+    engines: Engines
     keeper: SandboxKeeper
     default_mode: PermissionMode
     spec: Callable[[Loop], Awaitable[SandboxSpec]]
@@ -243,7 +247,8 @@ class LoopActor:
         choices: tuple[Choice, ...] = ()
         if turn.state == "queued":
             cold = not around.keeper.is_alive(loop.loop_id)
-            if not await around.store.turns.begin(turn, cold_start=cold):
+            engine = (await around.engines.choose()).engine
+            if not await around.store.turns.begin(turn, cold_start=cold, engine=engine.name):
                 return False
             stretch.under_way = True
             spec = await around.spec(loop)
@@ -252,6 +257,7 @@ class LoopActor:
             if not await around.store.turns.go_on(turn):
                 return False
             stretch.under_way = True
+            engine = self._engine_of(turn)
             spec = await around.spec(loop)
             journal = await around.store.turns.read_journal(turn)
             choices = tuple(await around.store.choices.of_turn(turn))
@@ -263,10 +269,10 @@ class LoopActor:
             around.store,
             around.log,
             acquire,
-            durable_choices=around.engine.durable_choices,
+            durable_choices=engine.durable_choices,
             choices=choices,
         )
-        await around.engine.run(
+        await engine.run(
             Turn(
                 turn_id=turn.turn_id,
                 loop_id=loop.loop_id,
@@ -277,7 +283,16 @@ class LoopActor:
                 profiles=loop.profiles,
                 journal=journal,
                 folders=spec.folders,
+                egress=spec.egress,
             ),
             stretch.host,
         )
         return True
+
+    def _engine_of(self, turn: TurnRecord) -> Engine:
+        """The engine that a turn began with: another one could not read its journal."""
+        name = turn.engine or "builtin"
+        engine = self._around.engines.named(name)
+        if engine is None:
+            raise TurnFailed(ENGINE_GONE.format(name=name))
+        return engine

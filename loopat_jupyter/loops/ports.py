@@ -24,8 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from .network import Egress, Network
+
 PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
-ToolKind = Literal["read", "edit", "other"]
+ToolKind = Literal["read", "edit", "other", "network"]
+"""``network``: a destination that is on no allow-list; asked where the mode asks, else refused."""
 TurnState = Literal["queued", "running", "waiting", "done", "interrupted", "error", "cancelled"]
 
 
@@ -49,6 +52,7 @@ class SandboxSpec:
     workdir: Path
     home: Path
     folders: tuple[FolderMount, ...] = ()
+    egress: Egress = field(default_factory=Egress)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class Sandbox(Protocol):
     def home(self) -> str: ...
     @property
     def alive(self) -> bool: ...
+    @property
+    def network(self) -> Network: ...
 
     async def start(self) -> None:
         """Start it. Raises ``SandboxSpawnFailed`` with a message that helps; leaves nothing."""
@@ -181,6 +187,8 @@ class PastTurn:
     journal: tuple[dict[str, Any], ...]
     text: str
     """The turn's visible text. Of a turn that was cut off, whatever had been shown."""
+    engine: str = "builtin"
+    """The name of the engine that ran it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +204,7 @@ class Turn:
     profiles: tuple[str, ...]
     journal: tuple[dict[str, Any], ...]
     folders: tuple[FolderMount, ...] = ()
+    egress: Egress = field(default_factory=Egress)
 
 
 @dataclass(slots=True)
@@ -331,10 +340,25 @@ class Engine(Protocol):
     async def close(self) -> None: ...
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which engine serves, and why; shown by the Loop object and ``loopat doctor``."""
+    """Which engine serves the next turn, and why; for the Loop object and ``loopat doctor``."""
 
     engine: Engine
     why: str
-    notes: list[str] = field(default_factory=list)
+
+
+class Engines(Protocol):
+    """The engines of this server."""
+
+    async def choose(self) -> EngineChoice:
+        """The engine of a turn that begins now. Raises nothing."""
+
+    def named(self, name: str) -> Engine | None:
+        """The engine that a stored turn began with, if it is still there."""
+
+    async def prepare(self) -> None:
+        """Load ahead what the first turn would have to wait for. Raises nothing."""
+
+    async def close_loop(self, loop_id: str) -> None: ...
+    async def close(self) -> None: ...

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from .network import NetworkRequest
 from .ports import PermissionMode, TurnState
 
 UNFINISHED: tuple[TurnState, ...] = ("queued", "running", "waiting")
@@ -139,6 +140,8 @@ class TurnRecord:
     n: int
     loop_n: int
     """``n`` and ``loop_n`` are the store's own keys."""
+    engine: str | None = None
+    """The engine it began with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,14 @@ class MessageRow:
 @dataclass(frozen=True, slots=True)
 class MessagePage:
     rows: list[MessageRow]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPage:
+    """Lines of a loop's network audit, each with its id."""
+
+    lines: list[tuple[str, NetworkRequest]]
     has_more: bool
 
 

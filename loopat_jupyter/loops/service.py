@@ -17,7 +17,7 @@ from .answers import read_answer
 from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
 from .keeper import SandboxKeeper
 from .log import EventLog, Subscription
-from .ports import EngineChoice, Isolation, PermissionMode, SandboxSpec
+from .ports import Engines, Isolation, PermissionMode, SandboxSpec
 from .records import (
     Accepted,
     Choice,
@@ -27,6 +27,7 @@ from .records import (
     LoopState,
     Message,
     MessagePage,
+    NetworkPage,
     Rule,
     Source,
     new_loop_id,
@@ -77,7 +78,7 @@ class LoopService:
         self,
         store: Store,
         event_log: EventLog,
-        engine: EngineChoice,
+        engines: Engines,
         keeper: SandboxKeeper,
         home: Home,
         *,
@@ -87,14 +88,14 @@ class LoopService:
     ) -> None:
         self.store = store
         self.log = event_log
-        self.engine = engine
+        self.engines = engines
         self.isolation = isolation
         self._keeper = keeper
         self._home = home
         self._actors: dict[str, LoopActor] = {}
         self._closing = False
         self._around = Surroundings(
-            store, event_log, engine.engine, keeper, default_mode, home.spec, on_activity
+            store, event_log, engines, keeper, default_mode, home.spec, on_activity
         )
 
     # ------------------------------------------------------------------ life
@@ -115,14 +116,14 @@ class LoopService:
         await asyncio.gather(*(actor.stop("server_restarted") for actor in self._actors.values()))
         self.log.end_all()
         await self._keeper.close()
-        await self.engine.engine.close()
+        await self.engines.close()
 
     async def sandbox_evicted(self, loop_id: str) -> None:
         """The keeper took a loop's sandbox away."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
-        await self.engine.engine.close_loop(loop_id)
+        await self.engines.close_loop(loop_id)
 
     @property
     def running(self) -> int:
@@ -204,6 +205,10 @@ class LoopService:
 
     async def messages(self, loop: Loop, *, limit: int, after: str | None) -> MessagePage:
         return await self.store.history.messages(loop.loop_id, limit=limit, after=after)
+
+    async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
+        """What the loop's sandbox asked of the network, newest first."""
+        return await self.store.network.page(loop.loop_id, limit=limit, after=after)
 
     def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
         return self.log.subscribe(loop.loop_id, raw=raw)

@@ -12,6 +12,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loopat_jupyter.sandboxes.broker.record import Audit, keep_nothing
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
@@ -67,3 +69,5 @@ class SandboxSettings:
     sandbox_uid: int = 64999
     prefixes: tuple[Path, ...] = field(default_factory=python_prefixes)
     user_base: Path | None = field(default_factory=user_site)
+    audit: Audit = keep_nothing
+    """Keeps a line for each request that leaves a sandbox."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 PACKAGE = "loopat_jupyter.sandboxes"
 MODULES = (
-    *("supervisor", "commands", "capture", "streams", "memory"),
+    *("supervisor", "commands", "capture", "streams", "memory", "door"),
     *("fileworker", "files", "searches", "frames"),
 )
 

@@ -21,6 +21,7 @@ from loopat_jupyter.sandboxes import frames
 
 BATCH = 32
 CREDENTIALS_SIZE = 12
+ANCILLARY_SIZE = socket.CMSG_SPACE(CREDENTIALS_SIZE) + socket.CMSG_SPACE(4)
 
 
 class ProtocolViolation(Exception):
@@ -80,9 +81,15 @@ def parse_end(payload: bytes) -> dict[str, Any]:
 class Channel:
     """Frames in and out, on the running event loop."""
 
-    def __init__(self, end: socket.socket, lost: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        lost: Callable[[str], None],
+        on_door: Callable[[socket.socket], None] | None = None,
+    ) -> None:
         self._socket = end
         self._lost = lost
+        self._on_door = on_door
         self._loop = asyncio.get_running_loop()
         self._consumers: dict[int, Consumer] = {}
         self._outbox: deque[bytes] = deque()
@@ -139,6 +146,9 @@ class Channel:
                 packet = self._receive()
             except BlockingIOError:
                 return
+            except ProtocolViolation as error:
+                self._lost(f"its supervisor broke the protocol ({error})")
+                return
             except OSError:
                 packet = b""
             if not packet:
@@ -151,19 +161,38 @@ class Channel:
                 return
 
     def _receive(self) -> bytes:
-        if self.ready.done():
+        if self.ready.done() and self._on_door is None:
             return self._socket.recv(frames.PACKET_MAX)
         packet, ancillary, _, _ = self._socket.recvmsg(
-            frames.PACKET_MAX, socket.CMSG_SPACE(CREDENTIALS_SIZE)
+            frames.PACKET_MAX, ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
         )
         for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS and packet:
+            if level != socket.SOL_SOCKET:
+                continue
+            if kind == socket.SCM_RIGHTS:
+                self._take_door(packet, data)
+            elif kind == socket.SCM_CREDENTIALS and packet and not self.ready.done():
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
                 self.ready.set_result(int.from_bytes(data[:4], sys.byteorder))
         return packet
 
+    def _take_door(self, packet: bytes, rights: bytes) -> None:
+        """A descriptor came: the one listening socket that was expected, or nothing of use."""
+        fds = [
+            int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
+        ]
+        on_door, self._on_door = self._on_door, None
+        door = _listening(fds[0]) if len(fds) == 1 else None
+        if on_door is None or door is None or packet[:1] != frames.DOOR:
+            for fd in fds if door is None else ():
+                os.close(fd)
+            if door is not None:
+                door.close()
+            raise ProtocolViolation("a descriptor nobody asked for")
+        on_door(door)
+
     def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
-        if kind == frames.READY and request == 0:
+        if kind in (frames.READY, frames.DOOR) and request == 0:
             return
         consumer = self._consumers.get(request)
         if consumer is None:
@@ -189,3 +218,16 @@ class Channel:
             self._loop.remove_writer(self._socket)
             self._outbox.clear()
             self._socket.close()
+
+
+def _listening(fd: int) -> socket.socket | None:
+    """The descriptor as a socket, if it is what a broker listens on. Else it is the caller's."""
+    try:
+        door = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    listens = door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if door.family == socket.AF_INET and door.type == socket.SOCK_STREAM and listens:
+        return door
+    door.detach()
+    return None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 RECEIVE, SEND, IS_VALID = 0xC0502100, 0xC0182101, 0x40082102
+ADD_FD, SET_FD = 0x40182103, 1
 NOTICE, REPLY = "=QIIiIQ6Q", "=QqiI"
 AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH = -100, 0x100, 0x1000
 SET_ID_BITS = 0o6000
@@ -168,11 +169,11 @@ class Deputy:
         there = (family, int.from_bytes(port, "big"), where[4:8])
         if self._broker is None or there != (socket.AF_INET, self._broker, LOOPBACK):
             raise PermissionError(errno.EACCES, "only the broker")
-        process = os.pidfd_open(self._group())
         try:
-            theirs = socket.socket(fileno=pidfd_getfd(process, fd))
-        finally:
-            os.close(process)
+            theirs = self._borrow(fd)
+        except PermissionError:
+            self._replace(fd, where)
+            return
         with theirs:
             self._still_there()
             kept = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
@@ -181,6 +182,25 @@ class Deputy:
                 connect(theirs.fileno(), where.ljust(16, b"\0"))
             finally:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, kept)
+
+    def _borrow(self, fd: int) -> socket.socket:
+        """The asker's own socket."""
+        process = os.pidfd_open(self._group())
+        try:
+            return socket.socket(fileno=pidfd_getfd(process, fd))
+        finally:
+            os.close(process)
+
+    def _replace(self, fd: int, where: bytes) -> None:
+        """Where a container forbids to borrow it: put a connected one in its place."""
+        with open(f"/proc/{self._pid}/fdinfo/{fd}", "rb") as file:
+            text = file.read().partition(b"flags:")[2].split()
+        flags = int(text[0], 8)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as ours:
+            connect(ours.fileno(), where.ljust(16, b"\0"))
+            ours.setblocking(not flags & os.O_NONBLOCK)
+            added = (self._id, SET_FD, ours.fileno(), fd, flags & os.O_CLOEXEC)
+            fcntl.ioctl(self._listener, ADD_FD, struct.pack("=QIIII", *added))
 
     def _group(self) -> int:
         """The process that the asking thread belongs to."""

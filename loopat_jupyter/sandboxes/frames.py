@@ -25,6 +25,8 @@ CREDIT = b"G"
 
 # supervisor -> server
 READY = b"R"
+DOOR = b"N"
+"""The broker's listening socket comes with this frame, as a descriptor."""
 STARTED = b"B"
 """The pid (4 bytes) of a process that was spawned."""
 OUT = b"D"

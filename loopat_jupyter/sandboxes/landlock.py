@@ -89,8 +89,13 @@ class LandlockTier:
 
 
 class LandlockSandbox(SupervisedSandbox):
-    """``broker_port``: the one port on 127.0.0.1 that can be connected to from inside; set before
-    the start. ``None``: there are no sockets at all."""
+    """A loop's processes beside the server's own, behind rules and filters.
+
+    ``door_port`` is the one port on 127.0.0.1 that can be connected to from inside: the broker's.
+    Where it is ``None`` no socket can be made at all.
+    """
+
+    own_network = False
 
     def __init__(
         self,
@@ -102,7 +107,6 @@ class LandlockSandbox(SupervisedSandbox):
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
         self._abi = abi
-        self.broker_port: int | None = None
         self._guarded = True
         self.workdir = str(spec.workdir.resolve())
         self.home = str(spec.home.resolve())
@@ -137,12 +141,12 @@ class LandlockSandbox(SupervisedSandbox):
             "inner": launch.add(inner),
             "filters": (
                 seccomp.program(),
-                seccomp_strict.strict_program(self._abi, self.broker_port is not None),
+                seccomp_strict.strict_program(self._abi, self.door_port is not None),
             ),
             "marks": (seccomp_strict.SUPERVISOR, seccomp_strict.GUARD),
             "calls": seccomp_strict.asked(),
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
-            "broker": self.broker_port,
+            "broker": self.door_port,
             "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
             "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
         }

@@ -27,22 +27,23 @@ def refused(what, call):
         return
     os.write(2, (what + "\\n").encode())
     os._exit(1)
-def reach():
+def reach(port):
     import _socket
-    _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).connect(("127.0.0.1", int(sys.argv[2])))
+    _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM).connect(("127.0.0.1", int(port)))
 secret = sys.argv[1]
 refused("a file outside could be read", lambda: open(secret))
 refused("a file outside could be written to", lambda: open(secret, "a"))
 refused("a file outside could be emptied", lambda: os.truncate(secret, 0))
 refused("the mode of a file outside could be changed", lambda: os.chmod(secret, 0o644))
-refused("a local port could be reached", reach)
+refused("a local port could be reached", lambda: reach(sys.argv[2]))
 refused("the guard could be signalled", lambda: os.kill(os.getppid(), 0))
 try:
     with open("probe", "w") as file:
         file.write("x")
     os.chmod("probe", 0o600)
+    reach(sys.argv[3])
 except OSError as error:
-    os.write(2, f"the workdir could not be used: {error.strerror}\\n".encode())
+    os.write(2, f"what must work does not: {error.strerror}\\n".encode())
     os._exit(1)
 os.write(2, b"PASSED\\n")
 """.replace("PASSED", PASSED)
@@ -106,7 +107,8 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory,
-        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_server(("127.0.0.1", 0)) as broker,
     ):
         places = [Path(directory) / name for name in ("workdir", "home")]
         for place in places:
@@ -115,19 +117,23 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
         secret.write_text("")
         secret.chmod(0o666)
         spec = SandboxSpec(Path(directory).name, places[0], places[1])
-        said = push(tier, spec, [str(secret), str(listener.getsockname()[1])])
+        ports = [listener.getsockname()[1] for listener in (server, broker)]
+        said = push(tier, spec, str(secret), ports)
     if said != PASSED:
         raise SandboxSpawnFailed(said.splitlines()[-1] if said else "the sandbox ended silently")
 
 
-def push(tier: LandlockTier, spec: SandboxSpec, arguments: list[str]) -> str:
+def push(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
+    """What the sandbox said; the second port is its broker's."""
     launch = Launch()
     said = os.memfd_create("loopat-probe")
     sandbox = tier.create(spec)
+    sandbox.door_port = ports[1]
     try:
         launch.stderr = launch.add(os.dup(said))
         code = f"import os; os.chdir({str(spec.workdir)!r})\n{PUSH}"
-        sandbox.prepare(launch, [base_python(), "-I", "-S", "-B", "-c", code, *arguments])
+        python = [base_python(), "-I", "-S", "-B", "-c", code]
+        sandbox.prepare(launch, [*python, secret, *map(str, ports)])
         await_end(tier.launch(launch).pidfd)
         return os.pread(said, 4000, 0).decode(errors="replace").strip()
     finally:

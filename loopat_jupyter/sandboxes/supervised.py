@@ -15,9 +15,11 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
+from loopat_jupyter.loops.network import Network
 from loopat_jupyter.loops.ports import (
     CommandResult,
     FileError,
@@ -27,8 +29,10 @@ from loopat_jupyter.loops.ports import (
 )
 from loopat_jupyter.sandboxes import frames
 from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
+from loopat_jupyter.sandboxes.broker.broker import USER, Broker
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
+from loopat_jupyter.sandboxes.door import open_door
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
 from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
@@ -56,11 +60,13 @@ class SupervisedSandbox:
         self._launcher = launcher
         self._isolation = isolation
         self._channel: Channel | None = None
+        self._broker: Broker | None = None
         self._pids: list[int] = []
         self._launching = False
         self._supervised = False
         self._said = ""
         self._stderr: int | None = None
+        self.door_port: int | None = None
         self._lost: SandboxLost | None = None
         self._closing = False
         self._closed = asyncio.Event()
@@ -69,6 +75,10 @@ class SupervisedSandbox:
 
     workdir: str
     home: str
+    own_network = True
+    """Whether the sandbox has a network namespace; else the broker's door is on the host's."""
+    proxied = True
+    """Whether programs inside are told to use the broker."""
 
     def prepare(self, plan: Launch, supervisor: list[str | tuple[str, int]]) -> None:
         """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
@@ -99,15 +109,22 @@ class SupervisedSandbox:
         return self._isolation
 
     @property
+    def network(self) -> Network:
+        if self._broker is None:
+            raise SandboxLost("The sandbox has not been started.")
+        return self._broker
+
+    @property
     def alive(self) -> bool:
         return self._channel is not None and self._lost is None
 
     async def start(self) -> None:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
+        broker = self._broker = self._make_broker()
         config = self.configuration()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._lose)
+        self._channel = Channel(ours, self._lose, broker.open if self.own_network else None)
         self._channel.request(None, op="configure", config=config)
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
@@ -129,6 +146,16 @@ class SupervisedSandbox:
                     "memory, processes or open files: free some, and send the message again."
                 ) from error
             raise
+
+    def _make_broker(self) -> Broker:
+        spec = self._spec
+        broker = Broker(
+            spec.loop_id, spec.egress, self._settings.audit, _now, shared=not self.own_network
+        )
+        if not self.own_network:
+            door, self.door_port = open_door()
+            broker.open(socket.socket(fileno=door))
+        return broker
 
     def _launch(self, theirs: socket.socket) -> Launched:
         plan = Launch(uid=None)
@@ -188,6 +215,8 @@ class SupervisedSandbox:
             if self._channel is not None:
                 self._channel.fail(self._lost)
                 self._channel.close()
+            if self._broker is not None:
+                self._broker.shut()
         if self._pids:
             self.end_processes()
         elif not self._launching and not self._closing:
@@ -217,6 +246,8 @@ class SupervisedSandbox:
     async def stop(self) -> None:
         self._lose("it was stopped")
         await self._closed.wait()
+        if self._broker is not None:
+            await self._broker.close()
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
@@ -239,7 +270,15 @@ class SupervisedSandbox:
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
             "env": self.environment(),
+            "proxy": self._proxy(),
         }
+
+    def _proxy(self) -> dict[str, Any] | None:
+        """Where the supervisor finds the broker's door; it makes one itself where port is None."""
+        if not self.proxied:
+            return None
+        key = self._broker.proxy_key if self._broker is not None else None
+        return {"port": self.door_port, "credentials": f"{USER}:{key}@" if key else ""}
 
     def _living(self) -> Channel:
         if self._channel is None:
@@ -325,6 +364,11 @@ class SupervisedSandbox:
             channel.send(frames.KILL, request, bytes([signal.SIGKILL]))
             raise
         return process
+
+
+def _now() -> str:
+    """The time as the contract writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _integer(value: object) -> int | None:

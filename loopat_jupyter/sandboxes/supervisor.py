@@ -195,6 +195,7 @@ class Supervisor:
     def _request(self, request: int, ask: dict[str, Any]) -> None:
         if ask["op"] == "configure":
             self.config = {**ask["config"], "rules": self._rules}
+            self._open_way_out(self.config["proxy"])
             return
         try:
             self._start(request, ask)
@@ -202,6 +203,19 @@ class Supervisor:
             self._refuse(request, error)
         else:
             self._watch_memory()
+
+    def _open_way_out(self, proxy: dict[str, Any] | None) -> None:
+        """Have programs inside use the broker; where its door is to be in here, make it."""
+        if proxy is None:
+            return
+        from loopat_jupyter.sandboxes.door import hand_out, open_door, proxy_environment
+
+        port: int | None = proxy["port"]
+        if port is None:
+            door, port = open_door()
+            hand_out(self._control, frames.frame(frames.DOOR, 0), door)
+            os.close(door)
+        self.config["env"].update(proxy_environment(port, proxy["credentials"]))
 
     def _start(self, request: int, ask: dict[str, Any]) -> None:
         if self.config["shared_user"]:

@@ -63,6 +63,9 @@ class UnconfinedTier:
 class UnconfinedSandbox(SupervisedSandbox):
     """A loop's processes beside the server's own."""
 
+    own_network = False
+    proxied = False  # the network is open; the broker's door is there for the model alone
+
     def __init__(
         self,
         spec: SandboxSpec,

@@ -38,14 +38,22 @@ class HistoryRepository:
 
 def _past_turns(connection: sqlite3.Connection, turn: TurnRecord) -> list[PastTurn]:
     rows = connection.execute(
-        "SELECT n, turn_id, content, state, error_code, text FROM turns "
+        "SELECT n, turn_id, content, state, error_code, text, engine FROM turns "
         "WHERE loop_n = (SELECT loop_n FROM turns WHERE n = ?) AND n < ? "
         "AND started_seq IS NOT NULL ORDER BY n",
         (turn.n, turn.n),
     ).fetchall()
     return [
-        PastTurn(turn_id, content, state, error_code, read_journal(connection, n), text or "")
-        for n, turn_id, content, state, error_code, text in rows
+        PastTurn(
+            turn_id=turn_id,
+            content=content,
+            state=state,
+            error_code=error_code,
+            journal=read_journal(connection, n),
+            text=text or "",
+            engine=engine or "builtin",
+        )
+        for n, turn_id, content, state, error_code, text, engine in rows
     ]
 
 

@@ -8,7 +8,7 @@ from ..loops.records import TurnRecord
 
 _SELECT = """
     SELECT t.turn_id, l.loop_id, t.owner, {content}, t.permission_mode, t.state, t.created_at,
-           t.started_at, t.n, t.loop_n
+           t.started_at, t.n, t.loop_n, t.engine
     FROM turns t JOIN loops l ON l.n = t.loop_n
 """
 

@@ -124,6 +124,23 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX tokens_by_owner ON tokens (owner, n);
     """,
+    """
+    ALTER TABLE turns ADD COLUMN engine TEXT;
+
+    CREATE TABLE network (
+        n INTEGER PRIMARY KEY AUTOINCREMENT,
+        loop_n INTEGER NOT NULL,
+        started_at TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        host TEXT NOT NULL,
+        port INTEGER NOT NULL,
+        verdict TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        bytes_in INTEGER NOT NULL
+    );
+    CREATE INDEX network_by_loop ON network (loop_n, n);
+    """,
 )
 
 

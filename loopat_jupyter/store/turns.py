@@ -68,7 +68,7 @@ class TurnRepository:
         """The oldest unfinished turn, whatever it is doing."""
         return await self._database.read(lambda connection: oldest_unfinished(connection, loop_id))
 
-    async def begin(self, turn: TurnRecord, *, cold_start: bool) -> bool:
+    async def begin(self, turn: TurnRecord, *, cold_start: bool, engine: str) -> bool:
         """The turn begins: its state and its ``started`` event.
 
         ``False``, and nothing done, if it is not queued any more: it was cancelled meanwhile.
@@ -80,8 +80,8 @@ class TurnRepository:
             data = {"cold_start": cold_start, "content": turn.content}
             seq = log_of_turn(connection, stored, turn, [("started", data)])
             connection.execute(
-                "UPDATE turns SET started_at = ?, started_seq = ? WHERE n = ?",
-                (now(), seq, turn.n),
+                "UPDATE turns SET started_at = ?, started_seq = ?, engine = ? WHERE n = ?",
+                (now(), seq, engine, turn.n),
             )
             return True
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines.select import EngineUnavailable, select_engine
+from loopat_jupyter.engines import select
+from loopat_jupyter.engines.select import EngineUnavailable, select_engines
 from loopat_jupyter.loops.ports import Turn
 
 
@@ -14,16 +16,95 @@ async def _nothing(turn: Turn) -> str:
     return ""
 
 
+class Toy:
+    durable_choices = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional engines are there."""
+    monkeypatch.setattr(select.EngineKind, "unavailable", lambda kind: None)
+    monkeypatch.setattr(select.EngineKind, "make", lambda kind, home, instructions: Toy(kind.name))
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No extra is installed."""
+    monkeypatch.setattr(select.EngineKind, "unavailable", lambda kind: f"{kind.name}: install it.")
+
+
+async def chosen(home: Path, wanted: str = "auto", api: str | None = None) -> tuple[str, str]:
+    if api is not None:
+        provider = {"api": api, "baseUrl": "http://127.0.0.1:9", "models": [{"id": "m"}]}
+        (home / "config.json").write_text(json.dumps({"providers": {"p": provider}}))
+    choice = await select_engines(wanted, home, _nothing).choose()
+    return choice.engine.name, choice.why
+
+
 @pytest.mark.parametrize("name", ["auto", "builtin"])
-def test_builtin_serves(tmp_path: Path, name: str) -> None:
-    choice = select_engine(name, tmp_path, _nothing)
-    assert choice.engine.name == "builtin"
-    assert choice.engine.durable_choices
-    assert choice.why
+async def test_builtin_serves_where_nothing_else_is_installed(
+    tmp_path: Path, bare: None, name: str
+) -> None:
+    engine, why = await chosen(tmp_path, name, "anthropic")
+    assert engine == "builtin"
+    assert why
 
 
-@pytest.mark.parametrize("name", ["claude", "acp", "gpt", ""])
-def test_what_is_not_there_says_so(tmp_path: Path, name: str) -> None:
+async def test_auto_takes_claude_where_the_provider_speaks_its_api(
+    tmp_path: Path, installed: None
+) -> None:
+    engine, why = await chosen(tmp_path, api="anthropic")
+    assert engine == "claude"
+    assert "'p' speaks the Anthropic API" in why
+
+
+@pytest.mark.parametrize("api", ["openai", None])
+async def test_auto_takes_builtin_for_every_other_provider(
+    tmp_path: Path, installed: None, api: str | None
+) -> None:
+    assert (await chosen(tmp_path, api=api))[0] == "builtin"
+
+
+async def test_a_change_of_the_provider_counts_at_the_next_choice(
+    tmp_path: Path, installed: None
+) -> None:
+    engines = select_engines("auto", tmp_path, _nothing)
+    assert (await engines.choose()).engine.name == "builtin"
+    await chosen(tmp_path, api="anthropic")
+    assert (await engines.choose()).engine.name == "claude"
+
+
+async def test_a_broken_configuration_is_left_for_builtin_to_report(
+    tmp_path: Path, installed: None
+) -> None:
+    (tmp_path / "config.json").write_text("{")
+    assert (await chosen(tmp_path))[0] == "builtin"
+
+
+@pytest.mark.parametrize("name", ["claude", "acp"])
+async def test_what_is_asked_for_serves(tmp_path: Path, installed: None, name: str) -> None:
+    assert (await chosen(tmp_path, name, "openai"))[0] == name
+
+
+@pytest.mark.parametrize("name", ["claude", "acp"])
+def test_what_is_not_installed_says_so(tmp_path: Path, bare: None, name: str) -> None:
+    with pytest.raises(EngineUnavailable, match=f'{name}: install it. .* "builtin"'):
+        select_engines(name, tmp_path, _nothing)
+
+
+@pytest.mark.parametrize("name", ["gpt", ""])
+def test_what_does_not_exist_says_so(tmp_path: Path, name: str) -> None:
     with pytest.raises(EngineUnavailable, match="builtin") as caught:
-        select_engine(name, tmp_path, _nothing)
+        select_engines(name, tmp_path, _nothing)
     assert repr(name) in caught.value.message
+
+
+def test_a_stored_turn_finds_its_engine(tmp_path: Path, installed: None) -> None:
+    engines = select_engines("builtin", tmp_path, _nothing)
+    found = engines.named("claude")
+    assert found is not None
+    assert found.name == "claude"
+    assert engines.named("gone") is None

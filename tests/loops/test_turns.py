@@ -519,11 +519,11 @@ async def test_a_turn_whose_begin_cannot_be_saved_has_not_begun(heart: Heart, mo
     monkeypatch.setattr("loopat_jupyter.loops.actor.STORE_RETRY", 0.01)
     begin, refused = heart.store.turns.begin, asyncio.Event()
 
-    async def full(turn, *, cold_start):
+    async def full(turn, *, cold_start, engine):
         if not refused.is_set():
             refused.set()
             raise StoreError("full")
-        return await begin(turn, cold_start=cold_start)
+        return await begin(turn, cold_start=cold_start, engine=engine)
 
     monkeypatch.setattr(heart.store.turns, "begin", full)
     loop = await heart.loop()

@@ -1,0 +1,69 @@
+"""Bytes between two streams, both ways, until both have ended; never more than a buffer of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+READ_SIZE = 64 * 1024
+SILENCE = 600.0
+"""Seconds in which neither side has sent anything, after which a tunnel is ended."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(slots=True)
+class _Flow:
+    """One direction, and how much has gone that way."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    count: int = 0
+    moved: float = 0.0
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.moved = loop.time()
+        while data := await self.reader.read(READ_SIZE):
+            self.moved = loop.time()
+            self.writer.write(data)
+            await self.writer.drain()
+            self.count += len(data)
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+
+
+class Relay:
+    """A tunnel. ``sent`` and ``received`` count bytes as its ``near`` side sees them."""
+
+    def __init__(self, near: Streams, far: Streams) -> None:
+        self._out = _Flow(near[0], far[1])
+        self._in = _Flow(far[0], near[1])
+
+    @property
+    def sent(self) -> int:
+        return self._out.count
+
+    @property
+    def received(self) -> int:
+        return self._in.count
+
+    async def run(self) -> None:
+        """Returns when both directions have ended, one broke, or both were silent too long."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                watch = group.create_task(self._watch())
+                await asyncio.wait(
+                    [group.create_task(flow.run()) for flow in (self._out, self._in)]
+                )
+                watch.cancel()
+        except* (OSError, TimeoutError):
+            pass  # that is how tunnels end
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        since = loop.time()
+        while (left := since + SILENCE - loop.time()) > 0:
+            await asyncio.sleep(left)
+            since = max(self._out.moved, self._in.moved)
+        raise TimeoutError
