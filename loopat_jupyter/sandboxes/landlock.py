@@ -56,9 +56,9 @@ GUARD_GRACE = 20.0
 """How long the guard may take to end everything and to empty the temporary directory."""
 CAP_SYS_ADMIN = 21
 OUT_OF_REACH = (
-    "the sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
+    "The sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
     "this server may not mount. Move it to where every user may pass (for the home of loopat, set "
-    "LOOPAT_HOME), or run the server as an ordinary user"
+    "LOOPAT_HOME), or run the server as an ordinary user."
 )
 
 

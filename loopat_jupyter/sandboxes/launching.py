@@ -105,11 +105,11 @@ class Launcher:
     def sweep(self) -> None:
         """Wait until nothing is left of sandboxes whose outer process was killed; see ``sole``."""
         with self._lock:
-            if self._process is None:
-                return
+            if self._process is None or self._process.poll() is not None:
+                return  # whatever it had begun ended with it
             try:
                 self._exchange(marshal.dumps({"sweep": True}), [])
-            except OSError:  # it died; whatever it had begun died with it
+            except OSError:
                 self._end()
 
     def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:

@@ -126,9 +126,18 @@ def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Start
     yield from _starting(grounds, TIERS[request.param].make)
 
 
-def living(*argv: str) -> list[psutil.Process]:
-    """The processes with this command line, whoever can see them from inside."""
-    return [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == list(argv)]
+def living(*argv: str, everywhere: bool = False) -> list[psutil.Process]:
+    """The processes with this command line that this test run started, whoever sees them from
+    inside. ``everywhere``: also those that nobody of this run is a parent of any more."""
+    found = psutil.process_iter() if everywhere else psutil.Process().children(recursive=True)
+    return [process for process in found if command_line(process) == list(argv)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def outside(command: str, cwd: Path | None = None) -> str:

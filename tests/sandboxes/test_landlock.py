@@ -387,7 +387,7 @@ async def test_one_that_forks_faster_than_it_can_be_found_ends_too(grounds: Grou
     async with started(grounds, kernel_abi()) as sandbox:
         code = f"# {mark}\n{HOPPING}"
         await sandbox.run(f"exec python -c {shlex.quote(code)}", timeout=10)
-    assert living("python", "-c", code) == []
+    assert living("python", "-c", code, everywhere=True) == []
 
 
 async def test_a_killed_supervisor_leaves_nothing(grounds: Grounds, abi: int) -> None:
@@ -398,7 +398,7 @@ async def test_a_killed_supervisor_leaves_nothing(grounds: Grounds, abi: int) ->
         [supervisor] = psutil.Process(int(record.read_text().split()[0])).children()
         supervisor.kill()
         await sandbox.wait_closed()
-        assert living("sleep", mark) == []
+        assert living("sleep", mark, everywhere=True) == []
 
 
 async def test_guard_and_supervisor_killed_together_leave_nothing(
@@ -415,7 +415,7 @@ async def test_guard_and_supervisor_killed_together_leave_nothing(
         for process in (guard, supervisor):
             process.kill()
         await sandbox.wait_closed()
-        assert living("sleep", mark) == []
+        assert living("sleep", mark, everywhere=True) == []
 
 
 async def test_the_temporary_directory_is_gone_afterwards(grounds: Grounds) -> None:

@@ -90,8 +90,9 @@ async def test_a_terminal_can_be_resized(any_tier: Started) -> None:
         await process.resize(50, 132)
         await process.write(b"\n")
         seen = b""
-        while b"50 132" not in seen:
-            seen += await process.read()
+        while b"50 132" not in seen and (data := await process.read()):
+            seen += data
+        assert b"50 132" in seen
         await process.write(b"\x03")
         assert await process.wait() == -2
 

@@ -513,14 +513,14 @@ async def test_a_daemon_does_not_survive_the_stop(walled: Started, grounds: Grou
     daemon = f"setsid nohup sh -c 'echo > go; exec sleep {mark}' >/dev/null 2>&1"
     attack = f"mkfifo go; ({daemon} &); cat go"
     assert "Permission" not in outside(attack, grounds.top)
-    while not (survivors := living("sleep", mark)):
+    while not (survivors := living("sleep", mark, everywhere=True)):
         outside("sleep 0.01")
     survivors[0].kill()
     async with walled() as sandbox:
         await inside(sandbox, attack)
-        while not living("sleep", mark):
+        while not living("sleep", mark, everywhere=True):
             await inside(sandbox, "sleep 0.01")
-    assert living("sleep", mark) == []
+    assert living("sleep", mark, everywhere=True) == []
 
 
 # ------------------------------------------------------------------ what people expect
