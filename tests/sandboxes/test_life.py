@@ -28,16 +28,17 @@ from tests.sandboxes.tiers import TIERS
 CYCLES = 50
 
 
-def traces(grounds: Grounds) -> tuple[int, int, list[str], str]:
-    """What could be left behind: processes, descriptors, records, mounts."""
+def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
+    """What could be left behind: processes, descriptors, records, mounts of ours."""
     gc.collect()
     children = len(psutil.Process().children(recursive=True))
+    mounts = Path("/proc/mounts").read_text().splitlines()
     records = sorted(p.name for p in grounds.settings().run_dir.glob("*"))
     return (
         children,
         len(list(Path("/proc/self/fd").iterdir())),
         records,
-        Path("/proc/mounts").read_text(),
+        [mount for mount in mounts if "loopat" in mount or str(grounds.top) in mount],
     )
 
 
