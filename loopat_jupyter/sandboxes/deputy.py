@@ -65,6 +65,8 @@ class Deputy:
             error = 0
         except OSError as refusal:
             error = -(refusal.errno or errno.EPERM)
+        except (OverflowError, ValueError, struct.error):  # numbers that mean nothing
+            error = -errno.EINVAL
         try:
             fcntl.ioctl(self._listener, SEND, struct.pack(REPLY, self._id, 0, error, 0))
         except FileNotFoundError:
@@ -73,7 +75,7 @@ class Deputy:
     def _do(self, call: str, a: list[int]) -> None:
         """``a`` are the call's arguments as the kernel has them: unsigned, 64 bits."""
         table: dict[str, Callable[[], None]] = {
-            "chmod": lambda: self._mode(AT_FDCWD, a[0], 0, a[1]),
+            "chmod": lambda: self._mode(AT_FDCWD, named(a[0]), 0, a[1]),
             "fchmod": lambda: self._mode(number(a[0]), 0, 0, a[1]),
             "fchmodat": lambda: self._mode(number(a[0]), named(a[1]), 0, a[2]),
             "fchmodat2": lambda: self._mode(number(a[0]), named(a[1]), a[3], a[2]),
@@ -116,6 +118,8 @@ class Deputy:
 
     def _file(self, directory: int, path: int, flags: int) -> int:
         """The file meant, where it lies in a place that may be changed; ``O_PATH``."""
+        if not path and directory == AT_FDCWD:
+            raise OSError(errno.EFAULT, "no path")
         name = self._string(path) if path else b""
         if not name and path and not flags & AT_EMPTY_PATH:
             raise FileNotFoundError(errno.ENOENT, "no path")

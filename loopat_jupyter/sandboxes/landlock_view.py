@@ -33,7 +33,13 @@ from loopat_jupyter.sandboxes.mounts import ETC_SHOWN, Bind, host_part
 
 TMP = ".loopat/tmp"
 """Below the loop's home: the sandbox's own temporary directory."""
-ETC_REAL = ("group", "host.conf", "hosts", "nsswitch.conf", "passwd")
+ETC_REAL = (
+    *("group", "host.conf", "hosts", "nsswitch.conf", "passwd"),
+    *("bash.bashrc", "bashrc", "inputrc", "profile", "profile.d"),
+    *("debian_version", "*-release", "python3*"),
+)
+"""What cannot be made up without mounts: accounts, and what programs take ill when it is there and
+cannot be read. Patterns."""
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 TERMINALS = ("pts", "ptmx")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -66,8 +72,8 @@ def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
     grants = [
         g for e in entries if isinstance(e, Bind) for g in split(Grant(e.source, READ), masks)
     ]
-    for name in (*ETC_REAL, *ETC_SHOWN):
-        path = Path("/etc") / name
+    shown = [path for pattern in ETC_REAL for path in sorted(Path("/etc").glob(pattern))]
+    for path in (*shown, *(Path("/etc") / name for name in ETC_SHOWN)):
         if path.exists():
             grants += split(Grant(path.resolve(), READ), masks)
     for top, names, rights in (("/dev", DEVICES, DEVICE), ("/proc", PROC_FILES, READ_FILE)):

@@ -211,6 +211,25 @@ print(oct(os.stat("f").st_mode), oct(os.stat("d").st_mode), oct(os.stat("d/in").
 """
 
 
+NONSENSE = """
+import ctypes, platform
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = platform.machine() == "x86_64"
+for number in ((90, 91, 268, 452, 132, 235, 261, 280, 42) if x86 else (52, 53, 452, 88, 203)):
+    for value in (0, 1, 99, -1, 2**63, 2**64 - 1, 2**31, id("x")):
+        for other in (0, -1, 2**63 - 1, 16):
+            call = [ctypes.c_ulong(v & (2**64 - 1)) for v in (value, other, value, other)]
+            assert libc.syscall(number, *call) == -1, number
+print("done")
+"""
+
+
+async def test_the_guard_survives_nonsense(grounds: Grounds, abi: int) -> None:
+    async with started(grounds, abi) as sandbox:
+        assert await python(sandbox, NONSENSE) == "done\n"
+        assert await inside(sandbox, "touch f; chmod 600 f; stat -c %a f") == "600\n"
+
+
 async def test_the_loops_own_files_can_be_changed(grounds: Grounds, abi: int) -> None:
     async with started(grounds, abi) as sandbox:
         assert await python(sandbox, OWN) == "0o100640 0o41777 0o40700\n"
