@@ -86,11 +86,12 @@ async def test_a_terminal_has_a_size_and_echoes(any_tier: Started) -> None:
 
 async def test_a_terminal_can_be_resized(any_tier: Started) -> None:
     async with any_tier() as sandbox:
-        process = await sandbox.spawn(["bash", "-c", "read x; stty size; cat"], pty=(24, 80))
+        script = "read x; stty size; exec cat"
+        process = await sandbox.spawn(["bash", "-c", script], pty=(24, 80))
         await process.resize(50, 132)
-        await process.write(b"\n")
+        await process.write(b"\nword\n")
         seen = b""
-        while b"50 132" not in seen and (data := await process.read()):
+        while seen.count(b"word") < 2 and (data := await process.read()):  # its echo, and cat's
             seen += data
         assert b"50 132" in seen
         await process.write(b"\x03")
