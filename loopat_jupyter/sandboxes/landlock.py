@@ -70,7 +70,8 @@ class LandlockTier:
         self._settings = settings
         self._abi = min(abi, KNOWN_ABI)
         self._launcher = Launcher(sole=True)
-        self._isolation = isolation(self._abi, root=os.geteuid() == 0)
+        root = os.geteuid() == 0
+        self._isolation = isolation(self._abi, root=root, mounts=root and may_mount())
 
     @property
     def isolation(self) -> Isolation:
@@ -107,7 +108,6 @@ class LandlockSandbox(SupervisedSandbox):
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
         self._abi = abi
-        self._guarded = True
         self.workdir = str(spec.workdir.resolve())
         self.home = str(spec.home.resolve())
         self._tmp = settings.run_dir.resolve() / f"{spec.loop_id}.tmp"
@@ -176,22 +176,10 @@ class LandlockSandbox(SupervisedSandbox):
             self.send(self._pids[1], signal.SIGKILL)
             return
         grace = GUARD_GRACE if self._supervised else BIRTH_GRACE
-        asyncio.get_running_loop().call_later(grace, self._force)
-
-    def _force(self) -> None:
-        self._guarded = self._guarded and not self._pids
-        self.send_all(signal.SIGKILL)
-
-    def ended(self, pidfd: int) -> None:
-        if self._supervised and pidfd == self._pids[0] and len(self._pids) == 2:
-            self._guarded = False
-        super().ended(pidfd)
+        asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
 
     def close(self) -> None:
-        """Where the guard went first, the launcher makes sure that nothing is left."""
-        if self._guarded:
-            self._close()
-            return
+        """The guard left nothing; should it have been killed, the launcher makes sure of it."""
         sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.sweep))
         sweeping.add_done_callback(self._close)
 

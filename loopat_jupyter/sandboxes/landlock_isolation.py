@@ -46,14 +46,18 @@ BY_ABI = (
 )
 """From which version on it is closed, and what is open before."""
 ROOT_SHARED = "all loops of a server that is root have the same user"
+UNMAPPED = "what root owns in a given folder is another user's inside, and its permissions apply"
 
 
-def isolation(abi: int, *, root: bool) -> Isolation:
-    """``root``: the server is, and its sandboxes have a user of their own."""
+def isolation(abi: int, *, root: bool, mounts: bool = False) -> Isolation:
+    """``root``: the server is, and its sandboxes have a user of their own. ``mounts``: it may
+    mount, so that folders are shown to that user as its own."""
     still_open = [gap for since, gap in BY_ABI if abi < since]
+    if root:
+        still_open += [ROOT_SHARED] if mounts else [ROOT_SHARED, UNMAPPED]
     return Isolation(
         tier="landlock",
         isolates=True,
         enforced=(*ENFORCED, *([SIGNALS] if abi >= 6 else [])),
-        gaps=(*GAPS, *still_open, *([ROOT_SHARED] if root else [])),
+        gaps=(*GAPS, *still_open),
     )

@@ -183,7 +183,7 @@ class SupervisedSandbox:
 
     def _follow(self, pidfd: int) -> None:
         self._pids.append(pidfd)
-        asyncio.get_running_loop().add_reader(pidfd, self.ended, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._ended, pidfd)
 
     def _watch(self, pid: int) -> None:
         """Follow the supervisor itself too: it is the last to go of its namespace."""
@@ -202,7 +202,7 @@ class SupervisedSandbox:
         said = self._said.splitlines()[-1] if self._said else "no reason given"
         return f"The sandbox did not start: {said}"
 
-    def ended(self, pidfd: int) -> None:
+    def _ended(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
         self._pids.remove(pidfd)
