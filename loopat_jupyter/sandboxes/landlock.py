@@ -158,7 +158,11 @@ class LandlockSandbox(SupervisedSandbox):
         host = [e.source for e in entries if isinstance(e, Bind)]
         folders = [folder.source for folder in self._spec.folders]
         if not may_mount():
-            let_through(own, self._settings.run_dir.resolve().parent, uid)
+            run_dir = self._settings.run_dir.resolve()
+            tops = [
+                m.resolve() for m in self._settings.masks if run_dir.is_relative_to(m.resolve())
+            ]
+            let_through(own, tops[0] if tops else run_dir, uid)
             for path in (*own, *host, *folders):
                 if not passable(path, uid):
                     raise SandboxSpawnFailed(OUT_OF_REACH.format(what=path.name))
