@@ -54,7 +54,7 @@ class Bundle:
 
 sys.meta_path.insert(0, Bundle())
 from {package}.supervisor import main
-main({control})
+main({control}, *map(int, sys.argv[1:]))
 """
 
 CONTROL_FD = 3
@@ -65,6 +65,8 @@ ERRORS_FD = 5
 """Where a bundle of sources writes what goes wrong before there is a channel."""
 OLDEST_PYTHON = (3, 9)
 """What the supervisor's sources need."""
+RULES_FD = 5
+"""Where it finds the rules of what it starts; named in its arguments where there are some."""
 
 
 @cache

@@ -60,6 +60,8 @@ def with_cgroups(isolation: Isolation, controllers: Iterable[str]) -> Isolation:
     if not held:
         return isolation
     gone = {closed[name] for name in held if name in closed}
+    if "memory" in held:
+        gone |= {gap for gap in isolation.gaps if gap.startswith("memory is limited by a watcher")}
     return replace(
         isolation,
         enforced=(*isolation.enforced, f"the kernel's cgroups hold: {_named(held)}"),

@@ -16,7 +16,7 @@ from pathlib import Path
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import SandboxSpec
 from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import open_beneath
+from loopat_jupyter.sandboxes.beneath import open_beneath
 from loopat_jupyter.sandboxes.mounts import Bind, Data, Entry, Tmpfs, own_plan
 
 HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"

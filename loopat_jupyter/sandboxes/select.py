@@ -12,6 +12,7 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.landlock_probe import try_landlock
 from loopat_jupyter.sandboxes.limiting import held_by
 from loopat_jupyter.sandboxes.podman_probe import try_podman
 from loopat_jupyter.sandboxes.probing import Attempt, TierProbe, Try
@@ -34,19 +35,14 @@ def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
     return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
 
 
-def _planned(name: str) -> Try:
-    probe = TierProbe(name, False, "not available in this version")
-    return lambda _settings: Attempt(None, probe)
-
-
 TRIES: Mapping[str, Try] = {
     "bubblewrap": _try_bubblewrap,
-    "landlock": _planned("landlock"),
+    "landlock": try_landlock,
     "podman": try_podman,
 }
 """Every tier that isolates, strongest first."""
 
-AUTOMATIC = ("bubblewrap",)
+AUTOMATIC = ("bubblewrap", "landlock")
 """What ``auto`` tries, in this order."""
 
 

@@ -73,6 +73,7 @@ class SupervisedSandbox:
         self._stderr: int | None = None
         self.door_port: int | None = None
         self._lost: SandboxLost | None = None
+        self._closing = False
         self._closed = asyncio.Event()
         self._membership = Membership(settings, spec.loop_id)
 
@@ -234,13 +235,18 @@ class SupervisedSandbox:
                 self._broker.shut()
         if self._pids:
             self.end_processes()
-        elif not self._launching and not self._closed.is_set():
-            forget(self._settings.run_dir, self._spec.loop_id)
-            if self._stderr is not None:
-                self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
-                os.close(self._stderr)
-                self._stderr = None
-            self._clear()
+        elif not self._launching and not self._closing:
+            self._closing = True
+            self.close()
+
+    def close(self) -> None:
+        """Nothing of it lives any more: let go of what is left, and say so to those who wait."""
+        forget(self._settings.run_dir, self._spec.loop_id)
+        if self._stderr is not None:
+            self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
+            os.close(self._stderr)
+            self._stderr = None
+        self._clear()
 
     def _clear(self) -> None:
         """The last of it."""
@@ -273,6 +279,7 @@ class SupervisedSandbox:
         limits = self._settings.limits
         return {
             "processes": limits.processes,
+            "shared_user": False,
             "memory": limits.memory,
             "file_size": limits.file_size,
             "open_files": limits.open_files,
