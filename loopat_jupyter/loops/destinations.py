@@ -16,7 +16,7 @@ import idna
 
 NAME_MAX = 253
 HTTPS_PORT = 443
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
 
@@ -56,7 +56,8 @@ class Pattern:
         return destination.host == self.host
 
     def __str__(self) -> str:
-        host = f"*.{self.host}" if self.suffix else self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"*.{host}" if self.suffix else host
         return host if self.port is None else f"{host}:{self.port}"
 
 
@@ -103,10 +104,13 @@ def _split(authority: str) -> tuple[str, int | None]:
 
 
 def _ascii(host: str) -> str:
-    try:
-        name = idna.encode(host, uts46=True, strict=False).decode() if host else ""
-    except (idna.IDNAError, UnicodeError):
-        name = host.lower() if host.isascii() else ""
+    name = ""
+    if 0 < len(host) <= NAME_MAX + 1:
+        try:
+            name = idna.encode(host, uts46=True, strict=False).decode()
+        except (idna.IDNAError, UnicodeError):
+            # Some names in use are no IDNA (``r1---a.example``); what claims to be must be.
+            name = host.lower() if host.isascii() and "xn--" not in host.lower() else ""
     name = name.lower().removesuffix(".")
     if not name or len(name) > NAME_MAX:
         raise BadDestination("its host is no valid name")
