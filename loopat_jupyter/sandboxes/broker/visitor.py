@@ -27,6 +27,7 @@ LINGER = 5.0
 LINGER_SIZE = 16 * 1024 * 1024
 """Seconds and bytes for which a visitor that still sends is heard out, unread, at the end."""
 REASON_MAX = 200
+VERSIONS = (b"1.0", b"1.1")
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
@@ -127,6 +128,9 @@ class Visitor:
             await self.refuse(error.error_status_hint, "bad_request", "This is no valid HTTP/1.1.")
             return None
         if not isinstance(event, h11.Request):
+            return None
+        if event.http_version not in VERSIONS:
+            await self.refuse(505, "bad_request", "Only HTTP/1.1 is spoken here.")
             return None
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
             await self.refuse(400, "bad_request", "The length of this request is said twice.")
