@@ -18,7 +18,7 @@ import pytest
 from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.base import Limits, SandboxSettings
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
-from tests.sandboxes.tiers import TIERS
+from tests.sandboxes.tiers import TIERS, bubblewrap
 
 SECRET = "planted-7f3d9c"
 
@@ -113,6 +113,18 @@ def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
 def walled(grounds: Grounds, isolating: MakeTier) -> Iterator[Started]:
     """A started sandbox of a tier that isolates, with the grounds' settings of that moment."""
     yield from _starting(grounds, isolating)
+
+
+@pytest.fixture
+def in_bubblewrap(grounds: Grounds) -> Iterator[Started]:
+    """The strongest tier alone, for tests of what runs inside and not of the walls."""
+    yield from _starting(grounds, bubblewrap)
+
+
+@pytest.fixture
+def unwalled(grounds: Grounds) -> Iterator[Started]:
+    """The tier ``none`` alone."""
+    yield from _starting(grounds, UnconfinedTier)
 
 
 @pytest.fixture(params=[*TIERS, "none"])
