@@ -60,7 +60,7 @@ def _turn_messages(turn: PastTurn) -> list[Message]:
     if rest.strip():
         messages.append(Response((TextPart(rest),)))
     if turn.state != "done":
-        messages.append(UserMessage(_note(turn, cut_text=bool(rest.strip()))))
+        messages.append(UserMessage(cut_off_note(turn, cut_text=bool(rest.strip()))))
     elif not exchanges and not rest.strip():
         messages.append(Response((TextPart("(no answer)"),)))
     return messages
@@ -71,7 +71,8 @@ def _repair(exchange: Exchange) -> None:
         exchange.results[call.id] = ToolResult(call.id, call.tool, False, NO_RESULT)
 
 
-def _note(turn: PastTurn, *, cut_text: bool) -> str:
+def cut_off_note(turn: PastTurn, *, cut_text: bool) -> str:
+    """What an agent is told about an earlier turn that did not come to its end."""
     if turn.state == "interrupted":
         why = "the user interrupted it"
     else:

@@ -1,0 +1,78 @@
+"""What the agent says: its deltas as they come, and nothing twice when the whole message follows.
+
+Only the main agent's words are the turn's text; what a sub-agent says is its caller's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ...loops.ports import TurnHost
+from ..legible import Joiner, whole
+
+
+class Speech:
+    """One stretch's text and thinking."""
+
+    def __init__(self) -> None:
+        self._message = ""
+        self._streamed: dict[tuple[str, str], str] = {}
+        self._text, self._thinking = Joiner(), Joiner()
+
+    async def delta(self, event: Mapping[str, Any], host: TurnHost) -> None:
+        """One event of the provider's stream."""
+        kind = event.get("type")
+        if kind == "message_start":
+            self._message = str(event.get("message", {}).get("id", ""))
+        elif kind == "content_block_delta":
+            piece = event.get("delta", {})
+            if piece.get("type") == "text_delta":
+                await self._say("text", str(piece.get("text", "")), host)
+            elif piece.get("type") == "thinking_delta":
+                await self._say("thinking", str(piece.get("thinking", "")), host)
+        elif kind == "content_block_stop":
+            await _tell(host.thinking, self._thinking.end())
+            await _tell(host.text, self._text.end())
+
+    async def message(self, message: Mapping[str, Any], host: TurnHost) -> None:
+        """A whole message: says what of it was not streamed."""
+        ident = str(message.get("id", ""))
+        for block in blocks_of(message):
+            kind = block.get("type")
+            if kind in ("text", "thinking"):
+                await self._rest(ident, str(kind), str(block.get(kind, "")), host)
+
+    async def _say(self, kind: str, text: str, host: TurnHost) -> None:
+        key = (self._message, kind)
+        self._streamed[key] = self._streamed.get(key, "") + text
+        if kind == "text":
+            await _tell(host.text, self._text.add(text))
+        else:
+            await _tell(host.thinking, self._thinking.add(text))
+
+    async def _rest(self, ident: str, kind: str, text: str, host: TurnHost) -> None:
+        """``text`` is one block; blocks of one message come one after the other."""
+        streamed = self._streamed.get((ident, kind), "")
+        if streamed.startswith(text):
+            self._streamed[ident, kind] = streamed[len(text) :]
+            return
+        self._streamed[ident, kind] = ""
+        if text.startswith(streamed):
+            text = text[len(streamed) :]
+        await _tell(host.text if kind == "text" else host.thinking, whole(text))
+
+
+async def _tell(say: Callable[[str], Awaitable[None]], text: str) -> None:
+    if text:
+        await say(text)
+
+
+def blocks_of(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The content blocks of a message; what is none is left out."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    if not isinstance(content, list):
+        return []
+    return [block for block in content if isinstance(block, Mapping)]
