@@ -29,9 +29,10 @@ from .context.instructions import Instructions
 from .engines.builtin import EngineLimits
 from .engines.select import ENGINES, EngineSet, select_engines
 from .engines.tool_outcome import ToolLimits
-from .loops.errors import SandboxSpawnFailed
+from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.keeper import SandboxKeeper
 from .loops.log import EventLog
+from .loops.network import NetworkRequest
 from .loops.ports import Isolation, PermissionMode, SandboxTier
 from .loops.service import LoopService
 from .sandboxes.base import Limits, SandboxSettings
@@ -213,12 +214,20 @@ class LoopatExtension(ExtensionApp):
             masks=private,
             read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
             sandbox_uid=self.sandbox_uid,
+            audit=self._audit,
         )
         try:
             return select_tier(self.sandbox, settings)
         except SandboxSpawnFailed as error:
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return error
+
+    async def _audit(self, request: NetworkRequest) -> None:
+        """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
+        try:
+            await self._store.network.record(request)
+        except StoreError as error:
+            self.log.warning("loopat could not keep a line of the network audit: %s", error)
 
     def _select_engines(self) -> EngineSet:
         tools = ToolLimits(self.bash_timeout, self.bash_timeout_max, self.tool_output)

@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
         "engines",
         "loops.ports",
         "loops.network",
+        "loops.destinations",
         "loops.errors",
         "context.config",
         "context.vaults",

@@ -10,6 +10,7 @@ from .documents import DocsAssetHandler, DocsHandler, OpenApiHandler
 from .events import EventsHandler
 from .loops import LoopHandler, LoopsHandler
 from .messages import InterruptHandler, MessagesHandler
+from .network import NetworkHandler
 from .tokens import TokenHandler, TokensHandler
 
 PREFIX = r"/loopat/api"
@@ -25,6 +26,7 @@ ROUTES: tuple[tuple[str, type[LoopatHandler]], ...] = (
     ("/loops/{loop_id}/choices/{choice_id}", ChoiceHandler),
     ("/loops/{loop_id}/rules", RulesHandler),
     ("/loops/{loop_id}/rules/{rule_id}", RuleHandler),
+    ("/loops/{loop_id}/network", NetworkHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/docs/assets/{name}", DocsAssetHandler),

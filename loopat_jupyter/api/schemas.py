@@ -213,6 +213,28 @@ class LoopList(Shape):
     has_more: bool
 
 
+class NetworkRequestView(Shape):
+    """One request that left the sandbox, or was not let out."""
+
+    id: str
+    started_at: Timestamp
+    kind: Literal["connect", "http", "model"] = Field(
+        description="A tunnel, a plain request, or a call of the lent model."
+    )
+    host: str
+    port: int
+    verdict: Literal["allowed", "refused", "failed"]
+    reason: str
+    bytes_out: int
+    bytes_in: int
+
+
+class NetworkList(Shape):
+    data: list[NetworkRequestView]
+    has_more: bool
+    last_id: str | None
+
+
 # --------------------------------------------------------------------------- messages
 
 

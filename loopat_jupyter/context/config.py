@@ -70,11 +70,18 @@ class ProviderSection(_Section):
     enabled: bool = True
 
 
+class NetworkSection(_Section):
+    """``presets``: named lists of destinations, for the profiles' allow-lists."""
+
+    presets: dict[_Name, list[_Name]] = Field(default_factory=dict)
+
+
 class Config(_Section):
     """The whole file."""
 
     default: str | None = None
     providers: dict[_Name, ProviderSection] = Field(default_factory=dict)
+    network: NetworkSection = Field(default_factory=NetworkSection)
 
 
 @dataclass(frozen=True, slots=True)

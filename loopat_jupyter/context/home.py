@@ -21,6 +21,7 @@ import asyncio
 import os
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,9 @@ from ..loops.errors import UnknownProfile, UnknownRepo, UnknownVault
 from ..loops.ports import FolderMount, SandboxSpec
 from ..loops.records import Loop
 from ..loops.service import LoopDraft, PreparedLoop
+from .config import ConfigFile
 from .folders import Folders
+from .network import loop_egress
 from .repos import clone
 from .vaults import DEFAULT_VAULT, Vaults
 
@@ -43,6 +46,7 @@ class Home:
 
     path: Path
     folders: Folders
+    config: ConfigFile
 
     @classmethod
     def open(cls, path: Path, folders: Folders) -> Home:
@@ -51,7 +55,7 @@ class Home:
         _make_private(path)
         for name in ("loops", "profiles", "vaults", "repos", "run"):
             (path / name).mkdir(mode=0o700, exist_ok=True)
-        return cls(path, folders)
+        return cls(path, folders, ConfigFile(path))
 
     @property
     def database(self) -> Path:
@@ -118,7 +122,12 @@ class Home:
     # ------------------------------------------------------------------ a loop's places
 
     async def spec(self, loop: Loop) -> SandboxSpec:
-        """Where the loop lives. Raises ``SandboxSpawnFailed`` when a folder of it is gone."""
+        """Where the loop lives, and what it may reach.
+
+        Raises:
+            SandboxSpawnFailed: a folder of it is gone.
+            ConfigError: a profile's ``network.json`` is broken.
+        """
         return await asyncio.to_thread(self._locate, loop)
 
     def _locate(self, loop: Loop) -> SandboxSpec:
@@ -127,7 +136,11 @@ class Home:
             FolderMount(source, folder.path.rstrip("/").rpartition("/")[2], folder.write)
             for folder, source in self.folders.locate(loop.folders)
         )
-        return SandboxSpec(loop.loop_id, directory / "workdir", directory / "home", mounts)
+        egress = loop_egress(self.path, loop.profiles, self._presets)
+        return SandboxSpec(loop.loop_id, directory / "workdir", directory / "home", mounts, egress)
+
+    def _presets(self) -> Mapping[str, Sequence[str]]:
+        return self.config.read().network.presets
 
 
 def _make_private(path: Path) -> None:

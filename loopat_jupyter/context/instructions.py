@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ..loops.network import Egress
 from ..loops.ports import Turn
 
 PROFILE_LIMIT = 64 << 10
@@ -17,11 +18,16 @@ PROFILE_LIMIT = 64 << 10
 _BASE = """\
 You are an AI agent working in a loop: a conversation bound to a working directory in a sandbox. \
 You act through tools. Bash starts in the working directory, and relative paths are relative to \
-it; files and background processes outlive the turn. The machine's network is not reachable from \
-the sandbox. Python is the Jupyter server's own environment, so what a notebook can import, you \
-can import. A person may be asked before a tool runs; if they deny it, respect that and say how \
-you would go on.
+it; files and background processes outlive the turn. Python is the Jupyter server's own \
+environment, so what a notebook can import, you can import. A person may be asked before a tool \
+runs; if they deny it, respect that and say how you would go on.
 Do what was asked, check that it worked by running it, and say briefly what you did."""
+
+_NO_NETWORK = "There is no network: neither the internet nor this machine's can be reached."
+_NETWORK = (
+    "There is no network but a proxy, which the environment names (HTTP_PROXY, HTTPS_PROXY). It "
+    "lets you reach only: {allowed}."
+)
 
 _PLAN = """\
 This turn is in plan mode: read and think, change nothing. End with the plan."""
@@ -37,7 +43,7 @@ class Instructions:
         return await asyncio.to_thread(self._compose, turn)
 
     def _compose(self, turn: Turn) -> str:
-        parts = [_BASE]
+        parts = [_BASE, _network(turn.egress)]
         if turn.folders:
             names = ", ".join(
                 f"{folder.name} ({'read and write' if folder.write else 'read only'})"
@@ -56,3 +62,9 @@ class Instructions:
         except OSError:  # a profile need not have one
             return ""
         return text
+
+
+def _network(egress: Egress) -> str:
+    if not egress.allowed:
+        return _NO_NETWORK
+    return _NETWORK.format(allowed=", ".join(map(str, egress.allowed)))

@@ -24,6 +24,7 @@ from ..loops.errors import SandboxLost
 from ..loops.ports import FileError, TurnHost, TurnSuspended, Verdict
 from .conversation import Exchange, ToolCall, ToolResult, result_entry, started_entry
 from .questions import answer_text, questions_of
+from .reaching import ask_for_network
 from .tool_inputs import AskUserQuestionInput, EditInput, WriteInput
 from .tool_outcome import Outcome, ToolLimits
 from .tools import TOOLS, InvalidInput, Scene, Tool, inside_workdir
@@ -61,6 +62,7 @@ async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None
     await _together([partial(_finish, exchange, call, job, host) for call, job in jobs])
     if suspended is not None:
         raise suspended
+    await ask_for_network(exchange, host)
 
 
 async def _decide(call: ToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:
@@ -141,7 +143,7 @@ def _say(outcome: Outcome) -> Job:
 
 async def _finish(exchange: Exchange, call: ToolCall, job: Job, host: TurnHost) -> None:
     outcome = await job()
-    result = ToolResult(call.id, call.tool, outcome.ok, outcome.text)
+    result = ToolResult(call.id, call.tool, outcome.ok, outcome.text, outcome.refused)
     entry = result_entry(result)
     await host.journal(entry)
     exchange.results[call.id] = result

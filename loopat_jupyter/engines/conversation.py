@@ -9,6 +9,7 @@ get as the engine's raw messages):
 
 * ``response``: the model answered; its parts, and the usage the provider reported;
 * ``result``: one tool call of the last response has its result;
+* ``network``: what came of the destinations that a call of the last response was refused;
 * ``started``: these calls were let run while a person was being asked about another one;
 * ``elision``: from here on, so much of the conversation is left out (see :mod:`.window`).
 """
@@ -16,7 +17,7 @@ get as the engine's raw messages):
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Native = Mapping[str, Any]
@@ -94,6 +95,8 @@ class ToolResult:
     tool: str
     ok: bool
     text: str
+    refused: tuple[str, ...] = ()
+    """Destinations it was refused, about which the person has not been asked yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,11 @@ class Exchange:
     def open_calls(self) -> list[ToolCall]:
         return [call for call in self.response.calls if call.id not in self.results]
 
+    def settle_network(self, call_id: str, note: str) -> None:
+        """What came of a call's refused destinations; the agent reads it with the result."""
+        result = self.results[call_id]
+        self.results[call_id] = replace(result, text=f"{result.text}\n{note}", refused=())
+
     def messages(self) -> list[Message]:
         """As messages to a model. Every call must have its result by now."""
         answered = tuple(self.results[call.id] for call in self.response.calls)
@@ -149,13 +157,18 @@ def response_entry(response: Response) -> dict[str, Any]:
 
 
 def result_entry(result: ToolResult) -> dict[str, Any]:
-    return {
+    entry: dict[str, Any] = {
         "type": "result",
         "id": result.id,
         "tool": result.tool,
         "ok": result.ok,
         "text": result.text,
     }
+    return {**entry, "refused": list(result.refused)} if result.refused else entry
+
+
+def network_entry(call_id: str, note: str) -> dict[str, Any]:
+    return {"type": "network", "id": call_id, "note": note}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +191,7 @@ def read_elision(journal: Iterable[Mapping[str, Any]]) -> Elision | None:
 
 def is_journal(journal: Iterable[Mapping[str, Any]]) -> bool:
     """Whether this engine wrote the journal."""
-    known = ("response", "result", "started", "elision")
+    known = ("response", "result", "network", "started", "elision")
     return all(entry.get("type") in known for entry in journal)
 
 
@@ -193,8 +206,16 @@ def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[Exchange]:
         if entry["type"] == "response":
             exchanges.append(Exchange(_read_response(entry)))
         elif entry["type"] == "result":
-            result = ToolResult(entry["id"], entry["tool"], entry["ok"], entry["text"])
+            result = ToolResult(
+                entry["id"],
+                entry["tool"],
+                entry["ok"],
+                entry["text"],
+                tuple(entry.get("refused", ())),
+            )
             exchanges[-1].results[result.id] = result
+        elif entry["type"] == "network":
+            exchanges[-1].settle_network(entry["id"], entry["note"])
         elif entry["type"] == "started":
             exchanges[-1].started.update(entry["ids"])
     return exchanges

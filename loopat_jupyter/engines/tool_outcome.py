@@ -19,10 +19,11 @@ class ToolLimits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """``text`` is what the model sees."""
+    """``text`` is what the model sees; ``refused`` are destinations that the network refused."""
 
     ok: bool
     text: str
+    refused: tuple[str, ...] = ()
 
 
 def shortened(text: str, limit: int = RESULT_LIMIT) -> str:

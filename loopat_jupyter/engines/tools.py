@@ -86,7 +86,8 @@ async def _bash(asked: BashInput, scene: Scene) -> Outcome:
     done = await sandbox.run(asked.command, timeout=seconds, background=background)
     # Bytes that are no text become three each after the sandbox has cut to its limit.
     output = shortened(done.output, limits.output + 1024)
-    return _bash_outcome(asked, replace(done, output=output), seconds)
+    outcome = _bash_outcome(asked, replace(done, output=output), seconds)
+    return replace(outcome, refused=tuple(map(str, sandbox.network.take_refused())))
 
 
 def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Outcome:

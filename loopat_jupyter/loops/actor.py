@@ -283,6 +283,7 @@ class LoopActor:
                 profiles=loop.profiles,
                 journal=journal,
                 folders=spec.folders,
+                egress=spec.egress,
             ),
             stretch.host,
         )

@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from .destinations import Destination, parse_destination
 from .log import EventLog
+from .network import NETWORK
 from .policy import decide, is_remembered
 from .ports import (
     Answers,
@@ -23,7 +25,7 @@ from .ports import (
     Usage,
     Verdict,
 )
-from .records import Choice, ChoiceKind, TurnRecord, clean_text, new_choice_id, to_json
+from .records import Choice, ChoiceKind, Rule, TurnRecord, clean_text, new_choice_id, to_json
 from .storage import Store
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
@@ -36,6 +38,11 @@ PLAN_DENIED = (
 )
 DONT_ASK_DENIED = (
     "User denied permission: this mode does not ask, and no remembered rule allows this call."
+)
+
+NETWORK_DENIED = (
+    "it is on no allow-list of this loop, and in this permission mode nobody is asked. The "
+    "administrator can allow it in the loop's profile."
 )
 
 
@@ -116,7 +123,21 @@ class Host:
         return await self._store.history.past_turns(self._turn)
 
     async def sandbox(self) -> Sandbox:
-        return await self._acquire_sandbox()
+        sandbox = await self._acquire_sandbox()
+        sandbox.network.permit(await self._permitted())
+        return sandbox
+
+    async def _permitted(self) -> set[Destination]:
+        """Where a person lets this turn go: by a rule, or for this once."""
+        if self._mode == "plan":
+            return set()
+        rules = await self._store.loops.rules(self._turn.loop_id)
+        found = {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
+        for choice in self._choices.values():
+            if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK:
+                asked = choice.payload["input"]
+                found.add(Destination(asked["host"], asked["port"]))
+        return found
 
     # ------------------------------------------------------------------ what it must ask
 
@@ -142,7 +163,7 @@ class Host:
                 confined = kind == "edit" and self._mode in ("acceptEdits", "dontAsk")
                 return Verdict(True, confined=confined and inside_workdir and not remembered)
             if decision == "deny":
-                return Verdict(False, PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED)
+                return Verdict(False, self._why_denied(kind))
             payload: dict[str, Any] = {
                 "tool": tool,
                 "title": title,
@@ -158,6 +179,11 @@ class Host:
             raise TurnSuspended
         return Verdict(asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED)
 
+    def _why_denied(self, kind: ToolKind) -> str:
+        if kind == "network":
+            return NETWORK_DENIED
+        return PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED
+
     async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
         asked = self._choices.get(tool_use_id)
         if asked is None:
@@ -168,7 +194,7 @@ class Host:
         answers: Answers = (asked.answer or {}).get("answers", {})
         return answers
 
-    async def _rules(self) -> Sequence[Any]:
+    async def _rules(self) -> Sequence[Rule]:
         if self._mode in ("plan", "auto", "bypassPermissions"):
             return ()
         return await self._store.loops.rules(self._turn.loop_id)

@@ -71,6 +71,7 @@ class SandboxKeeper:
                     await asyncio.shield(sandbox.stop())
                     raise
                 slot.sandbox = sandbox
+            slot.sandbox.network.allow(spec.egress)
             return slot.sandbox
 
     def hold(self, loop_id: str) -> None:

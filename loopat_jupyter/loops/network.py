@@ -13,6 +13,9 @@ from typing import Literal, Protocol
 
 from .destinations import Destination, Pattern
 
+NETWORK = "Network"
+"""What a permission to reach a destination is called; its input is ``host`` and ``port``."""
+
 Headers = Sequence[tuple[str, str]]
 Verdict = Literal["allowed", "refused", "failed"]
 
@@ -64,6 +67,13 @@ class ModelLoan:
     key: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """What one loop may reach, from its profiles. Default: nothing."""
+
+    allowed: tuple[Pattern, ...] = ()
+
+
 class Network(Protocol):
     """A sandbox's one way out, as engines see it."""
 
@@ -79,15 +89,11 @@ class Network(Protocol):
     def permit(self, destinations: Iterable[Destination]) -> None:
         """What a person allowed, besides the profiles; replaces what was permitted before."""
 
+    def allow(self, egress: Egress) -> None:
+        """What the loop's profiles allow now."""
+
     def take_refused(self) -> Sequence[Destination]:
         """What was refused since the last call and could be permitted, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Egress:
-    """What one loop may reach, from its profiles. Default: nothing."""
-
-    allowed: tuple[Pattern, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

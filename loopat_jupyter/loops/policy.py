@@ -5,7 +5,7 @@ turn. Pure functions; where the answer comes from a person, see :mod:`.host`.
 
 A *remembered rule* stands for one tool in one loop. For Bash it is narrower: it stands for one
 program with one subcommand, and only for *simple* commands. What cannot be read with certainty
-is never covered by a rule.
+is never covered by a rule. For the network it stands for one destination.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+from .destinations import Destination
+from .network import NETWORK
 from .ports import PermissionMode, ToolKind
 from .records import Rule, new_rule_id, now
 
@@ -49,7 +51,13 @@ _RESERVED = frozenset(
 def decide(
     mode: PermissionMode, kind: ToolKind, *, inside_workdir: bool, remembered: bool
 ) -> Decision:
-    """The contract's table. ``remembered``: a rule of the loop covers this call."""
+    """The contract's table. ``remembered``: a rule of the loop covers this call.
+
+    A destination outside of the allow-list is no tool of the agent's but a hole in the wall: a
+    mode that asks nobody does not make one.
+    """
+    if kind == "network":
+        return _decide_network(mode, remembered=remembered)
     if kind == "read" or mode in ("auto", "bypassPermissions"):
         return "run"
     if mode == "plan":
@@ -59,6 +67,14 @@ def decide(
     if kind == "edit" and inside_workdir and mode in ("acceptEdits", "dontAsk"):
         return "run"
     return "deny" if mode == "dontAsk" else "ask"
+
+
+def _decide_network(mode: PermissionMode, *, remembered: bool) -> Decision:
+    if mode == "plan":
+        return "deny"
+    if remembered:
+        return "run"
+    return "ask" if mode in ("default", "acceptEdits") else "deny"
 
 
 def command_key(command: str) -> str | None:
@@ -94,17 +110,27 @@ def _runs_others(program: str) -> bool:
 
 def new_rule(tool: str, tool_input: Mapping[str, Any]) -> Rule | None:
     """The rule that remembers an allowed call, ``None`` where none can cover it."""
-    prefix = None
-    if tool == "Bash":
-        prefix = command_key(str(tool_input.get("command", "")))
-        if prefix is None:
-            return None
+    prefix = _rule_prefix(tool, tool_input)
+    if tool in _NARROW and prefix is None:
+        return None
     return Rule(new_rule_id(), tool, prefix, now())
 
 
 def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any]) -> bool:
     """Whether one of the loop's rules covers this call."""
-    key = command_key(str(tool_input.get("command", ""))) if tool == "Bash" else None
-    if tool == "Bash" and key is None:
+    key = _rule_prefix(tool, tool_input)
+    if tool in _NARROW and key is None:
         return False
     return any(rule.tool == tool and rule.prefix == key for rule in rules)
+
+
+_NARROW = frozenset({"Bash", NETWORK})
+"""Tools whose rules stand for less than the tool."""
+
+
+def _rule_prefix(tool: str, tool_input: Mapping[str, Any]) -> str | None:
+    if tool == "Bash":
+        return command_key(str(tool_input.get("command", "")))
+    if tool == NETWORK:
+        return str(Destination(str(tool_input["host"]), int(tool_input["port"])))
+    return None

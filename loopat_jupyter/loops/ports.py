@@ -27,7 +27,8 @@ from typing import Any, Literal, Protocol
 from .network import Egress, Network
 
 PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
-ToolKind = Literal["read", "edit", "other"]
+ToolKind = Literal["read", "edit", "other", "network"]
+"""``network``: a destination that is on no allow-list; asked where the mode asks, else refused."""
 TurnState = Literal["queued", "running", "waiting", "done", "interrupted", "error", "cancelled"]
 
 
@@ -203,6 +204,7 @@ class Turn:
     profiles: tuple[str, ...]
     journal: tuple[dict[str, Any], ...]
     folders: tuple[FolderMount, ...] = ()
+    egress: Egress = field(default_factory=Egress)
 
 
 @dataclass(slots=True)

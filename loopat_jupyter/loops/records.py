@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from .network import NetworkRequest
 from .ports import PermissionMode, TurnState
 
 UNFINISHED: tuple[TurnState, ...] = ("queued", "running", "waiting")
@@ -254,6 +255,14 @@ class MessageRow:
 @dataclass(frozen=True, slots=True)
 class MessagePage:
     rows: list[MessageRow]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPage:
+    """Lines of a loop's network audit, each with its id."""
+
+    lines: list[tuple[str, NetworkRequest]]
     has_more: bool
 
 

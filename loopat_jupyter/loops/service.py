@@ -27,6 +27,7 @@ from .records import (
     LoopState,
     Message,
     MessagePage,
+    NetworkPage,
     Rule,
     Source,
     new_loop_id,
@@ -204,6 +205,10 @@ class LoopService:
 
     async def messages(self, loop: Loop, *, limit: int, after: str | None) -> MessagePage:
         return await self.store.history.messages(loop.loop_id, limit=limit, after=after)
+
+    async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
+        """What the loop's sandbox asked of the network, newest first."""
+        return await self.store.network.page(loop.loop_id, limit=limit, after=after)
 
     def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
         return self.log.subscribe(loop.loop_id, raw=raw)

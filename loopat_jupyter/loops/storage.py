@@ -20,6 +20,7 @@ from .records import (
     LoopState,
     Message,
     MessagePage,
+    NetworkPage,
     Resolution,
     Rule,
     Snapshot,
@@ -95,6 +96,10 @@ class History(Protocol):
     async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]: ...
 
 
+class Network(Protocol):
+    async def page(self, loop_id: str, *, limit: int, after: str | None) -> NetworkPage: ...
+
+
 class Store(Protocol):
     @property
     def loops(self) -> Loops: ...
@@ -106,6 +111,8 @@ class Store(Protocol):
     def events(self) -> Events: ...
     @property
     def history(self) -> History: ...
+    @property
+    def network(self) -> Network: ...
     @property
     def unfinished(self) -> Sequence[str]:
         """The loops that had turns to go on with when the store was opened."""

@@ -15,6 +15,7 @@ from .events import EventReader
 from .history import HistoryRepository
 from .lock import HomeLock, HomeLocked
 from .loops import LoopRepository
+from .network import NetworkRepository
 from .recovery import recover
 from .tokens import TokenRepository
 from .turns import TurnRepository
@@ -44,6 +45,7 @@ class Store:
         self.choices = ChoiceRepository(self._database)
         self.events = EventReader(self._database)
         self.history = HistoryRepository(self._database)
+        self.network = NetworkRepository(self._database)
         self.tokens = TokenRepository(self._database)
         self.unfinished: list[str] = self._database.run_now(recover)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports import (
     CommandResult,
     FileError,
@@ -28,6 +29,17 @@ from loopat_jupyter.loops.ports import (
 )
 
 
+@dataclass
+class RefusingNetwork:
+    """A way out that refuses what the test says."""
+
+    refused: list[Destination] = field(default_factory=list)
+
+    def take_refused(self) -> list[Destination]:
+        refused, self.refused = self.refused, []
+        return refused
+
+
 class DirectorySandbox:
     """``run`` and ``file`` over a directory of the test."""
 
@@ -37,6 +49,7 @@ class DirectorySandbox:
         self.running = asyncio.Event()
         self.killed = False
         self.confined: list[bool] = []
+        self.network = RefusingNetwork()
 
     async def run(self, command: str, *, timeout: float, background: bool = False) -> CommandResult:
         process = await asyncio.create_subprocess_exec(

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.keeper import SandboxKeeper
 from loopat_jupyter.loops.log import EventLog
+from loopat_jupyter.loops.network import Egress
 from loopat_jupyter.loops.ports import EngineChoice, Isolation, SandboxSpec, Turn, TurnHost
 from loopat_jupyter.loops.records import Event, Loop, Message, new_loop_id
 from loopat_jupyter.loops.service import LoopDraft, LoopService, PreparedLoop
@@ -61,11 +63,26 @@ class OneEngine:
 
 
 @dataclass
+class ToyNetwork:
+    """Keeps what it is told."""
+
+    permitted: set[Destination] = field(default_factory=set)
+    egress: Egress = field(default_factory=Egress)
+
+    def permit(self, destinations: set[Destination]) -> None:
+        self.permitted = destinations
+
+    def allow(self, egress: Egress) -> None:
+        self.egress = egress
+
+
+@dataclass
 class ToySandbox:
     """A sandbox that only lives and dies."""
 
     tier: ToyTier
     alive: bool = False
+    network: ToyNetwork = field(default_factory=lambda: ToyNetwork())
 
     async def start(self) -> None:
         self.tier.starts += 1

@@ -523,7 +523,7 @@ async def test_a_turn_whose_begin_cannot_be_saved_has_not_begun(heart: Heart, mo
         if not refused.is_set():
             refused.set()
             raise StoreError("full")
-        return await begin(turn, cold_start=cold_start)
+        return await begin(turn, cold_start=cold_start, engine=engine)
 
     monkeypatch.setattr(heart.store.turns, "begin", full)
     loop = await heart.loop()

@@ -71,6 +71,9 @@ class Broker:
     def end_loan(self) -> None:
         self._gateway.end_loan()
 
+    def allow(self, egress: Egress) -> None:
+        self._gatekeeper.allow(egress)
+
     def permit(self, destinations: Iterable[Destination]) -> None:
         self._gatekeeper.permit(destinations)
 

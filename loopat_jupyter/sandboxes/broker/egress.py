@@ -46,6 +46,9 @@ class Gatekeeper:
         self._permitted: frozenset[Destination] = frozenset()
         self._refused: dict[Destination, None] = {}
 
+    def allow(self, egress: Egress) -> None:
+        self._egress = egress
+
     def permit(self, destinations: Iterable[Destination]) -> None:
         self._permitted = frozenset(destinations)
 
