@@ -20,8 +20,10 @@ from .agent import Agent, Asked, Continuing, Event, Said
 from .failures import provider_failed, result_text, stopped
 from .kinds import ASK, SUBAGENTS, kind_of
 from .ledger import Ledger, text_of_result
-from .speech import Speech, blocks_of
+from .overhearing import Overheard
+from .speech import BrokeOff, Speech, blocks_of
 from .tally import Tally
+from .telling import SESSION
 
 ASKING = frozenset({"default", "acceptEdits"})
 """The modes in which a person may be asked about a tool."""
@@ -39,6 +41,7 @@ class Course:
     turn: Turn
     model: str
     secrets: tuple[str, ...]
+    upstream: Overheard
     ledger: Ledger = field(default_factory=Ledger)
     speech: Speech = field(default_factory=Speech)
     tally: Tally = field(default_factory=Tally)
@@ -47,6 +50,7 @@ class Course:
     """Calls that are not to run when they are asked again, and why."""
     stored: frozenset[str] = frozenset()
     """Calls that were in the session file before this CLI started."""
+    session_noted: bool = False
     provider_said: str = ""
 
 
@@ -78,9 +82,17 @@ class Stretch:
         if self.course.ledger.resting and not self.agent.has_more:
             raise TurnSuspended
 
+    async def note_session(self) -> None:
+        """From here on the conversation is in a session that later turns can resume."""
+        if not self.course.session_noted:
+            self.course.session_noted = True
+            await self.host.journal({"type": SESSION, "id": self.agent.session_id})
+
     async def step(self) -> bool:
         """Take one event; whether the turn has ended."""
         event = await self._next()
+        if self.agent.pipe.has_stored:
+            await self.note_session()
         if isinstance(event, Said):
             return await self._said(event.message)
         if isinstance(event, Asked):
@@ -139,6 +151,7 @@ class Stretch:
         """Before a person is asked, everything that is needed to go on is on disk."""
         if not self._may_wait(call) or call.id in self.course.waiting:
             return
+        await self.note_session()
         await self.host.journal(
             {
                 "type": "claude_call",
@@ -159,6 +172,15 @@ class Stretch:
     # ------------------------------------------------------------------ messages
 
     async def _said(self, message: Mapping[str, Any]) -> bool:
+        try:
+            return await self._put(message)
+        except BrokeOff:
+            raise TurnFailed(
+                f"The answer of {self.course.model} broke off. Ask it to go on."
+            ) from None
+
+    async def _put(self, message: Mapping[str, Any]) -> bool:
+        """Whether it was the turn's end."""
         kind = message.get("type")
         await self.host.sdk_message(message)
         self.strange = 0 if kind in _KNOWN else self.strange + 1
@@ -174,14 +196,22 @@ class Stretch:
             await self._assistant(message, main=main)
         elif kind == "user":
             await self._user(message)
-        elif kind == "system" and message.get("subtype") == "task_started":
-            self.course.ledger.started_agent(
-                str(message.get("task_id")), str(message.get("tool_use_id"))
-            )
+        elif kind == "system":
+            self._system(message)
         elif kind == "result":
             await self._result(message)
             return True
         return False
+
+    def _system(self, message: Mapping[str, Any]) -> None:
+        if message.get("subtype") == "task_started":
+            self.course.ledger.started_agent(
+                str(message.get("task_id")), str(message.get("tool_use_id"))
+            )
+        elif message.get("subtype") == "api_retry":
+            refusal = self.course.upstream.refusal
+            if refusal is not None and refusal.final:  # trying again cannot help
+                raise self._refused(refusal.text, refusal.status)
 
     async def _assistant(self, message: Mapping[str, Any], *, main: bool) -> None:
         body = message.get("message")
@@ -235,12 +265,16 @@ class Stretch:
                 "Send another message to let it go on.",
                 code="budget_exceeded",
             )
-        status = result.get("api_error_status")
+        status, refusal = result.get("api_error_status"), self.course.upstream.refusal
         text = self.course.provider_said or result_text(result)
+        if refusal is not None:
+            return self._refused(refusal.text, refusal.status)
         if self.course.provider_said or status or "API Error" in text:
-            number = status if isinstance(status, int) else None
-            return provider_failed(self.course.model, text, number, self.course.secrets)
+            return self._refused(text, status if isinstance(status, int) else None)
         return stopped(text or "it gave no reason", "", self.course.secrets)
+
+    def _refused(self, text: str, status: int | None) -> TurnFailed:
+        return provider_failed(self.course.model, text, status, self.course.secrets)
 
 
 _KNOWN = frozenset(

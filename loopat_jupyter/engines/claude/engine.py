@@ -15,7 +15,7 @@ import asyncio
 import importlib
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from .agent import Agent, AgentLimits
 from .course import Course, Stretch
 from .failures import LOST_SESSION
 from .launch import Launch, bundled_cli, plan_launch
+from .overhearing import Overheard
 from .recovery import Recovery, release
 from .session import Session
 from .telling import LOST, SESSION, last_session, unheard
@@ -50,11 +51,12 @@ class _Place:
     launch: Launch
     choice: ModelChoice
     loan: ModelLoan
-    past: Sequence[PastTurn] = field(default_factory=tuple)
+    upstream: Overheard
+    past: Sequence[PastTurn]
 
     def course(self) -> Course:
         name = f"{self.choice.provider}/{self.choice.model}"
-        return Course(self.turn, name, (self.choice.api_key, self.loan.key))
+        return Course(self.turn, name, (self.choice.api_key, self.loan.key), self.upstream)
 
 
 class ClaudeEngine:
@@ -91,7 +93,7 @@ class ClaudeEngine:
         choice = await self._config.choose(turn.vault)
         if choice.api == "openai":
             raise TurnFailed(WRONG_API.format(provider=choice.provider))
-        upstream = await self._lender.upstream(choice)
+        upstream = Overheard(await self._lender.upstream(choice))
         sandbox = await host.sandbox()
         loan = await sandbox.network.lend_model(upstream)
         try:
@@ -102,6 +104,7 @@ class ClaudeEngine:
                 await self._plan(turn, choice, loan, sandbox),
                 choice,
                 loan,
+                upstream,
                 await host.history(),
             )
             await self._run(place)
@@ -165,7 +168,7 @@ class ClaudeEngine:
     async def _go_on(self, place: _Place, agent: Agent) -> None:
         """The CLI still waits for its answers."""
         course: Course = agent.course
-        course.turn = place.turn
+        course.turn, course.upstream = place.turn, place.upstream
         stretch = Stretch(course, agent, place.host)
         await stretch.ask_again()
         await stretch.to_the_end()
@@ -189,6 +192,7 @@ class ClaudeEngine:
     async def _begin(self, place: _Place) -> None:
         course, host = place.course(), place.host
         session_id = last_session(place.past)
+        told_before = session_id is not None
         told = unheard(place.past, session_id)
         agent = await self._living(place, session_id)
         if agent is None:
@@ -198,13 +202,16 @@ class ClaudeEngine:
                 raise TurnFailed(LOST_SESSION)
             session_id = session_id or str(uuid.uuid4())
             agent = await self._start(place, session_id, course, resume=resume)
-        await host.journal({"type": SESSION, "id": agent.session_id})
         agent.course = course
         agent.allowed.clear()
         agent.drop_stale()
         blocks = [text for text in (told, place.turn.content) if text]
         await agent.say([{"type": "text", "text": text} for text in blocks])
-        await Stretch(course, agent, host).to_the_end()
+        stretch = Stretch(course, agent, host)
+        if told_before:
+            await stretch.note_session()
+        await stretch.to_the_end()
+        await stretch.note_session()
         agent.course = None
 
     # ------------------------------------------------------------------ the loop's CLI

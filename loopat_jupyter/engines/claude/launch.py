@@ -34,7 +34,6 @@ SWITCHES = {
     "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # they would wake it between turns
     "CLAUDE_CODE_DISABLE_CRON": "1",
     "CLAUDE_CODE_DISABLE_FILE_CHECKPOINTING": "1",
-    "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # it would say things twice
     "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1",
     "CLAUDE_BASH_MAINTAIN_PROJECT_WORKING_DIR": "1",
     "CLAUDE_CODE_MAX_RETRIES": "5",
@@ -118,7 +117,7 @@ def _environment(
         **dict.fromkeys(MODEL_VARIABLES, choice.model),
         "CLAUDE_CONFIG_DIR": f"{home}/{CONFIG_DIR}",
         "ANTHROPIC_BASE_URL": loan.url,
-        "ANTHROPIC_AUTH_TOKEN": loan.key,
+        "ANTHROPIC_API_KEY": loan.key,
         "BASH_DEFAULT_TIMEOUT_MS": str(int(tools.bash_timeout * 1000)),
         "BASH_MAX_TIMEOUT_MS": str(int(tools.bash_timeout_max * 1000)),
         "BASH_MAX_OUTPUT_LENGTH": str(tools.output),

@@ -48,7 +48,10 @@ class Pipe:
         self._process: Process | None = None
         self._errors: asyncio.Task[None] | None = None
         self._said: deque[str] = deque(maxlen=40)
+        self._garbage = 0
         self._stored: dict[bytes, asyncio.Event] = {}
+        self.has_stored = False
+        """Its session file is there."""
         self.torn = False
         """A line was written in part: nothing can be said to this CLI any more."""
         self.failure: str | None = None
@@ -126,6 +129,7 @@ class Pipe:
         return self._stored.setdefault(text.encode(), asyncio.Event())
 
     def _note_stored(self, line: bytes) -> None:
+        self.has_stored = True
         for text, event in self._stored.items():
             if text in line:
                 event.set()
@@ -156,7 +160,7 @@ class Pipe:
         if isinstance(message, dict) and isinstance(message.get("type"), str):
             return message
         self._said.append(line[:200].decode("utf-8", "replace"))
-        self._garbage = getattr(self, "_garbage", 0) + 1
+        self._garbage += 1
         if self._garbage > GARBAGE_MAX:
             raise PipeBroken("it writes what is not its protocol")
         return None

@@ -12,19 +12,26 @@ from ...loops.ports import TurnHost
 from ..legible import Joiner, whole
 
 
+class BrokeOff(Exception):
+    """The model's answer broke off after some of it was shown, and another one begins."""
+
+
 class Speech:
-    """One stretch's text and thinking."""
+    """One turn's text and thinking."""
 
     def __init__(self) -> None:
         self._message = ""
+        self._shown = False
         self._streamed: dict[tuple[str, str], str] = {}
         self._text, self._thinking = Joiner(), Joiner()
 
     async def delta(self, event: Mapping[str, Any], host: TurnHost) -> None:
-        """One event of the provider's stream."""
+        """One event of the provider's stream. Raises :class:`BrokeOff`."""
         kind = event.get("type")
         if kind == "message_start":
-            self._message = str(event.get("message", {}).get("id", ""))
+            self._begin(str(event.get("message", {}).get("id", "")))
+        elif kind == "message_delta" and event.get("delta", {}).get("stop_reason"):
+            self._shown = False  # the CLI itself ends a message that broke off, but without this
         elif kind == "content_block_delta":
             piece = event.get("delta", {})
             if piece.get("type") == "text_delta":
@@ -36,16 +43,24 @@ class Speech:
             await _tell(host.text, self._text.end())
 
     async def message(self, message: Mapping[str, Any], host: TurnHost) -> None:
-        """A whole message: says what of it was not streamed."""
+        """A whole message: says what of it was not streamed. Raises :class:`BrokeOff`."""
         ident = str(message.get("id", ""))
+        if ident != self._message:
+            self._begin(ident)
         for block in blocks_of(message):
             kind = block.get("type")
             if kind in ("text", "thinking"):
                 await self._rest(ident, str(kind), str(block.get(kind, "")), host)
 
+    def _begin(self, ident: str) -> None:
+        if self._shown:
+            raise BrokeOff
+        self._message = ident
+
     async def _say(self, kind: str, text: str, host: TurnHost) -> None:
         key = (self._message, kind)
         self._streamed[key] = self._streamed.get(key, "") + text
+        self._shown = True
         if kind == "text":
             await _tell(host.text, self._text.add(text))
         else:
