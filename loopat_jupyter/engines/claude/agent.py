@@ -18,6 +18,7 @@ from typing import Any
 
 from ...loops.errors import LoopatError, SandboxLost, TurnFailed
 from ...loops.ports import Sandbox
+from ..legible import half_free
 from .failures import could_not_start
 from .launch import Launch
 from .pipe import Pipe
@@ -188,7 +189,7 @@ class Agent:
         call = Asked(
             ident,
             str(asked.get("tool_name", "")),
-            tool_input if isinstance(tool_input, Mapping) else {},
+            half_free(tool_input) if isinstance(tool_input, Mapping) else {},
             str(asked["agent_id"]) if asked.get("agent_id") else None,
             asyncio.get_running_loop().create_future(),
         )

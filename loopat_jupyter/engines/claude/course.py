@@ -29,6 +29,7 @@ ASKING = frozenset({"default", "acceptEdits"})
 """The modes in which a person may be asked about a tool."""
 FLUSH_PATIENCE = 2.0
 """Seconds to wait for the CLI to store a call before a person is asked about it."""
+NOT_ITS_PROTOCOL = "it writes what is not its protocol"
 NO_RESULT = "No result: the turn ended before this call had."
 STRANGE_MAX = 5000
 """Messages of no known type in a row before the CLI is given up."""
@@ -178,6 +179,8 @@ class Stretch:
             raise TurnFailed(
                 f"The answer of {self.course.model} broke off. Ask it to go on."
             ) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise stopped(NOT_ITS_PROTOCOL, "", ()) from error
 
     async def _put(self, message: Mapping[str, Any]) -> bool:
         """Whether it was the turn's end."""

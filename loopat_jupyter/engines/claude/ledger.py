@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...loops.ports import TurnHost
-from ..legible import ID_LIMIT
+from ..legible import ID_LIMIT, half_free, whole
 from ..tool_outcome import shortened
 from .speech import blocks_of
 
@@ -113,11 +113,12 @@ class Ledger:
 def _plain(sent: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
     """An input that was no JSON object, as the model sent it."""
     if isinstance(sent, str):
-        return sent
+        return whole(sent)
     unparsed = sent.get(UNPARSED)
     if isinstance(unparsed, Mapping) and isinstance(unparsed.get("raw"), str):
-        return str(unparsed["raw"])
-    return sent
+        return whole(str(unparsed["raw"]))
+    clean: Mapping[str, Any] = half_free(sent)
+    return clean
 
 
 def text_of_result(block: Mapping[str, Any]) -> str:

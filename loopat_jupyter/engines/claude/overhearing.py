@@ -1,6 +1,7 @@
 """The lent model, with an ear for refusals: what the provider itself said when it did not answer.
 
-The CLI tells only part of it, and tries again where that cannot help. Nothing is changed on the way.
+The CLI tells only part of it, and tries again where that cannot help. Nothing is changed on the
+way; but what a provider says is not there is not asked for a second time in the same turn.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ...loops.network import Headers, ModelAnswer, ModelUpstream
+from ...loops.network import Headers, ModelAnswer, ModelRefused, ModelUpstream
 
 HEARD_MAX = 8192
-FINAL = frozenset({400, 401, 403, 404})
+NOT_THERE = 404
+FINAL = frozenset({400, 401, 403, NOT_THERE})
 """What will be refused again, however often it is asked."""
 
 
@@ -46,6 +48,8 @@ class Overheard:
     async def ask(
         self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
     ) -> ModelAnswer:
+        if self.refusal is not None and self.refusal.status == NOT_THERE:
+            raise ModelRefused(self.refusal.text)
         try:
             answer = await self._upstream.ask(method, target, headers, body)
         except OSError as error:

@@ -20,7 +20,7 @@ from typing import Any
 from ...loops.errors import SandboxLost
 from ...loops.ports import Process
 
-LINE_MAX = 16 << 20
+LINE_MAX = 32 << 20
 """Bytes of one line. A picture that a tool read is one line."""
 GARBAGE_MAX = 20
 """Lines that are no JSON object before the CLI is given up; a stray warning is forgiven."""

@@ -22,7 +22,8 @@ class Speech:
     def __init__(self) -> None:
         self._message = ""
         self._shown = False
-        self._streamed: dict[tuple[str, str], str] = {}
+        self._streamed = {"text": 0, "thinking": 0}
+        """Characters that came as deltas, and whose block has not come whole yet."""
         self._text, self._thinking = Joiner(), Joiner()
 
     async def delta(self, event: Mapping[str, Any], host: TurnHost) -> None:
@@ -50,32 +51,27 @@ class Speech:
         for block in blocks_of(message):
             kind = block.get("type")
             if kind in ("text", "thinking"):
-                await self._rest(ident, str(kind), str(block.get(kind, "")), host)
+                await self._rest(str(kind), str(block.get(kind, "")), host)
 
     def _begin(self, ident: str) -> None:
         if self._shown:
             raise BrokeOff
         self._message = ident
+        self._streamed = {"text": 0, "thinking": 0}
 
     async def _say(self, kind: str, text: str, host: TurnHost) -> None:
-        key = (self._message, kind)
-        self._streamed[key] = self._streamed.get(key, "") + text
+        self._streamed[kind] += len(text)
         self._shown = True
         if kind == "text":
             await _tell(host.text, self._text.add(text))
         else:
             await _tell(host.thinking, self._thinking.add(text))
 
-    async def _rest(self, ident: str, kind: str, text: str, host: TurnHost) -> None:
+    async def _rest(self, kind: str, text: str, host: TurnHost) -> None:
         """``text`` is one block; blocks of one message come one after the other."""
-        streamed = self._streamed.get((ident, kind), "")
-        if streamed.startswith(text):
-            self._streamed[ident, kind] = streamed[len(text) :]
-            return
-        self._streamed[ident, kind] = ""
-        if text.startswith(streamed):
-            text = text[len(streamed) :]
-        await _tell(host.text if kind == "text" else host.thinking, whole(text))
+        streamed = min(self._streamed[kind], len(text))
+        self._streamed[kind] -= streamed
+        await _tell(host.text if kind == "text" else host.thinking, whole(text[streamed:]))
 
 
 async def _tell(say: Callable[[str], Awaitable[None]], text: str) -> None:
