@@ -163,10 +163,11 @@ class Stretch:
                 "parent": parent,
             }
         )
-        if parent is None and call.id not in self.course.stored:
+        root = self.course.ledger.root(call.id)
+        if root not in self.course.stored:
             try:
                 async with asyncio.timeout(FLUSH_PATIENCE):
-                    await self.agent.pipe.stored(_row_of(call.id)).wait()
+                    await self.agent.pipe.stored(_row_of(root)).wait()
             except TimeoutError:
                 return  # then it survives as long as this CLI does
 

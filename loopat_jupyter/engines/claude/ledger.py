@@ -96,6 +96,10 @@ class Ledger:
         running = (ident for ident, entry in self._entries.items() if entry.running)
         return bool(waiting) and all(ident in above for ident in running)
 
+    def root(self, call_id: str) -> str:
+        """The call of the main agent that this one belongs to: itself, or a sub-agent's."""
+        return [call_id, *self._above(self._entries[call_id])][-1]
+
     def _above(self, entry: Entry) -> list[str]:
         found: list[str] = []
         while entry.parent is not None and entry.parent not in found:
