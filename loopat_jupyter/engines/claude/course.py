@@ -9,7 +9,7 @@ has ended meanwhile, :mod:`.recovery` makes a new one ask the same calls again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -288,18 +288,3 @@ _KNOWN = frozenset(
 
 def _row_of(call_id: str) -> str:
     return f'"id":"{call_id}"'
-
-
-def unanswered(journal: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], set[str]]:
-    """From a turn's journal: the calls a person was, or may have been, asked about and that were
-    not started; and the ids of those that were started."""
-    calls: dict[str, Mapping[str, Any]] = {}
-    started: set[str] = set()
-    for entry in journal:
-        if entry.get("type") == "claude_call":
-            calls[str(entry["id"])] = entry
-        elif entry.get("type") == "claude_started":
-            started.add(str(entry["id"]))
-        elif entry.get("type") == "claude_ended":
-            calls.pop(str(entry["id"]), None)
-    return [entry for ident, entry in calls.items() if ident not in started], started

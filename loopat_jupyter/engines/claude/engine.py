@@ -12,6 +12,7 @@ restart.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import uuid
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ from . import SDK
 from .agent import Agent, AgentLimits
 from .course import Course, Stretch
 from .failures import LOST_SESSION
-from .launch import Launch, bundled_cli, plan_launch
+from .launch import Launch, bundled_cli, plan_launch, told_in
 from .overhearing import Overheard
 from .recovery import Recovery, release
 from .session import Session
@@ -87,7 +88,9 @@ class ClaudeEngine:
     # ------------------------------------------------------------------ the port
 
     async def prepare(self) -> None:
-        await self._load()
+        """Import the SDK. Where that fails the turn that needs it says so."""
+        with contextlib.suppress(TurnFailed):
+            await self._load()
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
         choice = await self._config.choose(turn.vault)
@@ -131,7 +134,7 @@ class ClaudeEngine:
         return plan_launch(
             self._program or (await asyncio.to_thread(bundled_cli),),
             choice,
-            await self._instructions(turn),
+            await told_in(sandbox, await self._instructions(turn)),
             loan,
             sandbox.home,
             self._limits.tools,
@@ -262,7 +265,13 @@ class ClaudeEngine:
     @staticmethod
     async def _load() -> Any:
         """The SDK; importing it takes seconds."""
-        return await asyncio.to_thread(importlib.import_module, SDK)
+        try:
+            return await asyncio.to_thread(importlib.import_module, SDK)
+        except ImportError as error:
+            raise TurnFailed(
+                "The Claude Agent SDK cannot be imported. Install the extra again: "
+                "pip install -U 'loopat-jupyter[claude]'."
+            ) from error
 
 
 def _waits_for(agent: Agent, turn: Turn) -> bool:

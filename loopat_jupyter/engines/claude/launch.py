@@ -8,6 +8,7 @@ comes to us, see :mod:`.gate`.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from ...context.config import ModelChoice, Thinking
 from ...loops.network import ModelLoan
+from ...loops.ports import Sandbox
 from ..tool_outcome import ToolLimits
 from .kinds import OFFERED
 
@@ -49,6 +51,8 @@ MODEL_VARIABLES = (
     "CLAUDE_CODE_SUBAGENT_MODEL",
 )
 EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
+ARGUMENT_MAX = 100_000
+"""Bytes of one argument; the kernel takes 128 KiB."""
 CONFIG_DIR = ".loopat/claude"
 """Below the sandbox's home: it is the loop's own, and outlives the sandbox."""
 
@@ -79,24 +83,36 @@ class Launch:
 def plan_launch(
     program: Sequence[str],
     choice: ModelChoice,
-    instructions: str,
+    told: str,
     loan: ModelLoan,
     home: str,
     tools: ToolLimits,
     model_calls: int,
 ) -> Launch:
+    """``told`` is the argument from :func:`told_in`."""
     argv = [
         *program,
         *("--output-format", "stream-json", "--input-format", "stream-json", "--verbose"),
         *("--include-partial-messages", "--session-mirror", "--await-initialize"),
         *("--strict-mcp-config", "--setting-sources=", "--disable-slash-commands"),
         *("--permission-mode", "default", "--permission-prompt-tool", "stdio"),
-        *("--system-prompt-snapshot", "off", f"--append-system-prompt={instructions}"),
+        *("--system-prompt-snapshot", "off", told),
         *("--settings", json.dumps(SETTINGS), "--tools", ",".join(OFFERED)),
         *(f"--model={choice.model}", f"--max-turns={model_calls}"),
         *_thinking(choice.thinking),
     ]
     return Launch(tuple(argv), tuple(sorted(_environment(choice, loan, home, tools).items())))
+
+
+async def told_in(sandbox: Sandbox, instructions: str) -> str:
+    """The argument that gives the agent its instructions; long ones go through a file inside."""
+    data = instructions.encode("utf-8", "replace")
+    if len(data) <= ARGUMENT_MAX:
+        return f"--append-system-prompt={data.decode()}"
+    name = f"{hashlib.sha256(data).hexdigest()[:16]}.md"
+    path = f"{sandbox.home}/{CONFIG_DIR}/instructions/{name}"
+    await sandbox.file("write", path=path, text=instructions)
+    return f"--append-system-prompt-file={path}"
 
 
 def _thinking(wanted: Thinking | None) -> tuple[str, ...]:

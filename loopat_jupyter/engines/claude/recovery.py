@@ -14,14 +14,15 @@ agent is told to start it again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...loops.errors import TurnFailed
 from ...loops.ports import TurnHost
 from ..calls import LOST_TRACK
 from .agent import Agent
-from .course import Course, Stretch, unanswered
+from .course import Course, Stretch
 from .failures import LOST_SESSION
 from .kinds import SUBAGENTS
 from .session import Session
@@ -100,3 +101,18 @@ async def release(agent: Agent) -> None:
 
 def _result_of(call_id: str) -> str:
     return f'"tool_use_id":"{call_id}"'
+
+
+def unanswered(journal: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], set[str]]:
+    """From a turn's journal: the calls a person was, or may have been, asked about and that were
+    not started; and the ids of those that were started."""
+    calls: dict[str, Mapping[str, Any]] = {}
+    started: set[str] = set()
+    for entry in journal:
+        if entry.get("type") == "claude_call":
+            calls[str(entry["id"])] = entry
+        elif entry.get("type") == "claude_started":
+            started.add(str(entry["id"]))
+        elif entry.get("type") == "claude_ended":
+            calls.pop(str(entry["id"]), None)
+    return [entry for ident, entry in calls.items() if ident not in started], started
