@@ -51,6 +51,8 @@ class Course:
     """Calls that are not to run when they are asked again, and why."""
     stored: frozenset[str] = frozenset()
     """Calls that were in the session file before this CLI started."""
+    shown: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Journal entries of the calls that a person was asked about before this CLI started."""
     session_noted: bool = False
     provider_said: str = ""
 
@@ -122,7 +124,8 @@ class Stretch:
         entry = await ledger.announce(
             call.id, call.tool, call.input, ledger.parent(call.agent_id), self.host
         )
-        reason = course.refused.get(call.id) or gate.refusal(call)
+        shown = course.shown.pop(call.id, None)
+        reason = course.refused.get(call.id) or gate.refusal(call, shown)
         try:
             if reason is not None:
                 output = gate.deny(reason)

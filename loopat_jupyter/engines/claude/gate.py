@@ -24,7 +24,10 @@ NO_BACKGROUND = (
     "Nothing was run: there are no background tasks here. Start it with `&` and its output "
     "redirected to a file; it lives on after the turn."
 )
-NO_OTHER_MODEL = "Nothing was run: this loop has one model. Start the sub-agent without `model`."
+CHANGED = (
+    "User denied permission: this is not the call that the user was asked about; its record was "
+    "changed meanwhile."
+)
 
 
 def allow(**more: Any) -> HookOutput:
@@ -87,8 +90,14 @@ def _value(answer: str | list[str]) -> str:
     return answer if isinstance(answer, str) else ", ".join(answer)
 
 
-def refusal(call: Asked) -> str | None:
-    """Why a call cannot be run here at all, whoever would allow it."""
+def refusal(call: Asked, shown: Mapping[str, Any] | None) -> str | None:
+    """Why a call cannot be run here at all, whoever would allow it.
+
+    ``shown``: what the journal says about a call that is asked again. The CLI has it from its
+    session file, which the agent may have changed since a person saw it.
+    """
+    if shown is not None and (shown["tool"], shown["input"]) != (call.tool, dict(call.input)):
+        return CHANGED
     wants: Mapping[str, Any] = call.input
     if call.tool == "Bash" and wants.get("run_in_background"):
         return NO_BACKGROUND

@@ -45,6 +45,11 @@ class Ledger:
         """The host knows this call already, from before the CLI was started again."""
         self._names[call_id] = name
 
+    def forget(self, call_id: str) -> None:
+        """The id was used in this turn before the CLI was started again; its call is over."""
+        self._count += 1
+        self._entries[call_id] = Entry(call_id, "", "", None, ended=True)
+
     def started_agent(self, agent_id: str, call_id: str) -> None:
         self._agents[agent_id] = call_id
 

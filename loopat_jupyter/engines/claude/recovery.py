@@ -70,11 +70,10 @@ class Recovery:
             await self.host.journal({"type": LOST})
             raise TurnFailed(LOST_SESSION)
         self.course.stored = frozenset(found)
+        self._recall(waiting, started)
         for entry in waiting:
             if entry.get("parent"):
                 await self.host.tool_result(str(entry["name"]), False, SUBAGENT_LOST)
-            else:
-                self.course.ledger.remember(str(entry["id"]), str(entry["name"]))
         lost = [ident for ident in found if ident in started]
         for ident in lost:
             await self.session.close(ident, LOST_TRACK)
@@ -82,6 +81,15 @@ class Recovery:
         agents = [ident for ident, tool in found.items() if tool in SUBAGENTS]
         self.course.refused.update(dict.fromkeys(agents, SUBAGENT_LOST))
         return [ident for ident in found if ident not in lost]
+
+    def _recall(self, waiting: list[Mapping[str, Any]], started: set[str]) -> None:
+        """What the course knew before: which ids are used up, and what a person was shown."""
+        for call_id in started:
+            self.course.ledger.forget(call_id)
+        for entry in waiting:
+            call_id = str(entry["id"])
+            self.course.shown[call_id] = entry
+            self.course.ledger.remember(call_id, str(entry["name"]))
 
 
 def hold_after(agent: Agent, call_id: str) -> None:

@@ -160,6 +160,44 @@ async def test_a_call_that_had_started_is_not_run_again(
     assert host.results[0][0] is False
 
 
+async def test_an_allowed_call_that_was_changed_in_the_session_file_is_not_run(
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
+) -> None:
+    script = model.script([bash("touch harmless")], [Text("Done.")])
+    host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
+    await rest(new_engine(), turn, host)
+    await host.box.stop()
+    for path in Path(spec.home).rglob("*.jsonl"):
+        path.write_text(path.read_text().replace("touch harmless", "touch evil"))
+    host.box = await new_sandbox()
+    host.answer(True)
+    await new_engine().run(host.resumed(turn), host)
+    assert not (spec.workdir / "evil").exists()
+    assert "User denied permission" in script.requests[1].tool_results()[0]
+
+
+async def test_an_id_that_was_allowed_once_is_asked_again_when_the_model_repeats_it(
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
+) -> None:
+    first, second = bash("echo 1 >> n"), bash("echo 2 >> n")
+    third = Tool(first.name, {"command": "echo 3 >> n"}, id=first.id)
+    script = model.script([first], [second], [third], [Text("Done.")])
+    host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
+    engine = new_engine()
+    await rest(engine, turn, host)
+    host.answer(True)
+    await rest(engine, host.resumed(turn), host)
+    await host.box.stop()
+    host.box, engine = await new_sandbox(), new_engine()
+    host.answer(True)
+    await rest(engine, host.resumed(turn), host)
+    assert (spec.workdir / "n").read_text() == "1\n2\n"
+    assert host.pending != [first.id]
+    host.answer(True)
+    await engine.run(host.resumed(turn), host)
+    assert (spec.workdir / "n").read_text() == "1\n2\n3\n"
+
+
 async def test_the_session_file_gone_while_waiting_is_said(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
