@@ -258,8 +258,10 @@ class Agent:
     async def next(self) -> Event:
         return await self._inbox.get()
 
-    def drop_stale(self) -> None:
-        """What it said since its last turn ended concerns nobody."""
+    def begin_turn(self) -> None:
+        """Forget the last one; what was said since it ended concerns nobody."""
+        self.allowed.clear()
+        self.pipe.forget_stored()
         with contextlib.suppress(asyncio.QueueEmpty):
             while True:
                 self._inbox.get_nowait()

@@ -206,8 +206,7 @@ class ClaudeEngine:
             session_id = session_id or str(uuid.uuid4())
             agent = await self._start(place, session_id, course, resume=resume)
         agent.course = course
-        agent.allowed.clear()
-        agent.drop_stale()
+        agent.begin_turn()
         blocks = [text for text in (told, place.turn.content) if text]
         await agent.say([{"type": "text", "text": text} for text in blocks])
         stretch = Stretch(course, agent, host)

@@ -128,6 +128,9 @@ class Pipe:
         """Set when a row that holds ``text`` has come to its session file."""
         return self._stored.setdefault(text.encode(), asyncio.Event())
 
+    def forget_stored(self) -> None:
+        self._stored.clear()
+
     def _note_stored(self, line: bytes) -> None:
         self.has_stored = True
         for text, event in self._stored.items():
