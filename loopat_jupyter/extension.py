@@ -35,7 +35,9 @@ from .loops.log import EventLog
 from .loops.network import NetworkRequest
 from .loops.ports import Isolation, PermissionMode, SandboxTier
 from .loops.service import LoopService
-from .sandboxes.base import Limits, SandboxSettings
+from .sandboxes.base import Limits, PodmanSettings, SandboxSettings
+from .sandboxes.cgroups import Division, NotDelegated, claim, find
+from .sandboxes.podman_reaper import reap_containers
 from .sandboxes.reaper import reap_leftovers
 from .sandboxes.select import select_tier
 from .store import HomeLock, Store
@@ -126,6 +128,26 @@ class LoopatExtension(ExtensionApp):
     sandbox_read_only_paths = List(
         Unicode(), help="More host paths that every sandbox sees, read-only, where they are."
     ).tag(config=True)
+    sandbox_cpus = Float(
+        0.0,
+        min=0.0,
+        help="Processors' worth of time of one sandbox, 0 for no limit. Holds where a cgroup does.",
+    ).tag(config=True)
+    sandbox_cgroup = Unicode(
+        "auto",
+        help="Where sandboxes get cgroups (version 2) of their own: auto, where the system has "
+        "delegated this server's own to it; none; or the path of a directory to make them in.",
+    ).tag(config=True)
+    podman_image = Unicode(
+        help="An image for the sandbox podman that is on this host, used as it is. Empty: one is "
+        "built."
+    ).tag(config=True)
+    podman_containerfile = Unicode(
+        help="A Containerfile to build the image of the sandbox podman from. Empty: the package's."
+    ).tag(config=True)
+    podman_base = Unicode(
+        help="The image that the package's Containerfile begins from (its argument BASE)."
+    ).tag(config=True)
     sandbox_uid = Int(
         64999, min=1, help="The unprivileged user id of sandboxes where the server runs as root."
     ).tag(config=True)
@@ -151,6 +173,7 @@ class LoopatExtension(ExtensionApp):
             self._home = Home.open(path, self._folders(private))
             self._lock.acquire()
             reap_leftovers(self._home.run_dir)
+            reap_containers(self._home.run_dir)
             engines = self._select_engines()
             journal = cast(JournalMode, self.database_journal)
             self._store = Store(self._home.database, journal=journal)
@@ -198,29 +221,54 @@ class LoopatExtension(ExtensionApp):
                 Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
         return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
 
-    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
-        settings = SandboxSettings(
-            run_dir=self._home.run_dir,
+    def sandbox_settings(
+        self, run_dir: Path, masks: tuple[Path, ...], **more: Any
+    ) -> SandboxSettings:
+        """What the traits say about sandboxes; ``more`` are fields that the traits do not know."""
+        named = self.podman_containerfile
+        return SandboxSettings(
+            run_dir=run_dir,
             limits=Limits(
                 processes=self.sandbox_processes,
                 memory=self.sandbox_memory,
                 file_size=self.sandbox_file_size,
                 open_files=self.sandbox_open_files,
+                cpus=self.sandbox_cpus,
                 bash_timeout=self.bash_timeout,
                 bash_timeout_max=self.bash_timeout_max,
                 output=self.tool_output,
                 kept_output=self.tool_output_kept,
             ),
-            masks=private,
+            masks=masks,
             read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
             sandbox_uid=self.sandbox_uid,
-            audit=self._audit,
+            podman=PodmanSettings(
+                image=self.podman_image,
+                containerfile=Path(named).expanduser().absolute() if named else None,
+                base=self.podman_base,
+            ),
+            **more,
+        )
+
+    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
+        self._division = self._divide_cgroup()
+        settings = self.sandbox_settings(
+            self._home.run_dir, private, cgroup=self._division, audit=self._audit
         )
         try:
             return select_tier(self.sandbox, settings)
         except SandboxSpawnFailed as error:
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return error
+
+    def _divide_cgroup(self) -> Division | None:
+        """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
+        try:
+            return claim(find(self.sandbox_cgroup))
+        except NotDelegated as error:
+            level = logging.DEBUG if self.sandbox_cgroup in ("auto", "none") else logging.WARNING
+            self.log.log(level, "loopat limits sandboxes without cgroups: %s", error)
+            return None
 
     async def _audit(self, request: NetworkRequest) -> None:
         """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
@@ -312,6 +360,8 @@ class LoopatExtension(ExtensionApp):
         await asyncio.wait([self._background])
         await self._service.close()
         await self._tokens.flush()
+        if self._division is not None:
+            await asyncio.to_thread(self._division.release)
         await asyncio.to_thread(self._store.close)
         self._lock.release()
 

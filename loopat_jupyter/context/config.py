@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
-from ..loops.errors import ConfigError
+from .agents import AgentChoice as AgentChoice
+from .agents import AgentSection, select_agent
+from .sections import CONFIG_NAME as CONFIG_NAME
+from .sections import REFERENCE, Name, Section, broken
 from .vaults import Vaults
 
-CONFIG_NAME = "config.json"
 CONFIG_LIMIT = 1024 * 1024
 DEMO = "demo"
 NO_KEY = "no-key"
@@ -34,16 +36,10 @@ NO_KEY = "no-key"
 
 Api = Literal["anthropic", "openai"]
 Thinking = bool | Literal["minimal", "low", "medium", "high"]
-_Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-_REFERENCE = re.compile(r"\$\{([^}]*)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="ignore", strict=True, populate_by_name=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Section):
     """One model of a provider.
 
     ``contextWindow`` and ``maxTokens`` (of output) are in tokens; where absent they are guessed
@@ -51,7 +47,7 @@ class ModelSection(_Section):
     ``false``, or how much; where absent it is the provider's own default.
     """
 
-    id: _Name
+    id: Name
     enabled: bool = True
     context_window: Annotated[int, Field(ge=1000)] | None = Field(
         default=None, alias="contextWindow"
@@ -60,7 +56,7 @@ class ModelSection(_Section):
     thinking: Thinking | None = None
 
 
-class ProviderSection(_Section):
+class ProviderSection(Section):
     """One provider. Without ``models`` every model id of it may be named."""
 
     api: Api = "anthropic"
@@ -70,18 +66,20 @@ class ProviderSection(_Section):
     enabled: bool = True
 
 
-class NetworkSection(_Section):
+class NetworkSection(Section):
     """``presets``: named lists of destinations, for the profiles' allow-lists."""
 
-    presets: dict[_Name, list[_Name]] = Field(default_factory=dict)
+    presets: dict[Name, list[Name]] = Field(default_factory=dict)
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     default: str | None = None
-    providers: dict[_Name, ProviderSection] = Field(default_factory=dict)
+    providers: dict[Name, ProviderSection] = Field(default_factory=dict)
     network: NetworkSection = Field(default_factory=NetworkSection)
+    agent: str | None = None
+    agents: dict[Name, AgentSection] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +126,19 @@ class ConfigFile:
         """
         return await asyncio.to_thread(self._choose, vault)
 
+    async def choose_agent(self) -> AgentChoice:
+        """The agent for a turn of the engine ``acp``. Raises :class:`ConfigError`."""
+        return await asyncio.to_thread(self._choose_agent)
+
+    def _choose_agent(self) -> AgentChoice:
+        config = self.read()
+        return select_agent(config.agents, config.agent)
+
     def _choose(self, vault: str) -> ModelChoice:
         name, provider, model = select(self.read())
         if provider is None or model is None:
             return DEMO_CHOICE
-        where = f"providers.{name}"
-        key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
-        base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
-        if not key and not base_url:
-            raise _broken(
-                f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
-                "of the loop's vault, or into the server's environment"
-            )
-        if base_url and not _is_address(base_url):
-            raise _broken(f"{where}.baseUrl is no http:// or https:// address")
+        key, base_url = self.credentials(name, provider, vault)
         return ModelChoice(
             provider=name,
             model=model.id,
@@ -152,6 +149,23 @@ class ConfigFile:
             max_tokens=model.max_tokens,
             thinking=model.thinking,
         )
+
+    def credentials(self, name: str, provider: ProviderSection, vault: str) -> tuple[str, str]:
+        """A provider's key and address with every ``${VAR}`` filled in; either may be empty.
+
+        Raises :class:`ConfigError` where a variable is not set, or both are missing.
+        """
+        where = f"providers.{name}"
+        key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
+        base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
+        if not key and not base_url:
+            raise broken(
+                f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
+                "of the loop's vault, or into the server's environment"
+            )
+        if base_url and not _is_address(base_url):
+            raise broken(f"{where}.baseUrl is no http:// or https:// address")
+        return key, base_url
 
     def read(self) -> Config:
         """The parsed file; does file I/O. Raises :class:`ConfigError`."""
@@ -165,9 +179,9 @@ class ConfigFile:
         except FileNotFoundError:
             return Config()
         except OSError as error:
-            raise _broken(f"it cannot be read ({error.strerror})") from None
+            raise broken(f"it cannot be read ({error.strerror})") from None
         if len(data) > CONFIG_LIMIT:
-            raise _broken("it is larger than 1 MiB")
+            raise broken("it is larger than 1 MiB")
         config = parse(data)
         self._parsed = (version, config)
         return config
@@ -178,18 +192,18 @@ class ConfigFile:
         def value(match: re.Match[str]) -> str:
             name = match[1]
             if not _VARIABLE.fullmatch(name):
-                raise _broken(f"{where} refers to a variable whose name is not valid")
+                raise broken(f"{where} refers to a variable whose name is not valid")
             found = self._vaults.value(vault, name)
             if found is None:
                 found = self._environ.get(name)
             if not found:
-                raise _broken(
+                raise broken(
                     f"{where} needs the variable {name}, and it is not set: neither in the vault "
                     f"{vault!r} nor in the server's environment"
                 )
             return found
 
-        return _REFERENCE.sub(value, text or "").strip()
+        return REFERENCE.sub(value, text or "").strip()
 
 
 def parse(data: bytes) -> Config:
@@ -197,24 +211,25 @@ def parse(data: bytes) -> Config:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise _broken("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
+        raise broken("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
     if not text.strip():
-        raise _broken("it is empty; write {} into it, or remove it, for the demo model", 1)
+        raise broken("it is empty; write {} into it, or remove it, for the demo model", 1)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise _broken(f"it is not valid JSON: {error.msg}", error.lineno) from None
+        raise broken(f"it is not valid JSON: {error.msg}", error.lineno) from None
     except RecursionError:
-        raise _broken("it is nested too deeply") from None
+        raise broken("it is nested too deeply") from None
     if not isinstance(content, dict):
-        raise _broken("it must hold a JSON object", 1)
+        raise broken("it must hold a JSON object", 1)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         keys = [part for part in first["loc"] if _is_in_file(part)]
         name = ".".join(str(part) for part in keys)
-        raise _broken(f"{name}: {first['msg']}", _line_of(text, keys)) from None
+        problem = first["msg"].removeprefix("Value error, ")
+        raise broken(f"{name}: {problem}", _line_of(text, keys)) from None
 
 
 def select(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
@@ -226,15 +241,15 @@ def select(config: Config) -> tuple[str, ProviderSection | None, ModelSection | 
         return _first(config)
     name, slash, model_id = config.default.partition("/")
     if not slash or not name or not model_id:
-        raise _broken('default must be written as "PROVIDER/MODEL", for example "demo/demo"')
+        raise broken('default must be written as "PROVIDER/MODEL", for example "demo/demo"')
     provider = config.providers.get(name)
     if provider is None:
         if config.default == "demo/demo":
             return DEMO, None, None
         known = ", ".join(sorted(config.providers)) or "none; write one"
-        raise _broken(f"default names the provider {name!r}, which providers has not ({known})")
+        raise broken(f"default names the provider {name!r}, which providers has not ({known})")
     if not provider.enabled:
-        raise _broken(f'the provider {name!r} is disabled; write "enabled": true, or name another')
+        raise broken(f'the provider {name!r} is disabled; write "enabled": true, or name another')
     return name, provider, _model(name, provider, model_id)
 
 
@@ -243,12 +258,12 @@ def _model(name: str, provider: ProviderSection, model_id: str) -> ModelSection:
         return ModelSection(id=model_id)
     found = next((model for model in provider.models if model.id == model_id), None)
     if found is None:
-        raise _broken(
+        raise broken(
             f"default names the model {model_id!r}, which providers.{name}.models has not; "
             f'write {{"id": "{model_id}"}} there, or name another'
         )
     if not found.enabled:
-        raise _broken(
+        raise broken(
             f"the model {model_id!r} of {name!r} is disabled; "
             'write "enabled": true, or name another in default'
         )
@@ -262,12 +277,7 @@ def _first(config: Config) -> tuple[str, ProviderSection | None, ModelSection | 
         for model in provider.models or ():
             if provider.enabled and model.enabled:
                 return name, provider, model
-    raise _broken('no provider has an enabled model; write "default": "PROVIDER/MODEL"')
-
-
-def _broken(what: str, line: int | None = None) -> ConfigError:
-    where = CONFIG_NAME if line is None else f"{CONFIG_NAME}, line {line}"
-    return ConfigError(f"{where}: {what}.")
+    raise broken('no provider has an enabled model; write "default": "PROVIDER/MODEL"')
 
 
 def _is_in_file(part: int | str) -> bool:

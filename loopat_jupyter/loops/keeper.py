@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from .errors import SandboxSpawnFailed
@@ -114,6 +114,16 @@ class SandboxKeeper:
             if sandbox is not None:
                 await sandbox.stop()
                 await self._on_evict(loop_id)
+
+    async def kept(self) -> Sequence[str]:
+        """The loops of which the tier keeps something, of earlier servers too."""
+        return () if isinstance(self._tier, SandboxSpawnFailed) else await self._tier.kept()
+
+    async def discard(self, loop_id: str) -> None:
+        """The loop was archived: stop its sandbox, and keep nothing of it but its files."""
+        await self.stop(loop_id)
+        if not isinstance(self._tier, SandboxSpawnFailed):
+            await self._tier.discard(loop_id)
 
     async def close(self) -> None:
         """Stop everything; when it returns no sandbox is left, and none starts any more."""

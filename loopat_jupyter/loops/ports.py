@@ -169,6 +169,12 @@ class SandboxTier(Protocol):
     @property
     def isolation(self) -> Isolation: ...
     def create(self, spec: SandboxSpec) -> Sandbox: ...
+    async def kept(self) -> Sequence[str]:
+        """The loops of which the tier keeps something between sandboxes."""
+
+    async def discard(self, loop_id: str) -> None:
+        """The loop was archived: remove what is kept of it. Its sandbox has been stopped."""
+
     def close(self) -> None:
         """End whatever the tier keeps running. Blocks; call it off the event loop."""
 

@@ -106,6 +106,10 @@ class LoopService:
             loop = await self.store.loops.get(loop_id)
             if loop is not None:
                 self._actor(loop).wake()
+        for loop_id in await self._keeper.kept():
+            loop = await self.store.loops.get(loop_id)
+            if loop is None or loop.archived:
+                await self._keeper.discard(loop_id)
 
     async def close(self) -> None:
         """End what runs, and every stream. What is stored goes on after the next start.
@@ -188,7 +192,7 @@ class LoopService:
             await actor.stop("interrupted")
         await self.store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
-        await self._keeper.stop(loop.loop_id)
+        await self._keeper.discard(loop.loop_id)
 
     # ------------------------------------------------------------------ messages
 

@@ -15,20 +15,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import select
 import shutil
-import signal
 import stat
-import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import Isolation, SandboxSpec
 from loopat_jupyter.sandboxes import launcher as staging
 from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.beneath import open_beneath
 from loopat_jupyter.sandboxes.bundle import sealed_file
+from loopat_jupyter.sandboxes.environment import clean_environment
 from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.limiting import MEMORY_GAP, held_by, with_cgroups
 from loopat_jupyter.sandboxes.mounts import (
     HOME,
     UID,
@@ -41,7 +42,8 @@ from loopat_jupyter.sandboxes.mounts import (
     Tmpfs,
     plan,
 )
-from loopat_jupyter.sandboxes.ownership import hand_over
+from loopat_jupyter.sandboxes.ownership import make_ready
+from loopat_jupyter.sandboxes.probing import await_end
 from loopat_jupyter.sandboxes.seccomp import program
 from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
 
@@ -51,7 +53,6 @@ FLAGS = (
     *("--uid", str(UID), "--gid", str(UID)),
 )
 PROBE_WORD = "loopat-probe-passed"
-PROBE_TIMEOUT_MS = 10_000
 NO_FILTER = "system calls are not filtered on this machine's architecture"
 TIER = Isolation(
     tier="bubblewrap",
@@ -67,9 +68,7 @@ TIER = Isolation(
     gaps=(
         "the kernel is shared with the host",
         "disk space as a whole is not limited, only the size of each file",
-        "memory is limited by a watcher, so a short peak above the limit is possible; files in "
-        "/tmp and /dev/shm are limited on their own, and shared memory that no process maps is "
-        "not counted",
+        MEMORY_GAP,
         "a Unix socket that lies in a given folder can be talked to, also where the folder is "
         "read-only",
         "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
@@ -97,13 +96,14 @@ class BubblewrapTier:
         self._settings = settings
         self._bwrap = bwrap
         self._launcher = Launcher()
+        self._isolation = with_cgroups(TIER, held_by(settings))
 
     @property
     def isolation(self) -> Isolation:
-        return TIER
+        return self._isolation
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
-        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap)
+        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
 
     def probe(self) -> None:
         """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
@@ -134,6 +134,12 @@ class BubblewrapTier:
         if text != PROBE_WORD:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
 
+    async def kept(self) -> Sequence[str]:
+        return ()
+
+    async def discard(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
     def close(self) -> None:
         """End the launcher, and every sandbox that is still there."""
         self._launcher.close()
@@ -144,40 +150,22 @@ class BubblewrapSandbox(SupervisedSandbox):
     home = str(HOME)
 
     def __init__(
-        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, bwrap: Path
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher,
+        bwrap: Path,
+        isolation: Isolation,
     ) -> None:
-        super().__init__(spec, settings, launcher, TIER)
+        super().__init__(spec, settings, launcher, isolation)
         self._bwrap = bwrap
 
     def environment(self) -> dict[str, str]:
-        prefix = Path(sys.prefix).resolve()
-        bins = dict.fromkeys([f"{prefix}/bin", f"{Path(sys.base_prefix).resolve()}/bin"])
-        system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        env = {
-            "PATH": ":".join([*bins, system]),
-            "HOME": self.home,
-            "USER": USER,
-            "LOGNAME": USER,
-            "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        if sys.prefix != sys.base_prefix:
-            env["VIRTUAL_ENV"] = str(prefix)
-        if self._settings.user_base is not None:
-            env["PATH"] = ":".join([*bins, f"{self._settings.user_base}/bin", system])
-            env["PYTHONUSERBASE"] = str(self._settings.user_base)
-        return env
+        return clean_environment(self._settings, self.home, USER)
 
     def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
-        if uid is not None:
-            for own in (self._spec.workdir, self._spec.home):
-                hand_over(own, uid)
-        for own in (self._spec.workdir, self._spec.home):
-            # The agent may have shut its own directory; then nothing would ever start in it.
-            own.chmod(own.stat().st_mode | 0o700)
+        make_ready((self._spec.workdir, self._spec.home), uid)
         refuse_occupied(self._spec)
         arguments = Arguments(launch, uid)
         launch.argv.append(arguments.program(self._bwrap))
@@ -189,7 +177,7 @@ class BubblewrapSandbox(SupervisedSandbox):
             index = launch.add(sealed_file("loopat-seccomp", filter_))
             launch.argv += ["--seccomp", ("{}", index)]
         launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
-        size = str(self._settings.limits.tmp_size)
+        size = str(self._settings.limits.memory_files)
         launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
         launch.argv += ["--remount-ro", "/"]
         launch.argv += ["--chdir", "/", "--", *supervisor]
@@ -200,21 +188,13 @@ def refuse_occupied(spec: SandboxSpec) -> None:
     to another place inside. Raises ``SandboxSpawnFailed``."""
     for folder in spec.folders:
         point = spec.workdir / folder.name
+        if point.is_symlink() and point.readlink() == folder.source:
+            point.unlink()  # how a tier without mounts shows it
         if point.is_symlink() or (point.exists() and not point.is_dir()):
             raise SandboxSpawnFailed(
                 f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
                 "that name. Create a loop without that folder, or with another name for it."
             )
-
-
-def await_end(pidfd: int) -> None:
-    """Wait for a probe to end, and end it when it does not. Closes the descriptor."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    if not poll.poll(PROBE_TIMEOUT_MS):
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        poll.poll(PROBE_TIMEOUT_MS)
-    os.close(pidfd)
 
 
 class Arguments:
@@ -277,16 +257,3 @@ def reachable(path: Path) -> bool:
     if path.is_relative_to(staging.STAGE):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)
-
-
-def open_beneath(path: Path) -> int:
-    """Open a path component by component, refusing every symlink; ``O_PATH``."""
-    flags = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
-    fd = os.open("/", flags)
-    for part in path.parts[1:]:
-        parent = fd
-        try:
-            fd = os.open(part, flags, dir_fd=parent)
-        finally:
-            os.close(parent)
-    return fd

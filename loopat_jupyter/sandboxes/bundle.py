@@ -1,7 +1,8 @@
 """The programs that run inside a sandbox, as one sealed file in memory.
 
-The sandbox sees no ``loopat_jupyter``: the supervisor and its modules are compiled here and
-handed over as an inherited file descriptor, which its Python runs as ``/proc/self/fd/N``.
+The sandbox sees no ``loopat_jupyter``: the supervisor and its modules are handed over as an
+inherited file descriptor, which its Python runs as ``/proc/self/fd/N``. They are compiled here
+where the sandbox has the server's own Python, and are sent as source where it has another.
 Modules are found by name in the bundle and executed when first imported, so that the supervisor
 can say that it is there before it has paid for imports.
 """
@@ -21,12 +22,24 @@ MODULES = (
     *("fileworker", "files", "searches", "frames"),
 )
 
-_LOADER = """
+_COMPILED = """
 import os, sys
 os.write({control}, b"R\\0\\0\\0\\0")
 import marshal
 CODE = marshal.loads({bundle!r})
+"""
 
+_SOURCE = """
+import os, sys
+os.dup2({errors}, 2)
+if sys.version_info < {oldest}:
+    sys.exit("the image's Python is %d.%d, and {oldest[0]}.{oldest[1]} is needed"
+             % sys.version_info[:2])
+os.write({control}, b"R\\0\\0\\0\\0")
+CODE = {bundle!r}
+"""
+
+_LOADER = """
 class Bundle:
     def find_spec(self, name, path=None, target=None):
         if name in CODE:
@@ -41,13 +54,19 @@ class Bundle:
 
 sys.meta_path.insert(0, Bundle())
 from {package}.supervisor import main
-main({control})
+main({control}, *map(int, sys.argv[1:]))
 """
 
 CONTROL_FD = 3
 """Where the supervisor finds its control channel."""
 BUNDLE_FD = 4
 """Where its Python finds this bundle."""
+ERRORS_FD = 5
+"""Where a bundle of sources writes what goes wrong before there is a channel."""
+OLDEST_PYTHON = (3, 9)
+"""What the supervisor's sources need."""
+RULES_FD = 5
+"""Where it finds the rules of what it starts; named in its arguments where there are some."""
 
 
 @cache
@@ -57,12 +76,30 @@ def bundle_bytes() -> bytes:
     for name in MODULES:
         source = Path(__file__).with_name(f"{name}.py")
         code[f"{PACKAGE}.{name}"] = compile(source.read_bytes(), f"<{name}>", "exec", optimize=0)
-    loader = _LOADER.format(control=CONTROL_FD, bundle=marshal.dumps(code), package=PACKAGE)
+    loader = (_COMPILED + _LOADER).format(
+        control=CONTROL_FD, bundle=marshal.dumps(code), package=PACKAGE
+    )
     return (
         importlib.util.MAGIC_NUMBER
         + bytes(12)
         + marshal.dumps(compile(loader, "<loopat supervisor>", "exec"))
     )
+
+
+@cache
+def source_bundle() -> bytes:
+    """The bundle as a script that any Python from ``OLDEST_PYTHON`` on can run."""
+    code: dict[str, str | None] = {PACKAGE.partition(".")[0]: None, PACKAGE: None}
+    for name in MODULES:
+        code[f"{PACKAGE}.{name}"] = Path(__file__).with_name(f"{name}.py").read_text()
+    script = (_SOURCE + _LOADER).format(
+        control=CONTROL_FD,
+        errors=ERRORS_FD,
+        oldest=OLDEST_PYTHON,
+        bundle=code,
+        package=PACKAGE,
+    )
+    return script.encode()
 
 
 def sealed_file(name: str, content: bytes) -> int:

@@ -20,6 +20,8 @@ from typing import Any, Protocol
 from loopat_jupyter.sandboxes import frames
 
 BATCH = 32
+MARSHAL_VERSION = 4
+"""What every Python since 3.4 reads: a sandbox may have another one than the server."""
 CREDENTIALS_SIZE = 12
 ANCILLARY_SIZE = socket.CMSG_SPACE(CREDENTIALS_SIZE) + socket.CMSG_SPACE(4)
 
@@ -109,7 +111,7 @@ class Channel:
         number = self._next
         if consumer is not None:
             self._consumers[number] = consumer
-        *parts, last = frames.chunks(marshal.dumps(ask))
+        *parts, last = frames.chunks(marshal.dumps(ask, MARSHAL_VERSION))
         for part in parts:
             self.send(frames.REQUEST_PART, number, part)
         self.send(frames.REQUEST, number, last)

@@ -27,15 +27,19 @@ else:
 
 READ_SIZE = 65_536
 DRAIN_MAX = 1 << 20
+LANDLOCK_RESTRICT_SELF, PR_SET_DUMPABLE = 446, 4
 THROTTLE = 0.01
 """Seconds between two reads from a command that floods; bounds what discarding costs."""
 
 
 def apply_limits(config: dict[str, Any]) -> None:
     """Give this process, and all it starts, the loop's limits."""
+    processes = config["processes"]
+    if processes is not None:
+        processes += config.get("others", 0)
     for name, value in (
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, config["processes"]),
+        (resource.RLIMIT_NPROC, processes),
         (resource.RLIMIT_FSIZE, config["file_size"]),
         (resource.RLIMIT_NOFILE, config["open_files"]),
         (resource.RLIMIT_DATA, config["memory"]),
@@ -45,6 +49,21 @@ def apply_limits(config: dict[str, Any]) -> None:
         _, hard = resource.getrlimit(name)
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(name, (value, value))
+
+
+def submit(config: dict[str, Any]) -> None:
+    """Lay the agent's own rules on this process, where the tier has some (Landlock).
+
+    The guard must be able to look at who asks it, which the supervisor's seal would forbid.
+    """
+    if config["rules"] is None:
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(LANDLOCK_RESTRICT_SELF, config["rules"], 0):
+        raise OSError(ctypes.get_errno(), "landlock")
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 
 
 def start_process(
@@ -102,6 +121,7 @@ def _become(
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     apply_limits(config)
+    submit(config)
     os.chdir(cwd or config["workdir"])
     os.execvpe(argv[0], argv, {**config["env"], **(env or {})})
 

@@ -9,7 +9,7 @@ import json
 import os
 
 from loopat_jupyter.sandboxes import files, frames
-from loopat_jupyter.sandboxes.commands import READ_SIZE, apply_limits, kill_group
+from loopat_jupyter.sandboxes.commands import READ_SIZE, apply_limits, kill_group, submit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ class FileWorker:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             os.dup2(writer, 0)
-            os.closerange(1, 4096)
             config = self._host.config
+            submit(config)
+            os.closerange(1, 4096)
             apply_limits(config)
             os.chdir(config["workdir"])
             answer = files.perform(ask["file_op"], ask["args"], config["workdir"], config["home"])

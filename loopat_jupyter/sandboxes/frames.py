@@ -1,9 +1,9 @@
 """The control channel's frames; used on both sides, so standard library only, and lean.
 
 The channel is a ``SOCK_SEQPACKET`` pair: one packet is one frame,
-``kind (1 byte) | id (4 bytes, big endian) | payload``. Requests are ``marshal`` (the server is
-trusted and runs the same Python); answers are plain bytes and small JSON objects, which the
-server parses without trust.
+``kind (1 byte) | id (4 bytes, big endian) | payload``. Requests are ``marshal`` of plain values
+(the server is trusted, and every Python reads them); answers are plain bytes and small JSON
+objects, which the server parses without trust.
 """
 
 from __future__ import annotations

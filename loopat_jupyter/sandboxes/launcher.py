@@ -21,17 +21,18 @@ import fcntl
 import importlib
 import marshal
 import os
+import select
 import signal
 import socket
 import stat
 import sys
 from typing import Any
 
-if __name__ == "__main__":  # a script without a package: the module lies beside it
+PACKAGE = "loopat_jupyter.sandboxes."
+if __name__ == "__main__":  # a script without a package: the modules lie beside it
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    idmap = importlib.import_module("idmap")
-else:
-    idmap = importlib.import_module("loopat_jupyter.sandboxes.idmap")
+    PACKAGE = ""
+idmap = importlib.import_module(PACKAGE + "idmap")
 
 STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
 REQUEST_MAX = 60_000
@@ -39,6 +40,9 @@ FDS_MAX = 120
 CLONE_NEWNS = 0x20000
 PR_SET_CHILD_SUBREAPER = 36
 MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 4096, 16384, 1 << 18, 2, 4
+
+MODULES = {"reach": "reach", "walls": "guard"}
+"""What carries out these parts of a request."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -118,9 +122,13 @@ def place(request: dict[str, Any], fds: list[int]) -> list[int]:
 
 def become(request: dict[str, Any], fds: list[int]) -> None:
     """In the child: gather, drop, run."""
+    launcher = os.getppid()
     os.dup2(fds[request["stderr"]], 2)
+    if request["cgroup"] is not None:
+        os.write(fds[request["cgroup"]], b"0")
     os.setsid()
     os.umask(0o022)
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     fds = place(request, fds)
@@ -129,10 +137,18 @@ def become(request: dict[str, Any], fds: list[int]) -> None:
         if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
             users = idmap.namespace(request["uid"])
         stage(request["stage"], fds, users)
+    if request["reach"]:
+        module("reach").open_the_way(request, fds)
     if request["uid"] is not None:
         drop(request["uid"])
+    if request["walls"] is not None:
+        module("walls").wall_in(request["walls"], fds, launcher)
     argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
     os.execve(argv[0], argv, request["env"])
+
+
+def module(part: str) -> Any:
+    return importlib.import_module(PACKAGE + MODULES[part])
 
 
 def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
@@ -141,6 +157,9 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
     The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
     (a mount may hang, and others want to start): what went wrong it says on its stderr.
     """
+    for name in ("reach", "walls"):
+        if request[name]:  # imported once here, not in every child
+            module(name)
     hold, release = os.pipe()
     try:
         pid = os.fork()
@@ -159,22 +178,77 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
         os.close(release)
 
 
-def serve(channel: socket.socket) -> None:
+def serve(channel: socket.socket, orphans: Orphans | None) -> None:
     """Answer requests until the server is gone."""
     while True:
+        if orphans is not None:
+            orphans.kill_until(channel)
         packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
         if not packet:
             return
+        request = marshal.loads(packet)
+        if orphans is not None and "sweep" in request:
+            orphans.sweep()
+            channel.send(marshal.dumps({}))
+            continue
         try:
-            pid, pidfd = launch(marshal.loads(packet), fds)
+            pid, pidfd = launch(request, fds)
         except OSError as error:
             channel.send(marshal.dumps({"error": error.strerror or str(error)}))
         else:
+            if orphans is not None:
+                orphans.started.add(pid)
             socket.send_fds(channel, [marshal.dumps({"pid": pid})], [pidfd])
             os.close(pidfd)
         finally:
             for fd in fds:
                 os.close(fd)
+
+
+class Orphans:
+    """What falls to this process without having been started by it: killed as it comes."""
+
+    def __init__(self) -> None:
+        self.started: set[int] = set()
+        self._wake, signalled = os.pipe()
+        for fd in (self._wake, signalled):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def kill_until(self, channel: socket.socket) -> None:
+        """Returns when the channel has something."""
+        while True:
+            ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
+            if self._wake in ready:
+                os.read(self._wake, 4096)
+                self._reap()
+            if channel.fileno() in ready:
+                return
+
+    def _reap(self) -> None:
+        """Somebody died; its children may have come here."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+            self.started.discard(pid)
+        for pid in self._fallen():
+            os.kill(pid, signal.SIGKILL)
+
+    def sweep(self) -> None:
+        """Kill them until there are none, and what falls here then."""
+        while fallen := self._fallen():
+            for pid in fallen:
+                os.kill(pid, signal.SIGKILL)
+            for pid in fallen:
+                os.waitpid(pid, 0)
+
+    def _fallen(self) -> list[int]:
+        return [pid for pid in children(os.getpid()) if pid not in self.started]
 
 
 def end() -> None:
@@ -215,6 +289,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        serve(socket.socket(fileno=int(sys.argv[1])))
+        orphans = Orphans() if sys.argv[2:] == ["sole"] else None
+        serve(socket.socket(fileno=int(sys.argv[1])), orphans)
     finally:
         end()

@@ -14,6 +14,7 @@ import sys
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes import launcher as program
@@ -33,16 +34,22 @@ class Launch:
 
     ``argv`` holds strings, and ``(format, index)`` for the number of a descriptor in the child.
     ``stage`` names the descriptors that a root server's launcher binds below its stage, and says
-    whether root's files there are to be the sandbox user's own.
+    whether root's files there are to be the sandbox user's own. ``reach`` does the same for paths
+    that the sandbox's user must find where they are. ``walls`` is what
+    :mod:`loopat_jupyter.sandboxes.guard` needs; with it the sandbox gets a guard.
     """
 
     argv: list[str | tuple[str, int]] = field(default_factory=list)
     fds: list[int] = field(default_factory=list)
     fixed: list[tuple[int, int]] = field(default_factory=list)
     stage: list[tuple[int, str, bool]] = field(default_factory=list)
+    reach: list[tuple[int, str, bool]] = field(default_factory=list)
+    walls: dict[str, Any] | None = None
     env: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     stderr: int = 0
+    cgroup: int | None = None
+    """The open ``cgroup.procs`` of the sandbox's own cgroup, which the child enters first."""
 
     def add(self, fd: int) -> int:
         """Take over a descriptor; its index."""
@@ -63,9 +70,14 @@ class Launched:
 
 
 class Launcher:
-    """A launcher process and the lock around its channel."""
+    """A launcher process and the lock around its channel.
 
-    def __init__(self) -> None:
+    ``sole``: whatever falls to the launcher without having been started by it is what a killed
+    sandbox left behind, and is killed.
+    """
+
+    def __init__(self, *, sole: bool = False) -> None:
+        self._sole = sole
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -75,7 +87,10 @@ class Launcher:
         request = marshal.dumps(
             {
                 name: getattr(plan, name)
-                for name in ("argv", "fixed", "stage", "env", "uid", "stderr")
+                for name in (
+                    *("argv", "fixed", "stage", "reach", "walls"),
+                    *("env", "uid", "stderr", "cgroup"),
+                )
             }
         )
         with self._lock:
@@ -91,6 +106,16 @@ class Launcher:
         if "error" in answer:
             raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
         return Launched(answer["pid"], fds[0])
+
+    def sweep(self) -> None:
+        """Wait until nothing is left of sandboxes whose outer process was killed; see ``sole``."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                return  # whatever it had begun ended with it
+            try:
+                self._exchange(marshal.dumps({"sweep": True}), [])
+            except OSError:
+                self._end()
 
     def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
         """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
@@ -118,9 +143,10 @@ class Launcher:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             ours.settimeout(ANSWER_TIMEOUT)
             with theirs:
+                sole = ["sole"] if self._sole else []
                 script = str(Path(program.__file__))
                 self._process = subprocess.Popen(  # noqa: S603
-                    [base_python(), "-I", "-S", script, str(theirs.fileno())],
+                    [base_python(), "-I", "-S", script, str(theirs.fileno()), *sole],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,

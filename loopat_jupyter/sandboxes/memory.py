@@ -7,7 +7,7 @@ which is dearer and therefore done only when the plain sum is over.
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH116, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -76,6 +76,22 @@ def resident(root: int) -> dict[int, int]:
         parents[int(name)] = int(fields[1])
         sizes[int(name)] = int(fields[21]) * PAGE
     return {pid: size for pid, size in sizes.items() if _below(pid, root, parents)}
+
+
+def others(root: int) -> int:
+    """Threads of this user that are not below ``root``: what its limit of processes counts too."""
+    own = resident(root)
+    count = 0
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) in own:
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    count += int(file.read().rpartition(b")")[2].split()[17])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return count
 
 
 def _below(pid: int, root: int, parents: dict[int, int]) -> bool:

@@ -85,12 +85,36 @@ Entry = Bind | Tmpfs | Data | Symlink
 def plan(spec: SandboxSpec, settings: SandboxSettings) -> list[Entry]:
     """Everything to be mounted, parents before what lies in them."""
     host, covers, masks = host_part(settings)
+    shown = [c.entry for c in covers if os.path.lexists(c.mask)]
+    return by_depth([*host, *shown, *_loop_part(spec, masks)])
+
+
+def own_plan(spec: SandboxSpec, settings: SandboxSettings) -> list[Entry]:
+    """The loop's directories and what the administrator adds, where the system is an image's."""
+    masks = _masks(settings)
+    added = [
+        Bind(path.resolve(), path.absolute()) for path in settings.read_only_paths if path.exists()
+    ]
+    added = [bind for bind in added if not _masked(bind.source, masks)]
+    covers = [cover for bind in added for cover in _covers(bind, masks)]
+    shown = [c.entry for c in covers if os.path.lexists(c.mask)]
+    return by_depth([*added, *shown, *_loop_part(spec, masks)])
+
+
+def _loop_part(spec: SandboxSpec, masks: Iterable[Path]) -> list[Entry]:
     own = [Bind(spec.workdir, WORKDIR, write=True), Bind(spec.home, HOME, write=True)]
     folders = [Bind(f.source, WORKDIR / f.name, f.write, shared=True) for f in spec.folders]
     folders = [folder for folder in folders if not _masked(folder.source, masks)]
-    found = [*covers, *(cover for folder in folders for cover in _covers(folder, masks))]
-    entries = [*host, *own, *folders, *(c.entry for c in found if os.path.lexists(c.mask))]
+    covers = [cover for folder in folders for cover in _covers(folder, masks)]
+    return [*own, *folders, *(c.entry for c in covers if os.path.lexists(c.mask))]
+
+
+def by_depth(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: len(entry.dest.parts))
+
+
+def _masks(settings: SandboxSettings) -> list[Path]:
+    return [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +136,7 @@ def host_part(
     settings: SandboxSettings,
 ) -> tuple[tuple[Entry, ...], tuple[Cover, ...], tuple[Path, ...]]:
     """What is the same for every loop: the host's entries, their covers, and the masks."""
-    masks = [m.resolve() for m in (*settings.masks, *_jupyter_config(settings), *SYSTEM_MASKS)]
+    masks = _masks(settings)
     entries: list[Entry] = [*_system(), *_etc()]
     entries += _python(settings, entries)
     for path in settings.read_only_paths:
@@ -121,7 +145,7 @@ def host_part(
     kept = [e for e in entries if not (isinstance(e, Bind) and _hidden(e, masks, settings))]
     if not any(entry.dest.is_relative_to(VAR_TMP) for entry in kept):
         kept.append(Symlink(VAR_TMP, "/tmp"))  # noqa: S108
-    kept.append(Tmpfs(Path("/tmp"), settings.limits.tmp_size, 0o1777))  # noqa: S108
+    kept.append(Tmpfs(Path("/tmp"), settings.limits.memory_files, 0o1777))  # noqa: S108
     covers = [c for e in kept if isinstance(e, Bind) for c in _covers(e, masks)]
     return tuple(kept), tuple(covers), tuple(masks)
 

@@ -3,7 +3,27 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterable
 from pathlib import Path
+
+
+def make_ready(places: Iterable[Path], uid: int | None) -> None:
+    """A loop's own directories, as its sandbox needs them at the start."""
+    for own in places:
+        if uid is not None:
+            hand_over(own, uid)
+        # The agent may have shut its own directory; then nothing would ever start in it.
+        own.chmod(own.stat().st_mode | 0o700)
+
+
+def let_through(places: Iterable[Path], top: Path, uid: int) -> None:
+    """Let the group ``uid``, and nobody else, pass ``top`` and what lies between it and
+    ``places``. For a root server that cannot mount."""
+    for parent in dict.fromkeys(parent for place in places for parent in place.resolve().parents):
+        if parent.is_relative_to(top) and not parent.stat().st_mode & stat.S_IXOTH:
+            os.chown(parent, -1, uid)
+            parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXGRP)
 
 
 def hand_over(top: Path, uid: int) -> None:

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes.base import SandboxSettings
 
+TIMEOUT_MS = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class TierProbe:
-    """What trying a tier on this host showed. ``fix`` is empty where it works."""
+    """What trying a tier on this host showed. ``fix`` is empty where it works.
+
+    ``controllers`` are the cgroup controllers in force; what that comes to is said by
+    :func:`loopat_jupyter.sandboxes.limiting.limits_in_force`.
+    """
 
     tier: str
     works: bool
     detail: str
     fix: str = ""
+    controllers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +39,13 @@ class Attempt:
 
 Try = Callable[[SandboxSettings], Attempt]
 """Tries a tier with the settings that loops get. Blocks; leaves nothing where it fails."""
+
+
+def await_end(pidfd: int) -> None:
+    """Wait for a probe to end, and end it when it does not. Closes the descriptor."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(TIMEOUT_MS):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        poll.poll(TIMEOUT_MS)
+    os.close(pidfd)

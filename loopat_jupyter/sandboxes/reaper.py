@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import select
+import shutil
 import signal
 from pathlib import Path
 
@@ -51,7 +52,33 @@ def reap_leftovers(run_dir: Path) -> list[int]:
             log.warning("Killed a sandbox that an earlier server left behind (pid %d).", pid)
             killed.append(pid)
         path.unlink(missing_ok=True)
+    for path in run_dir.glob("*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
     return killed
+
+
+def below(root: int) -> list[int]:
+    """Every living process that descends from ``root``."""
+    parents: dict[int, int] = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if fields[0] not in (b"Z", b"X"):
+            parents[int(process.name)] = int(fields[1])
+    found: list[int] = []
+    ring = {root}
+    while ring := {pid for pid, parent in parents.items() if parent in ring}:
+        found += ring
+    return found
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
 
 
 def _kill_recorded(line: str) -> int | None:
@@ -66,6 +93,10 @@ def _kill_recorded(line: str) -> int | None:
     try:
         if start_time(pid) != fields[1]:
             return None
+        # Where the outer process is a guard, its end alone is nobody else's.
+        while descendants := below(pid):
+            for descendant in descendants:
+                _kill(descendant)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)

@@ -12,6 +12,9 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.landlock_probe import try_landlock
+from loopat_jupyter.sandboxes.limiting import held_by
+from loopat_jupyter.sandboxes.podman_probe import try_podman
 from loopat_jupyter.sandboxes.probing import Attempt, TierProbe, Try
 from loopat_jupyter.sandboxes.remedies import MISSING, how_to_fix
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
@@ -28,22 +31,18 @@ def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
         tier.close()
         detail = error.message.rstrip(".")
         return Attempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
-    return Attempt(tier, TierProbe("bubblewrap", True, "a sandbox was started and ended"))
-
-
-def _planned(name: str) -> Try:
-    probe = TierProbe(name, False, "not available in this version")
-    return lambda _settings: Attempt(None, probe)
+    detail, held = "a sandbox was started and ended", held_by(settings)
+    return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
 
 
 TRIES: Mapping[str, Try] = {
     "bubblewrap": _try_bubblewrap,
-    "landlock": _planned("landlock"),
-    "podman": _planned("podman"),
+    "landlock": try_landlock,
+    "podman": try_podman,
 }
 """Every tier that isolates, strongest first."""
 
-AUTOMATIC = ("bubblewrap",)
+AUTOMATIC = ("bubblewrap", "landlock")
 """What ``auto`` tries, in this order."""
 
 
@@ -84,5 +83,10 @@ def probe_tiers(settings: SandboxSettings) -> list[TierProbe]:
         found.append(attempt.probe)
     return [
         *found,
-        TierProbe("none", True, "no isolation; only when the administrator sets it"),
+        TierProbe(
+            "none",
+            True,
+            "no isolation; only when the administrator sets it",
+            controllers=held_by(settings),
+        ),
     ]

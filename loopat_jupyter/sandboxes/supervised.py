@@ -9,7 +9,6 @@ pid namespace, and the kernel lets it go only after everything else inside.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import signal
@@ -22,18 +21,20 @@ from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
 from loopat_jupyter.loops.network import Network
 from loopat_jupyter.loops.ports import (
     CommandResult,
-    FileError,
     Isolation,
     Process,
     SandboxSpec,
 )
 from loopat_jupyter.sandboxes import frames
+from loopat_jupyter.sandboxes.answers import file_answer
 from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.broker.broker import USER, Broker
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
 from loopat_jupyter.sandboxes.door import open_door
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
+from loopat_jupyter.sandboxes.limiting import held_by
+from loopat_jupyter.sandboxes.membership import Membership
 from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
 
@@ -53,7 +54,11 @@ class SupervisedSandbox:
     """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.Sandbox`."""
 
     def __init__(
-        self, spec: SandboxSpec, settings: SandboxSettings, launcher: Launcher, isolation: Isolation
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher | None,
+        isolation: Isolation,
     ) -> None:
         self._spec = spec
         self._settings = settings
@@ -68,7 +73,9 @@ class SupervisedSandbox:
         self._stderr: int | None = None
         self.door_port: int | None = None
         self._lost: SandboxLost | None = None
+        self._closing = False
         self._closed = asyncio.Event()
+        self._membership = Membership(settings, spec.loop_id)
 
     # ------------------------------------------------------------------ for tiers
 
@@ -86,6 +93,18 @@ class SupervisedSandbox:
     def environment(self) -> dict[str, str]:
         """The environment of everything that runs inside."""
         raise NotImplementedError
+
+    def bundle(self) -> bytes:
+        """What the Python inside is given to run."""
+        return bundle_bytes()
+
+    def begin(self, plan: Launch) -> Launched:
+        """Make the outer process. Runs in a thread; what it leaves open belongs to ``plan``."""
+        assert self._launcher is not None
+        self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
+        launched = self._launcher.launch(plan)
+        record(self._settings.run_dir, self._spec.loop_id, launched.pid)
+        return launched
 
     def end_processes(self) -> None:
         """Make everything end; called again when one of the two has ended.
@@ -161,14 +180,12 @@ class SupervisedSandbox:
         try:
             control = plan.add(os.dup(theirs.fileno()))
             theirs.close()
-            bundle = plan.add(sealed_file("loopat-supervisor", bundle_bytes()))
+            bundle = plan.add(sealed_file("loopat-supervisor", self.bundle()))
             self._stderr = os.memfd_create("loopat-stderr")
             plan.stderr = plan.add(os.dup(self._stderr))
             plan.fixed = [(CONTROL_FD, control), (BUNDLE_FD, bundle)]
-            self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
-            launched = self._launcher.launch(plan)
-            record(self._settings.run_dir, self._spec.loop_id, launched.pid)
-            return launched
+            self._membership.begin(plan)
+            return self.begin(plan)
         finally:
             plan.close()
 
@@ -218,13 +235,22 @@ class SupervisedSandbox:
                 self._broker.shut()
         if self._pids:
             self.end_processes()
-        elif not self._launching and not self._closed.is_set():
-            forget(self._settings.run_dir, self._spec.loop_id)
-            if self._stderr is not None:
-                self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
-                os.close(self._stderr)
-                self._stderr = None
-            self._closed.set()
+        elif not self._launching and not self._closing:
+            self._closing = True
+            self.close()
+
+    def close(self) -> None:
+        """Nothing of it lives any more: let go of what is left, and say so to those who wait."""
+        forget(self._settings.run_dir, self._spec.loop_id)
+        if self._stderr is not None:
+            self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
+            os.close(self._stderr)
+            self._stderr = None
+        self._clear()
+
+    def _clear(self) -> None:
+        """The last of it."""
+        self._membership.clear(self._closed.set)
 
     def send_all(self, number: int) -> None:
         """Signal the outer process and the supervisor."""
@@ -253,12 +279,15 @@ class SupervisedSandbox:
         limits = self._settings.limits
         return {
             "processes": limits.processes,
+            "shared_user": False,
             "memory": limits.memory,
             "file_size": limits.file_size,
             "open_files": limits.open_files,
             "output": limits.output,
             "kept_output": limits.kept_output,
             "file_timeout": limits.file_timeout,
+            "memory_watch": "memory" not in held_by(self._settings),
+            "filter": None,
             "workdir": self.workdir,
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
@@ -284,6 +313,7 @@ class SupervisedSandbox:
         if "\0" in command:
             return CommandResult(126, "A command cannot contain a NUL character.")
         text = command.encode(errors="surrogateescape").decode(errors="replace")
+        kills = self._membership.memory_kills()
         output, end = await self._ask(
             self._settings.limits.output + 4 * KIB,
             timeout,
@@ -293,7 +323,7 @@ class SupervisedSandbox:
             return CommandResult(126, f"The command could not be started: {end['error']}.")
         return CommandResult(
             exit_code=_integer(end.get("exit")),
-            output=output.decode(errors="replace"),
+            output=output.decode(errors="replace") + self._membership.memory_note(kills),
             timed_out=end.get("timed_out") is True,
             output_file=str(end["file"]) if end.get("file") else None,
             background_pid=_integer(end.get("pid")),
@@ -366,18 +396,3 @@ def _now() -> str:
 
 def _integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def file_answer(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
-    """The result of a file operation; what came is checked, not trusted."""
-    if "error" in end:
-        raise FileError(str(end["error"])[:2000])
-    try:
-        answer = json.loads(data)
-    except (ValueError, RecursionError):
-        raise FileError("The file operation was cut off.") from None
-    if not isinstance(answer, dict):
-        raise FileError("The file operation gave no answer.")
-    if "error" in answer:
-        raise FileError(str(answer["error"])[:2000])
-    return answer

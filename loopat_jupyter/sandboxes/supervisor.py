@@ -1,14 +1,15 @@
 """The loop's process inside its sandbox: starts commands, and nothing else.
 
-It runs as pid 1 of the sandbox's namespace, so nothing inside can kill or stop it, and it is
-not dumpable, so nothing inside can trace it. It owns the control channel; no process it starts
-inherits that. It dies with the server: the end of the channel is its end, and the namespace's.
+It runs as pid 1 of the sandbox's namespace, or where a filter protects its pid, so nothing inside
+can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control
+channel; no process it starts inherits that. It dies with the server: the end of the channel is its
+end, and that of everything inside.
 
 Standard library only; imports are kept few, because the sandbox's start waits for them.
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH123, S302, SIM105
+# ruff: noqa: S302, SIM105
 
 from __future__ import annotations
 
@@ -32,29 +33,39 @@ else:
     import _signal as signal  # the module around it costs milliseconds
 
 
+COUNT_INTERVAL = 5.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+FIRST_TO_GO, SPARED = b"1000", b"500"
+"""Whom the kernel kills first when memory runs out: what the agent started, not this process."""
 
 
-def main(control: int) -> None:
-    """Serve the channel until it ends."""
-    _seal(control)
-    supervisor = Supervisor(control)
+def main(control: int, rules: int | None = None) -> None:
+    """Serve the channel until it ends. ``rules``: what each process it starts submits to."""
+    supervisor = Supervisor(control, rules, _seal(control, rules))
     try:
         supervisor.serve()
     finally:
         supervisor.end()
 
 
-def _seal(control: int) -> None:
-    """Let go of everything inherited but the channel; become untraceable."""
+def _seal(control: int, rules: int | None) -> int | None:
+    """Let go of everything inherited but the channel; become untraceable.
+
+    The descriptor by which this process says how willingly it goes when memory runs out: the file
+    cannot be opened any more afterwards. Where there are rules it cannot be opened at all.
+    """
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    os.closerange(control + 1, 4096)
-    os.set_inheritable(2, False)
-    os.set_inheritable(control, False)
-    with open("/proc/self/oom_score_adj", "w") as score:
-        score.write("500")
+    os.closerange(control + 1, rules or 4096)
+    os.closerange((rules or control) + 1, 4096)
+    for fd in (2, control, *([rules] if rules else [])):
+        os.set_inheritable(fd, False)
+    score = None
+    if not rules:
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(score, SPARED)
     import ctypes
     import resource
 
@@ -65,13 +76,29 @@ def _seal(control: int) -> None:
     for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):
         if libc.prctl(option, value, 0, 0, 0):
             raise OSError(ctypes.get_errno(), "prctl")
+    return score
+
+
+def _filter_calls(program: bytes) -> None:
+    """Put this process, and all it starts, under a system call filter (see ``seccomp.py``)."""
+    import ctypes
+    import struct
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the number of instructions, and where they are.
+    what = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, what, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Supervisor:
     """One poll loop over the channel, the output of commands, ended children and timers."""
 
-    def __init__(self, control: int) -> None:
+    def __init__(self, control: int, rules: int | None, score: int | None) -> None:
         self.config: dict[str, Any] = {}
+        self._rules = rules
+        self._score = score
         self._control = control
         self._poll = select.poll()
         self._ready: dict[int, Callable[[], None]] = {}
@@ -82,6 +109,7 @@ class Supervisor:
         self._streams: dict[int, Stream] = {}
         self._parts: dict[int, bytearray] = {}
         self._memory: MemoryWatch | None = None
+        self._counted = -COUNT_INTERVAL
         self._open = True
 
     # ------------------------------------------------------------------ the loop
@@ -188,15 +216,24 @@ class Supervisor:
 
     def _request(self, request: int, ask: dict[str, Any]) -> None:
         if ask["op"] == "configure":
-            self.config = ask["config"]
+            self.config = {**ask["config"], "rules": self._rules}
             self._open_way_out(self.config["proxy"])
+            if self.config["filter"] is not None:
+                _filter_calls(self.config["filter"])
             return
+        self._rank(FIRST_TO_GO)  # what is started inherits it
         try:
             self._start(request, ask)
         except OSError as error:
             self._refuse(request, error)
         else:
             self._watch_memory()
+        finally:
+            self._rank(SPARED)
+
+    def _rank(self, score: bytes) -> None:
+        if self._score is not None:
+            os.write(self._score, score)
 
     def _open_way_out(self, proxy: dict[str, Any] | None) -> None:
         """Have programs inside use the broker; where its door is to be in here, make it."""
@@ -212,6 +249,8 @@ class Supervisor:
         self.config["env"].update(proxy_environment(port, proxy["credentials"]))
 
     def _start(self, request: int, ask: dict[str, Any]) -> None:
+        if self.config["shared_user"]:
+            self._count_others()
         if ask["op"] == "run":
             from loopat_jupyter.sandboxes.commands import Command
 
@@ -229,7 +268,19 @@ class Supervisor:
         else:
             raise OSError(0, f"unknown request {ask['op']}")
 
+    def _count_others(self) -> None:
+        """The kernel counts processes by user, and this user has others: they are added to the
+        limit, as many as there were some moments ago."""
+        if time.monotonic() < self._counted + COUNT_INTERVAL:
+            return
+        from loopat_jupyter.sandboxes.memory import others
+
+        self._counted = time.monotonic()
+        self.config["others"] = others(os.getpid())
+
     def _watch_memory(self) -> None:
+        if not self.config["memory_watch"]:
+            return
         if self._memory is None:
             from loopat_jupyter.sandboxes.memory import MemoryWatch
 
@@ -246,8 +297,9 @@ class Supervisor:
         self.answer(request, b"", json.dumps({"error": error.strerror or str(error)}))
 
     def end(self) -> None:
-        """Leave nothing behind. Where we are pid 1, our end is the namespace's end."""
-        if os.getpid() == 1:
+        """Leave nothing behind. Where we are pid 1, our end is the namespace's end; where there
+        are rules there is a guard, which sees to it."""
+        if os.getpid() == 1 or self._rules:
             return
         from loopat_jupyter.sandboxes.memory import resident
 

@@ -12,12 +12,14 @@ import os
 import pwd
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.ports import Isolation, SandboxSpec
 from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.launching import Launch, Launcher
+from loopat_jupyter.sandboxes.limiting import PROCESSES_GAP, STRAY_GAP, held_by, with_cgroups
 from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
 
 END_GRACE = 3.0
@@ -28,8 +30,8 @@ TIER = Isolation(
     gaps=(
         "the agent can do whatever the server's user can: read its files and secrets, use its "
         "network, end its processes",
-        "the number of processes is not limited",
-        "a process that leaves its parents and outlives a killed supervisor is not found",
+        PROCESSES_GAP,
+        STRAY_GAP,
     ),
 )
 
@@ -48,13 +50,20 @@ class UnconfinedTier:
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._launcher = Launcher()
+        self._isolation = with_cgroups(TIER, held_by(settings))
 
     @property
     def isolation(self) -> Isolation:
-        return TIER
+        return self._isolation
 
     def create(self, spec: SandboxSpec) -> UnconfinedSandbox:
-        return UnconfinedSandbox(spec, self._settings, self._launcher, TIER)
+        return UnconfinedSandbox(spec, self._settings, self._launcher, self._isolation)
+
+    async def kept(self) -> Sequence[str]:
+        return ()
+
+    async def discard(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
 
     def close(self) -> None:
         self._launcher.close()

@@ -279,16 +279,17 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
 def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
     config = tmp_path / "config" / "jupyter_server_config.py"
     config.parent.mkdir()
-    env = {"LOOPAT_HOME": None}
+    # A tier that is surely not to be had: its program is not in the path.
+    env = {"LOOPAT_HOME": None, "PATH": str(Path(sys.executable).parent)}
     config.write_text(
-        "c.LoopatExtension.sandbox = 'landlock'\n"
+        "c.LoopatExtension.sandbox = 'podman'\n"
         f"c.LoopatExtension.home = {str(tmp_path / 'elsewhere')!r}\n"
     )
     report = loopat("doctor", "--json", env=env)
     checks = {check["name"]: check for check in report.json["checks"]}
     assert report.code == 1
     assert checks["sandbox"]["state"] == "bad"
-    assert "landlock" in checks["sandbox"]["found"]
+    assert "podman" in checks["sandbox"]["found"]
     assert str(tmp_path / "elsewhere") in checks["home"]["found"]
     assert "cannot run here" in loopat("doctor", env=env).out
     config.write_text("c.LoopatExtension.sandbox = (")

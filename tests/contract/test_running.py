@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sandboxes.tiers import DENIED, no_landlock
 from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
@@ -162,6 +163,26 @@ async def test_an_administrator_may_turn_the_sandbox_off_and_then_the_default_mo
             await caller.choose(loop["id"], required["choice_id"], allow=True)
             assert (await stream.rest())[-1].name == "done"
         assert (server.workdir(loop["id"]) / "out.txt").read_text() == "free\n"
+        await recorder.settle()
+
+
+async def test_an_administrator_may_ask_for_landlock_and_the_loop_lists_its_gaps(
+    new_server: Callable[..., JupyterServer], recorder: Recorder, model: MockModel
+) -> None:
+    if reason := no_landlock():
+        pytest.skip(reason)
+    server = new_server(options=["--LoopatExtension.sandbox=landlock"]).start()
+    async with Caller(server, recorder, headers=server.session) as caller:
+        loop = await caller.create()
+        assert loop["sandbox"] == "landlock"
+        found = (await caller.get(f"/loops/{loop['id']}")).json()["isolation"]
+        assert found["isolates"] is True
+        assert [gap for gap in found["gaps"] if gap.startswith("weaker than bubblewrap")]
+        script = model.script([bash(f"cat {server.home}/loopat.db > out.txt 2>&1")], [Text("ok")])
+        events = await caller.turn(loop["id"], script.message())
+        assert events[-1].name == "done"
+        seen = (server.workdir(loop["id"]) / "out.txt").read_text()
+        assert DENIED.search(seen) or "No such file" in seen
         await recorder.settle()
 
 

@@ -103,9 +103,17 @@ class ToyTier:
     broken: bool = False
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
     isolation: Isolation = field(default_factory=lambda: Isolation("toy", True))
+    remains: list[str] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
 
     def create(self, spec: SandboxSpec) -> ToySandbox:
         return ToySandbox(self)
+
+    async def kept(self) -> list[str]:
+        return self.remains
+
+    async def discard(self, loop_id: str) -> None:
+        self.discarded.append(loop_id)
 
     def close(self) -> None: ...
 

@@ -108,3 +108,19 @@ async def test_a_turn_that_begins_while_eviction_waits_keeps_its_sandbox(tier: T
     assert keeper.is_alive("loop_a")
     keeper.release("loop_a")
     await keeper.close()
+
+
+async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier: ToyTier) -> None:
+    keeper = keeper_of(tier)
+    await keeper.acquire(SPEC)
+    await keeper.discard("loop_a")
+    assert (tier.stops, tier.discarded) == (1, ["loop_a"])
+    assert not keeper.is_alive("loop_a")
+    await keeper.close()
+
+
+async def test_where_no_sandbox_works_nothing_is_kept() -> None:
+    keeper = keeper_of(SandboxSpawnFailed("none here"))
+    assert await keeper.kept() == ()
+    await keeper.discard("loop_a")
+    await keeper.close()

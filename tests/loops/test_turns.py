@@ -587,3 +587,19 @@ async def mix(chance: random.Random, path) -> None:
         assert names.count("requires_choice") == names.count("choice_resolved"), names
         assert names.count("tool_call") == names.count("tool_result"), names
     await heart.close()
+
+
+async def test_what_a_tier_keeps_of_archived_and_unknown_loops_is_discarded_at_the_start(
+    tmp_path,
+) -> None:
+    before = Heart(tmp_path / "before.db")
+    await before.start()
+    archived, living = await before.loop(), await before.loop()
+    await before.service.archive(archived)
+    assert before.tier.discarded == [archived.loop_id]
+    await before.close()
+    after = Heart(tmp_path / "before.db")
+    after.tier.remains = [archived.loop_id, living.loop_id, "loop_nobody_knows"]
+    await after.start()
+    assert after.tier.discarded == [archived.loop_id, "loop_nobody_knows"]
+    await after.close()

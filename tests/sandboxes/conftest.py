@@ -12,12 +12,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.base import Limits, SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
+from tests.sandboxes.tiers import TIERS, bubblewrap
 
 SECRET = "planted-7f3d9c"
 
@@ -68,7 +69,9 @@ def grounds(tmp_path: Path) -> Grounds:
 Started = Callable[..., AbstractAsyncContextManager[Sandbox]]
 
 
-def _starting(grounds: Grounds, make: Callable[[SandboxSettings], object]) -> Iterator[Started]:
+def _starting(
+    grounds: Grounds, make: Callable[[SandboxSettings], SandboxTier]
+) -> Iterator[Started]:
     tiers = []
 
     @asynccontextmanager
@@ -87,24 +90,66 @@ def _starting(grounds: Grounds, make: Callable[[SandboxSettings], object]) -> It
         tier.close()
 
 
+MakeTier = Callable[[SandboxSettings], SandboxTier]
+
+
+@pytest.fixture(params=TIERS)
+def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
+    """Each tier that isolates and works here. Where it lacks the wall that the test is about,
+    that must be among its gaps."""
+    tried = TIERS[request.param]
+    if reason := tried.absent():
+        pytest.skip(reason)
+    test = getattr(request.node, "originalname", request.node.name)
+    if words := tried.gaps.get(test):
+        tier = tried.make(grounds.settings())
+        tier.close()
+        assert [gap for gap in tier.isolation.gaps if words in gap]
+        pytest.skip(f"{request.param} lacks this wall, and lists it: {words}")
+    return tried.make
+
+
 @pytest.fixture
-def walled(grounds: Grounds) -> Iterator[Started]:
-    """A started bubblewrap sandbox, with the grounds' settings of that moment."""
-    bwrap = find_bwrap()
-    assert bwrap is not None
-    yield from _starting(grounds, lambda settings: BubblewrapTier(settings, bwrap))
+def walled(grounds: Grounds, isolating: MakeTier) -> Iterator[Started]:
+    """A started sandbox of a tier that isolates, with the grounds' settings of that moment."""
+    yield from _starting(grounds, isolating)
+
+
+@pytest.fixture
+def in_bubblewrap(grounds: Grounds) -> Iterator[Started]:
+    """The strongest tier alone, for tests of what runs inside and not of the walls."""
+    yield from _starting(grounds, bubblewrap)
 
 
 @pytest.fixture
 def unwalled(grounds: Grounds) -> Iterator[Started]:
-    """The same of tier ``none``."""
+    """The tier ``none`` alone."""
     yield from _starting(grounds, UnconfinedTier)
 
 
-@pytest.fixture(params=["walled", "unwalled"])
-def any_tier(request: pytest.FixtureRequest) -> Started:
-    """Both tiers, for what must hold in every one."""
-    return request.getfixturevalue(request.param)
+@pytest.fixture(params=[*TIERS, "none"])
+def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Started]:
+    """Every tier, for what must hold in each."""
+    if request.param == "none":
+        yield from _starting(grounds, UnconfinedTier)
+        return
+    if reason := TIERS[request.param].absent():
+        pytest.skip(reason)
+    yield from _starting(grounds, TIERS[request.param].make)
+
+
+def living(*argv: str, everywhere: bool = False) -> list[psutil.Process]:
+    """The processes with this command line that this test run started, whoever sees them from
+    inside. ``everywhere``: also those that nobody of this run is a parent of any more."""
+    found = psutil.process_iter() if everywhere else psutil.Process().children(recursive=True)
+    return [process for process in found if command_line(process) == list(argv)]
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return []
 
 
 def outside(command: str, cwd: Path | None = None) -> str:

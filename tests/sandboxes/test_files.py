@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import secrets
 
 import pytest
 
@@ -156,7 +157,7 @@ async def test_resolve_knows_inside_from_outside(any_tier: Started) -> None:
 async def test_a_confined_write_outside_is_refused(any_tier: Started) -> None:
     tries = [
         (path, *change)
-        for path in ("/tmp/x", "../x", "out/x", "~/x", "file-out")
+        for path in (f"/tmp/{secrets.token_hex(8)}", "../x", "out/x", "~/x", "file-out")
         for change in (("write", {"text": "b"}), ("edit", {"old": "a", "new": "b"}))
     ]
     async with any_tier() as sandbox:

@@ -20,34 +20,30 @@ import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
 from loopat_jupyter.sandboxes import frames, supervised
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier
 from loopat_jupyter.sandboxes.reaper import reap_leftovers, record, start_time
-from tests.sandboxes.conftest import Grounds, Started, inside
+from tests.sandboxes.conftest import Grounds, MakeTier, Started, inside
+from tests.sandboxes.tiers import TIERS
 
 CYCLES = 50
 
 
-def tier_of(grounds: Grounds) -> BubblewrapTier:
-    bwrap = find_bwrap()
-    assert bwrap is not None
-    return BubblewrapTier(grounds.settings(), bwrap)
-
-
-def traces(grounds: Grounds) -> tuple[int, int, list[str], str]:
-    """What could be left behind: processes, descriptors, records, mounts."""
+def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
+    """What could be left behind: processes, descriptors, records, mounts of ours."""
     gc.collect()
     children = len(psutil.Process().children(recursive=True))
+    mounts = Path("/proc/mounts").read_text().splitlines()
     records = sorted(p.name for p in grounds.settings().run_dir.glob("*"))
     return (
         children,
         len(list(Path("/proc/self/fd").iterdir())),
         records,
-        Path("/proc/mounts").read_text(),
+        [mount for mount in mounts if "loopat" in mount or str(grounds.top) in mount],
     )
 
 
-async def test_cycles_leave_nothing(grounds: Grounds) -> None:
-    tier = tier_of(grounds)
+async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> None:
+    tier = isolating(grounds.settings())
     spec = grounds.spec()
 
     async def cycle(number: int) -> None:
@@ -65,8 +61,8 @@ async def test_cycles_leave_nothing(grounds: Grounds) -> None:
     tier.close()
 
 
-async def test_many_start_at_once(grounds: Grounds) -> None:
-    tier = tier_of(grounds)
+async def test_many_start_at_once(grounds: Grounds, isolating: MakeTier) -> None:
+    tier = isolating(grounds.settings())
     sandboxes = [tier.create(grounds.spec()) for _ in range(8)]
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     said = await asyncio.gather(*(inside(s, "echo $$; ls") for s in sandboxes))
@@ -76,8 +72,8 @@ async def test_many_start_at_once(grounds: Grounds) -> None:
     assert not list((grounds.home / "run").glob("*.pid"))
 
 
-async def test_a_cancelled_start_leaves_nothing(grounds: Grounds) -> None:
-    tier = tier_of(grounds)
+async def test_a_cancelled_start_leaves_nothing(grounds: Grounds, isolating: MakeTier) -> None:
+    tier = isolating(grounds.settings())
     warm = tier.create(grounds.spec())
     await warm.start()
     await warm.stop()
@@ -133,10 +129,10 @@ async def test_the_death_of_the_outer_process_ends_everything(
 
 
 async def test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_works(
-    grounds: Grounds,
+    grounds: Grounds, isolating: MakeTier
 ) -> None:
     before = set(psutil.Process().children())
-    tier = tier_of(grounds)
+    tier = isolating(grounds.settings())
     first, second = tier.create(grounds.spec()), tier.create(grounds.spec())
     await first.start()
     [launcher] = set(psutil.Process().children()) - before
@@ -204,8 +200,9 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("tier", ["bubblewrap", "none"])
+@pytest.mark.parametrize("tier", [*TIERS, "none"])
 def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> None:
+    needs(tier)
     server = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(tmp_path), tier], stdout=subprocess.PIPE
     )
@@ -217,6 +214,11 @@ def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> No
         pidfds = open_pidfds(family)
         server.kill()
     assert all_end(pidfds)
+
+
+def needs(tier: str) -> None:
+    if tier in TIERS and (reason := TIERS[tier].absent()):
+        pytest.skip(reason)
 
 
 def open_pidfds(processes: list[psutil.Process]) -> list[int]:
@@ -243,7 +245,7 @@ from loopat_jupyter.sandboxes.select import select_tier
 
 async def main():
     top = Path(sys.argv[1])
-    tier = select_tier("bubblewrap", SandboxSettings(run_dir=top / "run"))
+    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run"))
     print("up", flush=True)
     while True:
         sandbox = tier.create(SandboxSpec("loop_s", top, top))
@@ -254,13 +256,15 @@ asyncio.run(main())
 """
 
 
-def test_kill_9_in_the_middle_of_a_start_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tier", TIERS)
+def test_kill_9_in_the_middle_of_a_start_leaves_no_process(tmp_path: Path, tier: str) -> None:
+    needs(tier)
     seed = secrets.randbelow(10**6)
     print("seed", seed)
     delays = random.Random(seed)
     for _ in range(8):
         server = subprocess.Popen(
-            [sys.executable, "-c", STARTING, str(tmp_path)], stdout=subprocess.PIPE
+            [sys.executable, "-c", STARTING, str(tmp_path), tier], stdout=subprocess.PIPE
         )
         assert server.stdout is not None
         with server, server.stdout:

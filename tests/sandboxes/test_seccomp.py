@@ -6,15 +6,21 @@ import struct
 
 import pytest
 
-from loopat_jupyter.sandboxes import idmap, seccomp
+from loopat_jupyter.sandboxes import guard, idmap, seccomp, seccomp_strict
 from loopat_jupyter.sandboxes.seccomp import ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, ERRNO, KILL_PROCESS
 
 X86, ARM = "x86_64", "aarch64"
 
 
-def decide(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
+def decide(
+    machine: str,
+    number: int,
+    *arguments: int,
+    audit: int | None = None,
+    code: bytes | None = None,
+) -> int:
     """What the kernel would answer to this call."""
-    code = seccomp.program(machine)
+    code = code or seccomp.program(machine)
     assert code is not None
     program = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
     audit = seccomp.MACHINES[machine].audit if audit is None else audit
@@ -28,6 +34,9 @@ def decide(machine: str, number: int, *arguments: int, audit: int | None = None)
             return k
         if operation == seccomp.LOAD:
             [accumulator] = struct.unpack_from("<I", data, k)
+            continue
+        if operation == seccomp.AND:
+            accumulator &= k
             continue
         holds = {
             seccomp.JUMP_EQUAL: accumulator == k,
@@ -87,6 +96,82 @@ def test_each_call_gets_its_answer(
 ) -> None:
     number = NUMBERS[call][0 if machine == X86 else 1]
     assert decide(machine, number, *arguments) == answer
+
+
+ASK, EACCES, ENOTTY, EOPNOTSUPP = seccomp_strict.ASK, 13, 25, 95
+PIDS = {seccomp_strict.SUPERVISOR: 4321, seccomp_strict.GUARD: 4320}
+DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
+"""The version of Landlock, and whether there is a broker."""
+
+
+@pytest.mark.parametrize("machine", [X86, ARM])
+@pytest.mark.parametrize(
+    ("where", "call", "arguments", "answer"),
+    [
+        (DOOR, "socket", (2, 1 | 0o2000000, 0), ALLOW),
+        (DOOR, "socket", (2, 1, 6), ALLOW),
+        (DOOR, "socket", (2, 1, 262), ERRNO | EACCES),
+        (DOOR, "socket", (2, 2, 0), ERRNO | EACCES),
+        (DOOR, "socket", (2, 3, 1), ERRNO | EACCES),
+        (DOOR, "socket", (10, 1, 0), ERRNO | EAFNOSUPPORT),
+        (DOOR, "socket", (1, 1, 0), ERRNO | EAFNOSUPPORT),
+        (DOOR, "socket", (16, 3, 0), ERRNO | EAFNOSUPPORT),
+        (SHUT, "socket", (2, 1, 0), ERRNO | EAFNOSUPPORT),
+        (SHUT, "connect", (3,), ERRNO | EACCES),
+        (DOOR, "connect", (3,), ASK),
+        (DOOR, "bind", (3,), ERRNO | EACCES),
+        (DOOR, "listen", (3,), ERRNO | EACCES),
+        (DOOR, "socketpair", (1, 1), ALLOW),
+        (DOOR, "socketpair", (1, 5), ALLOW),
+        (DOOR, "socketpair", (1, 2), ERRNO | EACCES),
+        (DOOR, "sendto", (3, 0, 0, 0x4000), ALLOW),
+        (DOOR, "sendto", (3, 0, 0, 0x20000000), ERRNO | EOPNOTSUPP),
+        (DOOR, "sendmsg", (3, 0, 0x20004000), ERRNO | EOPNOTSUPP),
+        (DOOR, "sendmmsg", (3, 0, 1, 0x20000000), ERRNO | EOPNOTSUPP),
+        (DOOR, "kill", (99, 9), ALLOW),
+        (DOOR, "kill", (0, 9), ALLOW),
+        (DOOR, "kill", (4321, 9), ERRNO | EPERM),
+        (DOOR, "kill", (-4320 & 0xFFFFFFFF, 9), ERRNO | EPERM),
+        (DOOR, "kill", (-1 & 0xFFFFFFFF, 9), ERRNO | EPERM),
+        (DOOR, "tkill", (99, 9), ALLOW),
+        (DOOR, "tkill", (4321, 9), ERRNO | EPERM),
+        (OLD, "tkill", (99, 9), ERRNO | EPERM),
+        (DOOR, "pidfd_open", (4320,), ERRNO | EPERM),
+        (DOOR, "fcntl", (0, 3), ALLOW),
+        (DOOR, "fcntl", (0, 8), ERRNO | EPERM),
+        (DOOR, "prlimit64", (0, 7), ALLOW),
+        (DOOR, "prlimit64", (99, 7), ERRNO | EPERM),
+        (DOOR, "setpriority", (0, 0), ALLOW),
+        (DOOR, "setpriority", (2, 0), ERRNO | EPERM),
+        (DOOR, "setpriority", (0, 99), ERRNO | EPERM),
+        (DOOR, "fchmod", (3, 0o644), ASK),
+        (DOOR, "utimensat", (3,), ASK),
+        (DOOR, "fchownat", (3,), ERRNO | EPERM),
+        (DOOR, "setxattr", (3,), ERRNO | EOPNOTSUPP),
+        (DOOR, "ioctl", (0, 0x5401), ALLOW),
+        (DOOR, "ioctl", (0, 0x80045430), ALLOW),
+        (DOOR, "ioctl", (0, 0x40049409), ALLOW),
+        (DOOR, "ioctl", (0, 0x40086602), ERRNO | ENOTTY),
+        (DOOR, "ioctl", (0, 0x8901), ERRNO | ENOTTY),
+        (DOOR, "truncate", (0, 0), ALLOW),
+        (OLD, "truncate", (0, 0), ERRNO | EPERM),
+        (OLD, "openat", (0, 0, 0), ALLOW),
+        (OLD, "openat", (0, 0, 0o1001), ALLOW),
+        (OLD, "openat", (0, 0, 0o1000), ERRNO | EPERM),
+        (OLD, "openat", (0, 0, 0o1003), ERRNO | EPERM),
+    ],
+)
+def test_the_strict_filter_gives_each_call_its_answer(
+    machine: str, where: tuple[int, bool], call: str, arguments: tuple[int, ...], answer: int
+) -> None:
+    code = guard.marked(seccomp_strict.strict_program(*where, machine), PIDS)
+    number = seccomp_strict.numbers(machine)[call]
+    assert decide(machine, number, *arguments, code=code) == answer
+
+
+def test_the_strict_filter_kills_another_numbering_too() -> None:
+    code = seccomp_strict.strict_program(7, True, X86)
+    assert decide(X86, 0, audit=0x40000003, code=code) == KILL_PROCESS
 
 
 def test_another_numbering_kills() -> None:

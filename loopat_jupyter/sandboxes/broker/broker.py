@@ -89,6 +89,8 @@ class Broker:
             return
         door.setblocking(False)
         self._server = asyncio.get_running_loop().create_task(self._serve(door))
+        # A task that is cancelled before it began never gets to close what it was given.
+        self._server.add_done_callback(lambda _: door.close())
         self._port.set_result(door.getsockname()[1])
 
     def shut(self) -> None:

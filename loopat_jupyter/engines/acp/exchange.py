@@ -1,0 +1,88 @@
+"""One prompt, from its sending to its answer: what is said meanwhile, and what is asked.
+
+Updates are taken in order, one after the other. What a permission request is about is announced in
+that order too; then it waits beside the updates, since other calls of the agent may go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from .calls import Call
+from .failures import AgentGone, AgentRefused
+from .link import Answered
+from .process import Agent, Asked, Ended
+from .report import Report, Unheld
+
+
+async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answered:
+    """Prompt the agent's open session with ``texts``.
+
+    Raises:
+        AgentGone, AgentRefused: there is no answer. What was said before has been reported.
+        Unheld: the agent acted against the turn's mode; it was ended.
+    """
+    agent.inbox.open()
+    began = time.monotonic()
+    answering = asyncio.create_task(_answer(agent, texts))
+    try:
+        ended = await _follow(agent, report)
+        await report.close()
+    except BaseException as error:
+        if isinstance(error, Unheld):
+            await agent.close()
+        age = time.monotonic() - began
+        await agent.interrupt(answering, age if report.busy else None)
+        raise
+    finally:
+        agent.hush()
+        agent.retired = report.unfinished
+    await answering
+    if isinstance(ended.outcome, Answered):
+        return ended.outcome
+    raise ended.outcome
+
+
+async def _answer(agent: Agent, texts: Sequence[str]) -> None:
+    assert agent.session is not None
+    outcome: Answered | AgentGone | AgentRefused
+    try:
+        outcome = await agent.link.prompt(agent.session.session_id, texts)
+    except (AgentGone, AgentRefused) as error:
+        outcome = error
+    await agent.inbox.put(Ended(outcome))
+
+
+async def _follow(agent: Agent, report: Report) -> Ended:
+    """Report until the prompt has ended. The first failure is raised as it is."""
+    asking: set[asyncio.Task[None]] = set()
+    try:
+        async with asyncio.TaskGroup() as group:
+            while True:
+                item = await agent.inbox.get()
+                if isinstance(item, Ended):
+                    for task in asking:
+                        task.cancel()
+                    return item
+                if not isinstance(item, Asked):
+                    await report.update(item)
+                    continue
+                call = await report.announce(item.ask)
+                if call is None:
+                    item.decide(None)
+                    continue
+                task = group.create_task(_decide(report, call, item))
+                asking.add(task)
+                task.add_done_callback(asking.discard)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _decide(report: Report, call: Call, asked: Asked) -> None:
+    option = None
+    try:
+        option = await report.decide(call, asked.ask)
+    finally:
+        asked.decide(option)

@@ -1,0 +1,235 @@
+"""A living agent: its process in the sandbox, the link to it, and how it is ended.
+
+It lives between turns and dies with :meth:`Agent.close`, with its sandbox, or by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from ...loops.errors import SandboxLost, TurnFailed
+from ...loops.ports import Process, Sandbox
+from .failures import KEPT, AgentGone, AgentRefused, not_started, refused
+from .inbox import Inbox
+from .last_words import LastWords
+from .launch import Launch
+from .link import Answered, Link, Opened
+from .permission import Ask
+from .sweep import sweep
+from .wire import Wire, WireLimits
+
+OUTPUT_GRACE = 1.0
+"""How long output may still come when the process has ended."""
+WORDS_GRACE = 0.2
+END_GRACE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentLimits:
+    """Seconds: ``start`` for the greeting, and for opening a session. ``cancel`` for ending the
+    tools of an interrupted prompt by itself, ``settle`` for coming to rest after that."""
+
+    start: float = 60.0
+    cancel: float = 0.05
+    settle: float = 2.0
+    wire: WireLimits = field(default_factory=WireLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A permission request on its way to whoever decides it."""
+
+    ask: Ask
+    decision: asyncio.Future[str | None]
+
+    def decide(self, option: str | None) -> None:
+        if not self.decision.done():
+            self.decision.set_result(option)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The last of a prompt: its answer, or why there is none."""
+
+    outcome: Answered | AgentGone | AgentRefused
+
+
+Item = Mapping[str, Any] | Asked | Ended
+
+
+class Agent:
+    """``inbox`` has what it says during a prompt. ``session`` is the open one, ``birth`` our own
+    name for it. ``retired``: ids of tool calls whose end was not heard."""
+
+    def __init__(
+        self, launch: Launch, sandbox: Sandbox, process: Process, sdk: Any, limits: AgentLimits
+    ) -> None:
+        self.launch = launch
+        self.sandbox = sandbox
+        self.limits = limits
+        self.inbox: Inbox[Item] = Inbox()
+        self.session: Opened | None = None
+        self.birth = ""
+        self.can_load = False
+        self.retired: frozenset[str] = frozenset()
+        self._process = process
+        self._wire = Wire(process, self.inbox.put, limits.wire)
+        self.link = Link(sdk, self._wire, self._asked)
+        self._words = LastWords(process)
+        self._code: int | None = None
+        self._exited = asyncio.Event()
+        self._settling: asyncio.Task[None] | None = None
+        self._listening = asyncio.create_task(self._words.listen())
+        self._watching = asyncio.create_task(self._watch())
+
+    @classmethod
+    async def start(cls, launch: Launch, sandbox: Sandbox, sdk: Any, limits: AgentLimits) -> Self:
+        """Start and greet it. Raises ``TurnFailed``, and leaves nothing running then."""
+        try:
+            process = await sandbox.spawn(
+                list(launch.argv), cwd=sandbox.workdir, env=dict(launch.env)
+            )
+        except OSError as error:
+            raise not_started(launch.agent, launch.argv[0], str(error)) from error
+        agent = cls(launch, sandbox, process, sdk, limits)
+        try:
+            async with asyncio.timeout(limits.start):
+                agent.can_load = await agent.link.initialize()
+        except BaseException as error:
+            failure = await agent.failure(error, "start")
+            await agent.close()
+            if failure is None:
+                raise
+            raise failure from error
+        return agent
+
+    @property
+    def alive(self) -> bool:
+        return not (self._wire.ended.is_set() or self._exited.is_set()) and self.sandbox.alive
+
+    # ------------------------------------------------------------------ what it says
+
+    async def _asked(self, ask: Ask) -> str | None:
+        asked = Asked(ask, asyncio.get_running_loop().create_future())
+        if not await self.inbox.put(asked):
+            return None
+        return await asked.decision
+
+    def hush(self) -> None:
+        """The prompt is over: nothing it says is read, nothing it asks is granted."""
+        for item in self.inbox.close():
+            if isinstance(item, Asked):
+                item.decide(None)
+
+    async def _watch(self) -> None:
+        """Notice its end, also where something it started holds its output open."""
+        try:
+            self._code = await self._process.wait()
+        except SandboxLost:
+            return
+        finally:
+            self._exited.set()
+        try:
+            async with asyncio.timeout(OUTPUT_GRACE):
+                await self._wire.ended.wait()
+        except TimeoutError:
+            await self.link.close()
+
+    # ------------------------------------------------------------------ what went wrong
+
+    async def failure(self, error: BaseException, doing: str) -> TurnFailed | None:
+        """What to tell the person; ``None`` for an error that is not the agent's."""
+        name = self.launch.agent
+        if isinstance(error, AgentRefused):
+            return refused(name, error)
+        if isinstance(error, TimeoutError):
+            said = self._wire.garbage or str(self._words)
+            last = f" The last it said: {said}" if said else ""
+            return TurnFailed(
+                f"The agent {name!r} did not {doing} within {self.limits.start:g} s, so it was "
+                f"ended.{last}"
+            )
+        if isinstance(error, AgentGone):
+            return TurnFailed(f"The agent {name!r} {await self._why_gone()} {KEPT}")
+        return None
+
+    async def _why_gone(self) -> str:
+        if self._wire.failure is not None:
+            return self._wire.failure
+        await asyncio.wait([self._watching], timeout=OUTPUT_GRACE)
+        await asyncio.wait([self._listening], timeout=WORDS_GRACE)
+        if not self.sandbox.alive:
+            return "has lost its sandbox."
+        how = "closed its output"
+        if self._code is not None:
+            by = f"was killed by signal {-self._code}" if self._code < 0 else None
+            how = by or f"ended with exit code {self._code}"
+        said = str(self._words) or self._wire.garbage
+        return f"{how}: {said}" if said else f"{how} without a word."
+
+    # ------------------------------------------------------------------ how it ends
+
+    async def interrupt(self, answering: asyncio.Task[None], tools_since: float | None) -> None:
+        """End the prompt. Its tools are dead when this returns; the agent itself gets a little
+        longer to come to rest, unheard, and is ended if it does not.
+
+        ``tools_since``: seconds since which tools run, if any may. ``answering`` is taken over.
+        """
+        self.hush()
+        cancelling = asyncio.create_task(self._cancel())
+        await asyncio.wait([answering], timeout=self.limits.cancel)
+        if tools_since is not None and self.alive:
+            await sweep(self.sandbox, self._process.pid, younger_than=tools_since)
+        self._settling = asyncio.create_task(self._settle(cancelling, answering))
+        if answering.done():
+            await self.settled()
+
+    async def settled(self) -> None:
+        """It rests, or has been ended."""
+        if self._settling is not None:
+            await asyncio.wait([self._settling])
+            self._settling = None
+
+    async def _settle(self, *tasks: asyncio.Task[None]) -> None:
+        try:
+            _, under_way = await asyncio.wait(tasks, timeout=self.limits.settle)
+            if under_way:
+                await self._kill()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _cancel(self) -> None:
+        if self.session is not None:
+            await self.link.cancel(self.session.session_id)
+
+    async def close(self) -> None:
+        """End it, and what it has started. When this returns nothing of it is left but what it
+        has put into the background."""
+        self.hush()
+        own = [self._listening, self._watching]
+        try:
+            await self._kill()
+        finally:
+            await self.link.close()
+            if self._settling is not None:
+                own.append(self._settling)
+            for task in own:
+                task.cancel()
+            await asyncio.gather(*own, return_exceptions=True)
+
+    async def _kill(self) -> None:
+        try:
+            if not self._exited.is_set():
+                await self._process.kill(signal.SIGSTOP)
+                await sweep(self.sandbox, self._process.pid)
+            await self._process.kill(signal.SIGKILL)
+            async with asyncio.timeout(END_GRACE):
+                await self._exited.wait()
+        except (SandboxLost, TimeoutError):
+            return  # it has ended with its sandbox, or will with that

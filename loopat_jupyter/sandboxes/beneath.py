@@ -1,0 +1,27 @@
+"""Opening a path so that no symlink on the way, or at its end, can lead it elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+FLAGS = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+def open_beneath(path: Path, *, directory: bool = True) -> int:
+    """Open a path component by component, refusing every symlink; ``O_PATH``. It must be a
+    ``directory``, unless that is false. Raises ``OSError``."""
+    fd = os.open("/", FLAGS | os.O_DIRECTORY)
+    for place, part in enumerate(path.parts[1:], start=2):
+        parent = fd
+        last = place == len(path.parts) and not directory
+        try:
+            fd = os.open(part, FLAGS if last else FLAGS | os.O_DIRECTORY, dir_fd=parent)
+        finally:
+            os.close(parent)
+    if stat.S_ISLNK(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return fd

@@ -1,0 +1,132 @@
+"""Calling podman: bounded in time and in what it may say, with a clean environment.
+
+Calls block and belong in a thread; the one that can take minutes, a build, is in
+:mod:`.podman_image` and does not block. podman is started directly and not by the launcher: what
+it leaves running (conmon, which ends and cleans up a container) must outlive a killed server for
+the moment it needs.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import shutil
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+
+CALL_TIMEOUT = 60.0
+SAID_MAX = 256 * 1024
+FIRST_FREE = 10
+"""Descriptors are lifted to here first, so that giving one its number covers no other."""
+PASSED = (
+    *("HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+    *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
+    *("REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "STORAGE_DRIVER"),
+)
+"""Of the server's environment, what says where podman keeps its things. No container gets it."""
+PASSED_TO_BUILDS = (
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class PodmanFailed(SandboxSpawnFailed):
+    """podman said no; the message is its last line."""
+
+
+def find_podman() -> Path | None:
+    found = shutil.which("podman", path=os.environ.get("PATH", PATH))
+    return Path(found) if found else None
+
+
+def environment(*more: str) -> dict[str, str]:
+    """podman's environment: where its things are, and a fixed path."""
+    kept = {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+    return {"PATH": PATH, "LANG": "C.UTF-8", **kept}
+
+
+@dataclass(frozen=True, slots=True)
+class Podman:
+    """The program, and which runtime it is to use (empty: its own choice)."""
+
+    program: Path
+    runtime: str = ""
+
+    def argv(self, *arguments: str) -> list[str]:
+        options = ["--runtime", self.runtime] if self.runtime else []
+        return [str(self.program), *options, *arguments]
+
+    def call(
+        self,
+        *arguments: str,
+        timeout: float = CALL_TIMEOUT,
+        hand_in: Sequence[int] = (),
+    ) -> str:
+        """Run it; what it printed. Blocks.
+
+        ``hand_in`` are descriptors that a container which is started gets, as 3 and up.
+
+        Raises:
+            PodmanFailed: with its last line, or that it took too long.
+        """
+        out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
+        try:
+            code = self._run(arguments, (out, err), hand_in, timeout)
+            said = os.pread(err, SAID_MAX, 0).decode(errors="replace")
+            if code:
+                raise PodmanFailed(last_line(said) or f"podman ended with status {code}")
+            return os.pread(out, SAID_MAX, 0).decode(errors="replace")
+        finally:
+            os.close(out)
+            os.close(err)
+
+    def _run(
+        self, arguments: Sequence[str], output: tuple[int, int], hand_in: Sequence[int], time: float
+    ) -> int:
+        env = environment()
+        if hand_in:
+            env["LISTEN_FDS"] = str(len(hand_in))
+        lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for fd in (*output, *hand_in)]
+        places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
+        null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
+        try:
+            argv = self.argv(*arguments)
+            pid = os.posix_spawn(
+                argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
+            )
+        except OSError as error:
+            raise PodmanFailed(f"podman cannot be run: {error.strerror}") from error
+        finally:
+            for fd in lifted:
+                os.close(fd)
+        return self._wait(pid, time)
+
+    def _wait(self, pid: int, timeout: float) -> int:
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            in_time = bool(poll.poll(timeout * 1000))
+            if not in_time:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
+        finally:
+            os.close(pidfd)
+        if not in_time:
+            raise PodmanFailed(f"podman did not answer within {timeout:.0f} seconds")
+        return os.waitstatus_to_exitcode(status)
+
+
+def last_line(said: str) -> str:
+    """The line that says what went wrong, without podman's decoration."""
+    lines = [line for line in said.splitlines() if line.strip() and "level=warning" not in line]
+    if not lines:
+        return ""
+    line = lines[-1].strip().removeprefix("Error: ")
+    return line[:500]

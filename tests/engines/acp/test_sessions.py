@@ -1,0 +1,125 @@
+"""What an agent remembers: loaded where it can, told in words where it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from loopat_jupyter.engines.acp import past
+from loopat_jupyter.engines.acp.engine import AcpEngine
+from loopat_jupyter.loops.ports import PastTurn
+
+from .conftest import Host, configure, scripted, steps
+
+
+async def test_a_session_is_loaded_and_what_it_replays_is_not_shown_again(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    configure(home, scripted("well", "loads"))
+    first = steps(["text", "one"])
+    await engine.run(first, host)
+    assert host.entries[0]["session"] == "s1"
+    host.next_turn(first)
+    await engine.close_loop("loop_1")
+    second = steps(["heard"], id="turn_2")
+    await engine.run(second, host)
+    assert host.said == [("text", json.dumps([second.content]))]
+
+
+async def test_one_that_cannot_load_is_told_the_conversation(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    configure(home, scripted())
+    first = steps(["text", "forty-two"])
+    await engine.run(first, host)
+    host.next_turn(first)
+    await engine.close_loop("loop_1")
+    second = steps(["heard"], id="turn_2")
+    await engine.run(second, host)
+    told, conversation, message = json.loads(host.visible)
+    assert "Be brief." in told
+    assert f"User: {first.content}\nYou: forty-two" in conversation
+    assert message == second.content
+
+
+async def test_a_turn_that_another_engine_ran_is_told(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    configure(home, scripted())
+    first = steps(["text", "one"])
+    await engine.run(first, host)
+    host.next_turn(first)
+    host.past.append(PastTurn("turn_2", "and you?", "done", None, (), "I am builtin", "builtin"))
+    third = steps(["heard"], id="turn_3")
+    await engine.run(third, host)
+    conversation, _ = json.loads(host.visible)
+    assert "User: and you?\nYou: I am builtin" in conversation
+    assert first.content not in conversation
+    host.next_turn(third)
+    fourth = steps(["heard"], id="turn_4")
+    await engine.run(fourth, host)
+    assert json.loads(host.visible) == [fourth.content]
+
+
+async def test_a_turn_that_was_cut_off_is_told_with_the_reason(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    configure(home, scripted("well", "loads"))
+    first = steps(["text", "half an ans"])
+    await engine.run(first, host)
+    host.next_turn(first, "error", "server_restarted")
+    await engine.close_loop("loop_1")
+    await engine.run(steps(["heard"], id="turn_2"), host)
+    assert "half an ans" in host.visible
+    assert "the server restarted" in host.visible
+
+
+async def test_other_instructions_are_told_again(engine: AcpEngine, host: Host, home: Path) -> None:
+    configure(home, scripted())
+    first = steps(["text", "one"])
+    await engine.run(first, host)
+    host.next_turn(first)
+
+    async def other(turn: object) -> str:
+        return "Be loud."
+
+    engine._instructions = other
+    await engine.run(steps(["heard"], id="turn_2"), host)
+    assert "Be loud." in host.visible
+
+
+async def test_another_agent_begins_a_session_of_its_own(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    agents = {"bot": scripted("well", "loads"), "other": scripted("well", "loads")}
+    (home / "config.json").write_text(json.dumps({"agent": "bot", "agents": agents}))
+    first = steps(["text", "one"])
+    await engine.run(first, host)
+    host.next_turn(first)
+    (home / "config.json").write_text(json.dumps({"agent": "other", "agents": agents}))
+    await engine.run(steps(["heard"], id="turn_2"), host)
+    assert "this conversation began before this session" in host.visible
+    assert host.entries[0]["agent"] == "other"
+
+
+async def test_an_agent_that_is_configured_otherwise_is_started_anew(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    for number, value in enumerate("ab"):
+        configure(home, scripted("well", "loads", env={"X": value}))
+        turn = steps(["env", "X"], id=f"turn_{number}")
+        await engine.run(turn, host)
+        assert host.visible == value
+        host.next_turn(turn)
+
+
+def test_what_is_told_is_bounded_and_the_newest_is_kept() -> None:
+    turns = [
+        PastTurn(f"turn_{n}", f"question {n} " + "x" * 5000, "done", None, (), "y" * 5000)
+        for n in range(100)
+    ]
+    text = past.told(turns, all_of_it=True)
+    assert len(text.encode()) < past.PAST_LIMIT + 1000
+    assert "question 99 " in text
+    assert "question 0 " not in text
+    assert "earlier turns are left out" in text
