@@ -29,7 +29,7 @@ from ..lending import Lender
 from . import SDK
 from .agent import Agent, AgentLimits
 from .course import Course, Stretch
-from .failures import LOST_SESSION
+from .failures import LOST_SESSION, NO_CONVERSATION
 from .launch import Launch, bundled_cli, plan_launch, told_in
 from .overhearing import Overheard
 from .recovery import Recovery, release
@@ -201,8 +201,7 @@ class ClaudeEngine:
         if agent is None:
             resume = session_id is not None
             if session_id is not None and not await Session(place.sandbox, session_id).exists():
-                await host.journal({"type": LOST})
-                raise TurnFailed(LOST_SESSION)
+                raise await _lost(host)
             session_id = session_id or str(uuid.uuid4())
             agent = await self._start(place, session_id, course, resume=resume)
         agent.course = course
@@ -241,7 +240,12 @@ class ClaudeEngine:
         agent = Agent(
             await self._load(), place.sandbox, place.launch, session_id, self._agent_limits, course
         )
-        await agent.start(resume=resume)
+        try:
+            await agent.start(resume=resume)
+        except TurnFailed as error:
+            if resume and NO_CONVERSATION in agent.pipe.stderr:
+                raise await _lost(place.host) from error
+            raise
         self._agents[place.turn.loop_id] = agent
         return agent
 
@@ -271,6 +275,12 @@ class ClaudeEngine:
                 "The Claude Agent SDK cannot be imported. Install the extra again: "
                 "pip install -U 'loopat-jupyter[claude]'."
             ) from error
+
+
+async def _lost(host: TurnHost) -> TurnFailed:
+    """The session is gone: the next turn begins another."""
+    await host.journal({"type": LOST})
+    return TurnFailed(LOST_SESSION)
 
 
 def _waits_for(agent: Agent, turn: Turn) -> bool:

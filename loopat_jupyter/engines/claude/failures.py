@@ -13,6 +13,8 @@ MESSAGE_LIMIT = 500
 _JSON = re.compile(r"\{.*\}", re.DOTALL)
 _STATUS = re.compile(r"API Error: (\d{3})\b")
 _NOISE = re.compile(r"^\[claude-code:")
+NO_CONVERSATION = "No conversation found"
+"""What the CLI says when it cannot resume a session."""
 LOST_SESSION = (
     "The agent's own record of this conversation is gone from the loop's home, so it cannot go on "
     "where it was. Files and messages are kept. Send the message again: the agent then begins a "

@@ -28,6 +28,7 @@ STDERR_KEPT = 4000
 EXIT_GRACE = 2.0
 """Seconds the CLI gets to end by itself before it is killed."""
 CONTROL = frozenset({"control_request", "control_response", "control_cancel_request"})
+USER_ROW = b'"type":"user"'
 MIRROR = b'{"type":"transcript_mirror"'
 
 
@@ -51,7 +52,7 @@ class Pipe:
         self._garbage = 0
         self._stored: dict[bytes, asyncio.Event] = {}
         self.has_stored = False
-        """Its session file is there."""
+        """Its session file has a message, so it can be resumed."""
         self.torn = False
         """A line was written in part: nothing can be said to this CLI any more."""
         self.failure: str | None = None
@@ -132,7 +133,7 @@ class Pipe:
         self._stored.clear()
 
     def _note_stored(self, line: bytes) -> None:
-        self.has_stored = True
+        self.has_stored = self.has_stored or USER_ROW in line
         for text, event in self._stored.items():
             if text in line:
                 event.set()

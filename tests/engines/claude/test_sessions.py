@@ -99,13 +99,21 @@ async def test_a_turn_that_was_cut_off_is_told_with_its_words(
     assert "half a sent" in whole
 
 
+@pytest.mark.parametrize("rows", [None, 0, 2])
 async def test_a_session_that_is_gone_fails_one_turn_and_the_next_is_told(
-    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
+    new_engine: NewEngine,
+    new_sandbox: Start,
+    model: MockModel,
+    spec: SandboxSpec,
+    rows: int | None,
 ) -> None:
     box, past = await new_sandbox(), list[PastTurn]()
     await turn(new_engine(), box, model.script([Text("One.")]).message("first"), past)
     for path in Path(spec.home).rglob("*.jsonl"):
-        path.unlink()
+        if rows is None:
+            path.unlink()
+        else:
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:rows]))
     engine = new_engine()
     lost = turn_of("hello", "turn_2")
     host = MemoryHost(box, past=past)
