@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .bench import Benchmark, Run
+from .gateway import gateway
 from .latency import fanout, latency
 from .measures import Measure
 from .memory import living, memory
@@ -24,6 +25,7 @@ from .sandboxes import cycles, sandbox, tools
 BENCHMARKS: dict[str, Benchmark] = {
     "latency": latency,
     "fanout": fanout,
+    "gateway": gateway,
     "post": post,
     "create": create,
     "list": list_pages,

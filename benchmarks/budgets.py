@@ -21,6 +21,8 @@ BUDGETS = {
     "latency.p99": Budget(
         "model delta to client, added by us, 100 loops x 3 watchers, p99", 10.0, "ms"
     ),
+    "gateway.first.p50": Budget("model gateway, added to the first byte, p50", 1.0, "ms"),
+    "gateway.delta.p50": Budget("model gateway, added to a delta, p50", 1.0, "ms"),
     "post.ack.p99": Budget("POST to durable acknowledgement, p99", 10.0, "ms"),
     "resume": Budget("resume of 10,000 events", 200.0, "ms"),
     "sandbox.ready.p50": Budget("sandbox ready (bubblewrap), p50", 25.0, "ms"),

@@ -94,6 +94,8 @@ class ModelChoice:
     context_window: int | None = None
     max_tokens: int | None = None
     thinking: Thinking | None = None
+    models: tuple[str, ...] | None = None
+    """The ids that are enabled where the provider lists its models; ``None``: any."""
 
 
 DEMO_CHOICE = ModelChoice(provider=DEMO, model=DEMO, api="demo")
@@ -148,6 +150,7 @@ class ConfigFile:
             context_window=model.context_window,
             max_tokens=model.max_tokens,
             thinking=model.thinking,
+            models=_enabled(provider),
         )
 
     def credentials(self, name: str, provider: ProviderSection, vault: str) -> tuple[str, str]:
@@ -204,6 +207,12 @@ class ConfigFile:
             return found
 
         return REFERENCE.sub(value, text or "").strip()
+
+
+def _enabled(provider: ProviderSection) -> tuple[str, ...] | None:
+    if provider.models is None:
+        return None
+    return tuple(model.id for model in provider.models if model.enabled)
 
 
 def parse(data: bytes) -> Config:

@@ -12,21 +12,30 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..loops.destinations import BadDestination, Pattern, parse_pattern
+from ..loops.destinations import (
+    HTTP_PORT,
+    HTTPS_PORT,
+    BadDestination,
+    Pattern,
+    parse_pattern,
+)
 from ..loops.errors import ConfigError
 from ..loops.network import Egress
 
 FILE = "network.json"
 FILE_LIMIT = 256 * 1024
 GIT_HOSTS = ("github.com", "*.githubusercontent.com", "gitlab.com", "bitbucket.org", "codeberg.org")
-PIP_FILES = ("/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf")
+PIP_FILES = (
+    "/etc/xdg/pip/pip.conf", "/etc/pip.conf", "~/.pip/pip.conf", "~/.config/pip/pip.conf",
+    f"{sys.prefix}/pip.conf",
+)  # fmt: skip
 NPM_FILES = ("/etc/npmrc", "~/.npmrc")
-
 
 Presets = Callable[[], Mapping[str, Sequence[str]]]
 
@@ -54,7 +63,7 @@ def _entries(path: Path, where: str) -> list[str]:
         raise ConfigError(
             f"{where}, line {error.lineno}: it is not valid JSON: {error.msg}."
         ) from None
-    except (OSError, UnicodeDecodeError, RecursionError):
+    except (OSError, ValueError, RecursionError):  # no UTF-8, a number without end
         raise ConfigError(f"{where}: it cannot be read.") from None
     allow = content.get("allow", []) if isinstance(content, dict) else None
     if not isinstance(allow, list) or not all(isinstance(entry, str) for entry in allow):
@@ -96,9 +105,9 @@ def _python_packages() -> Iterator[Pattern]:
     for file in [os.environ.get("PIP_CONFIG_FILE", ""), *PIP_FILES]:
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(Path(file).expanduser(), encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError):
-            continue
+            parser.read_string(_text(file))
+        except configparser.Error:
+            continue  # pip will say so
         for section in ("global", "install"):
             urls.append(parser.get(section, "index-url", fallback=""))
             urls += parser.get(section, "extra-index-url", fallback="").split()
@@ -106,34 +115,44 @@ def _python_packages() -> Iterator[Pattern]:
     return iter(patterns or _pip_default())
 
 
+def _text(file: str) -> str:
+    """What a file of this machine's configuration holds; nothing where there is none."""
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8")
+    except (OSError, RuntimeError, UnicodeDecodeError):
+        return ""
+
+
 def _pip_default() -> list[Pattern]:
     try:
         from pip._internal.models.index import PyPI
     except ImportError:
         return []
-    return [parse_pattern(PyPI.netloc), parse_pattern(PyPI.file_storage_domain)]
+    hosts = (PyPI.netloc, PyPI.file_storage_domain)
+    return [parse_pattern(f"{host}:{HTTPS_PORT}") for host in hosts]
 
 
 def _npm_packages() -> Iterator[Pattern]:
     """The registries that npm's configuration on this machine names."""
     urls = [os.environ.get(name, "") for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY")]
-    for file in NPM_FILES:
-        try:
-            lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            continue
-        for name, equals, value in (line.partition("=") for line in lines):
+    for file in [os.environ.get("NPM_CONFIG_USERCONFIG", ""), *NPM_FILES]:
+        for name, equals, value in (line.partition("=") for line in _text(file).splitlines()):
             if equals and name.strip().rpartition(":")[2] == "registry":
                 urls.append(value.strip())
     return _of_urls(urls)
 
 
 def _of_urls(urls: Iterable[str]) -> Iterator[Pattern]:
+    """The hosts of URLs, each with its one port; what is no URL is left out."""
     for url in urls:
-        address = urlsplit(url)
-        if address.scheme in ("http", "https") and address.hostname:
-            port = f":{address.port}" if address.port else ""
-            yield parse_pattern(f"{address.hostname}{port}")
+        try:
+            address = urlsplit(url)
+            port = address.port or {"http": HTTP_PORT, "https": HTTPS_PORT}.get(address.scheme)
+            if port and address.scheme in ("http", "https") and address.hostname:
+                host = f"[{address.hostname}]" if ":" in address.hostname else address.hostname
+                yield parse_pattern(f"{host}:{port}")
+        except ValueError:
+            continue
 
 
 PRESETS = {

@@ -174,10 +174,10 @@ async def inside_workdir(sandbox: Sandbox, path: str) -> bool:
 
 BASH = Tool(
     "Bash",
-    "Run a shell command in the loop's sandbox, in the workdir. There is no network and no "
-    "terminal. Each call has a shell of its own: `cd` and variables do not carry over, files and "
-    "background processes do. Long output is shortened in the middle; the result then names a "
-    "file that has it.",
+    "Run a shell command in the loop's sandbox, in the workdir. There is no terminal, and no "
+    "network but what the instructions name. Each call has a shell of its own: `cd` and variables "
+    "do not carry over, files and background processes do. Long output is shortened in the "
+    "middle; the result then names a file that has it.",
     BashInput,
     "other",
     _bash,

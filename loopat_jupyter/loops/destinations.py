@@ -2,8 +2,9 @@
 
 A name is parsed once, here, and what comes out is what is matched, resolved, dialled and shown:
 lower case, IDNA for what is not ASCII, no dot at its end. What could be read in two ways is
-refused: bytes outside letters, digits, hyphen and dot; numbers that are no plain IPv4 address
-(``0177.0.0.1``, ``2130706433``); addresses with a zone.
+refused: bytes outside letters, digits, hyphen and dot (the underscore too: host names have none);
+labels that look like IDNA and are not; numbers that are no plain IPv4 address (``0177.0.0.1``,
+``2130706433``); addresses with a zone.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import idna
 
 NAME_MAX = 253
-HTTPS_PORT = 443
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
+HTTP_PORT, HTTPS_PORT = 80, 443
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
 
@@ -31,8 +32,13 @@ class Destination:
     host: str
     port: int
 
+    @property
+    def is_address(self) -> bool:
+        """Whether the host is an IP address; a name never ends with a number."""
+        return ":" in self.host or self.host.rpartition(".")[2].isdigit()
+
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{_bracketed(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ class Pattern:
     suffix: bool = False
 
     def matches(self, destination: Destination) -> bool:
-        if self.port is None and destination.port not in (80, HTTPS_PORT):
+        if self.port is None and destination.port not in (HTTP_PORT, HTTPS_PORT):
             return False
         if self.port not in (None, destination.port):
             return False
@@ -56,7 +62,8 @@ class Pattern:
         return destination.host == self.host
 
     def __str__(self) -> str:
-        host = f"*.{self.host}" if self.suffix else self.host
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"*.{host}" if self.suffix else host
         return host if self.port is None else f"{host}:{self.port}"
 
 
@@ -88,7 +95,7 @@ def normal_host(host: str) -> str:
     labels = name.split(".")
     if _NUMBER.fullmatch(labels[-1]):
         return _ipv4(name)
-    if not all(_LABEL.fullmatch(label) for label in labels):
+    if not all(_LABEL.fullmatch(label) and _is_idna(label) for label in labels):
         raise BadDestination("its host is no valid name")
     return name
 
@@ -103,14 +110,31 @@ def _split(authority: str) -> tuple[str, int | None]:
 
 
 def _ascii(host: str) -> str:
-    try:
-        name = idna.encode(host, uts46=True, strict=False).decode() if host else ""
-    except (idna.IDNAError, UnicodeError):
-        name = host.lower() if host.isascii() else ""
+    """In ASCII and lower case, without the one dot that a whole name may have at its end."""
+    name = host
+    if not host.isascii():
+        try:
+            name = idna.encode(host[: NAME_MAX + 1], uts46=True).decode()
+        except (idna.IDNAError, UnicodeError):
+            name = ""
     name = name.lower().removesuffix(".")
-    if not name or len(name) > NAME_MAX:
+    if not name or len(host) > NAME_MAX + 1 or len(name) > NAME_MAX:
         raise BadDestination("its host is no valid name")
     return name
+
+
+def _is_idna(label: str) -> bool:
+    """Whether the label is what it looks like: one in punycode must be the IDNA of something."""
+    if not label.startswith("xn--"):
+        return True
+    try:
+        return idna.encode(idna.decode(label)).decode() == label
+    except (idna.IDNAError, UnicodeError):
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _ipv4(name: str) -> str:

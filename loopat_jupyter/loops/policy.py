@@ -132,5 +132,7 @@ def _rule_prefix(tool: str, tool_input: Mapping[str, Any]) -> str | None:
     if tool == "Bash":
         return command_key(str(tool_input.get("command", "")))
     if tool == NETWORK:
-        return str(Destination(str(tool_input["host"]), int(tool_input["port"])))
+        host, port = tool_input.get("host"), tool_input.get("port")
+        if isinstance(host, str) and isinstance(port, int):
+            return str(Destination(host, port))
     return None

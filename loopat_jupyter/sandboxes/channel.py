@@ -92,6 +92,7 @@ class Channel:
         self._socket = end
         self._lost = lost
         self._on_door = on_door
+        self._door_came = False
         self._loop = asyncio.get_running_loop()
         self._consumers: dict[int, Consumer] = {}
         self._outbox: deque[bytes] = deque()
@@ -191,10 +192,13 @@ class Channel:
             if door is not None:
                 door.close()
             raise ProtocolViolation("a descriptor nobody asked for")
+        self._door_came = True
         on_door(door)
 
     def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
-        if kind in (frames.READY, frames.DOOR) and request == 0:
+        if kind == frames.READY and request == 0:
+            return
+        if kind == frames.DOOR and request == 0 and self._door_came:
             return
         consumer = self._consumers.get(request)
         if consumer is None:

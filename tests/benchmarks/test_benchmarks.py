@@ -21,6 +21,8 @@ README = ROOT / "benchmarks" / "README.md"
 DESIGNED = {
     "latency.p50": (1.0, "ms"),
     "latency.p99": (10.0, "ms"),
+    "gateway.first.p50": (1.0, "ms"),
+    "gateway.delta.p50": (1.0, "ms"),
     "post.ack.p99": (10.0, "ms"),
     "resume": (200.0, "ms"),
     "sandbox.ready.p50": (25.0, "ms"),

@@ -5,6 +5,8 @@ A proxy of the server's environment is honoured, but never for this machine itse
 
 from __future__ import annotations
 
+import ssl
+
 import httpx2
 
 from ...context.config import ModelChoice
@@ -34,3 +36,10 @@ def open_http_client() -> httpx2.AsyncClient:
         mounts=dict.fromkeys(_LOOPBACK),
         event_hooks={"response": [enter_lane]},
     )
+
+
+def tls_context() -> ssl.SSLContext:
+    """The same trust for connections of our own. Loads certificates: make it off the event loop."""
+    context: ssl.SSLContext = httpx2.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,18 +1,21 @@
 """One sandbox's broker: takes connections from inside, and sends each where it belongs.
 
 Bounded: so many connections at once, so much of a head, so long a silence. Every connection is a
-task of the broker's, and ends with it. Every request leaves one line in the loop's audit.
+task of the broker's, and ends with it. Every request leaves one line in the loop's audit when it
+has ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hmac
 import logging
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import h11
 
@@ -20,15 +23,20 @@ from loopat_jupyter.loops.destinations import BadDestination, Destination
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.network import Egress, ModelLoan, ModelUpstream
 from loopat_jupyter.sandboxes.broker.dialling import Dialler, Unreachable
-from loopat_jupyter.sandboxes.broker.egress import EgressProxy, Forbidden, Gatekeeper
+from loopat_jupyter.sandboxes.broker.egress import EgressProxy
+from loopat_jupyter.sandboxes.broker.gatekeeper import Forbidden, Gatekeeper
 from loopat_jupyter.sandboxes.broker.gateway import PREFIX, Gateway
+from loopat_jupyter.sandboxes.broker.ledger import Ledger
 from loopat_jupyter.sandboxes.broker.record import Audit, Record
-from loopat_jupyter.sandboxes.broker.visitor import READ_SIZE, Gone, Visitor
+from loopat_jupyter.sandboxes.broker.visitor import Gone, Visitor
 
-CONNECTIONS = 128
-"""At once, of one sandbox; more are closed unanswered."""
+CONNECTIONS = 64
+"""At once, of one sandbox; more are closed unanswered. Each may take two of the server's files."""
 ACCEPT_RETRY = 1.0
+SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 USER = "loop"
+GONE = "The sandbox is gone."
+CUT_OFF = "The sandbox ended while this was under way."
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +59,7 @@ class Broker:
         dialler: Dialler | None = None,
     ) -> None:
         self._loop_id = loop_id
-        self._audit = audit
+        self._ledger = Ledger(audit)
         self._now = now
         self._gatekeeper = Gatekeeper(egress)
         self._egress = EgressProxy(self._gatekeeper, dialler or Dialler())
@@ -59,12 +67,15 @@ class Broker:
         self.proxy_key = secrets.token_hex(16) if shared else None
         self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Task[None] | None = None
+        self._shut = False
         self._visits: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ the port
 
     async def lend_model(self, upstream: ModelUpstream) -> ModelLoan:
         port = await asyncio.shield(self._port)
+        if self._shut:
+            raise SandboxLost(GONE)
         self._gateway.lend(upstream)
         return ModelLoan(f"http://127.0.0.1:{port}{PREFIX.decode()}", self._gateway.key)
 
@@ -88,73 +99,76 @@ class Broker:
             door.close()
             return
         door.setblocking(False)
-        self._server = asyncio.get_running_loop().create_task(self._serve(door))
-        # A task that is cancelled before it began never gets to close what it was given.
-        self._server.add_done_callback(lambda _: door.close())
         self._port.set_result(door.getsockname()[1])
+        self._server = asyncio.get_running_loop().create_task(self._serve(door))
+        self._server.add_done_callback(lambda _: door.close())
 
     def shut(self) -> None:
         """End every connection, and take no more. Idempotent."""
-        self._gateway.end_loan()
+        if self._shut:
+            return
+        self._shut = True
         if not self._port.done():
-            self._port.set_exception(SandboxLost("The sandbox is gone."))
+            self._port.set_exception(SandboxLost(GONE))
             self._port.exception()  # told to whoever asks; nobody need
         for task in self._tasks():
             task.cancel()
 
     async def close(self) -> None:
-        """The same; when it returns nothing of the broker is left."""
+        """The same; when it returns nothing of the broker is left, and the audit is complete."""
         self.shut()
         if tasks := self._tasks():
             await asyncio.wait(tasks)
+        await self._ledger.close()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [*self._visits, *([self._server] if self._server else [])]
 
     async def _serve(self, door: socket.socket) -> None:
-        with door:  # also keeps the sandbox's network alive, until this ends
-            while True:
-                connection = await self._accept(door)
-                if len(self._visits) >= CONNECTIONS:
-                    connection.close()
-                    continue
-                visit = asyncio.get_running_loop().create_task(self._visit(connection))
-                self._visits.add(visit)
-                visit.add_done_callback(self._visited)
+        """The door is kept open until this ends: it also keeps the sandbox's network alive."""
+        while (connection := await self._accept(door)) is not None:
+            if len(self._visits) >= CONNECTIONS:
+                connection.close()
+                continue
+            visitor = await Visitor.receive(connection)
+            visit = asyncio.get_running_loop().create_task(self._visit(visitor))
+            self._visits.add(visit)
+            visit.add_done_callback(partial(self._visited, visitor))
 
-    async def _accept(self, door: socket.socket) -> socket.socket:
+    async def _accept(self, door: socket.socket) -> socket.socket | None:
+        """The next connection; ``None`` when the door takes none any more."""
         while True:
             try:
                 connection, _ = await asyncio.get_running_loop().sock_accept(door)
+            except ConnectionAbortedError:
+                continue
             except OSError as error:
-                # Out of descriptors, as a rule. Nothing says when there are some again.
                 log.warning("The broker of %s cannot take a visitor: %s", self._loop_id, error)
-                await asyncio.sleep(ACCEPT_RETRY)
+                if error.errno not in SHORT_OF:
+                    return None
+                await asyncio.sleep(ACCEPT_RETRY)  # nothing says when there are some again
             else:
                 return connection
 
-    def _visited(self, visit: asyncio.Task[None]) -> None:
+    def _visited(self, visitor: Visitor, visit: asyncio.Task[None]) -> None:
+        visitor.drop()
         self._visits.discard(visit)
         if not visit.cancelled() and (error := visit.exception()) is not None:
             log.error("A request of %s failed in the broker", self._loop_id, exc_info=error)
 
     # ------------------------------------------------------------------ one connection
 
-    async def _visit(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        reader, writer = await asyncio.open_connection(sock=connection, limit=READ_SIZE)
-        visitor = Visitor(reader, writer)
+    async def _visit(self, visitor: Visitor) -> None:
         try:
             while (request := await visitor.request()) is not None:
+                await self._ledger.room()
                 await self._request(visitor, request)
+            await visitor.farewell()
         except Gone:
             return
-        finally:
-            writer.close()
 
     async def _request(self, visitor: Visitor, request: h11.Request) -> None:
-        target = request.target.decode("latin-1")
-        record = Record(self._loop_id, self._now(), target)
+        record = Record(self._loop_id, self._now(), request.target.decode("latin-1"))
         try:
             await self._answer(visitor, request, record)
         except BadDestination as error:
@@ -166,12 +180,17 @@ class Broker:
         except Unreachable as error:
             record.verdict = "refused" if error.refused else "failed"
             record.reason = error.message
-            await visitor.refuse(403 if error.refused else 502, "unreachable", record.reason)
-        except OSError as error:
-            record.verdict, record.reason = "failed", "The connection broke off."
+            code = "not_public" if error.refused else "unreachable"
+            await visitor.refuse(403 if error.refused else 502, code, record.reason)
+        except asyncio.CancelledError:
+            record.reason = CUT_OFF
+            raise
+        except h11.LocalProtocolError as error:
+            # What came from the other side cannot be said in an answer to this request.
+            record.verdict, record.reason = "failed", "The answer is no valid HTTP/1.1."
             raise Gone from error
         finally:
-            await self._audit(record.line())
+            self._ledger.note(record.line())
 
     async def _answer(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
         target = bytes(request.target)
@@ -179,7 +198,8 @@ class Broker:
             return await self._gateway.forward(visitor, request, record)
         if not self._may_use_proxy(request):
             record.reason = "The request does not hold the sandbox's proxy key."
-            return await visitor.refuse(407, "proxy_key", record.reason)
+            challenge = [("proxy-authenticate", 'Basic realm="loopat"')]
+            return await visitor.refuse(407, "proxy_key", record.reason, challenge)
         if request.method == b"CONNECT":
             return await self._egress.connect(visitor, request, record)
         if target.startswith(b"/"):
@@ -192,4 +212,5 @@ class Broker:
             return True
         wanted = base64.b64encode(f"{USER}:{self.proxy_key}".encode())
         given = [value for name, value in request.headers if name == b"proxy-authorization"]
-        return any(hmac.compare_digest(value.removeprefix(b"Basic "), wanted) for value in given)
+        keys = [value[6:].strip() for value in given if value[:6].lower() == b"basic "]
+        return any(hmac.compare_digest(key, wanted) for key in keys)

@@ -2,12 +2,12 @@
 
 Open only while an engine lends a model. The program knows a key that is good for this sandbox
 alone; the real one is added by the :class:`~loopat_jupyter.loops.network.ModelUpstream` outside.
-Bytes are passed on as they come, in both directions.
+Bytes are passed on as they come, in both directions. A request ends with the loan, and with the
+visitor that sent it: nobody pays for an answer that nobody reads.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import secrets
 
@@ -15,9 +15,9 @@ import h11
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.network import Headers, ModelAnswer, ModelRefused, ModelUpstream
-from loopat_jupyter.sandboxes.broker.egress import end_to_end
+from loopat_jupyter.sandboxes.broker.headers import end_to_end
 from loopat_jupyter.sandboxes.broker.record import Record
-from loopat_jupyter.sandboxes.broker.visitor import Visitor
+from loopat_jupyter.sandboxes.broker.visitor import Errand, Gone, Visitor
 
 PREFIX = b"/model"
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "api-key"})
@@ -26,8 +26,10 @@ CLOSED = (
     "The model is lent to this sandbox only while one of the loop's turns runs on an engine that "
     "works inside it."
 )
+ENDED = "The turn that the model was lent for has ended."
 WRONG_KEY = "The key of this request is not the one of this sandbox."
 NOT_REACHED = "The model provider could not be reached: {why}"
+BROKE_OFF = "The model provider's answer broke off: {why}"
 
 
 class Gateway:
@@ -36,18 +38,18 @@ class Gateway:
     def __init__(self) -> None:
         self.key = f"loopat-{secrets.token_hex(24)}"
         self._upstream: ModelUpstream | None = None
-        self._under_way: set[asyncio.Task[None]] = set()
+        self._under_way: set[Errand] = set()
 
     def lend(self, upstream: ModelUpstream) -> None:
         self._upstream = upstream
 
     def end_loan(self) -> None:
         self._upstream = None
-        for task in self._under_way:
-            task.cancel()
+        for errand in self._under_way:
+            errand.end()
 
     async def forward(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
-        """Answer one request. Cancelled when the loan ends."""
+        """Answer one request, or break off when the loan ends or the visitor leaves."""
         record.kind = "model"
         headers = end_to_end(request.headers)
         upstream = self._upstream
@@ -58,17 +60,27 @@ class Gateway:
         if not self._knows_key(headers):
             record.reason = WRONG_KEY
             return await visitor.refuse(401, "wrong_key", WRONG_KEY)
-        task = asyncio.current_task()
-        assert task is not None
-        self._under_way.add(task)
+        errand = Errand()
+        self._under_way.add(errand)
         try:
-            await self._pass_on(visitor, request, headers, upstream, record)
+            async with errand:
+                visitor.attend(errand)
+                await self._pass_on(visitor, request, headers, upstream, record)
+        except TimeoutError as error:
+            if not errand.ended:
+                raise
+            if visitor.left:
+                raise Gone from error
+            record.reason = ENDED
+            await visitor.refuse(403, "model_not_lent", ENDED)
         finally:
-            self._under_way.discard(task)
+            visitor.attend(None)
+            self._under_way.discard(errand)
             record.bytes_out, record.bytes_in = visitor.received, visitor.sent
 
     def _knows_key(self, headers: Headers) -> bool:
-        given = [value.removeprefix("Bearer ") for name, value in headers if name in _CREDENTIALS]
+        given = [value for name, value in headers if name in _CREDENTIALS]
+        given = [value.split(" ", 1)[-1].strip() for value in given]
         return any(hmac.compare_digest(value.encode(), self.key.encode()) for value in given)
 
     async def _pass_on(
@@ -92,7 +104,13 @@ class Gateway:
             return await visitor.refuse(502, "provider_unreachable", record.reason)
         record.verdict = "allowed"
         try:
+            if body is None:
+                async for _ in visitor.body():
+                    raise Gone  # it said that it had none
             await self._answer(visitor, answer)
+        except OSError as error:
+            record.verdict, record.reason = "failed", BROKE_OFF.format(why=error)
+            raise Gone from error
         finally:
             await answer.close()
 

@@ -26,9 +26,9 @@ class _Flow:
         self.moved = loop.time()
         while data := await self.reader.read(READ_SIZE):
             self.moved = loop.time()
+            self.count += len(data)
             self.writer.write(data)
             await self.writer.drain()
-            self.count += len(data)
         if self.writer.can_write_eof():
             self.writer.write_eof()
 

@@ -1,0 +1,46 @@
+"""A sandbox's broker with a lent model, alone: ``python -m benchmarks.broker MODEL_PORT FOLDER``.
+
+Real are the gateway, the wire to the provider, the look at the named model, and the audit in its
+database. Its door lies on this machine's loopback instead of a sandbox's. It prints its port,
+leaves its key in ``FOLDER/key``, and runs until its stdin ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+from loopat_jupyter.context.config import ModelChoice
+from loopat_jupyter.engines.lending import Lender
+from loopat_jupyter.loops.network import Egress
+from loopat_jupyter.sandboxes.broker.broker import Broker
+from loopat_jupyter.store import Store
+
+
+async def serve(model_port: int, folder: Path) -> None:
+    store = Store(folder / "loopat.db")
+    store.start(lambda *_: None)
+    choice = ModelChoice(
+        provider="bench",
+        model="mock-1",
+        api="openai",
+        base_url=f"http://127.0.0.1:{model_port}/v1",
+        api_key="the-key-of-the-benchmark",
+        models=("mock-1",),
+    )
+    lender = Lender()
+    broker = Broker("loop_bench", Egress(), store.network.record, lambda: "2026-01-01T00:00:00Z")
+    broker.open(socket.create_server(("127.0.0.1", 0)))
+    loan = await broker.lend_model(await lender.upstream(choice))
+    (folder / "key").write_text(loan.key)
+    print(loan.url.rpartition(":")[2].partition("/")[0], flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+    await broker.close()
+    await lender.close()
+    await asyncio.to_thread(store.close)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2])))

@@ -1,0 +1,65 @@
+"""Names to addresses, by the system's resolver, without holding anybody up.
+
+The system's call blocks, for half a minute where a name server is silent. Each lookup has a thread
+of its own that ends with it; a sandbox has a few at once, and shares none with the server's own
+work. Nobody waits for such a thread when the server stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import Sequence
+
+from loopat_jupyter.loops.destinations import Destination
+
+LOOKUPS = 4
+"""At once, of one sandbox."""
+
+
+class Resolver:
+    """Callable: the addresses of a host, in the system's order. Raises ``OSError``."""
+
+    def __init__(self) -> None:
+        self._turnstile = asyncio.Semaphore(LOOKUPS)
+
+    async def __call__(self, host: str, port: int) -> Sequence[str]:
+        if Destination(host, port).is_address:
+            return [host]
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[str]] = loop.create_future()
+
+        def end(outcome: list[str] | OSError) -> None:
+            self._turnstile.release()
+            if found.done():  # nobody waits any more
+                return
+            if isinstance(outcome, OSError):
+                found.set_exception(outcome)
+            else:
+                found.set_result(outcome)
+
+        def look() -> None:
+            outcome = _addresses(host, port)
+            with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
+                loop.call_soon_threadsafe(end, outcome)
+
+        # The place at the turnstile is the thread's, not the caller's, who may give up earlier.
+        await self._turnstile.acquire()
+        try:
+            threading.Thread(target=look, name="loopat-lookup", daemon=True).start()
+        except RuntimeError as error:
+            self._turnstile.release()
+            raise OSError(str(error)) from error
+        return await found
+
+
+def _addresses(host: str, port: int) -> list[str] | OSError:
+    try:
+        rows = socket.getaddrinfo(host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return error
+    except UnicodeError as error:
+        return OSError(str(error))
+    return [str(address[0]) for *_, address in rows]
