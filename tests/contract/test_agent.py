@@ -22,6 +22,7 @@ async def one_call(api: Caller, model: MockModel, *calls: Part) -> tuple[list[Ev
     return events, script
 
 
+@pytest.mark.builtin("its own words for a failure")
 @pytest.mark.parametrize(
     ("tool", "hint"),
     [
@@ -61,6 +62,7 @@ async def test_the_same_call_id_from_the_model_twice_is_still_two_calls(
     assert (api.server.workdir(loop_id) / "n").read_text() == "1\n2\n"
 
 
+@pytest.mark.builtin("results in the order of the calls")
 async def test_parallel_calls_each_get_their_own_result(api: Caller, model: MockModel) -> None:
     events, script = await one_call(api, model, *(bash(f"echo number {n}") for n in range(5)))
     assert results(events) == [True] * 5
@@ -101,6 +103,7 @@ async def test_background_processes_outlive_the_turn_that_made_them(
     assert "got hello" in second.requests[1].tool_results()[-1]
 
 
+@pytest.mark.builtin("its tool has run_in_background")
 async def test_a_background_call_returns_at_once(api: Caller, model: MockModel) -> None:
     events, _ = await one_call(api, model, bash("sleep 500", run_in_background=True))
     assert results(events) == [True]
@@ -113,6 +116,7 @@ async def test_a_call_that_takes_too_long_is_ended_and_told(api: Caller, model: 
     assert "begun" in told
 
 
+@pytest.mark.builtin("how much of an output it shows")
 async def test_long_output_keeps_head_and_tail_and_the_rest_in_a_file(
     api: Caller, model: MockModel
 ) -> None:

@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+import pytest
+
 from tests.support.caller import Caller, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Tool, bash
 
@@ -42,6 +44,7 @@ async def test_a_turn_is_a_user_row_and_an_assistant_row(api: Caller, model: Moc
     assert user["id"] != assistant["id"]
 
 
+@pytest.mark.builtin("how much of an output it shows")
 async def test_a_tool_result_is_capped_at_10_kb(api: Caller, model: MockModel) -> None:
     script = model.script([bash("seq 1 20000")], [Text("long")])
     loop_id = await api.loop()

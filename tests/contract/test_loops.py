@@ -47,7 +47,11 @@ async def test_the_body_of_a_creation_is_optional(session: Caller) -> None:
 async def test_a_single_get_adds_the_runtime_state(session: Caller) -> None:
     created = await session.create()
     seen = await session.state(created["id"])
-    assert set(seen) == LOOP | STATE
+    assert set(seen) == LOOP | STATE | {"engine_reason", "isolation"}
+    assert seen["engine_reason"]
+    assert seen["isolation"]["isolates"] is (seen["sandbox"] != "none")
+    assert seen["isolation"]["enforced"]
+    assert all(isinstance(gap, str) for gap in seen["isolation"]["gaps"])
     assert {k: seen[k] for k in LOOP} == {k: created[k] for k in LOOP}
     assert (seen["busy"], seen["queue_depth"], seen["turn_count"]) == (False, 0, 0)
     assert seen["current_turn"] is None

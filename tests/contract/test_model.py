@@ -90,6 +90,7 @@ async def caller(own: JupyterServer, recorder: Recorder) -> AsyncIterator[Caller
         yield caller
 
 
+@pytest.mark.builtin("the demo model is its own")
 async def test_without_a_provider_the_demo_agent_answers_and_says_what_it_is(
     caller: Caller, own: JupyterServer
 ) -> None:
@@ -104,6 +105,7 @@ async def test_without_a_provider_the_demo_agent_answers_and_says_what_it_is(
     assert (own.workdir(loop_id) / "answer").read_text() == "42\n"
 
 
+@pytest.mark.builtin("the demo model is its own")
 async def test_the_demo_agents_words(caller: Caller, own: JupyterServer) -> None:
     (own.home / "config.json").unlink(missing_ok=True)
     loop_id = await caller.loop()
@@ -124,6 +126,7 @@ async def test_the_demo_agents_words(caller: Caller, own: JupyterServer) -> None
         assert (await stream.rest())[-1].name == "done"
 
 
+@pytest.mark.builtin("it speaks every API")
 async def test_an_openai_provider_runs_tools_and_streams(
     caller: Caller, own: JupyterServer, model: MockModel
 ) -> None:
@@ -145,6 +148,7 @@ async def test_an_openai_provider_runs_tools_and_streams(
     assert (usage["output_tokens"], usage["cache_read_tokens"]) == (21, 9)
 
 
+@pytest.mark.builtin("it speaks every API")
 async def test_an_openai_provider_streams_thinking(
     caller: Caller, own: JupyterServer, model: MockModel
 ) -> None:
@@ -154,6 +158,7 @@ async def test_an_openai_provider_streams_thinking(
     assert [e.name for e in events] == ["started", "thinking_delta", "assistant_delta", "done"]
 
 
+@pytest.mark.builtin("it speaks every API")
 async def test_an_openai_provider_is_tried_again_and_fails_clearly(
     caller: Caller, own: JupyterServer, model: MockModel
 ) -> None:
@@ -164,6 +169,7 @@ async def test_an_openai_provider_is_tried_again_and_fails_clearly(
     assert (await failed(caller, broken.message()))["code"] in {"agent_error", "send_failed"}
 
 
+@pytest.mark.builtin("it speaks every API")
 async def test_a_changed_configuration_takes_effect_on_the_next_turn(
     caller: Caller, own: JupyterServer, model: MockModel
 ) -> None:

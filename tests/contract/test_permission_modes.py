@@ -74,6 +74,7 @@ async def test_a_sandbox_that_isolates_makes_bypass_permissions_the_default(
     assert "requires_choice" not in [e.name for e in events]
 
 
+@pytest.mark.builtin("other agents write files themselves")
 async def test_an_edit_that_was_allowed_in_the_workdir_cannot_be_led_out_of_it(
     api: Caller, model: MockModel
 ) -> None:

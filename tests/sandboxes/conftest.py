@@ -6,6 +6,7 @@ tests also show that a root server's sandbox needs no path that others can reach
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -18,7 +19,8 @@ import pytest
 from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.base import Limits, SandboxSettings
 from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
-from tests.sandboxes.tiers import TIERS
+from tests.sandboxes.podman_ground import remove_containers
+from tests.sandboxes.tiers import TIERS, bubblewrap
 
 SECRET = "planted-7f3d9c"
 
@@ -62,8 +64,10 @@ class Grounds:
 
 
 @pytest.fixture
-def grounds(tmp_path: Path) -> Grounds:
-    return Grounds(tmp_path)
+def grounds(tmp_path: Path) -> Iterator[Grounds]:
+    grounds = Grounds(tmp_path)
+    yield grounds
+    remove_containers(grounds.home / "run")
 
 
 Started = Callable[..., AbstractAsyncContextManager[Sandbox]]
@@ -115,6 +119,18 @@ def walled(grounds: Grounds, isolating: MakeTier) -> Iterator[Started]:
     yield from _starting(grounds, isolating)
 
 
+@pytest.fixture
+def in_bubblewrap(grounds: Grounds) -> Iterator[Started]:
+    """The strongest tier alone, for tests of what runs inside and not of the walls."""
+    yield from _starting(grounds, bubblewrap)
+
+
+@pytest.fixture
+def unwalled(grounds: Grounds) -> Iterator[Started]:
+    """The tier ``none`` alone."""
+    yield from _starting(grounds, UnconfinedTier)
+
+
 @pytest.fixture(params=[*TIERS, "none"])
 def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Started]:
     """Every tier, for what must hold in each."""
@@ -126,11 +142,18 @@ def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Start
     yield from _starting(grounds, TIERS[request.param].make)
 
 
-def living(*argv: str, everywhere: bool = False) -> list[psutil.Process]:
-    """The processes with this command line that this test run started, whoever sees them from
-    inside. ``everywhere``: also those that nobody of this run is a parent of any more."""
-    found = psutil.process_iter() if everywhere else psutil.Process().children(recursive=True)
-    return [process for process in found if command_line(process) == list(argv)]
+RUN = f"{secrets.randbelow(10**9):09}"
+
+
+def unlike(seconds: int) -> str:
+    """So many seconds, as only this run sleeps: other runs on this host are not its to count."""
+    return f"{seconds}.{RUN}"
+
+
+def living(*argv: str) -> list[psutil.Process]:
+    """The processes on this host with this command line, which only this run can have started."""
+    assert any(RUN in argument for argument in argv)
+    return [process for process in psutil.process_iter() if command_line(process) == list(argv)]
 
 
 def command_line(process: psutil.Process) -> list[str]:

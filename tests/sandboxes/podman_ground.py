@@ -16,20 +16,23 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.podman import PodmanTier
 from loopat_jupyter.sandboxes.podman_cli import Podman
+from loopat_jupyter.sandboxes.podman_containers import FOLDER, Containers
 from loopat_jupyter.sandboxes.podman_probe import try_podman
+from loopat_jupyter.sandboxes.probing import Attempt
 
 PROGRAMS = (
     *("bash", "sh", "env", "cat", "ls", "cp", "mv", "rm", "mkdir", "ln", "touch", "head", "tail"),
     *("sleep", "true", "false", "echo", "id", "ps", "kill", "grep", "sed", "awk", "find", "xargs"),
     *("seq", "dd", "stat", "chmod", "chown", "df", "mount", "tr", "sort", "wc", "timeout", "nproc"),
     *("setsid", "getent", "hostname", "date", "uname", "readlink", "tee", "mkfifo", "yes"),
-    *("unshare", "pgrep"),
+    *("unshare", "pgrep", "du", "cut", "git", "which", "stty", "tty", "nohup", "sync", "mktemp"),
 )
 LEFT_OUT = ("__pycache__", "/test", "idlelib", "site-packages", "dist-packages", "ensurepip")
 CI = os.environ.get("CI") == "true"
@@ -50,6 +53,7 @@ def sources() -> Iterator[tuple[str, str]]:
     prefix = os.path.realpath(sys.base_prefix)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     yield python, "/usr/bin/python3"
+    yield python, "/usr/bin/python"
     standard = f"{prefix}/lib/{version}"
     for directory, _, files in os.walk(standard):
         if not any(part in directory for part in LEFT_OUT):
@@ -101,18 +105,40 @@ def base_image(podman: Podman) -> str:
 
 
 @cache
-def _reason(run_dir: Path) -> str | None:
-    attempt = try_podman(SandboxSettings(run_dir=run_dir))
+def _attempt() -> Attempt:
+    with tempfile.TemporaryDirectory(prefix="loopat-podman-") as place:
+        return try_podman(SandboxSettings(run_dir=Path(place)))
+
+
+@cache
+def why_not() -> str | None:
+    """Why podman does not work for this user here; ``None`` where it does."""
+    attempt = _attempt()
     return None if attempt.tier else f"{attempt.probe.detail} ({attempt.probe.fix})"
 
 
-def why_not(run_dir: Path) -> str | None:
-    """Why podman does not work for this user here; ``None`` where it does."""
-    return _reason(run_dir)
-
-
 def tier_for(settings: SandboxSettings) -> PodmanTier:
-    """The tier with these settings; it must work."""
-    attempt = try_podman(settings)
+    """The tier with these settings, as the one probe of this run found it; it must work."""
+    attempt = _attempt()
     assert isinstance(attempt.tier, PodmanTier), attempt.probe
-    return attempt.tier
+    return PodmanTier(
+        settings,
+        attempt.tier.podman,
+        attempt.tier.isolation,
+        cgroups=attempt.tier.cgroups,
+        controllers=attempt.tier.controllers,
+    )
+
+
+def tier_with_base(settings: SandboxSettings) -> PodmanTier:
+    """The same, with the base image as its image."""
+    podman = tier_for(settings).podman
+    return tier_for(replace(settings, podman=PodmanSettings(image=base_image(podman))))
+
+
+def remove_containers(run_dir: Path) -> None:
+    """Remove all containers of the home with this run directory; nothing where it had none."""
+    if (run_dir / FOLDER).is_dir():
+        containers = Containers(tier_for(SandboxSettings(run_dir=run_dir)).podman, run_dir)
+        for loop_id in containers.loops():
+            containers.remove(loop_id)

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from tests.sandboxes.conftest import Grounds, Started, inside, living
+from tests.sandboxes.conftest import Grounds, Started, inside, living, unlike
 
 
 async def test_output_and_exit_code_come_back(any_tier: Started) -> None:
@@ -75,18 +75,18 @@ async def test_an_agent_that_breaks_the_place_for_output_only_loses_the_file(
 
 async def test_a_timeout_kills_the_process_group(any_tier: Started) -> None:
     async with any_tier() as sandbox:
-        result = await sandbox.run("echo begun; sleep 71 | cat; echo after", timeout=0.3)
+        result = await sandbox.run(f"echo begun; sleep {unlike(71)} | cat; echo after", timeout=0.3)
         assert (result.timed_out, result.exit_code, result.output) == (True, None, "begun\n")
-        assert living("sleep", "71") == []
+        assert living("sleep", unlike(71)) == []
 
 
 async def test_a_background_child_does_not_hold_the_command_up(any_tier: Started) -> None:
     async with any_tier() as sandbox:
         began = time.monotonic()
-        result = await sandbox.run("(sleep 72; echo late) & echo done", timeout=20)
+        result = await sandbox.run(f"(sleep {unlike(72)}; echo late) & echo done", timeout=20)
         assert result.output == "done\n"
         assert time.monotonic() - began < 10
-        while not living("sleep", "72"):
+        while not living("sleep", unlike(72)):
             await inside(sandbox, "sleep 0.01")
 
 
@@ -118,24 +118,26 @@ async def test_background_processes_and_files_outlive_the_command(any_tier: Star
 async def test_cancelling_kills_the_command_and_nothing_else(any_tier: Started) -> None:
     async with any_tier() as sandbox:
         pid = (await inside(sandbox, "sleep 74 >/dev/null & echo $!")).strip()
-        running = asyncio.create_task(sandbox.run("touch begun; sleep 75; echo after", timeout=60))
+        running = asyncio.create_task(
+            sandbox.run(f"touch begun; sleep {unlike(75)}; echo after", timeout=60)
+        )
         await inside(sandbox, "until [ -e begun ]; do sleep 0.01; done")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        while living("sleep", "75"):
+        while living("sleep", unlike(75)):
             await inside(sandbox, "sleep 0.01")
         assert await inside(sandbox, f"kill -0 {pid} && echo there") == "there\n"
 
 
 async def test_cancelling_at_once_is_as_good(any_tier: Started) -> None:
     async with any_tier() as sandbox:
-        running = asyncio.create_task(sandbox.run("sleep 76", timeout=60))
+        running = asyncio.create_task(sandbox.run(f"sleep {unlike(76)}", timeout=60))
         await asyncio.sleep(0)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert living("sleep", "76") == []
+        assert living("sleep", unlike(76)) == []
 
 
 async def test_commands_run_side_by_side(any_tier: Started) -> None:

@@ -12,7 +12,7 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +38,10 @@ CYCLES = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _works(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _works() -> None:
     if CI and os.geteuid() == 0 and find_podman() is None:
         pytest.fail("CI must have podman: .ci/run installs it")
-    if reason := why_not(tmp_path_factory.mktemp("podman")):
+    if reason := why_not():
         pytest.skip(f"podman does not work for this user: {reason}")
 
 
@@ -104,12 +104,8 @@ class Ship:
 
 
 @pytest.fixture
-def ship(grounds: Grounds) -> Iterator[Ship]:
-    made = Ship(grounds)
-    yield made
-    containers = made.tier().containers
-    for loop_id in containers.loops():
-        containers.remove(loop_id)
+def ship(grounds: Grounds) -> Ship:
+    return Ship(grounds)
 
 
 # ------------------------------------------------------------------ what it is

@@ -9,7 +9,7 @@ import pytest
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports import Process
 from loopat_jupyter.sandboxes import frames
-from tests.sandboxes.conftest import Started, inside, living
+from tests.sandboxes.conftest import Started, inside, living, unlike
 
 
 async def everything(process: Process) -> bytes:
@@ -67,11 +67,12 @@ async def test_a_write_waits_until_the_process_takes_it(any_tier: Started) -> No
 
 async def test_kill_reaches_the_whole_group(any_tier: Started) -> None:
     async with any_tier() as sandbox:
-        process = await sandbox.spawn(["bash", "-c", "sleep 81 & sleep 82 & echo up; wait"])
+        script = f"sleep {unlike(81)} & sleep {unlike(81)} & echo up; wait"
+        process = await sandbox.spawn(["bash", "-c", script])
         assert await process.read() == b"up\n"
         await process.kill(15)
         assert await process.wait() == -15
-        assert living("sleep", "81") + living("sleep", "82") == []
+        assert living("sleep", unlike(81)) == []
 
 
 async def test_a_terminal_has_a_size_and_echoes(any_tier: Started) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports import FolderMount
-from tests.sandboxes.conftest import SECRET, Grounds, Started, inside, living, outside
+from tests.sandboxes.conftest import SECRET, Grounds, Started, inside, living, outside, unlike
 from tests.sandboxes.tiers import DENIED
 
 
@@ -510,18 +510,18 @@ async def test_memory_is_limited_for_all_processes_together(
 
 
 async def test_a_daemon_does_not_survive_the_stop(walled: Started, grounds: Grounds) -> None:
-    mark = f"10{secrets.randbelow(10**6):06d}"
+    mark = unlike(100)
     daemon = f"setsid nohup sh -c 'echo > go; exec sleep {mark}' >/dev/null 2>&1"
     attack = f"mkfifo go; ({daemon} &); cat go"
     assert "Permission" not in outside(attack, grounds.top)
-    while not (survivors := living("sleep", mark, everywhere=True)):
+    while not (survivors := living("sleep", mark)):
         outside("sleep 0.01")
     survivors[0].kill()
     async with walled() as sandbox:
         await inside(sandbox, attack)
-        while not living("sleep", mark, everywhere=True):
+        while not living("sleep", mark):
             await inside(sandbox, "sleep 0.01")
-    assert living("sleep", mark, everywhere=True) == []
+    assert living("sleep", mark) == []
 
 
 # ------------------------------------------------------------------ what people expect

@@ -15,6 +15,7 @@ from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.landlock import LandlockTier
 from loopat_jupyter.sandboxes.landlock_rules import NoLandlock, kernel_abi
+from tests.sandboxes import podman_ground
 
 DENIED = re.compile("Read-only|Permission denied|Operation not permitted")
 """How a wall answers; tiers differ in which of these it is."""
@@ -48,6 +49,10 @@ def no_landlock() -> str | None:
     return None
 
 
+def podman(settings: SandboxSettings) -> SandboxTier:
+    return podman_ground.tier_with_base(settings)
+
+
 TIERS = {
     "bubblewrap": Tried(bubblewrap),
     "landlock": Tried(
@@ -60,5 +65,6 @@ TIERS = {
             "test_tmp_is_the_sandboxes_own": "shares all namespaces with the host",
         },
     ),
+    "podman": Tried(podman, podman_ground.why_not),
 }
 """Every tier that isolates, by name."""

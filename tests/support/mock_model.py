@@ -214,6 +214,27 @@ async def _anthropic(request: Request, parts: Sequence[Part]) -> AsyncIterator[b
     yield send("message_stop")
 
 
+async def _whole_message(request: Request, parts: Sequence[Part]) -> dict[str, Any]:
+    content: list[dict[str, Any]] = []
+    for part in parts:
+        if isinstance(part, Hold):
+            await part.gate.pass_through()
+        elif isinstance(part, Break):
+            raise _Broken
+        elif isinstance(part, Tool):
+            content.append({**_block(part), "input": json.loads(part.arguments)})
+        elif isinstance(part, Thinking):
+            content.append({"type": "thinking", "thinking": part.text, "signature": "c2ln"})
+        else:
+            content.append({"type": "text", "text": part.text})
+    called = any(isinstance(p, Tool) for p in parts)
+    usage = {"input_tokens": 10, "output_tokens": 7,
+             "cache_read_input_tokens": 3, "cache_creation_input_tokens": 2}  # fmt: skip
+    return {"id": f"msg_{secrets.token_hex(6)}", "type": "message", "role": "assistant",
+            "model": request.body["model"], "content": content, "usage": usage,
+            "stop_reason": "tool_use" if called else "end_turn", "stop_sequence": None}  # fmt: skip
+
+
 def _block(part: Part) -> dict[str, Any]:
     if isinstance(part, Tool):
         return {"type": "tool_use", "id": part.id, "name": part.name, "input": {}}
@@ -364,7 +385,10 @@ class MockModel:
             await self._refuse(step, writer)
             return
         assert dialect is not None
-        assert request.body.get("stream") is True, "only streaming requests are scripted"
+        if request.body.get("stream") is not True:
+            assert request.api == "anthropic", "only streaming requests are scripted"
+            await self._answer_whole(request, step, writer)
+            return
         writer.write(
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
         )
@@ -378,6 +402,18 @@ class MockModel:
             for task in (gone, sending):
                 task.cancel()
             await asyncio.gather(gone, sending, return_exceptions=True)
+
+    @staticmethod
+    async def _answer_whole(
+        request: Request, parts: Sequence[Part], writer: asyncio.StreamWriter
+    ) -> None:
+        """The answer in one piece, as a client asks for that gave up streaming."""
+        body = json.dumps(await _whole_message(request, parts))
+        writer.write(
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+        )
+        await writer.drain()
 
     @staticmethod
     async def _send(chunks: AsyncIterator[bytes], writer: asyncio.StreamWriter) -> None:

@@ -23,6 +23,8 @@ from typing import Any
 
 import httpx
 
+from tests.support import acp_agent
+
 BASE_URL = "/a%40b/"
 API = "loopat/api/v1"
 READY = re.compile(r"is running at:|Use Control-C to stop this server")
@@ -30,6 +32,9 @@ START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
 KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
+
+ENGINE = os.environ.get("LOOPAT_TEST_ENGINE", "builtin")
+"""The engine of servers whose test does not name one: the suite runs over each of them."""
 
 running: list[JupyterServer] = []
 """Every server that is up, for the report of a failing test."""
@@ -110,7 +115,7 @@ class JupyterServer:
             "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}",
             "--ServerApp.port_retries=0", "--ServerApp.open_browser=False",
             f"--ServerApp.base_url={BASE_URL}", f"--ServerApp.root_dir={self.root}",
-            f"--IdentityProvider.token={self.token}", *self.options,
+            f"--IdentityProvider.token={self.token}", *self._engine(), *self.options,
         ]  # fmt: skip
         env = {k: os.environ[k] for k in KEPT_ENVIRONMENT if k in os.environ} | {
             "HOME": str(self.directory / "user"),
@@ -130,6 +135,10 @@ class JupyterServer:
         self._reader = threading.Thread(target=self._keep_output, daemon=True)
         self._reader.start()
         running.append(self)
+
+    def _engine(self) -> list[str]:
+        named = any("LoopatExtension.engine" in option for option in self.options)
+        return [] if named else [f"--LoopatExtension.engine={ENGINE}"]
 
     def wait_ready(self) -> JupyterServer:
         self.wait_log(READY, timeout=START_TIMEOUT)
@@ -250,4 +259,7 @@ def mock_provider(
     """A ``config.json`` whose one provider is the mock model at ``url``."""
     base = url if api == "anthropic" else f"{url}/v1"
     provider = {"api": api, "baseUrl": base, "apiKey": key, "models": [{"id": "mock-1"}]}
-    return {"default": "mock/mock-1", "providers": {"mock": provider}}
+    config: dict[str, Any] = {"default": "mock/mock-1", "providers": {"mock": provider}}
+    if ENGINE == "acp":
+        config["agents"] = {"small": acp_agent.section()}
+    return config

@@ -24,9 +24,9 @@ from loopat_jupyter.loops.ports import (
     Verdict,
 )
 from tests.engines.memory_host import turn_of
-from tests.sandboxes.conftest import Grounds, Started, grounds, unwalled, walled
+from tests.sandboxes.conftest import Grounds, Started, grounds, in_bubblewrap, unwalled
 
-__all__ = ["Grounds", "grounds", "unwalled", "walled"]
+__all__ = ["Grounds", "grounds", "in_bubblewrap", "unwalled"]
 
 SCRIPTED = Path(__file__).parent / "scripted_agent.py"
 INSTRUCTIONS = "Be brief."
@@ -166,8 +166,8 @@ async def engine(home: Path, limits: AgentLimits) -> AsyncIterator[AcpEngine]:
 
 
 @pytest.fixture
-async def sandbox(walled: Started) -> AsyncIterator[Sandbox]:
-    async with walled() as sandbox:
+async def sandbox(in_bubblewrap: Started) -> AsyncIterator[Sandbox]:
+    async with in_bubblewrap() as sandbox:
         yield sandbox
 
 

@@ -1,0 +1,140 @@
+"""What ``loopat doctor`` says about models and engines: each provider, each engine, each agent.
+
+Nothing is sent anywhere, unless ``--online`` asks for it: then the model of the next turn is asked
+for one token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._checks import Check
+
+if TYPE_CHECKING:
+    from loopat_jupyter.context.config import ConfigFile, ModelChoice, ProviderSection
+    from loopat_jupyter.extension import LoopatExtension
+
+
+def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool) -> list[Check]:
+    """The model of the next turn, every provider, the engine that serves, and the others."""
+    wanted = extension.engine if extension is not None else "auto"
+    model, choice = model_check(home)
+    checks = [model]
+    if online and choice is not None and choice.api != "demo":
+        checks.append(asyncio.run(ask_model(choice)))
+    return [*checks, *provider_checks(home), engine_check(wanted, home), *optional_checks(home)]
+
+
+def model_check(home: Path) -> tuple[Check, ModelChoice | None]:
+    """Which model the next turn would use, and why. Nothing is sent to it."""
+    from loopat_jupyter.context.config import CONFIG_NAME, ConfigFile
+    from loopat_jupyter.loops.errors import ConfigError
+
+    there = (home / CONFIG_NAME).exists()
+    try:
+        choice = asyncio.run(ConfigFile(home).choose("default"))
+    except ConfigError as error:
+        return Check("model", "bad", error.message, f"edit {home / CONFIG_NAME}"), None
+    if choice.api == "demo":
+        why = f"{CONFIG_NAME} configures no other" if there else f"there is no {CONFIG_NAME}"
+        found = f"demo/demo, the built-in offline agent: {why}"
+        fix = f"for a real model describe a provider in {home / CONFIG_NAME}"
+        return Check("model", "info", found, fix), choice
+    where = choice.base_url or f"{choice.api}'s own address"
+    found = f"{choice.provider}/{choice.model} through {choice.api} at {where}, from {CONFIG_NAME}"
+    return Check("model", "ok", found), choice
+
+
+async def ask_model(choice: ModelChoice) -> Check:
+    """One question, one token of an answer."""
+    from dataclasses import replace
+
+    from loopat_jupyter.engines.conversation import UserMessage
+    from loopat_jupyter.engines.model import ModelError, ModelRequest, TextDelta, ThinkingDelta
+    from loopat_jupyter.engines.providers import Providers
+
+    async def hear(_delta: TextDelta | ThinkingDelta) -> None:
+        return
+
+    providers = Providers()
+    name = f"{choice.provider}/{choice.model}"
+    try:
+        model = await providers.model(replace(choice, max_tokens=1, thinking=None))
+        await model.answer(ModelRequest("", (UserMessage("Say: ok", current=True),)), hear)
+    except ModelError as error:
+        fix = "check its apiKey, its baseUrl, and this machine's network"
+        return Check("model online", "bad", f"{name} did not answer: {error.message}", fix)
+    finally:
+        await providers.close()
+    return Check("model online", "ok", f"{name} answered")
+
+
+def provider_checks(home: Path) -> list[Check]:
+    """Every provider of config.json, and whether what it refers to is there."""
+    from loopat_jupyter.context.config import ConfigFile
+    from loopat_jupyter.loops.errors import ConfigError
+
+    file = ConfigFile(home)
+    try:
+        config = file.read()
+    except ConfigError:
+        return []  # said above
+    return [_provider(file, name, provider) for name, provider in config.providers.items()]
+
+
+def _provider(file: ConfigFile, name: str, provider: ProviderSection) -> Check:
+    from loopat_jupyter.context.vaults import DEFAULT_VAULT
+    from loopat_jupyter.loops.errors import ConfigError
+
+    models = ", ".join(m.id for m in provider.models or () if m.enabled) or "any model"
+    where = provider.base_url or "its own address"
+    found = f"{provider.api} at {where}: {models}"
+    if not provider.enabled:
+        return Check(f"provider {name}", "info", f"disabled; {found}")
+    try:
+        file.credentials(name, provider, DEFAULT_VAULT)
+    except ConfigError as error:
+        fix = "only loops with another vault can use it, unless the variable is set"
+        return Check(f"provider {name}", "warning", error.message, fix)
+    return Check(f"provider {name}", "ok", found)
+
+
+def engine_check(wanted: str, home: Path) -> Check:
+    """The engine of the next turn, and why it is that one."""
+    from loopat_jupyter.context.instructions import Instructions
+    from loopat_jupyter.engines.select import select_engines
+    from loopat_jupyter.loops.errors import LoopatError
+
+    try:
+        engines = select_engines(wanted, home, Instructions(home))
+    except LoopatError as error:
+        return Check("engine", "bad", error.message)
+    choice = asyncio.run(engines.choose())
+    waits = "outlive" if choice.engine.durable_choices else "end with"
+    found = (
+        f"{choice.engine.name}: {choice.why.rstrip('.')}. Its choices {waits} sandbox and server"
+    )
+    return Check("engine", "ok", found)
+
+
+def optional_checks(home: Path) -> list[Check]:
+    """The engines that are extras, and the agents that config.json describes."""
+    from loopat_jupyter.context.config import ConfigFile
+    from loopat_jupyter.engines.select import OPTIONAL
+    from loopat_jupyter.loops.errors import ConfigError
+
+    checks = []
+    for kind in OPTIONAL:
+        reason = kind.unavailable()
+        checks.append(Check(f"engine {kind.name}", "info", reason or "installed"))
+    try:
+        agents = ConfigFile(home).read().agents
+    except ConfigError:
+        return checks
+    for name, agent in agents.items():
+        asks = "asks before its tools" if agent.asks else "does not ask before its tools"
+        state = asks if agent.enabled else "disabled"
+        checks.append(Check(f"agent {name}", "info", f"{agent.command[0]}: {state}"))
+    return checks

@@ -1,0 +1,293 @@
+"""One turn on its way through a living CLI.
+
+A stretch takes what comes out of the agent's inbox and puts it to the host, until the turn ends, or
+rests because a person must be asked and nothing else is going on. A turn that rests keeps its
+course with the agent: the CLI's hooks stay open, and the next stretch answers them. Where the CLI
+has ended meanwhile, :mod:`.recovery` makes a new one ask the same calls again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...loops.errors import TurnFailed
+from ...loops.ports import Turn, TurnHost, TurnSuspended
+from . import gate
+from .agent import Agent, Asked, Continuing, Event, Said
+from .failures import provider_failed, result_text, stopped
+from .kinds import ASK, SUBAGENTS, kind_of
+from .ledger import Ledger, text_of_result
+from .overhearing import Overheard
+from .speech import BrokeOff, Speech, blocks_of
+from .tally import Tally
+from .telling import SESSION
+
+ASKING = frozenset({"default", "acceptEdits"})
+"""The modes in which a person may be asked about a tool."""
+FLUSH_PATIENCE = 2.0
+"""Seconds to wait for the CLI to store a call before a person is asked about it."""
+NOT_ITS_PROTOCOL = "it writes what is not its protocol"
+NO_RESULT = "No result: the turn ended before this call had."
+STRANGE_MAX = 5000
+"""Messages of no known type in a row before the CLI is given up."""
+
+
+@dataclass(eq=False)
+class Course:
+    """What is kept of a turn while it rests in this server."""
+
+    turn: Turn
+    model: str
+    secrets: tuple[str, ...]
+    upstream: Overheard
+    ledger: Ledger = field(default_factory=Ledger)
+    speech: Speech = field(default_factory=Speech)
+    tally: Tally = field(default_factory=Tally)
+    waiting: dict[str, Asked] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    """Calls that are not to run when they are asked again, and why."""
+    stored: frozenset[str] = frozenset()
+    """Calls that were in the session file before this CLI started."""
+    shown: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Journal entries of the calls that a person was asked about before this CLI started."""
+    session_noted: bool = False
+    provider_said: str = ""
+
+
+@dataclass(eq=False)
+class Stretch:
+    """One stretch of a course: what comes from the agent, put to the host."""
+
+    course: Course
+    agent: Agent
+    host: TurnHost
+    strange: int = 0
+
+    async def to_the_end(self) -> None:
+        """Returns when the turn is done, or the CLI is held after a call that was asked again.
+
+        Raises:
+            TurnFailed: the turn cannot go on.
+            TurnSuspended: a person must be asked. The course goes on from here.
+        """
+        while not await self.step():
+            if not self.agent.has_more and self.course.ledger.resting:
+                await self.host.usage(self.course.tally.at_rest())
+                raise TurnSuspended
+
+    async def ask_again(self) -> None:
+        """Put what waits to the host once more; some of it has been answered."""
+        for call in list(self.course.waiting.values()):
+            await self._asked(call)
+        if self.course.ledger.resting and not self.agent.has_more:
+            raise TurnSuspended
+
+    async def note_session(self) -> None:
+        """From here on the conversation is in a session that later turns can resume."""
+        if not self.course.session_noted:
+            self.course.session_noted = True
+            await self.host.journal({"type": SESSION, "id": self.agent.session_id})
+
+    async def step(self) -> bool:
+        """Take one event; whether the turn has ended."""
+        event = await self._next()
+        if self.agent.pipe.has_stored:
+            await self.note_session()
+        if isinstance(event, Said):
+            return await self._said(event.message)
+        if isinstance(event, Asked):
+            await self._asked(event)
+            return False
+        if isinstance(event, Continuing):
+            return True
+        raise stopped(event.why, self.agent.pipe.stderr, self.course.secrets)
+
+    async def _next(self) -> Event:
+        if self.course.ledger.anything_open:
+            return await self.agent.next()
+        try:
+            async with asyncio.timeout(self.agent.limits.silence):
+                return await self.agent.next()
+        except TimeoutError:
+            raise stopped("it says nothing any more", "", ()) from None
+
+    # ------------------------------------------------------------------ calls
+
+    async def _asked(self, call: Asked) -> None:
+        course, ledger = self.course, self.course.ledger
+        if call.answer.done():  # the CLI has withdrawn it
+            course.waiting.pop(call.id, None)
+            return
+        entry = await ledger.announce(
+            call.id, call.tool, call.input, ledger.parent(call.agent_id), self.host
+        )
+        shown = course.shown.pop(call.id, None)
+        reason = course.refused.get(call.id) or gate.refusal(call, shown)
+        try:
+            if reason is not None:
+                output = gate.deny(reason)
+            else:
+                await self._make_durable(call, entry.name, entry.parent)
+                output = await gate.decide(call, entry, self.agent.sandbox, self.host)
+        except TurnSuspended:
+            entry.waiting = True
+            course.waiting[call.id] = call
+            return
+        entry.waiting = False
+        course.waiting.pop(call.id, None)
+        if gate.is_allowed(output):
+            if self._may_wait(call):
+                await self.host.journal({"type": "claude_started", "id": call.id})
+            self.agent.allowed.add(call.id)
+            entry.running = True
+        if not call.answer.done():
+            call.answer.set_result(output)
+
+    def _may_wait(self, call: Asked) -> bool:
+        if call.tool == ASK:
+            return True
+        return self.course.turn.permission_mode in ASKING and kind_of(call.tool) != "read"
+
+    async def _make_durable(self, call: Asked, name: str, parent: str | None) -> None:
+        """Before a person is asked, everything that is needed to go on is on disk."""
+        if not self._may_wait(call) or call.id in self.course.waiting:
+            return
+        await self.note_session()
+        await self.host.journal(
+            {
+                "type": "claude_call",
+                "id": call.id,
+                "name": name,
+                "tool": call.tool,
+                "input": dict(call.input),
+                "parent": parent,
+            }
+        )
+        root = self.course.ledger.root(call.id)
+        if root not in self.course.stored:
+            try:
+                async with asyncio.timeout(FLUSH_PATIENCE):
+                    await self.agent.pipe.stored(_row_of(root)).wait()
+            except TimeoutError:
+                return  # then it survives as long as this CLI does
+
+    # ------------------------------------------------------------------ messages
+
+    async def _said(self, message: Mapping[str, Any]) -> bool:
+        try:
+            return await self._put(message)
+        except BrokeOff:
+            raise TurnFailed(
+                f"The answer of {self.course.model} broke off. Ask it to go on."
+            ) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise stopped(NOT_ITS_PROTOCOL, "", ()) from error
+
+    async def _put(self, message: Mapping[str, Any]) -> bool:
+        """Whether it was the turn's end."""
+        kind = message.get("type")
+        await self.host.sdk_message(message)
+        self.strange = 0 if kind in _KNOWN else self.strange + 1
+        if self.strange > STRANGE_MAX:
+            raise stopped("it writes what nobody understands", "", ())
+        main = not message.get("parent_tool_use_id")
+        if kind == "stream_event" and main:
+            event = message.get("event")
+            if isinstance(event, Mapping):
+                self.course.tally.stream(event)
+                await self.course.speech.delta(event, self.host)
+        elif kind == "assistant":
+            await self._assistant(message, main=main)
+        elif kind == "user":
+            await self._user(message)
+        elif kind == "system":
+            self._system(message)
+        elif kind == "result":
+            await self._result(message)
+            return True
+        return False
+
+    def _system(self, message: Mapping[str, Any]) -> None:
+        if message.get("subtype") == "task_started":
+            self.course.ledger.started_agent(
+                str(message.get("task_id")), str(message.get("tool_use_id"))
+            )
+        elif message.get("subtype") == "api_retry":
+            refusal = self.course.upstream.refusal
+            if refusal is not None and refusal.final:  # trying again cannot help
+                raise self._refused(refusal.text, refusal.status)
+
+    async def _assistant(self, message: Mapping[str, Any], *, main: bool) -> None:
+        body = message.get("message")
+        if not isinstance(body, Mapping):
+            return
+        if message.get("error"):
+            if main:
+                self.course.provider_said = text_of_result(body)
+            return
+        if main:
+            await self.course.speech.message(body, self.host)
+        parent = message.get("parent_tool_use_id")
+        for block in blocks_of(body):
+            if block.get("type") != "tool_use":
+                continue
+            call_id, sent = str(block.get("id", "")), block.get("input")
+            if self.course.turn.permission_mode in ASKING or block.get("name") == ASK:
+                self.agent.pipe.stored(_row_of(call_id))
+            await self.course.ledger.announce(
+                call_id,
+                str(block.get("name", "")),
+                sent if isinstance(sent, Mapping | str) else {},
+                str(parent) if parent else None,
+                self.host,
+            )
+
+    async def _user(self, message: Mapping[str, Any]) -> None:
+        body = message.get("message")
+        if not isinstance(body, Mapping):
+            return
+        for block in blocks_of(body):
+            if block.get("type") != "tool_result":
+                continue
+            call_id = str(block.get("tool_use_id", ""))
+            ok = not block.get("is_error")
+            entry = await self.course.ledger.result(call_id, ok, text_of_result(block), self.host)
+            if entry is not None and entry.parent is not None and entry.tool not in SUBAGENTS:
+                await self.host.journal({"type": "claude_ended", "id": call_id})
+
+    async def _result(self, result: Mapping[str, Any]) -> None:
+        self.agent.busy = False
+        await self.host.usage(self.course.tally.at_end(result))
+        await self.course.ledger.end_all(NO_RESULT, self.host)
+        if result.get("is_error"):
+            raise self._failure(result)
+
+    def _failure(self, result: Mapping[str, Any]) -> TurnFailed:
+        if result.get("subtype") == "error_max_turns":
+            return TurnFailed(
+                "The turn has asked its model as often as one turn may without coming to an end. "
+                "Send another message to let it go on.",
+                code="budget_exceeded",
+            )
+        status, refusal = result.get("api_error_status"), self.course.upstream.refusal
+        text = self.course.provider_said or result_text(result)
+        if refusal is not None:
+            return self._refused(refusal.text, refusal.status)
+        if self.course.provider_said or status or "API Error" in text:
+            return self._refused(text, status if isinstance(status, int) else None)
+        return stopped(text or "it gave no reason", "", self.course.secrets)
+
+    def _refused(self, text: str, status: int | None) -> TurnFailed:
+        return provider_failed(self.course.model, text, status, self.course.secrets)
+
+
+_KNOWN = frozenset(
+    {"stream_event", "assistant", "user", "system", "result", "attachment", "command_lifecycle"}
+)
+
+
+def _row_of(call_id: str) -> str:
+    return f'"id":"{call_id}"'

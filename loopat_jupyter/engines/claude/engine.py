@@ -1,0 +1,295 @@
+"""The engine ``claude``: which CLI serves a loop's turn, and how long it lives.
+
+Each loop has one CLI. It is started by the first turn, kept between turns and while a turn waits
+for a person, and ended with the loop's sandbox. What it is started with (model, instructions, key)
+is fixed for its life, so where that changes it is started anew and resumes its session. It asks
+its model through the sandbox's broker, which holds the real key, and only while a turn runs.
+
+The session id is in the turns' journals; so the conversation goes on after an eviction or a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...context.config import ConfigFile, ModelChoice
+from ...loops.errors import TurnFailed
+from ...loops.network import ModelLoan
+from ...loops.ports import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
+from ..builtin import EngineLimits, Instructions
+from ..lending import Lender
+from . import SDK
+from .agent import Agent, AgentLimits
+from .course import Course, Stretch
+from .failures import LOST_SESSION, NO_CONVERSATION
+from .launch import Launch, bundled_cli, plan_launch, told_in
+from .overhearing import Overheard
+from .recovery import Recovery, release
+from .session import Session
+from .telling import LOST, SESSION, last_session, unheard
+
+WRONG_API = (
+    "The engine 'claude' speaks the Anthropic API, and the provider {provider!r} does not. Set its "
+    '"api" to "anthropic" in config.json if it does, or LoopatExtension.engine to "builtin".'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a turn runs: its sandbox, and how a CLI is started there."""
+
+    turn: Turn
+    host: TurnHost
+    sandbox: Sandbox
+    launch: Launch
+    choice: ModelChoice
+    loan: ModelLoan
+    upstream: Overheard
+    past: Sequence[PastTurn]
+
+    def course(self) -> Course:
+        name = f"{self.choice.provider}/{self.choice.model}"
+        return Course(self.turn, name, (self.choice.api_key, self.loan.key), self.upstream)
+
+
+class ClaudeEngine:
+    """Implements :class:`~loopat_jupyter.loops.ports.Engine`."""
+
+    name = "claude"
+    durable_choices = True
+
+    def __init__(
+        self,
+        home: Path,
+        instructions: Instructions,
+        limits: EngineLimits | None = None,
+        *,
+        agent_limits: AgentLimits | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
+        """``program``: what to run inside in place of the SDK's own CLI."""
+        self._config = ConfigFile(home)
+        self._lender = Lender()
+        self._instructions = instructions
+        self._limits = limits or EngineLimits()
+        self._agent_limits = agent_limits or AgentLimits()
+        self._program = tuple(program)
+        self._agents: dict[str, Agent] = {}
+        self._endings: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------------ the port
+
+    async def prepare(self) -> None:
+        """Import the SDK. Where that fails the turn that needs it says so."""
+        with contextlib.suppress(TurnFailed):
+            await self._load()
+
+    async def run(self, turn: Turn, host: TurnHost) -> None:
+        choice = await self._config.choose(turn.vault)
+        if choice.api == "openai":
+            raise TurnFailed(WRONG_API.format(provider=choice.provider))
+        upstream = Overheard(await self._lender.upstream(choice))
+        sandbox = await host.sandbox()
+        loan = await sandbox.network.lend_model(upstream)
+        try:
+            place = _Place(
+                turn,
+                host,
+                sandbox,
+                await self._plan(turn, choice, loan, sandbox),
+                choice,
+                loan,
+                upstream,
+                await host.history(),
+            )
+            await self._run(place)
+        finally:
+            sandbox.network.end_loan()
+
+    async def close_loop(self, loop_id: str) -> None:
+        agent = self._agents.pop(loop_id, None)
+        if agent is not None:
+            await agent.kill()
+
+    async def close(self) -> None:
+        for loop_id in tuple(self._agents):
+            await self.close_loop(loop_id)
+        if self._endings:
+            await asyncio.wait(tuple(self._endings))
+        await self._lender.close()
+
+    # ------------------------------------------------------------------ one turn
+
+    async def _plan(
+        self, turn: Turn, choice: ModelChoice, loan: ModelLoan, sandbox: Sandbox
+    ) -> Launch:
+        return plan_launch(
+            self._program or (await asyncio.to_thread(bundled_cli),),
+            choice,
+            await told_in(sandbox, await self._instructions(turn)),
+            loan,
+            sandbox.home,
+            self._limits.tools,
+            self._limits.model_calls,
+        )
+
+    async def _run(self, place: _Place) -> None:
+        """Run, and leave no CLI behind that cannot be talked to."""
+        loop_id = place.turn.loop_id
+        try:
+            await self._begin_or_go_on(place)
+        except TurnSuspended:
+            raise
+        except asyncio.CancelledError:
+            await self._stop(loop_id)
+            raise
+        except BaseException:
+            agent = self._agents.get(loop_id)
+            if agent is not None and (agent.busy or not agent.alive):
+                self._retire(loop_id)
+            raise
+
+    async def _begin_or_go_on(self, place: _Place) -> None:
+        turn, agent = place.turn, self._agents.get(place.turn.loop_id)
+        if not turn.journal:
+            await self._begin(place)
+            return
+        here = agent is not None and agent.alive and agent.sandbox is place.sandbox
+        if here and agent is not None and _waits_for(agent, turn):
+            await self._go_on(place, agent)
+        else:
+            await self._recover(place, place.course())
+
+    async def _go_on(self, place: _Place, agent: Agent) -> None:
+        """The CLI still waits for its answers."""
+        course: Course = agent.course
+        course.turn, course.upstream = place.turn, place.upstream
+        stretch = Stretch(course, agent, place.host)
+        await stretch.ask_again()
+        await stretch.to_the_end()
+        if agent.held_after:
+            await release(agent)
+            await self._recover(place, course)
+        else:
+            agent.course = None
+
+    async def _recover(self, place: _Place, course: Course) -> None:
+        session_id = _session_of(place.turn)
+        self._retire(place.turn.loop_id)
+
+        async def start() -> Agent:
+            return await self._start(place, session_id, course, resume=True)
+
+        session = Session(place.sandbox, session_id)
+        await Recovery(course, place.host, session, start).to_the_end()
+        self._agents[place.turn.loop_id].course = None
+
+    async def _begin(self, place: _Place) -> None:
+        course, host = place.course(), place.host
+        session_id = last_session(place.past)
+        told_before = session_id is not None
+        told = unheard(place.past, session_id)
+        agent = await self._living(place, session_id)
+        if agent is None:
+            resume = session_id is not None
+            if session_id is not None and not await Session(place.sandbox, session_id).exists():
+                raise await _lost(host)
+            session_id = session_id or str(uuid.uuid4())
+            agent = await self._start(place, session_id, course, resume=resume)
+        agent.course = course
+        agent.begin_turn()
+        blocks = [text for text in (told, place.turn.content) if text]
+        await agent.say([{"type": "text", "text": text} for text in blocks])
+        stretch = Stretch(course, agent, host)
+        if told_before:
+            await stretch.note_session()
+        await stretch.to_the_end()
+        await stretch.note_session()
+        agent.course = None
+
+    # ------------------------------------------------------------------ the loop's CLI
+
+    async def _living(self, place: _Place, session_id: str | None) -> Agent | None:
+        """The loop's CLI where it can take this turn; else it is ended."""
+        agent = self._agents.get(place.turn.loop_id)
+        if agent is None:
+            return None
+        fits = (
+            agent.alive
+            and agent.sandbox is place.sandbox
+            and agent.launch == place.launch
+            and agent.session_id == session_id
+            and not agent.held_after
+        )
+        if fits and await agent.interrupt():  # a turn that waited may have been interrupted
+            return agent
+        self._retire(place.turn.loop_id)
+        return None
+
+    async def _start(
+        self, place: _Place, session_id: str, course: Course, *, resume: bool
+    ) -> Agent:
+        agent = Agent(
+            await self._load(), place.sandbox, place.launch, session_id, self._agent_limits, course
+        )
+        try:
+            await agent.start(resume=resume)
+        except TurnFailed as error:
+            if resume and NO_CONVERSATION in agent.pipe.stderr:
+                raise await _lost(place.host) from error
+            raise
+        self._agents[place.turn.loop_id] = agent
+        return agent
+
+    async def _stop(self, loop_id: str) -> None:
+        """The turn was interrupted: stop what runs, within milliseconds."""
+        agent = self._agents.get(loop_id)
+        if agent is not None:
+            agent.course = None
+            if not await asyncio.shield(agent.interrupt()):
+                self._retire(loop_id)
+
+    def _retire(self, loop_id: str) -> None:
+        """End the loop's CLI; the engine waits for its end when it closes."""
+        agent = self._agents.pop(loop_id, None)
+        if agent is not None:
+            ending = asyncio.get_running_loop().create_task(agent.kill())
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
+
+    @staticmethod
+    async def _load() -> Any:
+        """The SDK; importing it takes seconds."""
+        try:
+            return await asyncio.to_thread(importlib.import_module, SDK)
+        except ImportError as error:
+            raise TurnFailed(
+                "The Claude Agent SDK cannot be imported. Install the extra again: "
+                "pip install -U 'loopat-jupyter[claude]'."
+            ) from error
+
+
+async def _lost(host: TurnHost) -> TurnFailed:
+    """The session is gone: the next turn begins another."""
+    await host.journal({"type": LOST})
+    return TurnFailed(LOST_SESSION)
+
+
+def _waits_for(agent: Agent, turn: Turn) -> bool:
+    course = agent.course
+    return isinstance(course, Course) and course.turn.turn_id == turn.turn_id
+
+
+def _session_of(turn: Turn) -> str:
+    ids = [str(entry["id"]) for entry in turn.journal if entry.get("type") == SESSION]
+    if not ids:
+        raise TurnFailed(LOST_SESSION)
+    return ids[-1]

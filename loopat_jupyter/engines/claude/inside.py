@@ -1,0 +1,138 @@
+"""Looking into and mending the CLI's session file, inside the sandbox: standard library only.
+
+Run as a program by the sandbox's own Python: ``python -c <this file> CONFIG_DIR SESSION_ID``, with
+a list of operations as JSON on stdin. It prints one JSON object: ``{"found": bool, "open":
+[[id, tool], …]}``, the calls of the last answer that have no result, in their order, as they were
+*before* the operations.
+
+The file is JSON lines that the CLI appends to. A call is asked about again when the CLI resumes if
+the file's last ``hook_deferred_tool`` row names it and no later row mentions its result; that row
+is what the CLI itself writes for a call that a hook deferred. We append it for calls whose CLI
+ended while they waited.
+
+Operations: ``["defer", id]`` and ``["close", id, text]`` (a result that says it failed).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+KEPT = ("cwd", "sessionId", "version", "gitBranch", "userType", "entrypoint", "timestamp")
+
+
+def main(config_dir: str, session_id: str, operations: list[list[str]]) -> Row:
+    files = sorted(Path(config_dir).glob(f"projects/*/{session_id}.jsonl"))
+    if not files:
+        return {"found": False, "open": []}
+    path = files[0]
+    rows = read(path)
+    calls = open_calls(rows)
+    added = [row for operation in operations for row in perform(operation, rows)]
+    if added:
+        append(path, added)
+    return {"found": True, "open": calls}
+
+
+def read(path: Path) -> list[Row]:
+    rows = []
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # a line that was cut off when the CLI was killed
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows
+
+
+def blocks(row: Row) -> list[Row]:
+    message = row.get("message")
+    content = message.get("content") if isinstance(message, dict) else None
+    return [b for b in content if isinstance(b, dict)] if isinstance(content, list) else []
+
+
+def open_calls(rows: list[Row]) -> list[list[str]]:
+    """The main conversation's calls without a result, of the last prompt only."""
+    calls: dict[str, str] = {}
+    for row in rows:
+        if row.get("isSidechain"):
+            continue
+        if row.get("type") == "assistant":
+            made = [b for b in blocks(row) if b.get("type") == "tool_use"]
+            calls.update((str(block.get("id")), str(block.get("name"))) for block in made)
+        elif row.get("type") == "user":
+            results = [b for b in blocks(row) if b.get("type") == "tool_result"]
+            for block in results:
+                calls.pop(str(block.get("tool_use_id")), None)
+            if not results and not row.get("isMeta"):
+                calls.clear()
+    return [[ident, tool] for ident, tool in calls.items()]
+
+
+def perform(operation: list[str], rows: list[Row]) -> list[Row]:
+    """The rows to be appended for one operation; they are added to ``rows`` too."""
+    kind, ident, *rest = operation
+    for owner in reversed(rows):
+        call = next((b for b in blocks(owner) if b.get("id") == ident), None)
+        if owner.get("type") == "assistant" and call is not None:
+            row = deferral(call, rows) if kind == "defer" else closing(ident, rest[0], owner)
+            rows.append(row)
+            return [row]
+    return []
+
+
+def deferral(call: Row, rows: list[Row]) -> Row:
+    last = next(row for row in reversed(rows) if row.get("uuid"))
+    attachment = {
+        "type": "hook_deferred_tool",
+        "toolUseID": call["id"],
+        "toolName": call.get("name"),
+        "toolInput": call.get("input"),
+        "hookName": f"PreToolUse:{call.get('name')}",
+        "hookEvent": "PreToolUse",
+        "permissionMode": "default",
+    }
+    return {
+        **base(last),
+        "parentUuid": last["uuid"],
+        "type": "attachment",
+        "attachment": attachment,
+    }
+
+
+def closing(ident: str, text: str, owner: Row) -> Row:
+    result = {"type": "tool_result", "content": text, "is_error": True, "tool_use_id": ident}
+    return {
+        **base(owner),
+        "parentUuid": owner.get("uuid"),
+        "type": "user",
+        "message": {"role": "user", "content": [result]},
+        "toolUseResult": text,
+        "sourceToolAssistantUUID": owner.get("uuid"),
+    }
+
+
+def base(row: Row) -> Row:
+    kept = {name: row[name] for name in KEPT if name in row}
+    return {**kept, "isSidechain": False, "uuid": str(uuid.uuid4())}
+
+
+def append(path: Path, rows: list[Row]) -> None:
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        if end:
+            file.seek(end - 1)
+        torn = bool(end) and file.read(1) != b"\n"
+        file.seek(0, 2)
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
+        file.write((b"\n" if torn else b"") + text.encode())
+
+
+if __name__ == "__main__":
+    json.dump(main(sys.argv[1], sys.argv[2], json.load(sys.stdin)), sys.stdout)

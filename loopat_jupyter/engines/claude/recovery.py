@@ -1,0 +1,126 @@
+"""Going on with a turn whose CLI ended while a person was being asked.
+
+The session file holds the model's answer, with calls that have no result. A CLI that resumes asks
+its hook again about the *one* call that the file marks as deferred, runs it, and goes on to its
+model. So for several open calls it is resumed once for each, in their order; all but the last
+are stopped after the call has its result and before the model is asked. What a person sees and
+what runs is the same as if nothing had happened.
+
+Two kinds of calls cannot be asked again. One that had been started may have run; its result is that
+nobody knows. And a sub-agent ended with its CLI: the call that it waited for is not run, and the
+agent is told to start it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...loops.errors import TurnFailed
+from ...loops.ports import TurnHost
+from ..calls import LOST_TRACK
+from .agent import Agent
+from .course import Course, Stretch
+from .failures import LOST_SESSION
+from .kinds import SUBAGENTS
+from .session import Session
+from .telling import LOST
+
+SUBAGENT_LOST = (
+    "This sub-agent ended while the user was being asked about one of its calls. What it had done "
+    "before is done; that call was not run. Start it again if its work is still needed."
+)
+GO_ON = "[loopat: the server was restarted in the middle of this turn. Go on from where you were.]"
+KEPT_PATIENCE = 5.0
+"""Seconds to wait for a result to be stored before its CLI is ended."""
+
+
+@dataclass(eq=False)
+class Recovery:
+    """``start`` starts a CLI on the session and keeps it with this course."""
+
+    course: Course
+    host: TurnHost
+    session: Session
+    start: Callable[[], Awaitable[Agent]]
+
+    async def to_the_end(self) -> None:
+        """Raises what :meth:`.course.Stretch.to_the_end` does."""
+        while owed := await self._owed():
+            await self.session.defer(owed[0])
+            agent = await self.start()
+            agent.busy = True
+            if len(owed) > 1:
+                hold_after(agent, owed[0])
+            await Stretch(self.course, agent, self.host).to_the_end()
+            if not agent.held_after:
+                return
+            await release(agent)
+        agent = await self.start()
+        await agent.say([{"type": "text", "text": GO_ON}])
+        await Stretch(self.course, agent, self.host).to_the_end()
+
+    async def _owed(self) -> list[str]:
+        """The calls to be asked again; all others are given their result here."""
+        waiting, started = unanswered(self.course.turn.journal)
+        found = await self.session.open_calls()
+        if found is None:
+            await self.host.journal({"type": LOST})
+            raise TurnFailed(LOST_SESSION)
+        self.course.stored = frozenset(found)
+        self._recall(waiting, started)
+        for entry in waiting:
+            if entry.get("parent"):
+                await self.host.tool_result(str(entry["name"]), False, SUBAGENT_LOST)
+        lost = [ident for ident in found if ident in started]
+        for ident in lost:
+            await self.session.close(ident, LOST_TRACK)
+            await self.host.tool_result(ident, False, LOST_TRACK)
+        agents = [ident for ident, tool in found.items() if tool in SUBAGENTS]
+        self.course.refused.update(dict.fromkeys(agents, SUBAGENT_LOST))
+        return [ident for ident in found if ident not in lost]
+
+    def _recall(self, waiting: list[Mapping[str, Any]], started: set[str]) -> None:
+        """What the course knew before: which ids are used up, and what a person was shown."""
+        for call_id in started:
+            self.course.ledger.forget(call_id)
+        for entry in waiting:
+            call_id = str(entry["id"])
+            self.course.shown[call_id] = entry
+            self.course.ledger.remember(call_id, str(entry["name"]))
+
+
+def hold_after(agent: Agent, call_id: str) -> None:
+    """Let the CLI run this call and stop before it asks its model."""
+    agent.held_after = call_id
+    agent.pipe.stored(_result_of(call_id))
+
+
+async def release(agent: Agent) -> None:
+    """End a CLI that is held; what its call gave is in the session file."""
+    try:
+        async with asyncio.timeout(KEPT_PATIENCE):
+            await agent.pipe.stored(_result_of(agent.held_after)).wait()
+    finally:
+        await agent.kill()
+
+
+def _result_of(call_id: str) -> str:
+    return f'"tool_use_id":"{call_id}"'
+
+
+def unanswered(journal: Iterable[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], set[str]]:
+    """From a turn's journal: the calls a person was, or may have been, asked about and that were
+    not started; and the ids of those that were started."""
+    calls: dict[str, Mapping[str, Any]] = {}
+    started: set[str] = set()
+    for entry in journal:
+        if entry.get("type") == "claude_call":
+            calls[str(entry["id"])] = entry
+        elif entry.get("type") == "claude_started":
+            started.add(str(entry["id"]))
+        elif entry.get("type") == "claude_ended":
+            calls.pop(str(entry["id"]), None)
+    return [entry for ident, entry in calls.items() if ident not in started], started

@@ -1,0 +1,81 @@
+"""The CLI's session file of a loop, looked into and mended through the sandbox.
+
+It lies in the loop's home and belongs to the agent like everything there. Nothing in it is trusted:
+whatever it makes the CLI do passes the gate like any other call.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ...loops.errors import TurnFailed
+from ...loops.ports import FileError, Sandbox
+from .launch import CONFIG_DIR
+
+ANSWER_MAX = 1 << 20
+PYTHON = "python3"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The file of one session id, as one sandbox sees it."""
+
+    sandbox: Sandbox
+    id: str
+
+    @property
+    def _config_dir(self) -> str:
+        return f"{self.sandbox.home}/{CONFIG_DIR}"
+
+    async def exists(self) -> bool:
+        try:
+            found = await self.sandbox.file(
+                "glob", pattern=f"*/{self.id}.jsonl", path=f"{self._config_dir}/projects"
+            )
+        except FileError:
+            return False
+        return bool(found["paths"])
+
+    async def open_calls(self) -> dict[str, str] | None:
+        """The calls of the last answer that have no result, with their tools, in their order;
+        ``None`` when the file is gone."""
+        return await self._run([])
+
+    async def defer(self, call_id: str) -> None:
+        """Let the CLI ask about this call again when it resumes."""
+        await self._run([["defer", call_id]])
+
+    async def close(self, call_id: str, text: str) -> None:
+        """Give this call a result that says why it has none."""
+        await self._run([["close", call_id, text]])
+
+    async def _run(self, operations: Sequence[Sequence[str]]) -> dict[str, str] | None:
+        process = await self.sandbox.spawn(
+            [PYTHON, "-I", "-S", "-c", _program(), self._config_dir, self.id]
+        )
+        try:
+            await process.write(json.dumps(operations).encode())
+            await process.close_stdin()
+            output = b""
+            while (chunk := await process.read()) and len(output) < ANSWER_MAX:
+                output += chunk
+            answer = json.loads(output)
+            if not answer["found"]:
+                return None
+            return {str(ident): str(tool) for ident, tool in answer["open"]}
+        except (ValueError, KeyError, TypeError, BrokenPipeError) as error:
+            raise TurnFailed(
+                "The agent's own record of this conversation cannot be read, so it cannot go on "
+                "where it was. Send a message to continue."
+            ) from error
+        finally:
+            await process.kill()
+
+
+@cache
+def _program() -> str:
+    return Path(__file__).with_name("inside.py").read_text()
