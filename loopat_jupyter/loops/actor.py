@@ -272,21 +272,24 @@ class LoopActor:
             durable_choices=engine.durable_choices,
             choices=choices,
         )
-        await engine.run(
-            Turn(
-                turn_id=turn.turn_id,
-                loop_id=loop.loop_id,
-                owner=loop.owner,
-                content=turn.content,
-                permission_mode=mode,
-                vault=loop.vault,
-                profiles=loop.profiles,
-                journal=journal,
-                folders=spec.folders,
-                egress=spec.egress,
-            ),
-            stretch.host,
-        )
+        try:
+            await engine.run(
+                Turn(
+                    turn_id=turn.turn_id,
+                    loop_id=loop.loop_id,
+                    owner=loop.owner,
+                    content=turn.content,
+                    permission_mode=mode,
+                    vault=loop.vault,
+                    profiles=loop.profiles,
+                    journal=journal,
+                    folders=spec.folders,
+                    egress=spec.egress,
+                ),
+                stretch.host,
+            )
+        finally:
+            stretch.host.withdraw()
         return True
 
     def _engine_of(self, turn: TurnRecord) -> Engine:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .destinations import Destination, parse_destination
 from .log import EventLog
-from .network import NETWORK
+from .network import NETWORK, Network
 from .policy import decide, is_remembered
 from .ports import (
     Answers,
@@ -78,6 +78,8 @@ class Host:
         self._acquire_sandbox = acquire_sandbox
         self._durable = durable_choices
         self._choices = {choice.tool_use_id: choice for choice in choices}
+        self._network: Network | None = None
+        self._remembered: set[Destination] = set()
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
 
@@ -124,20 +126,31 @@ class Host:
 
     async def sandbox(self) -> Sandbox:
         sandbox = await self._acquire_sandbox()
-        sandbox.network.permit(await self._permitted())
+        self._network = sandbox.network
+        self._remembered = await self._remembered_destinations()
+        self._network.permit(self._remembered | self._permitted_once())
         return sandbox
 
-    async def _permitted(self) -> set[Destination]:
-        """Where a person lets this turn go: by a rule, or for this once."""
+    def withdraw(self) -> None:
+        """The turn rests or has ended: what was permitted for it alone is permitted no more."""
+        if self._network is not None:
+            self._network.permit(self._remembered)
+
+    async def _remembered_destinations(self) -> set[Destination]:
+        """Where a person lets this loop go, whatever its turn."""
         if self._mode == "plan":
             return set()
         rules = await self._store.loops.rules(self._turn.loop_id)
-        found = {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
-        for choice in self._choices.values():
-            if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK:
-                asked = choice.payload["input"]
-                found.add(Destination(asked["host"], asked["port"]))
-        return found
+        return {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
+
+    def _permitted_once(self) -> set[Destination]:
+        if self._mode == "plan":
+            return set()
+        return {
+            Destination(choice.payload["input"]["host"], choice.payload["input"]["port"])
+            for choice in self._choices.values()
+            if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK
+        }
 
     # ------------------------------------------------------------------ what it must ask
 
