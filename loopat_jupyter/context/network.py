@@ -129,11 +129,14 @@ def _npm_packages() -> Iterator[Pattern]:
 
 
 def _of_urls(urls: Iterable[str]) -> Iterator[Pattern]:
+    """What is no address there is none of ours to report: the tool whose file it is does."""
     for url in urls:
-        address = urlsplit(url)
-        if address.scheme in ("http", "https") and address.hostname:
-            port = f":{address.port}" if address.port else ""
-            yield parse_pattern(f"{address.hostname}{port}")
+        try:
+            address = urlsplit(url)
+            if address.scheme in ("http", "https"):
+                yield parse_pattern(address.netloc.rpartition("@")[2])
+        except ValueError:
+            continue
 
 
 PRESETS = {
