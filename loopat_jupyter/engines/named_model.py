@@ -175,6 +175,8 @@ class NamedModel:
                 return bytes(raw)
             if byte == _BACKSLASH:
                 escaped = yield from self._byte()
+                if escaped < 0x20:
+                    raise Unclear("it has a control character in a string")
                 raw += bytes((byte, escaped)) if keep is not None else b""
             elif byte < 0x20:
                 raise Unclear("it has a control character in a string")

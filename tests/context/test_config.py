@@ -60,6 +60,7 @@ async def test_everything_a_model_may_have(tmp_path: Path) -> None:
         context_window=8000,
         max_tokens=500,
         thinking="high",
+        models=("a/b",),
     )
 
 

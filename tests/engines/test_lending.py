@@ -1,0 +1,621 @@
+"""A lent model: what may be asked of it, what the provider gets, and that the key stays outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h11
+import pytest
+
+from loopat_jupyter.context.config import DEMO_CHOICE, NO_KEY, ModelChoice
+from loopat_jupyter.engines import carrying
+from loopat_jupyter.engines.carrying import Carrier
+from loopat_jupyter.engines.lending import BODY_LIMIT, Blotter, Lender, LentModel
+from loopat_jupyter.engines.remote.connection import tls_context
+from loopat_jupyter.engines.tunnelling import Address, proxy_for
+from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.network import ModelRefused
+
+KEY = "sk-planted-0123456789"
+MESSAGES = "/v1/messages"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+@dataclass
+class Provider:
+    """A server that keeps what it was asked, byte for byte, and answers as it is told."""
+
+    reply: bytes = OK
+    asked: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    aborted: asyncio.Event = field(default_factory=asyncio.Event)
+    hold: asyncio.Event | None = None
+    port: int = 0
+    open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.open.add(task)
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (OSError, h11.RemoteProtocolError, asyncio.CancelledError):
+            self.aborted.set()
+        finally:
+            self.open.discard(task)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        http, seen = h11.Connection(h11.SERVER), bytearray()
+        while not isinstance(event := http.next_event(), h11.EndOfMessage):
+            if isinstance(event, h11.ConnectionClosed):
+                return False
+            if event is h11.NEED_DATA:
+                data = await reader.read(65536)
+                seen += data
+                http.receive_data(data)
+        self.asked.append(bytes(seen))
+        writer.write(self.reply)
+        await writer.drain()
+        if self.hold is not None:
+            await self.hold.wait()
+        return b"connection: close" not in self.reply
+
+    def sent(self, number: int = -1) -> tuple[str, dict[str, str], bytes]:
+        """A request's first line, headers and body."""
+        head, _, body = self.asked[number].partition(b"\r\n\r\n")
+        line, *rows = head.decode().split("\r\n")
+        return line, dict(row.split(": ", 1) for row in rows), body
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+async def serving(stack: AsyncExitStack, provider: Provider, **options: Any) -> Provider:
+    server = await asyncio.start_server(provider.serve, "127.0.0.1", 0, **options)
+
+    async def stop() -> None:
+        server.close()
+        for task in provider.open:
+            task.cancel()
+        if provider.open:
+            await asyncio.wait(provider.open)
+
+    stack.push_async_callback(stop)
+    provider.port = int(server.sockets[0].getsockname()[1])
+    return provider
+
+
+@pytest.fixture
+async def provider(stack: AsyncExitStack) -> Provider:
+    return await serving(stack, Provider())
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    carrier = Carrier(ssl.create_default_context())
+    yield carrier
+    carrier.close()
+
+
+Lend = Callable[..., LentModel]
+
+
+@pytest.fixture
+def lend(provider: Provider, carrier: Carrier) -> Lend:
+    def make(api: str = "anthropic", base: str | None = None, **more: Any) -> LentModel:
+        url = base or f"http://127.0.0.1:{provider.port}" + ("/v1" if api == "openai" else "")
+        choice = ModelChoice("p", "m", api, url, more.pop("key", KEY), **more)  # type: ignore[arg-type]
+        return LentModel(choice, url, carrier)
+
+    return make
+
+
+async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def post(
+    lent: LentModel, *pieces: bytes, target: str = MESSAGES, headers: Any = ()
+) -> tuple[int, dict[str, str], bytes]:
+    answer = await lent.ask("POST", target, headers, stream(*(pieces or (b"{}",))))
+    body = b"".join([piece async for piece in answer.body()])
+    await answer.close()
+    return answer.status, dict(answer.headers), body
+
+
+# ------------------------------------------------------------------ what the provider gets
+
+
+async def test_the_real_key_is_added_outside(lend: Lend, provider: Provider) -> None:
+    status, _, body = await post(lend(), b'{"a":1}', headers=[("x-api-key", "loopat-inside")])
+    assert (status, body) == (200, b"ok")
+    line, headers, sent = provider.sent()
+    assert line == "POST /v1/messages HTTP/1.1"
+    assert headers["x-api-key"] == KEY
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["host"] == f"127.0.0.1:{provider.port}"
+    assert sent == b'7\r\n{"a":1}\r\n0\r\n\r\n'
+    await post(lend("openai"), target="/chat/completions")
+    assert provider.sent()[0] == "POST /v1/chat/completions HTTP/1.1"
+    assert "x-api-key" not in provider.sent()[1]
+
+
+async def test_only_known_headers_go_along(lend: Lend, provider: Provider) -> None:
+    given = {
+        "content-length": "2", "content-type": "application/json", "accept": "text/event-stream",
+        "anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-stainless-lang": "js",
+        "user-agent": "agent/1", "x-app": "cli",
+    }  # fmt: skip
+    others = {
+        "x-forwarded-for": "1.2.3.4", "forwarded": "for=x", "x-real-ip": "1", "via": "x",
+        "cookie": "a=b", "origin": "x", "openai-organization": "other", "x-goog-api-key": "k",
+        "accept-encoding": "br", "x-http-method-override": "DELETE", "x-original-url": "/admin",
+        "anthropic-api-key": "other", "authorization": "Bearer other", "api-key": "other",
+    }  # fmt: skip
+    await post(lend(), headers=[*given.items(), *others.items()])
+    _, headers, _ = provider.sent()
+    assert {name: headers.get(name) for name in given} == given
+    assert headers.keys() - given.keys() == {
+        "host", "accept-encoding", "x-api-key", "authorization",
+    }  # fmt: skip
+    assert headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("api", "method", "target"),
+    [
+        ("anthropic", "POST", "/v1/messages?beta=true"),
+        ("anthropic", "POST", "/v1/messages/count_tokens"),
+        ("anthropic", "GET", "/v1/models?limit=1000&after_id=a"),
+        ("openai", "POST", "/responses"),
+        ("openai", "GET", "/models"),
+    ],
+)
+async def test_what_agents_ask_is_passed_on(
+    lend: Lend, provider: Provider, api: str, method: str, target: str
+) -> None:
+    answer = await lend(api).ask(method, target, (), stream(b"{}"))
+    await answer.close()
+    line, headers, body = provider.sent()
+    assert line == f"{method} {'/v1' if api == 'openai' else ''}{target} HTTP/1.1"
+    assert method == "POST" or (body == b"" and "transfer-encoding" not in headers)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/v1/messages"), ("PUT", "/v1/messages"), ("DELETE", "/v1/models"),
+        ("CONNECT", "/v1/messages"), ("TRACE", "/v1/messages"), ("post", "/v1/messages"),
+        ("HEAD", "/v1/models"), ("POST", "/v1/models"),
+        ("POST", ""), ("POST", "/"), ("POST", "/v1/messages/"), ("POST", "/v1//messages"),
+        ("POST", "//v1/messages"), ("POST", "/v1/messages/batches"), ("GET", "/v1/files"),
+        ("POST", "/v1/messages/../organizations"), ("POST", "/v1/%6dessages"),
+        ("POST", "/v1/messages%2f..%2ffiles"), ("POST", "/v1/messages%3fx"),
+        ("POST", "/v1/messages/%2e%2e/files"), ("POST", "/v1/messages;x=1"),
+        ("POST", "/v1/messages#x"), ("POST", "/v1/complete"), ("GET", "/v1/organizations/users"),
+        ("POST", "/v1/chat/completions"), ("POST", "@evil.test/v1/messages"),
+        ("POST", ".evil.test/v1/messages"), ("POST", ":80/v1/messages"),
+        ("POST", "/v1/messages?key=x"), ("POST", "/v1/messages?beta=true&api_key=x"),
+        ("POST", "/v1/messages?beta=true#x"), ("POST", "/v1/messages?beta=a/../b"),
+        ("POST", "/v1/messages?beta=%00"), ("POST", "/v1/messages?a"), ("POST", "/v1/messages??"),
+    ],
+)  # fmt: skip
+async def test_anything_else_is_refused_before_it_is_sent(
+    lend: Lend, provider: Provider, method: str, target: str
+) -> None:
+    with pytest.raises(ModelRefused):
+        await lend().ask(method, target, (), stream(b"{}"))
+    assert provider.connections == 0
+
+
+# ------------------------------------------------------------------ which model
+
+
+async def test_only_enabled_models_can_be_named(lend: Lend, provider: Provider) -> None:
+    lent = lend(models=("small", "large"))
+    assert (await post(lent, b'{"model":"large",', b'"messages":[]}'))[0] == 200
+    with pytest.raises(ModelRefused, match=r"'other' is not enabled .* small, large"):
+        await post(lent, b'{"model":"other"}')
+    with pytest.raises(ModelRefused, match="certainty"):
+        await post(lent, b'{"model":"small","Model":"other"}')
+    assert len(provider.asked) == 1
+    assert (await post(lent, b'{"model":"small"}'))[0] == 200
+
+
+async def test_any_model_can_be_named_where_the_provider_lists_none(
+    lend: Lend, provider: Provider
+) -> None:
+    assert (await post(lend(), b'{"model":"whatever"}'))[0] == 200
+    assert (await post(lend(), b"not even JSON"))[0] == 200
+
+
+async def test_a_model_that_is_named_late_ends_the_request_before_its_end(
+    lend: Lend, provider: Provider
+) -> None:
+    lent = lend(models=("small",))
+    pieces = [b'{"messages":"', *[b"x" * 60_000] * 10, b'","model":"other"}']
+    with pytest.raises(ModelRefused):
+        await post(lent, *pieces, headers=[("content-length", str(sum(map(len, pieces))))])
+    await asyncio.wait_for(provider.aborted.wait(), 20)
+    assert provider.asked == []  # it never got a whole request
+
+
+async def test_a_large_body_streams_through(lend: Lend, provider: Provider) -> None:
+    pieces = [b'{"model":"small","x":"', *[b"y" * 65536] * 64, b'"}']
+    length = [("content-length", str(sum(map(len, pieces))))]
+    assert (await post(lend(models=("small",)), *pieces, headers=length))[0] == 200
+    assert provider.sent()[2] == b"".join(pieces)
+
+
+async def test_a_body_without_end_is_refused(lend: Lend, provider: Provider) -> None:
+    pieces = [b"x" * (1 << 20)] * (BODY_LIMIT // (1 << 20) + 1)
+    with pytest.raises(ModelRefused, match="32 MiB"):
+        await post(lend(), *pieces)
+    assert provider.asked == []
+
+
+async def test_a_compressed_body_hides_no_model(lend: Lend) -> None:
+    with pytest.raises(ModelRefused, match="compressed"):
+        await post(lend(models=("small",)), b"\x1f\x8b", headers=[("content-encoding", "gzip")])
+
+
+# ------------------------------------------------------------------ what comes back
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, len(KEY) - 1])
+async def test_a_key_that_the_provider_repeats_is_blotted_out(
+    lend: Lend, provider: Provider, cut: int
+) -> None:
+    said = f'{{"error":"invalid key {KEY}, in {KEY[:9]} sk-pl"}}'.encode()
+    at = said.index(KEY.encode()) + cut
+    pieces = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (said[:at], said[at:]))
+    provider.reply = (
+        b"HTTP/1.1 401 Unauthorized\r\nx-echo: Bearer " + KEY.encode() + b"\r\n"
+        b"set-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
+    )
+    status, headers, body = await post(lend())
+    assert status == 401
+    assert body == said.replace(KEY.encode(), b"*" * len(KEY))
+    assert KEY not in repr(headers)
+    assert "set-cookie" not in headers
+
+
+async def test_a_redirect_is_passed_on_and_not_followed(lend: Lend, provider: Provider) -> None:
+    provider.reply = (
+        b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/\r\n"
+        b"content-length: 0\r\n\r\n"
+    )
+    status, headers, _ = await post(lend())
+    assert (status, headers["location"]) == (307, "http://127.0.0.1:1/")
+    assert len(provider.asked) == 1
+
+
+async def test_an_answer_that_hides_behind_compression_is_refused(
+    lend: Lend, provider: Provider
+) -> None:
+    provider.reply = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx"
+    with pytest.raises(OSError, match="compressed"):
+        await post(lend())
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"", b"garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_none_is_an_oserror_without_a_secret(
+    lend: Lend, provider: Provider, reply: bytes
+) -> None:
+    provider.reply = reply
+    provider.hold = asyncio.Event()
+    provider.hold.set()
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        await Provider._one(provider, reader, writer)
+        return False
+
+    provider._one = once  # type: ignore[method-assign]
+    with pytest.raises(OSError, match=r"broke off|connection") as failed:
+        await post(lend())
+    assert KEY not in str(failed.value)
+
+
+async def test_a_provider_that_is_not_there_is_an_oserror_with_what_happened(lend: Lend) -> None:
+    with pytest.raises(OSError, match="Connection refused") as failed:
+        await post(lend(base="http://127.0.0.1:1"))
+    assert "127.0.0.1" not in str(failed.value)
+
+
+async def test_a_key_that_cannot_be_sent_is_not_shown(lend: Lend) -> None:
+    with pytest.raises(OSError, match=r"config\.json") as failed:
+        await post(lend(key="sk-secret\r\nX-Evil: 1"))
+    assert "sk-secret" not in "".join(traceback.format_exception(failed.value))
+
+
+# ------------------------------------------------------------------ connections
+
+
+async def test_a_connection_is_used_again(lend: Lend, provider: Provider) -> None:
+    lent = lend()
+    for _ in range(3):
+        await post(lent)
+    assert provider.connections == 1
+
+
+async def test_one_that_the_provider_closed_is_not(lend: Lend, provider: Provider) -> None:
+    lent = lend()
+    await post(lent)
+    for task in provider.open:
+        task.cancel()
+    await asyncio.wait(provider.open)
+    await asyncio.sleep(0.01)  # its goodbye is on the way; there is nothing to wait for here
+    await post(lent)
+    assert provider.connections == 2
+
+
+async def test_nor_one_whose_answer_was_not_read_to_its_end(lend: Lend, provider: Provider) -> None:
+    lent = lend()
+    provider.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
+    answer = await lent.ask("POST", MESSAGES, (), stream(b"{}"))
+    await answer.close()
+    await answer.close()
+    provider.reply = OK
+    assert (await post(lent))[2] == b"ok"
+    assert provider.connections == 2
+
+
+async def test_nor_one_with_something_behind_the_answer(lend: Lend, provider: Provider) -> None:
+    lent = lend()
+    provider.reply = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
+    assert (await post(lent))[2] == b"ok"
+    provider.reply = OK
+    assert (await post(lent))[2] == b"ok"
+    assert provider.connections == 2
+
+
+async def test_a_kept_connection_is_let_go_in_time(
+    lend: Lend, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrying, "KEPT_FOR", 0.01)
+    await post(lend())
+    async with asyncio.timeout(20):
+        await asyncio.gather(*provider.open)
+
+
+async def test_a_request_that_is_cancelled_leaves_no_connection(
+    lend: Lend, provider: Provider, carrier: Carrier
+) -> None:
+    provider.reply, provider.hold = b"", asyncio.Event()
+    asking = asyncio.ensure_future(post(lend()))
+    while not provider.asked:
+        await asyncio.sleep(0.001)
+    asking.cancel()
+    await asyncio.wait([asking])
+    assert asking.cancelled()
+    assert not carrier._busy
+    assert not any(carrier._idle.values())
+
+
+async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> None:
+    provider.hold = asyncio.Event()
+    provider.reply = (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n"
+    )
+    answer = await lend().ask("POST", MESSAGES, (), stream(b"{}"))
+    pieces = answer.body()
+    async with asyncio.timeout(20):
+        assert [await anext(pieces), await anext(pieces)] == [b"one", b"two"]
+    await answer.close()
+    provider.hold.set()
+
+
+async def test_the_demo_cannot_be_lent() -> None:
+    lender = Lender()
+    with pytest.raises(TurnFailed, match="demo"):
+        await lender.upstream(DEMO_CHOICE)
+    await lender.close()
+
+
+async def test_one_lender_shares_its_connections(provider: Provider) -> None:
+    lender = Lender()
+    choice = ModelChoice("p", "m", "anthropic", f"http://127.0.0.1:{provider.port}/", KEY)
+    for _ in range(2):
+        await post(await lender.upstream(choice))
+    assert provider.connections == 1
+    await lender.close()
+    await lender.close()
+
+
+# ------------------------------------------------------------------ TLS and proxies
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=model.test",
+         "-addext", "subjectAltName=DNS:model.test,DNS:localhost"],
+        capture_output=True, timeout=30,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return key, cert
+
+
+async def secure(stack: AsyncExitStack, certificate: tuple[Path, Path]) -> Provider:
+    outside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    outside.load_cert_chain(certificate[1], certificate[0])
+    return await serving(stack, Provider(), ssl=outside)
+
+
+@dataclass
+class Proxy:
+    """An HTTP proxy of the server's environment; everything leads to ``port``."""
+
+    port: int
+    asked: list[bytes] = field(default_factory=list)
+    answer: bytes = b"HTTP/1.1 200 Connection established\r\n\r\n"
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        self.asked.append(head)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        if head.startswith(b"CONNECT"):
+            writer.write(self.answer)
+        else:
+            far_writer.write(head)
+
+        async def flow(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            try:
+                while data := await source.read(65536):
+                    sink.write(data)
+                    await sink.drain()
+            except OSError:
+                return
+            finally:
+                sink.close()
+
+        await asyncio.gather(flow(reader, far_writer), flow(far_reader, writer))
+
+
+async def proxying(stack: AsyncExitStack, proxy: Proxy) -> str:
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        await proxy(reader, writer)
+
+    async def stop() -> None:
+        server.close()
+        await asyncio.wait(tasks)
+
+    server = await asyncio.start_server(run, "127.0.0.1", 0)
+    stack.push_async_callback(stop)
+    return f"http://us%65r:p%40ss@127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def trusting(certificate: tuple[Path, Path]) -> Carrier:
+    return Carrier(ssl.create_default_context(cafile=str(certificate[1])))
+
+
+async def test_a_provider_is_asked_over_tls_that_is_checked(
+    stack: AsyncExitStack, certificate: tuple[Path, Path], carrier: Carrier
+) -> None:
+    provider = await secure(stack, certificate)
+    url = f"https://localhost:{provider.port}"
+    choice = ModelChoice("p", "m", "anthropic", url, KEY)
+    ours = trusting(certificate)
+    stack.callback(ours.close)
+    assert (await post(LentModel(choice, url, ours)))[2] == b"ok"
+    with pytest.raises(OSError, match="certificate is not trusted"):
+        await post(LentModel(choice, url, carrier))
+    assert len(provider.asked) == 1
+
+
+async def test_a_proxy_of_the_environment_is_used(
+    stack: AsyncExitStack,
+    certificate: tuple[Path, Path],
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tls = await secure(stack, certificate)
+    ours = trusting(certificate)
+    https, http = Proxy(tls.port), Proxy(provider.port)
+    monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, https))
+    monkeypatch.setenv("HTTP_PROXY", await proxying(stack, http))
+    for url in ("https://model.test", "http://model.test:8080/base"):
+        lent = LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, ours)
+        assert (await post(lent, headers=[("content-length", "2")]))[2] == b"ok"
+    ours.close()
+    assert https.asked[0].startswith(b"CONNECT model.test:443 HTTP/1.1\r\n")
+    assert KEY.encode() not in https.asked[0]
+    assert http.asked[0].startswith(b"POST http://model.test:8080/base/v1/messages HTTP/1.1\r\n")
+    for head in (https.asked[0], http.asked[0]):
+        assert b"proxy-authorization: Basic dXNlcjpwQHNz\r\n" in head
+    assert b"proxy-authorization" not in tls.asked[0]
+
+
+async def test_a_proxy_that_refuses_is_told_without_its_password(
+    stack: AsyncExitStack, carrier: Carrier, monkeypatch: pytest.MonkeyPatch, provider: Provider
+) -> None:
+    proxy = Proxy(provider.port, answer=b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
+    monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, proxy))
+    url = "https://model.test"
+    with pytest.raises(OSError, match="proxy refused") as failed:
+        await post(LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, carrier))
+    assert "p@ss" not in str(failed.value)
+
+
+def test_this_machine_is_never_reached_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", "direct.test,other.test:81")
+    for host in ("localhost", "a.localhost", "127.0.0.1", "::1", "direct.test", "a.direct.test"):
+        assert proxy_for(Address(False, host, 80)) is None
+    assert proxy_for(Address(False, "other.test", 81)) is None
+    assert proxy_for(Address(True, "model.test", 443)) is None
+    found = proxy_for(Address(False, "other.test", 80))
+    assert found is not None
+    assert (found.hostname, found.port) == ("proxy.test", 3128)
+
+
+async def test_a_proxy_of_another_kind_is_refused(
+    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:pw@127.0.0.1:1")
+    url = "https://model.test"
+    with pytest.raises(OSError, match="no http:// one") as failed:
+        await post(LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, carrier))
+    assert "pw" not in str(failed.value)
+
+
+def test_the_trust_is_that_of_the_servers_own_requests() -> None:
+    context = tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+# ------------------------------------------------------------------ blotting
+
+
+def test_only_what_may_be_the_secrets_beginning_is_held_back() -> None:
+    blotter = Blotter("secret-secret-key")
+    assert blotter.take(b"data: plain\n\n") == b"data: plain\n\n"
+    assert blotter.take(b"a secret-") == b"a "
+    assert blotter.take(b"secret-") == b""
+    assert blotter.take(b"secret-key!") == b"secret-" + b"*" * 17 + b"!"
+    assert blotter.take(b"secr") == b""
+    assert blotter.rest() == b"secr"
+
+
+def test_what_is_no_secret_is_not_blotted_out() -> None:
+    for secret in ("", "short"):
+        assert Blotter(secret).take(b"a short text") == b"a short text"
+
+
+async def test_the_stand_in_of_a_server_without_key_is_no_secret(
+    lend: Lend, provider: Provider
+) -> None:
+    said = json.dumps({"key": NO_KEY}).encode()
+    provider.reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said)
+    assert (await post(lend(key=NO_KEY)))[2] == said
