@@ -122,10 +122,10 @@ def test_python_packages_follow_pips_configuration(
     )
     monkeypatch.setenv("PIP_INDEX_URL", "https://first.example/simple")
     assert allowed(tmp_path, "one") == [
-        "first.example",
+        "first.example:443",
         "mirror.example:8443",
-        "one.example",
-        "two.example",
+        "one.example:80",
+        "two.example:80",
     ]
 
 
@@ -143,7 +143,7 @@ def test_npm_packages_follow_npms_configuration(tmp_path: Path, machine: Path) -
         "registry=https://npm.example/\n@own:registry = https://own.example:8443/\n"
         "//npm.example/:_authToken=secret\n"
     )
-    assert allowed(tmp_path, "one") == ["npm.example", "own.example:8443"]
+    assert allowed(tmp_path, "one") == ["npm.example:443", "own.example:8443"]
 
 
 def test_a_mirror_that_is_no_address_is_passed_over(tmp_path: Path, machine: Path) -> None:
@@ -153,4 +153,4 @@ def test_a_mirror_that_is_no_address_is_passed_over(tmp_path: Path, machine: Pat
         "extra-index-url = https://a.example:x/ file:///x https://a_b.example/ https://b.example/\n"
     )
     (machine / ".npmrc").write_text("registry=https://a.example:99999/\n")
-    assert allowed(tmp_path, "one") == ["b.example"]
+    assert allowed(tmp_path, "one") == ["b.example:443"]
