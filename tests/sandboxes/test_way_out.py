@@ -1,0 +1,363 @@
+"""The one way out of a sandbox's empty network, attacked from inside a real one.
+
+The targets are real servers on this machine's loopback. Where an attack needs a destination that
+may be reached, the broker is told that names below ``test`` lead there and that this is public.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from loopat_jupyter.context.config import ModelChoice
+from loopat_jupyter.engines.carrying import Carrier
+from loopat_jupyter.engines.lending import LentModel
+from loopat_jupyter.loops.destinations import Destination, parse_pattern
+from loopat_jupyter.loops.errors import SandboxLost
+from loopat_jupyter.loops.network import Egress, ModelLoan
+from loopat_jupyter.loops.ports import Sandbox
+from loopat_jupyter.sandboxes.broker.dialling import Dialler
+from tests.sandboxes.conftest import SECRET, Started, inside, outside
+
+KEY = f"sk-{SECRET}-0123456789"
+
+TELL = r"""
+import base64, os, socket, sys
+from urllib.parse import urlsplit
+proxy = urlsplit(os.environ["HTTPS_PROXY"])
+auth = base64.b64encode(f"{proxy.username}:{proxy.password}".encode()).decode()
+for said in sys.argv[1:]:
+    said = base64.b64decode(said).replace(b"AUTH", b"Proxy-Authorization: Basic " + auth.encode())
+    way = socket.create_connection((proxy.hostname, proxy.port), 20)
+    way.sendall(said)
+    way.shutdown(socket.SHUT_WR)
+    got = b""
+    while piece := way.recv(65536):
+        got += piece
+    print(got.decode("latin-1").replace("\r\n", "\n"))
+    print("-----")
+"""
+"""Says raw bytes to the proxy that the environment names, and prints the answers."""
+
+
+async def tell(sandbox: Sandbox, *said: bytes) -> list[str]:
+    given = " ".join(base64.b64encode(one).decode() for one in said)
+    await sandbox.file("write", path="tell.py", text=TELL)
+    return (await inside(sandbox, f"python3 tell.py {given}")).split("-----\n")[:-1]
+
+
+def connect(target: str | bytes, then: bytes = b"") -> bytes:
+    raw = target.encode() if isinstance(target, str) else target
+    return b"CONNECT " + raw + b" HTTP/1.1\r\nHost: x\r\nAUTH\r\n\r\n" + then
+
+
+def get(target: str | bytes) -> bytes:
+    raw = target.encode() if isinstance(target, str) else target
+    return b"GET " + raw + b" HTTP/1.1\r\nHost: x\r\nAUTH\r\nConnection: close\r\n\r\n"
+
+
+@dataclass
+class Outside:
+    """A server on the host that says the secret, to whoever comes."""
+
+    port: int = 0
+    heard: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    say: Any = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            self.heard.append(head)
+            said = (self.say(head) if self.say else SECRET).encode()
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(said) + said)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            return
+        finally:
+            self.tasks.discard(task)
+            writer.close()
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[Outside]:
+    target = Outside()
+    server = await asyncio.start_server(target.serve, "127.0.0.1", 0)
+    target.port = int(server.sockets[0].getsockname()[1])
+    yield target
+    server.close()
+    if target.tasks:
+        await asyncio.wait(target.tasks)
+
+
+def allow(sandbox: Sandbox, *patterns: str) -> None:
+    sandbox.network.allow(Egress(tuple(map(parse_pattern, patterns))))
+
+
+def pretend_public(sandbox: Sandbox) -> None:
+    """Names below ``test`` lead to this machine, and that is the internet."""
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if not host.endswith(".test"):
+            raise OSError("no such name")
+        return ["127.0.0.1"]
+
+    broker: Any = sandbox.network
+    broker._egress._dialler = Dialler(resolve, lambda address: address == "127.0.0.1")
+
+
+# ------------------------------------------------------------------ out, where it is allowed
+
+
+async def test_programs_are_told_of_the_way_out_and_use_it(
+    walled: Started, target: Outside
+) -> None:
+    code = (
+        "import urllib.request as r, urllib.error as e\n"
+        "try: print(r.urlopen('http://allowed.test:PORT/x').read().decode())\n"
+        "except e.HTTPError as x: print(x.code, x.reason, x.read().decode())\n"
+    ).replace("PORT", str(target.port))
+    async with walled() as sandbox:
+        pretend_public(sandbox)
+        await sandbox.file("write", path="get.py", text=code)
+        refused = await inside(sandbox, "python3 get.py")
+        assert "403" in refused
+        assert refused.count("is not on the allow-list of this loop") == 2  # the status line too
+        allow(sandbox, f"allowed.test:{target.port}")
+        assert SECRET in await inside(sandbox, "python3 get.py")
+        assert (await inside(sandbox, "echo $NO_PROXY")).strip() == "localhost,127.0.0.1,::1"
+
+
+async def test_a_host_is_matched_by_its_one_spelling(walled: Started, target: Outside) -> None:
+    port = target.port
+    then = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    good = [f"XN--BCHER-kva.TEST:{port}", f"xn--bcher-KVA.Test.:{port}", f"A.below.TEST.:{port}"]
+    bad = [
+        f"below.test:{port}", f"evilbelow.test:{port}", f"xn--bcher-kva.test.evil.test:{port}",
+        f"a.xn--bcher-kva.test:{port}", f"xn--bcher-kva.test..:{port}", f".below.test:{port}",
+        f"a..below.test:{port}", f"a_b.below.test:{port}", f"xn--evil-.below.test:{port}",
+        f"a%2ebelow.test:{port}", "a.below.test:22",
+    ]  # fmt: skip
+    raw = [
+        f"evil.test\0.below.test:{port}".encode(), f"evil.test%00.below.test:{port}".encode(),
+        f"bücher.test:{port}".encode(), f"evil.test\\.below.test:{port}".encode(),
+        f"a@b.below.test:{port}".encode(), f"a.below.test:{port}\t".encode(),
+    ]  # fmt: skip
+    async with walled() as sandbox:
+        pretend_public(sandbox)
+        allow(sandbox, f"bücher.test:{port}", f"*.below.test:{port}")
+        answers = await tell(sandbox, *(connect(one, then) for one in good))
+        assert [SECRET in answer for answer in answers] == [True] * len(good)
+        reached = target.connections
+        answers = await tell(sandbox, *(connect(one, then) for one in [*bad, *raw]))
+        assert len(answers) == len(bad) + len(raw)
+        assert all(answer.startswith(("HTTP/1.1 40", "HTTP/1.1 43")) for answer in answers)
+        assert target.connections == reached
+
+
+# ------------------------------------------------------------------ nowhere else
+
+LOOPBACK = [
+    "127.0.0.1", "127.0.0.1.", "localhost", "LOCALHOST.", "a.localhost", "2130706433",
+    "0177.0.0.1", "017700000001", "0x7f.0.0.1", "0x7F000001", "127.1", "127.0.1", "0.0.0.0", "0",
+    "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[0:0:0:0:0:ffff:127.0.0.1]",
+    "[::127.0.0.1]", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::]", "[::1%lo]", "[::1%25lo]",
+]  # fmt: skip
+METADATA = [
+    "169.254.169.254", "0251.0376.0251.0376", "2852039166", "0xA9FEA9FE", "169.254.43518",
+    "[::ffff:169.254.169.254]", "[::ffff:a9fe:a9fe]", "[fd00:ec2::254]", "100.100.100.200",
+]  # fmt: skip
+
+
+async def test_the_servers_own_networks_are_out_of_reach(walled: Started, target: Outside) -> None:
+    port = target.port
+    direct = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected"
+    assert "connected" in await asyncio.to_thread(outside, direct)
+    before = target.connections
+    hosts = [*(f"{host}:{port}" for host in LOOPBACK), *(f"{host}:80" for host in METADATA)]
+    asked = [connect(host) for host in hosts] + [get(f"http://{host}/") for host in hosts]
+    async with walled() as sandbox:
+        # Not even where an administrator wrote it down, or a person said yes.
+        allow(sandbox, f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}",
+              "169.254.169.254:80", "[fd00:ec2::254]:80", "100.100.100.200:80")  # fmt: skip
+        sandbox.network.permit([Destination("127.0.0.1", port), Destination("localhost", port)])
+        answers = await tell(sandbox, *asked)
+        assert len(answers) == len(asked)
+        for said, answer in zip(asked, answers, strict=True):
+            assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.1 403 ")), (said, answer)
+            assert SECRET not in answer
+        assert sandbox.network.take_refused() == []  # and nobody is asked about them
+    assert target.connections == before
+
+
+async def test_an_allowed_name_cannot_be_led_back_inside(walled: Started, target: Outside) -> None:
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return ["8.8.8.8", "127.0.0.1"] if host == "two.test" else ["127.0.0.1"]
+
+    async with walled() as sandbox:
+        broker: Any = sandbox.network
+        broker._egress._dialler = Dialler(resolve)
+        allow(sandbox, f"*.rebinding.test:{target.port}", f"two.test:{target.port}")
+        names = [f"a.rebinding.test:{target.port}", f"two.test:{target.port}"]
+        answers = await tell(sandbox, *map(connect, names), *(get(f"http://{n}/") for n in names))
+        assert [answer[:13] for answer in answers] == ["HTTP/1.1 403 "] * 4
+        assert all("no sandbox may reach" in answer for answer in answers)
+    assert target.connections == 0
+
+
+async def test_names_are_not_resolved_inside(walled: Started) -> None:
+    """A name server is never asked by the agent: a lookup carries data out."""
+    asking = "import socket; socket.socket(2, 2).sendto(b'a query', ('127.0.0.1', PORT))"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
+        name_server.bind(("127.0.0.1", 0))
+        attack = f'python3 -c "{asking}"'.replace("PORT", str(name_server.getsockname()[1]))
+        outside(attack)
+        name_server.settimeout(20)
+        assert name_server.recv(100) == b"a query"
+        async with walled() as sandbox:
+            await inside(sandbox, attack)
+            looked = await inside(sandbox, "getent ahosts example.org; echo $?")
+            assert looked.strip() not in ("", "0")
+            assert "STREAM" not in looked
+        name_server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            name_server.recv(100)
+
+
+async def test_a_tunnel_ends_with_its_sandbox(walled: Started) -> None:
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(5)
+        begun.set()
+        try:
+            await reader.read()
+        except OSError:
+            pass
+        finally:
+            ended.set()
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    hold = TELL.replace("way.shutdown(socket.SHUT_WR)", "")
+    try:
+        async with walled() as sandbox, asyncio.timeout(60):
+            pretend_public(sandbox)
+            allow(sandbox, f"a.test:{port}")
+            await sandbox.file("write", path="hold.py", text=hold)
+            said = base64.b64encode(connect(f"a.test:{port}", b"hello")).decode()
+            await sandbox.run(f"python3 hold.py {said}", timeout=30, background=True)
+            await begun.wait()
+            await sandbox.stop()
+            await ended.wait()
+    finally:
+        server.close()
+
+
+# ------------------------------------------------------------------ the lent model
+
+
+@pytest.fixture
+async def carrier() -> AsyncIterator[Carrier]:
+    carrier = Carrier(ssl.create_default_context())
+    yield carrier
+    carrier.close()
+
+
+async def lend(sandbox: Sandbox, target: Outside, carrier: Carrier) -> ModelLoan:
+    url = f"http://127.0.0.1:{target.port}"
+    choice = ModelChoice("p", "m", "anthropic", url, KEY, models=("m",))
+    return await sandbox.network.lend_model(LentModel(choice, url, carrier))
+
+
+MODEL = r"""
+import json, os, sys, urllib.error, urllib.request
+url, key, path, method, model = sys.argv[1:]
+data = json.dumps({"model": model}).encode() if method == "POST" else None
+headers = {"x-api-key": key, "x-forwarded-host": "evil"}
+asked = urllib.request.Request(url + path, data=data, method=method, headers=headers)
+try:
+    answer = urllib.request.urlopen(asked)
+except urllib.error.HTTPError as error:
+    answer = error
+print(answer.status, dict(answer.headers), answer.read().decode())
+"""
+
+
+async def ask(
+    sandbox: Sandbox, loan: ModelLoan, path: str, method: str = "POST", model: str = "m"
+) -> str:
+    await sandbox.file("write", path="model.py", text=MODEL)
+    return await inside(
+        sandbox, f"python3 model.py {loan.url} {loan.key} '{path}' {method} {model}"
+    )
+
+
+async def test_the_real_key_never_comes_inside(
+    walled: Started, target: Outside, carrier: Carrier
+) -> None:
+    target.say = lambda head: json.dumps({"error": head.decode()})  # a provider that tells all
+    look = (
+        "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'; cat /workdir/* ~/.*"
+    )
+    async with walled() as sandbox:
+        loan = await lend(sandbox, target, carrier)
+        told = await ask(sandbox, loan, "/v1/messages")
+        assert told.startswith("200")
+        assert KEY.encode() in target.heard[0]
+        assert KEY not in told
+        assert "*" * len(KEY) in told
+        assert loan.key.encode() not in target.heard[0]
+        assert b"forwarded" not in target.heard[0]
+        assert KEY not in await inside(sandbox, look)
+
+
+async def test_only_what_is_lent_can_be_asked(
+    walled: Started, target: Outside, carrier: Carrier
+) -> None:
+    async with walled() as sandbox:
+        loan = await lend(sandbox, target, carrier)
+        for path, method in [
+            ("/v1/files", "GET"), ("/v1/messages", "GET"), ("/v1/messages", "DELETE"),
+            ("/v1/messages/../files", "POST"), ("/v1/%2e%2e/v1/files", "GET"),
+            ("//v1/messages", "POST"), ("/v1/messages?key=x", "POST"), ("/v1/messages%3f", "POST"),
+        ]:  # fmt: skip
+            assert (await ask(sandbox, loan, path, method)).startswith("403"), path
+        other = await ask(sandbox, loan, "/v1/messages", model="expensive")
+        assert other.startswith("403")
+        assert "is not enabled in config.json" in other
+        assert target.heard == []
+
+
+async def test_a_model_is_lent_for_a_turn_and_to_one_sandbox(
+    walled: Started, target: Outside, carrier: Carrier
+) -> None:
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(walled())
+        other = await stack.enter_async_context(walled())
+        loan, others = await lend(one, target, carrier), await lend(other, target, carrier)
+        assert (await ask(one, loan, "/v1/messages")).startswith("200")
+        assert (await ask(one, ModelLoan(loan.url, others.key), "/v1/messages")).startswith("401")
+        one.network.end_loan()
+        ended = await ask(one, loan, "/v1/messages")
+        assert ended.startswith("403")
+        assert "only while" in ended
+        assert (await ask(other, others, "/v1/messages")).startswith("200")
+        await one.stop()
+        with pytest.raises(SandboxLost):
+            await lend(one, target, carrier)
