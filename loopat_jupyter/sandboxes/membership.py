@@ -27,6 +27,7 @@ class Membership:
         self._loop_id = loop_id
         self._cgroup: Cgroup | None = None
         self._clearing: asyncio.Future[None] | None = None
+        self._foreign: Callable[[], int] = int
 
     def begin(self, plan: Launch) -> None:
         """Make the cgroup, which the outer process enters first. Raises ``OSError``."""
@@ -43,8 +44,12 @@ class Membership:
             self._cgroup.admit(pid)
         return self._cgroup is not None
 
+    def observe(self, memory_kills: Callable[[], int]) -> None:
+        """Count the kills in a cgroup that another program has made."""
+        self._foreign = memory_kills
+
     def memory_kills(self) -> int:
-        return self._cgroup.memory_kills() if self._cgroup is not None else 0
+        return self._cgroup.memory_kills() if self._cgroup is not None else self._foreign()
 
     def memory_note(self, before: int) -> str:
         """What the agent is told when the kernel has killed something since ``before``."""

@@ -22,6 +22,7 @@ import resource
 import select
 import signal
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ from loopat_jupyter.sandboxes.base import SandboxSettings
 from loopat_jupyter.sandboxes.bubblewrap import refuse_occupied
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launching import Launch, Launched
-from loopat_jupyter.sandboxes.membership import OWN_PROCESSES
 from loopat_jupyter.sandboxes.mounts import HOME, UID, USER, WORKDIR
 from loopat_jupyter.sandboxes.ownership import hand_over
 from loopat_jupyter.sandboxes.podman_cli import Podman, PodmanFailed
 from loopat_jupyter.sandboxes.podman_containers import Containers
 from loopat_jupyter.sandboxes.podman_image import Image, ImageSource
-from loopat_jupyter.sandboxes.podman_limits import controllers_in_force
+from loopat_jupyter.sandboxes.podman_limits import (
+    controllers_in_force,
+    counts_of_kills,
+    kills_counted,
+)
 from loopat_jupyter.sandboxes.podman_mounts import arguments, verify
 from loopat_jupyter.sandboxes.seccomp import program
 from loopat_jupyter.sandboxes.supervised import SupervisedSandbox
@@ -54,6 +58,8 @@ FLAGS = (
 SUPERVISOR = ("-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}")
 NOT_FOR_AGENTS = {"container", "HOSTNAME", "LISTEN_FDS", "LISTEN_PID"}
 SELINUX = Path("/sys/fs/selinux/enforce")
+OWN_PROCESSES = 2
+"""What the supervisor and a file operation take of a container's processes."""
 NPROC_MAX, NOFILE_MAX = 1 << 15, 1 << 20
 """The most that podman leaves itself to give."""
 CLEANUP_GRACE = 20.0
@@ -198,6 +204,8 @@ class PodmanSandbox(SupervisedSandbox):
                 f"The sandbox did not start: its limits of {' and '.join(sorted(missing))} are "
                 "not in force, though they were when the server started. Restart the server."
             )
+        if "memory" in self._tier.controllers:
+            self._membership.observe(partial(kills_counted, counts_of_kills(init)))
 
     def _options(self, containers: Containers) -> list[str]:
         assert self._image is not None

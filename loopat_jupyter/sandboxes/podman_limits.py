@@ -6,6 +6,7 @@ no cgroup to manage it sets none. So the kernel is asked, for the process itself
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -19,21 +20,46 @@ FILES = {
 }
 
 
+KILLS = ("memory.events", "memory.oom_control")
+"""Where the kernel counts what it killed for want of memory, in version 2 and in version 1."""
+
+
 def controllers_in_force(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> set[str]:
     """The controllers that limit this process, as seen in its own cgroup."""
-    found = set()
+    return {
+        name
+        for name, (version_2, version_1) in FILES.items()
+        if any(map(_limits, _own_files(pid, name, version_2, version_1, proc, top)))
+    }
+
+
+def counts_of_kills(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
+    """The files of this process's cgroup that say how many were killed for want of memory."""
+    return [file for file in _own_files(pid, "memory", *KILLS, proc, top) if file.exists()]
+
+
+def kills_counted(files: Iterable[Path]) -> int:
+    """How many processes these files say were killed; none once the cgroup is gone."""
+    found = 0
+    for file in files:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found
+
+
+def _own_files(
+    pid: int, name: str, version_2: str, version_1: str, proc: Path, top: Path
+) -> Iterator[Path]:
+    """Where a controller's file for the process's own cgroup can be."""
     for line in (proc / str(pid) / "cgroup").read_text().splitlines():
         _, hierarchies, path = line.split(":", 2)
-        for name, (version_2, version_1) in FILES.items():
-            if hierarchies == "":
-                file = top / path.lstrip("/") / version_2
-            elif name in hierarchies.split(","):
-                file = top / name / path.lstrip("/") / version_1
-            else:
-                continue
-            if _limits(file):
-                found.add(name)
-    return found
+        if hierarchies == "":
+            yield top / path.lstrip("/") / version_2
+        elif name in hierarchies.split(","):
+            yield top / name / path.lstrip("/") / version_1
 
 
 def _limits(file: Path) -> bool:

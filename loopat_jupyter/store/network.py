@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 
 from ..loops.errors import InvalidCursor
 from ..loops.network import NetworkRequest
@@ -12,6 +13,7 @@ from .database import Database
 KEPT = 10_000
 """Lines of one loop. An agent that asks without end pushes its own oldest ones out."""
 TRIM_EVERY = 500
+"""Lines of one loop between two looks at whether it has too many."""
 
 _COLUMNS = "started_at, kind, host, port, verdict, reason, bytes_out, bytes_in"
 
@@ -19,12 +21,13 @@ _COLUMNS = "started_at, kind, host, port, verdict, reason, bytes_out, bytes_in"
 class NetworkRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._since_trim: Counter[str] = Counter()  # the writer's alone
 
     async def record(self, request: NetworkRequest) -> None:
         """Keep one line."""
 
         def job(connection: sqlite3.Connection, _events: object) -> None:
-            cursor = connection.execute(
+            connection.execute(
                 f"INSERT INTO network (loop_n, {_COLUMNS}) "
                 "SELECT n, ?, ?, ?, ?, ?, ?, ?, ? FROM loops WHERE loop_id = ?",
                 (
@@ -39,7 +42,9 @@ class NetworkRepository:
                     request.loop_id,
                 ),
             )
-            if (cursor.lastrowid or 0) % TRIM_EVERY == 0:
+            self._since_trim[request.loop_id] += 1
+            if self._since_trim[request.loop_id] >= TRIM_EVERY:
+                del self._since_trim[request.loop_id]
                 _trim(connection, request.loop_id)
 
         await self._database.write(job, durable=False)

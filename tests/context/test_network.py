@@ -1,217 +1,156 @@
-"""What profiles allow: their files, presets, and the machine's own package configuration."""
+"""Allow-lists of profiles: what they may hold, presets, and what a broken one says."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from loopat_jupyter.context import network
-from loopat_jupyter.context.network import loop_egress
+from loopat_jupyter.context.network import FILE_LIMIT, loop_egress
 from loopat_jupyter.loops.errors import ConfigError
 
-
-def allow(home: Path, profile: str, *entries: str) -> None:
-    write(home, profile, json.dumps({"allow": entries}))
+OWN: Mapping[str, Sequence[str]] = {"ours": ["git.example", "*.ours.example:8443"], "none": []}
 
 
-def write(home: Path, profile: str, text: str | bytes) -> None:
-    path = home / "profiles" / profile / "network.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+def profile(home: Path, name: str, content: object) -> None:
+    place = home / "profiles" / name
+    place.mkdir(parents=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    (place / "network.json").write_text(text)
 
 
-def allowed(home: Path, *profiles: str, **presets: list[str]) -> list[str]:
-    return [str(pattern) for pattern in loop_egress(home, profiles, lambda: presets).allowed]
+def allowed(home: Path, *profiles: str) -> list[str]:
+    return [str(one) for one in loop_egress(home, profiles, lambda: OWN).allowed]
 
 
-@pytest.fixture(autouse=True)
-def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No package configuration but what the test writes."""
-    monkeypatch.setattr(network, "PIP_FILES", ("~/.config/pip/pip.conf", str(tmp_path / "pip")))
-    monkeypatch.setattr(network, "NPM_FILES", ("~/.npmrc",))
-    monkeypatch.setenv("HOME", str(tmp_path))
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory of pip and npm that says nothing; no variables of theirs either."""
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "npm_config_registry",
-                 "NPM_CONFIG_REGISTRY", "NPM_CONFIG_USERCONFIG"):  # fmt: skip
+                 "NPM_CONFIG_REGISTRY"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
-
-
-# ------------------------------------------------------------------ profiles
+    home = tmp_path / "user"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr("loopat_jupyter.context.network.PIP_FILES", ("~/pip.conf",))
+    monkeypatch.setattr("loopat_jupyter.context.network.NPM_FILES", ("~/.npmrc",))
+    return home
 
 
 def test_nothing_is_allowed_by_default(tmp_path: Path) -> None:
-    assert allowed(tmp_path) == []
-    (tmp_path / "profiles" / "p").mkdir(parents=True)
-    assert allowed(tmp_path, "p", "absent") == []
-    write(tmp_path, "p", "{}")
-    assert allowed(tmp_path, "p") == []
+    profile(tmp_path, "empty", {})
+    assert allowed(tmp_path) == allowed(tmp_path, "missing") == allowed(tmp_path, "empty") == []
 
 
-def test_the_profiles_of_a_loop_add_up_in_their_order(tmp_path: Path) -> None:
-    allow(tmp_path, "a", "Example.ORG", "*.example.org:8443")
-    allow(tmp_path, "b", "example.org", "bücher.example", "[2001:db8::1]:443")
-    allow(tmp_path, "c", "never.example")
-    assert allowed(tmp_path, "a", "b") == [
-        "example.org",
-        "*.example.org:8443",
-        "xn--bcher-kva.example",
+def test_profiles_add_up_in_their_order_each_destination_once(tmp_path: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["B.example", "*.c.example:8443", "[2001:db8::1]:443"]})
+    profile(tmp_path, "two", {"allow": ["a.example", "b.example."]})
+    assert allowed(tmp_path, "one", "two") == [
+        "b.example",
+        "*.c.example:8443",
         "[2001:db8::1]:443",
+        "a.example",
     ]
 
 
-def test_a_change_counts_the_next_time(tmp_path: Path) -> None:
-    allow(tmp_path, "a", "one.example")
-    assert allowed(tmp_path, "a") == ["one.example"]
-    allow(tmp_path, "a", "two.example")
-    assert allowed(tmp_path, "a") == ["two.example"]
+def test_a_preset_of_the_administrator_stands_for_its_list(tmp_path: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["ours", "none"]})
+    assert allowed(tmp_path, "one") == ["git.example", "*.ours.example:8443"]
+
+
+def test_a_preset_of_the_administrator_comes_before_one_of_ours(tmp_path: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["git-hosts"]})
+    assert len(allowed(tmp_path, "one")) > 1
+    found = loop_egress(tmp_path, ["one"], lambda: {"git-hosts": ["git.example"]})
+    assert [str(one) for one in found.allowed] == ["git.example"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("content", "said"),
     [
         ("{", "line 1"),
-        ('{"allow":\n["a.example"\n"b.example"]}', "line 3"),
-        ("", "line 1"),
-        ('["a.example"]', '{"allow"'),
-        ('{"allow": "a.example"}', '{"allow"'),
-        ('{"allow": [1]}', '{"allow"'),
-        ('{"allow": null}', '{"allow"'),
-        ("null", '{"allow"'),
-        (b'{"allow": ["\xff"]}', "cannot be read"),
-        ("[" * 200_000, "cannot be read"),
-        ('{"x": ' + "9" * 5000 + "}", "cannot be read"),
-        ('{"allow": ["http://a.example/"]}', "'http://a.example/' names no destination"),
-        ('{"allow": ["*.example"]}', "at least two parts"),
-        ('{"allow": ["a_b.example"]}', "no valid name"),
-        ('{"allow": ["a.example:99999"]}', "port"),
-        ('{"allow": ["0177.0.0.1"]}', "no plain IPv4"),
-        ('{"allow": ["nothing-like-it"]}', "no preset 'nothing-like-it'"),
-        ('{"allow": ["*"]}', "no preset '*'"),
+        ("[]", '"allow"'),
+        ('"allow"', '"allow"'),
+        ({"allow": "a.example"}, '"allow"'),
+        ({"allow": [1]}, '"allow"'),
+        ({"allow": ["a.example/path"]}, "a.example/path"),
+        ({"allow": ["*"]}, "no preset"),
+        ({"allow": ["*.org"]}, "two parts"),
+        ({"allow": ["127.1"]}, "number"),
+        ({"allow": ["a.example:99999"]}, "port"),
+        ({"allow": ["unknown"]}, "There are: git-hosts, none, npm-packages, ours, python-packages"),
+        ("[" * 100_000, "cannot be read"),
+        ('{"allow": [' + '"a.example",' * FILE_LIMIT, "valid JSON"),
     ],
 )
-def test_a_broken_file_allows_nothing_and_says_where(
-    tmp_path: Path, text: str | bytes, said: str
+def test_a_broken_file_is_named_with_what_is_wrong(
+    tmp_path: Path, content: object, said: str
 ) -> None:
-    write(tmp_path, "good", '{"allow": ["a.example"]}')
-    write(tmp_path, "p", text)
-    with pytest.raises(ConfigError) as broken:
-        allowed(tmp_path, "good", "p")
-    assert broken.value.message.startswith("profiles/p/network.json")
-    assert said in broken.value.message
-    assert str(tmp_path) not in broken.value.message
+    profile(tmp_path, "one", content)
+    with pytest.raises(ConfigError) as error:
+        allowed(tmp_path, "one")
+    assert "profiles/one/network.json" in str(error.value)
+    assert said in str(error.value)
+    assert str(tmp_path) not in str(error.value)
 
 
-def test_a_file_that_is_too_large_is_broken(tmp_path: Path) -> None:
-    write(tmp_path, "p", json.dumps({"allow": ["a.example"] * 50_000}))
-    with pytest.raises(ConfigError):
-        allowed(tmp_path, "p")
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    profile(tmp_path, "one", "")
+    (tmp_path / "profiles" / "one" / "network.json").write_bytes(b"\xff\xfe{")
+    with pytest.raises(ConfigError, match=r"profiles/one/network\.json"):
+        allowed(tmp_path, "one")
 
 
-# ------------------------------------------------------------------ presets
+def test_a_broken_preset_of_the_administrator_is_named(tmp_path: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["ours"]})
+    with pytest.raises(ConfigError, match=r"config\.json, network\.presets\.ours"):
+        loop_egress(tmp_path, ["one"], lambda: {"ours": ["a b.example"]})
 
 
-def test_an_administrators_preset_is_named_and_comes_first(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "ours", "git-hosts")
-    found = allowed(tmp_path, "p", **{"ours": ["a.example:22"], "git-hosts": ["git.example"]})
-    assert found == ["a.example:22", "git.example"]
+# ------------------------------------------------------------------ presets of the machine
 
 
-def test_a_broken_preset_names_the_file_it_is_in(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "ours")
-    with pytest.raises(ConfigError, match=r"config\.json, network\.presets\.ours.*'a_b'"):
-        allowed(tmp_path, "p", ours=["a_b"])
-
-
-def test_an_unknown_preset_lists_those_there_are(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "pypi")
-    with pytest.raises(ConfigError, match="git-hosts, npm-packages, ours, python-packages"):
-        allowed(tmp_path, "p", ours=[])
-
-
-def test_the_presets_of_config_json_are_not_read_without_need(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "a.example")
-
-    def broken() -> Any:
-        raise AssertionError
-
-    assert loop_egress(tmp_path, ["p"], broken).allowed
-
-
-def test_git_hosts(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "git-hosts")
-    found = allowed(tmp_path, "p")
-    assert len(found) > 3
-    assert all("." in name for name in found)
-
-
-def test_python_packages_are_where_pip_is_told_to_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_python_packages_follow_pips_configuration(
+    tmp_path: Path, machine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    user = tmp_path / ".config" / "pip" / "pip.conf"
-    user.parent.mkdir(parents=True)
-    user.write_text(
-        "[global]\nindex-url = https://user:secret@mirror.example/simple\n"
-        "extra-index-url =\n  http://other.example:8080/simple\n  https://[2001:db8::1]/x\n"
-        "[install]\nindex-url = https://install.example\n"
+    profile(tmp_path, "one", {"allow": ["python-packages"]})
+    (machine / "pip.conf").write_text(
+        "[global]\nindex-url = https://u:p%40@Mirror.example:8443/simple\n"
+        "extra-index-url = http://one.example/x\n  http://two.example/x\n"
     )
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "https://env.example https://env-2.example/x")
-    allow(tmp_path, "p", "python-packages")
-    assert allowed(tmp_path, "p") == [
-        "env.example:443",
-        "env-2.example:443",
-        "mirror.example:443",
-        "other.example:8080",
-        "[2001:db8::1]:443",
-        "install.example:443",
+    monkeypatch.setenv("PIP_INDEX_URL", "https://first.example/simple")
+    assert allowed(tmp_path, "one") == [
+        "first.example:443",
+        "mirror.example:8443",
+        "one.example:80",
+        "two.example:80",
     ]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no section = at all", "[global]\nindex-url", "[global]\nindex-url = not a url",
-        "[global]\nindex-url = https://[bad/simple", "[global]\nindex-url = https://h:port/x",
-        "[global]\nindex-url = file:///srv", "[global]\nindex-url = https://a_b.example/x",
-        "[global]\nindex-url = %(x)s", "\x00\x01",
-    ],
-)  # fmt: skip
-def test_a_pip_configuration_that_names_no_host_leaves_pips_own_default(
-    tmp_path: Path, text: str
+def test_python_packages_are_pips_own_where_nothing_is_configured(
+    tmp_path: Path, machine: Path
 ) -> None:
-    (tmp_path / "pip").write_text(text)
-    allow(tmp_path, "p", "python-packages")
-    found = allowed(tmp_path, "p")
-    assert len(found) == 2
-    assert all(name.endswith(":443") for name in found)
+    profile(tmp_path, "one", {"allow": ["python-packages"]})
+    assert len(allowed(tmp_path, "one")) == 2
 
 
-def test_npm_packages_are_where_npm_is_told_to_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".npmrc").write_text(
-        "# a comment\nregistry=https://npm.example/\n@ours:registry = http://scoped.example:4873\n"
-        "//npm.example/:_authToken=secret\nregistry\nproxy=http://proxy.example\n"
+def test_npm_packages_follow_npms_configuration(tmp_path: Path, machine: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["npm-packages"]})
+    assert allowed(tmp_path, "one") == []
+    (machine / ".npmrc").write_text(
+        "registry=https://npm.example/\n@own:registry = https://own.example:8443/\n"
+        "//npm.example/:_authToken=secret\n"
     )
-    monkeypatch.setenv("npm_config_registry", "https://env.example/path")
-    allow(tmp_path, "p", "npm-packages")
-    assert allowed(tmp_path, "p") == ["env.example:443", "npm.example:443", "scoped.example:4873"]
+    assert allowed(tmp_path, "one") == ["npm.example:443", "own.example:8443"]
 
 
-def test_npm_packages_without_a_configuration_are_nothing(tmp_path: Path) -> None:
-    allow(tmp_path, "p", "npm-packages")
-    assert allowed(tmp_path, "p") == []
-
-
-def test_a_machine_without_home_has_no_configuration_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("HOME")
-    monkeypatch.setattr(Path, "expanduser", _no_home)
-    allow(tmp_path, "p", "npm-packages", "python-packages")
-    assert len(allowed(tmp_path, "p")) == 2
-
-
-def _no_home(path: Path) -> Path:
-    raise RuntimeError("Could not determine home directory.")
+def test_a_mirror_that_is_no_address_is_passed_over(tmp_path: Path, machine: Path) -> None:
+    profile(tmp_path, "one", {"allow": ["python-packages", "npm-packages"]})
+    (machine / "pip.conf").write_text(
+        "[global]\nindex-url = https://[::1/simple\n"
+        "extra-index-url = https://a.example:x/ file:///x https://a_b.example/ https://b.example/\n"
+    )
+    (machine / ".npmrc").write_text("registry=https://a.example:99999/\n")
+    assert allowed(tmp_path, "one") == ["b.example:443"]

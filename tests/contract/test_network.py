@@ -1,367 +1,227 @@
-"""The network as a person and their programs see it: refusals, the choice, rules, the audit.
-
-The server of these tests takes names below ``test`` for this machine, and this machine for the
-internet; nothing of the tests goes anywhere else.
-"""
+"""What a sandbox may reach, as the agent, the owner and the person who is asked see it."""
 
 from __future__ import annotations
 
 import contextlib
-import http.server
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.caller import Caller, Recorder, expect
-from tests.support.mock_model import MockModel, Script, Text, Tool, bash
+from tests.support.mock_model import MockModel, Text, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
 
-pytestmark = pytest.mark.builtin("how a refusal of the network becomes a choice")
-
-CONFIG = """
-from loopat_jupyter.sandboxes.broker import broker, dialling
-
-
-async def _resolve(host, port):
-    if not host.endswith(".test"):
-        raise OSError("no such name")
-    return ["127.0.0.1"]
-
-
-broker.Dialler = lambda: dialling.Dialler(_resolve, lambda address: address == "127.0.0.1")
-"""
-
-GET = """
-import sys, urllib.error, urllib.request
-for target in sys.argv[1:]:
-    try:
-        print(urllib.request.urlopen(f"http://{target}/").read().decode())
-    except urllib.error.HTTPError as error:
-        print(error.code, error.read().decode())
-"""
-
-
-class Web(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"from outside")
-
-    def log_message(self, *_: Any) -> None: ...
+THERE = "far.invalid:443"
 
 
 @pytest.fixture(scope="module")
-def web() -> Iterator[int]:
-    """A web server outside; its port."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture(scope="module")
-def online(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterator[JupyterServer]:
+def mortal(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterator[JupyterServer]:
+    """The server of this module; its profiles are written, and it is killed."""
     with JupyterServer(
-        tmp_path_factory.mktemp("online"),
+        tmp_path_factory.mktemp("network"),
         model=mock_provider(model.url),
         options=["--LoopatExtension.ping_interval=1"],
-        config=CONFIG,
     ) as running:
         yield running
 
 
 @pytest.fixture
-async def callers(online: JupyterServer, recorder: Recorder) -> AsyncIterator[Callable[[], Caller]]:
+async def caller(mortal: JupyterServer, recorder: Recorder) -> AsyncIterator[Callable[[], Caller]]:
     """Makes callers; a connection does not survive its server."""
     async with contextlib.AsyncExitStack() as stack:
 
         def make() -> Caller:
-            one = Caller(online, recorder, headers=online.session)
+            one = Caller(mortal, recorder, headers=mortal.session)
             stack.push_async_callback(one.http.aclose)
             return one
 
         yield make
 
 
-@pytest.fixture
-async def caller(callers: Callable[[], Caller]) -> Caller:
-    return callers()
+def reach(authority: str = THERE) -> Tool:
+    """A command that asks the proxy for a tunnel, and shows the answer."""
+    ask = f"CONNECT {authority} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n"
+    return bash(f"exec 3<>/dev/tcp/127.0.0.1/${{HTTP_PROXY##*:}}; printf '{ask}' >&3; cat <&3")
 
 
-def profile(server: JupyterServer, name: str, *allow: str, text: str | None = None) -> str:
-    path = server.home / "profiles" / name / "network.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"allow": allow}) if text is None else text)
-    return name
-
-
-async def loop(api: Caller, *profiles: str) -> str:
-    """A loop with ``get.py`` in its workdir."""
-    loop_id = await api.loop(profiles=list(profiles))
-    (api.server.workdir(loop_id) / "get.py").write_text(GET)
-    return loop_id
-
-
-def get(*targets: str) -> Tool:
-    return bash(f"python3 get.py {' '.join(targets)}")
+async def choice(stream: EventStream, tool: str) -> dict[str, Any]:
+    data: dict[str, Any] = (await stream.until("requires_choice")).data
+    assert data["payload"]["tool"] == tool, data
+    return data
 
 
 async def audit(api: Caller, loop_id: str, **params: Any) -> dict[str, Any]:
     answer = await api.get(f"/loops/{loop_id}/network", params=params)
     assert answer.status_code == 200, answer.text
     page: dict[str, Any] = answer.json()
-    assert set(page) == {"data", "has_more", "last_id"}
     return page
 
 
-def told(script: Script, request: int = -1) -> str:
-    """What the agent was told about its last call."""
-    return script.requests[request].tool_results()[-1]
-
-
-async def choice(stream: EventStream) -> dict[str, Any]:
-    return (await stream.until("requires_choice")).data
-
-
-def asked_for(required: dict[str, Any]) -> tuple[str, int]:
-    payload = required["payload"]
-    assert required["kind"] == "permission"
-    assert (payload["tool"], payload["display_name"]) == ("Network", "Network")
-    assert payload["title"] == f"Reach {payload['input']['host']}:{payload['input']['port']}"
-    assert "allow-list" in payload["reason"]
-    assert "command" not in payload
-    return payload["input"]["host"], payload["input"]["port"]
-
-
-# ------------------------------------------------------------------ without asking
-
-
-async def test_a_refusal_tells_the_agent_why_and_a_mode_that_asks_nobody_asks_nobody(
-    caller: Caller, model: MockModel, web: int
+async def test_a_refusal_is_seen_by_the_agent_and_in_the_audit(
+    caller: Callable[[], Caller], model: MockModel
 ) -> None:
-    loop_id = await loop(caller)
-    for mode in ("auto", "bypassPermissions"):
-        script = model.script([get(f"a.test:{web}")], [Text("ok")])
-        events = await caller.turn(loop_id, script.message(), mode=mode)
-        assert "requires_choice" not in [event.name for event in events]
-        assert events[-1].name == "done"
-        assert "403" in told(script)
-        assert f"a.test:{web} is not on the allow-list of this loop" in told(script)
-        assert f"[network: a.test:{web} was refused:" in told(script)
-        assert "nobody is asked" in told(script)
+    api = caller()
+    loop_id = await api.loop()
+    assert await audit(api, loop_id) == {"data": [], "has_more": False, "last_id": None}
+    script = model.script([reach()], [Text("ok")])
+    log = await api.turn(loop_id, script.message(), mode="bypassPermissions")
+    assert [e.name for e in log if e.name == "requires_choice"] == []
+    (result,) = script.requests[1].tool_results()
+    assert "403" in result
+    assert f"{THERE} is not on the allow-list" in result
+    assert f"[network: {THERE} was refused" in result
+    page = await audit(api, loop_id)
+    (line,) = page["data"]
+    assert page["last_id"] == line["id"]
+    assert set(line) == {
+        "id", "started_at", "kind", "host", "port", "verdict", "reason", "bytes_out", "bytes_in",
+    }  # fmt: skip
+    seen = (line["kind"], line["host"], line["port"], line["verdict"])
+    assert seen == ("connect", "far.invalid", 443, "refused")
+    assert line["reason"] in result
 
 
-async def test_what_a_profile_allows_is_let_through_and_a_change_counts_at_the_next_turn(
-    caller: Caller, model: MockModel, online: JupyterServer, web: int
+async def test_odd_addresses_are_refused_from_inside_and_nobody_is_asked(
+    caller: Callable[[], Caller], model: MockModel
 ) -> None:
-    loop_id = await loop(caller, profile(online, "some", f"*.some.test:{web}"))
-    script = model.script([get(f"a.some.test:{web}", f"some.test:{web}")], [Text("ok")])
-    await caller.turn(loop_id, script.message(), mode="auto")
-    assert "from outside" in told(script)
-    assert f"some.test:{web} is not on the allow-list" in told(script)
-    profile(online, "some", f"some.test:{web}")
-    script = model.script([get(f"a.some.test:{web}", f"some.test:{web}")], [Text("ok")])
-    await caller.turn(loop_id, script.message(), mode="auto")
-    assert "from outside" in told(script)
-    assert f"a.some.test:{web} is not on the allow-list" in told(script)
-    assert f"some.test:{web}" in json.dumps(script.requests[0].body.get("system"))
-
-
-async def test_a_preset_of_config_json_is_let_through(
-    caller: Caller, model: MockModel, online: JupyterServer, web: int
-) -> None:
-    config = mock_provider(model.url)
-    online.configure_model({**config, "network": {"presets": {"ours": [f"preset.test:{web}"]}}})
-    try:
-        loop_id = await loop(caller, profile(online, "preset", "ours"))
-        script = model.script([get(f"preset.test:{web}")], [Text("ok")])
-        await caller.turn(loop_id, script.message(), mode="auto")
-        assert "from outside" in told(script)
-    finally:
-        online.configure_model(config)
-
-
-async def test_a_broken_allow_list_fails_the_turn_and_says_where(
-    caller: Caller, model: MockModel, online: JupyterServer
-) -> None:
-    loop_id = await loop(caller, profile(online, "broken", text='{"allow":\n["a.test"'))
-    script = model.script([Text("never")])
-    last = (await caller.turn(loop_id, script.message()))[-1]
-    assert (last.name, last.data["code"]) == ("error", "agent_error")
-    assert "profiles/broken/network.json, line 2" in last.data["message"]
-    assert script.requests == []
-    profile(online, "broken")
-    assert (await caller.turn(loop_id, script.message()))[-1].name == "done"
-
-
-# ------------------------------------------------------------------ asking
-
-
-async def test_a_new_host_is_a_choice_and_allowing_it_lets_the_agent_try_again(
-    caller: Caller, model: MockModel, web: int
-) -> None:
-    loop_id = await loop(caller)
-    call = get(f"A.test.:{web}")
-    script = model.script([call], [get(f"a.test:{web}")], [Text("ok")])
-    async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)  # the Bash
-        required = await choice(stream)
-        assert asked_for(required) == ("a.test", web)
-        await caller.choose(loop_id, required["choice_id"], allow=True)
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+    api = caller()
+    loop_id = await api.loop()
+    odd = ["169.254.169.254:80", "[::ffff:127.0.0.1]:80", "2130706433:80", "0177.0.0.1:80",
+           "evil\\0.far.invalid:443", "far.invalid..:443", "localhost:80"]  # fmt: skip
+    script = model.script(*[[reach(one)] for one in odd], [Text("ok")])
+    async with api.send(loop_id, script.message(), mode="default") as stream:
+        for _ in odd:
+            required = await choice(stream, "Bash")
+            await api.choose(loop_id, required["choice_id"], allow=True)
         await stream.rest()
-    assert f"The user allowed a.test:{web}" in told(script, 1)
-    assert "from outside" in told(script, 2)
-    script = model.script([get(f"a.test:{web}")], [Text("ok")])  # that was for one turn
-    await caller.turn(loop_id, script.message(), mode="auto")
-    assert "403" in told(script)
+    page = await audit(api, loop_id)
+    assert [line["verdict"] for line in page["data"]] == ["refused"] * len(odd)
 
 
-async def test_a_denial_goes_to_the_agent_and_the_turn_goes_on(
-    caller: Caller, model: MockModel, web: int
+async def test_the_audit_comes_in_pages_newest_first_and_refuses_what_is_no_cursor(
+    caller: Callable[[], Caller], model: MockModel
 ) -> None:
-    loop_id = await loop(caller)
-    script = model.script([get(f"a.test:{web}")], [Text("I see.")])
-    async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=False)
+    api = caller()
+    loop_id = await api.loop()
+    script = model.script(*[[reach(f"n{n}.invalid:443")] for n in range(3)], [Text("ok")])
+    await api.turn(loop_id, script.message(), mode="bypassPermissions")
+    first = await audit(api, loop_id, limit=2)
+    rest = await audit(api, loop_id, limit=2, after=first["last_id"])
+    hosts = [line["host"] for line in first["data"] + rest["data"]]
+    assert hosts == ["n2.invalid", "n1.invalid", "n0.invalid"]
+    assert (first["has_more"], rest["has_more"]) == (True, False)
+    for params, code in (
+        ({"after": "net_x"}, "invalid_cursor"),
+        ({"after": ""}, "invalid_cursor"),
+        ({"limit": 0}, "invalid_parameter"),
+    ):
+        answer = await api.get(f"/loops/{loop_id}/network", params=params)
+        expect(answer, 400, code)
+    expect(await api.get("/loops/loop_unknown/network"), 404, "loop_not_found")
+
+
+async def test_the_audit_is_its_owners_alone(
+    person: Callable[[str], Caller], somebody: str, nobody: Caller
+) -> None:
+    loop_id = await person(somebody).loop()
+    expect(await person("mallory").get(f"/loops/{loop_id}/network"), 403, "not_loop_owner")
+    expect(await nobody.get(f"/loops/{loop_id}/network"), 401, "missing_credentials")
+    assert (await audit(person(somebody), loop_id))["data"] == []
+
+
+async def asked_for_network(api: Caller, loop_id: str, stream: EventStream) -> dict[str, Any]:
+    """The choice about the network, after the one about the command was allowed."""
+    first = await choice(stream, "Bash")
+    await api.choose(loop_id, first["choice_id"], allow=True)
+    required = await choice(stream, "Network")
+    assert required["payload"]["input"] == {"host": "far.invalid", "port": 443}
+    assert THERE in required["payload"]["title"]
+    return required
+
+
+async def test_a_person_is_asked_and_remembering_makes_a_rule_for_the_destination(
+    caller: Callable[[], Caller], model: MockModel
+) -> None:
+    api = caller()
+    loop_id = await api.loop()
+    script = model.script([reach()], [Text("ok")])
+    async with api.send(loop_id, script.message(), mode="default") as stream:
+        required = await asked_for_network(api, loop_id, stream)
+        await api.choose(loop_id, required["choice_id"], allow=True, remember="loop")
+        rule = (await stream.until("choice_resolved")).data["rule"]
         assert (await stream.rest())[-1].name == "done"
-    assert f"a.test:{web} was refused: User denied permission" in told(script)
+    assert (rule["tool"], rule["prefix"]) == ("Network", THERE)
+    (result,) = script.requests[1].tool_results()
+    assert f"The user allowed {THERE}" in result
+    (entry,) = (await api.get(f"/loops/{loop_id}/rules")).json()["rules"]
+    assert (entry["tool"], entry["prefix"]) == ("Network", THERE)
 
 
-async def test_plan_and_dont_ask_deny_without_asking(
-    caller: Caller, model: MockModel, web: int
+async def test_a_choice_about_the_network_survives_kill_9(
+    mortal: JupyterServer, caller: Callable[[], Caller], model: MockModel
 ) -> None:
-    loop_id = await loop(caller)
-    for mode in ("plan", "dontAsk"):
-        script = model.script([get(f"a.test:{web}")], [Text("ok")])
-        events = await caller.turn(loop_id, script.message(), mode=mode)
-        assert "requires_choice" not in [event.name for event in events]
-
-
-async def test_a_remembered_host_is_a_rule_for_that_host_and_port_alone(
-    caller: Caller, model: MockModel, web: int
-) -> None:
-    loop_id = await loop(caller)
-    script = model.script([get(f"a.test:{web}")], [Text("ok")])
-    async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        required = await choice(stream)
-        await caller.choose(loop_id, required["choice_id"], allow=True, remember="loop")
-        await stream.rest()
-    (rule,) = (await caller.get(f"/loops/{loop_id}/rules")).json()["rules"]
-    assert (rule["tool"], rule["prefix"]) == ("Network", f"a.test:{web}")
-    targets = [f"a.test:{web}", f"b.a.test:{web}", f"test:{web}", f"a.test:{web % 65535 + 1}"]
-    for mode in ("auto", "bypassPermissions"):
-        script = model.script([get(*targets)], [Text("ok")])
-        await caller.turn(loop_id, script.message(), mode=mode)
-        assert told(script).count("from outside") == 1
-        assert told(script).count('"not_allowed"') == 3
-    await caller.delete(f"/loops/{loop_id}/rules/{rule['rule_id']}")
-    script = model.script([get(f"a.test:{web}")], [Text("ok")])
-    await caller.turn(loop_id, script.message(), mode="auto")
-    assert "not_allowed" in told(script)
-
-
-async def test_what_nobody_may_permit_is_not_asked(caller: Caller, model: MockModel) -> None:
-    loop_id = await loop(caller)
-    targets = ["169.254.169.254:80", "10.0.0.1:80", "[::ffff:127.0.0.1]:80"]
-    script = model.script([get(*targets)], [Text("ok")])
-    async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        await stream.rest()
-    assert stream.names.count("requires_choice") == 1  # the command, not the network
-    assert told(script).count("no sandbox may reach") == 3
-
-
-async def test_the_choice_survives_kill_minus_9(
-    callers: Callable[[], Caller], online: JupyterServer, model: MockModel, web: int
-) -> None:
-    api = callers()
-    loop_id = await loop(api)
-    script = model.script([get(f"a.test:{web}")], [get(f"a.test:{web}")], [Text("ok")])
+    api = caller()
+    loop_id = await api.loop()
+    script = model.script([bash("echo ran >> ran.txt"), reach()], [Text("ok")])
     async with api.send(loop_id, script.message(), mode="default") as stream:
         stream.may_be_cut = True
-        await api.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        required = await choice(stream)
-        online.restart()
-    api = callers()
-    state = await api.state(loop_id)
-    assert state["current_turn"]["pending_choice_id"] == required["choice_id"]
-    async with api.watch(loop_id) as stream:
-        answer = await api.choose(loop_id, required["choice_id"], allow=True)
-        assert answer.status_code == 202
-        again = (await stream.until("requires_choice")).data
-        while again["choice_id"] == required["choice_id"]:  # the pending one is shown first
-            again = (await stream.until("requires_choice")).data
-        await api.choose(loop_id, again["choice_id"], allow=True)
-        await stream.until("done")
-    assert "from outside" in told(script)
+        await api.choose(loop_id, (await choice(stream, "Bash"))["choice_id"], allow=True)
+        required = await asked_for_network(api, loop_id, stream)
+        mortal.restart()
+    api = caller()
+    assert (await api.state(loop_id))["busy"]
+    answer = await api.choose(loop_id, required["choice_id"], allow=False)
+    assert answer.status_code == 202, answer.text
+    log = await api.log(loop_id)
+    assert log[-1].name == "done"
+    assert (mortal.workdir(loop_id) / "ran.txt").read_text() == "ran\n"
+    result = script.requests[1].tool_results()[-1]
+    assert f"[network: {THERE} was refused: User denied permission" in result
 
 
-# ------------------------------------------------------------------ the audit
-
-
-async def test_every_request_is_one_line_of_the_audit(
-    caller: Caller, model: MockModel, online: JupyterServer, web: int
+async def test_a_profiles_allow_list_counts_at_the_next_turn_and_a_broken_one_fails_it(
+    mortal: JupyterServer, caller: Callable[[], Caller], model: MockModel
 ) -> None:
-    loop_id = await loop(caller, profile(online, "audited", f"a.test:{web}"))
-    assert await audit(caller, loop_id) == {"data": [], "has_more": False, "last_id": None}
-    script = model.script(
-        [get(f"a.test:{web}", "b.test:80", "c.invalid:80", "10.0.0.1:80")], [Text("ok")]
+    place = mortal.home / "profiles" / "open"
+    place.mkdir(parents=True)
+    api = caller()
+    loop_id = await api.loop(profiles=["open"])
+
+    async def told() -> str:
+        script = model.script([Text("ok")])
+        await api.turn(loop_id, script.message())
+        return script.requests[0].whole
+
+    assert "far.invalid" not in await told()
+    (place / "network.json").write_text(json.dumps({"allow": ["*.far.invalid:8443"]}))
+    assert "*.far.invalid:8443" in await told()
+    (place / "network.json").write_text('{"allow": [')
+    script = model.script([Text("never")])
+    end = (await api.turn(loop_id, script.message()))[-1]
+    assert end.name == "error"
+    assert "profiles/open/network.json" in end.data["message"]
+    assert script.requests == []
+    (place / "network.json").unlink()
+    assert "far.invalid" not in await told()
+
+
+async def test_there_is_no_way_out_beside_the_broker(
+    caller: Callable[[], Caller], model: MockModel, mortal: JupyterServer
+) -> None:
+    api = caller()
+    loop_id = await api.loop()
+    tries = (
+        "getent hosts far.invalid localhost.localdomain && echo resolved; "
+        f"(exec 3<>/dev/tcp/127.0.0.1/{mortal.port}) && echo server; "
+        "(exec 3<>/dev/tcp/192.0.2.1/53) && echo world; "
+        "(echo x >/dev/udp/192.0.2.1/53) && echo datagram; echo end"
     )
-    await caller.turn(loop_id, script.message(), mode="auto")
-    page = await audit(caller, loop_id)
-    lines = page["data"]
-    for line in lines:
-        assert set(line) == {
-            "id", "started_at", "kind", "host", "port", "verdict", "reason", "bytes_out",
-            "bytes_in",
-        }  # fmt: skip
-    assert [(line["host"], line["port"], line["verdict"]) for line in lines] == [
-        ("10.0.0.1", 80, "refused"),
-        ("c.invalid", 80, "refused"),
-        ("b.test", 80, "refused"),
-        ("a.test", web, "allowed"),
-    ]
-    assert lines[-1]["bytes_in"] == len("from outside")
-    assert "allow-list" in lines[2]["reason"]
-    assert page["last_id"] == lines[-1]["id"]
-
-
-async def test_the_audit_is_paged_newest_first(caller: Caller, model: MockModel, web: int) -> None:
-    loop_id = await loop(caller)
-    script = model.script([get(*(f"h{n}.test:80" for n in range(7)))], [Text("ok")])
-    await caller.turn(loop_id, script.message(), mode="auto")
-    seen: list[str] = []
-    after: dict[str, str] = {}
-    while True:
-        page = await audit(caller, loop_id, limit=3, **after)
-        seen += [line["host"] for line in page["data"]]
-        if not page["has_more"]:
-            break
-        after = {"after": page["last_id"]}
-    assert seen == [f"h{n}.test" for n in reversed(range(7))]
-    for cursor in ("x", "net_x", "net_", "-1"):
-        answer = await caller.get(f"/loops/{loop_id}/network", params={"after": cursor})
-        expect(answer, 400, "invalid_cursor")
-    for limit in ("0", "101", "x"):
-        answer = await caller.get(f"/loops/{loop_id}/network", params={"limit": limit})
-        expect(answer, 400, "invalid_parameter")
-
-
-async def test_the_audit_of_a_loop_that_is_not_there(caller: Caller) -> None:
-    expect(await caller.get("/loops/loop_x/network"), 404, "loop_not_found")
-
-
-async def test_the_audit_is_the_owners_alone(person: Callable[[str], Caller]) -> None:
-    alice, bob = person("alice"), person("bob")
-    loop_id = await alice.loop()
-    assert (await audit(alice, loop_id))["data"] == []
-    expect(await bob.get(f"/loops/{loop_id}/network"), 403, "not_loop_owner")
+    script = model.script([bash(f"({tries}) 2>&1")], [Text("ok")])
+    await api.turn(loop_id, script.message(), mode="bypassPermissions")
+    (result,) = script.requests[1].tool_results()
+    assert "end" in result
+    for found in ("resolved", "server\n", "world", "datagram\n"):
+        assert found not in result, result

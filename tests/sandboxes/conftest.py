@@ -6,7 +6,10 @@ tests also show that a root server's sandbox needs no path that others can reach
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
+import select
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -105,6 +108,8 @@ def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
     if reason := tried.absent():
         pytest.skip(reason)
     test = getattr(request.node, "originalname", request.node.name)
+    if why := tried.not_tried.get(test):
+        pytest.skip(f"not tried with {request.param}: {why}")
     if words := tried.gaps.get(test):
         tier = tried.make(grounds.settings())
         tier.close()
@@ -150,10 +155,53 @@ def unlike(seconds: int) -> str:
     return f"{seconds}.{RUN}"
 
 
+def outer_record(grounds: Grounds) -> Path:
+    """The file that says which process is the outer one of the only sandbox."""
+    run = grounds.home / "run"
+    [found] = (*run.glob("*.pid"), *run.glob("podman/*.conmon"))
+    return found
+
+
+def outer_process(grounds: Grounds) -> psutil.Process:
+    """Its parent on the host: bwrap, a guard, or podman's conmon."""
+    return psutil.Process(int(outer_record(grounds).read_text().split()[0]))
+
+
+def own_processes(grounds: Grounds) -> list[psutil.Process]:
+    """All of the only sandbox's processes. conmon is the host's, and cannot be seen inside."""
+    outer = outer_process(grounds)
+    mine = [] if outer_record(grounds).suffix == ".conmon" else [outer]
+    return [*mine, *outer.children(recursive=True)]
+
+
 def living(*argv: str) -> list[psutil.Process]:
     """The processes on this host with this command line, which only this run can have started."""
     assert any(RUN in argument for argument in argv)
     return [process for process in psutil.process_iter() if command_line(process) == list(argv)]
+
+
+def open_pidfds(processes: list[psutil.Process]) -> list[int]:
+    found = []
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            found.append(os.pidfd_open(process.pid))
+    return found
+
+
+def all_end(pidfds: list[int]) -> bool:
+    """Whether each ends within some seconds; whoever inherits them may reap them later."""
+    ended = []
+    for pidfd in pidfds:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        ended.append(bool(poll.poll(10_000)))
+        os.close(pidfd)
+    return all(ended)
+
+
+def all_killed(*argv: str) -> bool:
+    """Whether no process with this command line lives on; one may be just ending."""
+    return all_end(open_pidfds(living(*argv)))
 
 
 def command_line(process: psutil.Process) -> list[str]:

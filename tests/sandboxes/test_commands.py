@@ -8,7 +8,7 @@ import time
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from tests.sandboxes.conftest import Grounds, Started, inside, living, unlike
+from tests.sandboxes.conftest import Grounds, Started, all_killed, inside, living, unlike
 
 
 async def test_output_and_exit_code_come_back(any_tier: Started) -> None:
@@ -77,7 +77,7 @@ async def test_a_timeout_kills_the_process_group(any_tier: Started) -> None:
     async with any_tier() as sandbox:
         result = await sandbox.run(f"echo begun; sleep {unlike(71)} | cat; echo after", timeout=0.3)
         assert (result.timed_out, result.exit_code, result.output) == (True, None, "begun\n")
-        assert living("sleep", unlike(71)) == []
+        assert all_killed("sleep", unlike(71))
 
 
 async def test_a_background_child_does_not_hold_the_command_up(any_tier: Started) -> None:
@@ -137,7 +137,7 @@ async def test_cancelling_at_once_is_as_good(any_tier: Started) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert living("sleep", unlike(76)) == []
+        assert all_killed("sleep", unlike(76))
 
 
 async def test_commands_run_side_by_side(any_tier: Started) -> None:

@@ -25,7 +25,7 @@ from loopat_jupyter.sandboxes.landlock import LandlockTier
 from loopat_jupyter.sandboxes.landlock_isolation import BY_ABI, isolation
 from loopat_jupyter.sandboxes.landlock_probe import PUSH, try_landlock, why_not
 from loopat_jupyter.sandboxes.landlock_rules import KNOWN_ABI, kernel_abi
-from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside
+from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside, unlike
 from tests.sandboxes.tiers import DENIED, TIERS
 
 pytestmark = pytest.mark.skipif(
@@ -402,28 +402,28 @@ if os.fork() == 0:
 async def test_one_that_forks_faster_than_it_can_be_found_ends_too(grounds: Grounds) -> None:
     if kernel_abi() < 6:
         pytest.skip("without scoped signals this is a listed gap")
-    mark = f"99{secrets.randbelow(10**6):06d}"
+    mark = unlike(99)
     async with started(grounds, kernel_abi()) as sandbox:
         code = f"# {mark}\n{HOPPING}"
         await sandbox.run(f"exec python -c {shlex.quote(code)}", timeout=10)
-    assert living("python", "-c", code, everywhere=True) == []
+    assert living("python", "-c", code) == []
 
 
 async def test_a_killed_supervisor_leaves_nothing(grounds: Grounds, abi: int) -> None:
-    mark = f"98{secrets.randbelow(10**6):06d}"
+    mark = unlike(98)
     async with started(grounds, abi) as sandbox:
         await inside(sandbox, f"setsid sleep {mark} >/dev/null 2>&1 &")
         [record] = (grounds.home / "run").glob("*.pid")
         [supervisor] = psutil.Process(int(record.read_text().split()[0])).children()
         supervisor.kill()
         await sandbox.wait_closed()
-        assert living("sleep", mark, everywhere=True) == []
+        assert living("sleep", mark) == []
 
 
 async def test_guard_and_supervisor_killed_together_leave_nothing(
     grounds: Grounds, abi: int
 ) -> None:
-    mark = f"97{secrets.randbelow(10**6):06d}"
+    mark = unlike(97)
     async with started(grounds, abi) as sandbox:
         await inside(sandbox, f"setsid sleep {mark} >/dev/null 2>&1 &")
         [record] = (grounds.home / "run").glob("*.pid")
@@ -434,7 +434,7 @@ async def test_guard_and_supervisor_killed_together_leave_nothing(
         for process in (guard, supervisor):
             process.kill()
         await sandbox.wait_closed()
-        assert living("sleep", mark, everywhere=True) == []
+        assert living("sleep", mark) == []
 
 
 async def test_the_temporary_directory_is_gone_afterwards(grounds: Grounds) -> None:

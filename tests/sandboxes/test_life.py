@@ -9,10 +9,11 @@ import json
 import os
 import random
 import secrets
-import select
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,10 +23,18 @@ from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
 from loopat_jupyter.sandboxes import frames, supervised
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier
 from loopat_jupyter.sandboxes.reaper import reap_leftovers, record, start_time
-from tests.sandboxes.conftest import Grounds, MakeTier, Started, inside
+from tests.sandboxes.conftest import (
+    Grounds,
+    MakeTier,
+    Started,
+    all_end,
+    inside,
+    open_pidfds,
+    outer_process,
+    outer_record,
+)
+from tests.sandboxes.podman_ground import remove_containers
 from tests.sandboxes.tiers import TIERS
-
-CYCLES = 50
 
 
 def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
@@ -44,6 +53,7 @@ def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
 
 async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> None:
     tier = isolating(grounds.settings())
+    cycles = next(tried.cycles for tried in TIERS.values() if tried.make is isolating)
     spec = grounds.spec()
 
     async def cycle(number: int) -> None:
@@ -54,10 +64,10 @@ async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> No
 
     await cycle(-1)
     before = traces(grounds)
-    for number in range(CYCLES):
+    for number in range(cycles):
         await cycle(number)
     assert traces(grounds) == before
-    assert (spec.workdir / "file").read_text() == f"{CYCLES - 1}\n"
+    assert (spec.workdir / "file").read_text() == f"{cycles - 1}\n"
     tier.close()
 
 
@@ -115,8 +125,7 @@ async def test_the_death_of_the_outer_process_ends_everything(
 ) -> None:
     async with walled() as sandbox:
         await inside(sandbox, "setsid sleep 91 >/dev/null 2>&1 &")
-        [record_] = (grounds.home / "run").glob("*.pid")
-        outer = psutil.Process(int(record_.read_text().split()[0]))
+        record_, outer = outer_record(grounds), outer_process(grounds)
         family = [outer, *outer.children(recursive=True)]
         running = asyncio.create_task(sandbox.run("sleep 92", timeout=60))
         outer.kill()
@@ -150,8 +159,7 @@ async def test_a_silent_supervisor_is_ended(
 ) -> None:
     monkeypatch.setattr(supervised, "GRACE", 0.3)
     async with walled() as sandbox:
-        [record_] = (grounds.home / "run").glob("*.pid")
-        [supervisor] = psutil.Process(int(record_.read_text().split()[0])).children()
+        [supervisor] = outer_process(grounds).children()
         supervisor.suspend()
         with pytest.raises(SandboxLost, match="does not answer"):
             await sandbox.run("true", timeout=0.1)
@@ -164,8 +172,7 @@ async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
 ) -> None:
     monkeypatch.setattr(supervised, "KILL_GRACE", 0.2)
     async with walled() as sandbox:
-        [record_] = (grounds.home / "run").glob("*.pid")
-        [supervisor] = psutil.Process(int(record_.read_text().split()[0])).children()
+        [supervisor] = outer_process(grounds).children()
         supervisor.suspend()
         running = asyncio.create_task(sandbox.run("sleep 99", timeout=60))
         await asyncio.sleep(0)
@@ -179,14 +186,15 @@ SERVER = """
 import asyncio, json, sys
 from pathlib import Path
 from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.select import select_tier
 
 async def main():
     top = Path(sys.argv[1])
     for name in ("w", "h"):
         (top / name).mkdir()
-    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run"))
+    podman = PodmanSettings(image=sys.argv[3])
+    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run", podman=podman))
     sandbox = tier.create(SandboxSpec("loop_s", top / "w", top / "h"))
     await sandbox.start()
     await sandbox.run("setsid sleep 93 >/dev/null 2>&1 & (setsid sleep 93 &) >/dev/null 2>&1",
@@ -200,52 +208,57 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    """Where a server has its run directory."""
+    yield tmp_path
+    remove_containers(tmp_path / "run")
+
+
 @pytest.mark.parametrize("tier", [*TIERS, "none"])
-def test_kill_9_of_the_server_leaves_no_process(tmp_path: Path, tier: str) -> None:
-    needs(tier)
-    server = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(tmp_path), tier], stdout=subprocess.PIPE
-    )
+def test_kill_9_of_the_server_leaves_no_process(place: Path, tier: str) -> None:
+    server = serve(SERVER, place, tier)
     assert server.stdout is not None
     with server, server.stdout:
         assert server.stdout.readline() == b"up\n"
-        family = psutil.Process(server.pid).children(recursive=True)
+        family = [*psutil.Process(server.pid).children(recursive=True), *watched(place)]
         assert len([p for p in family if p.cmdline() == ["sleep", "93"]]) == 3
         pidfds = open_pidfds(family)
         server.kill()
     assert all_end(pidfds)
 
 
-def needs(tier: str) -> None:
-    if tier in TIERS and (reason := TIERS[tier].absent()):
+def serve(code: str, place: Path, tier: str) -> subprocess.Popen[bytes]:
+    """A server of its own that uses the tier; skips where there is none."""
+    tried = TIERS.get(tier)
+    if tried is not None and (reason := tried.absent()):
         pytest.skip(reason)
+    image = tried.image() if tried is not None else ""
+    argv = [sys.executable, "-c", code, str(place), tier, image]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE)
 
 
-def open_pidfds(processes: list[psutil.Process]) -> list[int]:
-    return [os.pidfd_open(process.pid) for process in processes]
-
-
-def all_end(pidfds: list[int]) -> bool:
-    """Whether each ends within some seconds; whoever inherits them may reap them later."""
-    ended = []
-    for pidfd in pidfds:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        ended.append(bool(poll.poll(10_000)))
-        os.close(pidfd)
-    return all(ended)
+def watched(place: Path) -> list[psutil.Process]:
+    """podman's watchers of this server's containers and what is below them."""
+    found = []
+    for path in (place / "run/podman").glob("*.conmon"):
+        with contextlib.suppress(psutil.NoSuchProcess, ValueError):
+            conmon = psutil.Process(int(path.read_text()))
+            found += [conmon, *conmon.children(recursive=True)]
+    return found
 
 
 STARTING = """
 import asyncio, sys
 from pathlib import Path
 from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.select import select_tier
 
 async def main():
     top = Path(sys.argv[1])
-    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run"))
+    podman = PodmanSettings(image=sys.argv[3])
+    tier = select_tier(sys.argv[2], SandboxSettings(run_dir=top / "run", podman=podman))
     print("up", flush=True)
     while True:
         sandbox = tier.create(SandboxSpec("loop_s", top, top))
@@ -256,26 +269,31 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_kill_9_in_the_middle_of_a_start_leaves_no_process(tmp_path: Path, tier: str) -> None:
-    needs(tier)
+@pytest.mark.parametrize(
+    ("tier", "times", "within"),
+    [(tier, 4, 0.6) if tier == "podman" else (tier, 8, 0.06) for tier in TIERS],
+    ids=TIERS,
+)
+def test_kill_9_in_the_middle_of_a_start_leaves_no_process(
+    place: Path, tier: str, times: int, within: float
+) -> None:
     seed = secrets.randbelow(10**6)
     print("seed", seed)
     delays = random.Random(seed)
-    for _ in range(8):
-        server = subprocess.Popen(
-            [sys.executable, "-c", STARTING, str(tmp_path), tier], stdout=subprocess.PIPE
-        )
+    for _ in range(times):
+        server = serve(STARTING, place, tier)
         assert server.stdout is not None
         with server, server.stdout:
             server.stdout.readline()
-            [launcher] = psutil.Process(server.pid).children()
-            pidfds = open_pidfds([launcher])
             with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(delays.uniform(0, 0.06))
+                server.wait(delays.uniform(0, within))
+            server.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+            pidfds = open_pidfds(psutil.Process(server.pid).children())  # a launcher, or podman
             server.kill()
         assert all_end(pidfds)
-    assert holders(tmp_path) == []
+        assert all_end(open_pidfds(watched(place)))
+    assert holders(place) == []
 
 
 def holders(place: Path) -> list[int]:

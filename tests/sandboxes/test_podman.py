@@ -27,12 +27,15 @@ from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.limiting import MEMORY_GAP
 from loopat_jupyter.sandboxes.podman import PodmanTier
 from loopat_jupyter.sandboxes.podman_cli import Podman, PodmanFailed, find_podman, last_line
-from loopat_jupyter.sandboxes.podman_limits import controllers_in_force
+from loopat_jupyter.sandboxes.podman_limits import (
+    controllers_in_force,
+    counts_of_kills,
+    kills_counted,
+)
 from loopat_jupyter.sandboxes.podman_probe import check_version, how_to_fix
 from loopat_jupyter.sandboxes.podman_reaper import reap_containers
-from tests.sandboxes.conftest import SECRET, Grounds, inside
+from tests.sandboxes.conftest import SECRET, Grounds, all_end, inside, open_pidfds
 from tests.sandboxes.podman_ground import CI, base_image, tier_for, why_not
-from tests.sandboxes.test_life import all_end, open_pidfds
 
 CYCLES = 10
 
@@ -301,6 +304,24 @@ async def test_memory_is_limited_for_all_processes_together(ship: Ship) -> None:
             f"{take} & {take} & wait -n; kill $(jobs -p); echo one", timeout=30
         )
         assert "one" in done.output
+
+
+def test_memory_kills_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:
+    proc, top = tmp_path / "proc", tmp_path / "cgroup"
+    files = {
+        "proc/1/cgroup": "0::/a\n",
+        "cgroup/a/memory.events": "oom 3\noom_kill 2\noom_group_kill 0\n",
+        "proc/2/cgroup": "4:memory:/b\n0::/\n",
+        "cgroup/memory/b/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        "proc/3/cgroup": "4:memory:/none\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = {pid: counts_of_kills(pid, proc, top) for pid in (1, 2, 3)}
+    assert [kills_counted(files) for files in found.values()] == [2, 1, 0]
+    found[1][0].unlink()
+    assert kills_counted(found[1]) == 0
 
 
 def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:

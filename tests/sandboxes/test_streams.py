@@ -9,7 +9,7 @@ import pytest
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports import Process
 from loopat_jupyter.sandboxes import frames
-from tests.sandboxes.conftest import Started, inside, living, unlike
+from tests.sandboxes.conftest import Started, all_killed, inside, unlike
 
 
 async def everything(process: Process) -> bytes:
@@ -72,7 +72,7 @@ async def test_kill_reaches_the_whole_group(any_tier: Started) -> None:
         assert await process.read() == b"up\n"
         await process.kill(15)
         assert await process.wait() == -15
-        assert living("sleep", unlike(81)) == []
+        assert all_killed("sleep", unlike(81))
 
 
 async def test_a_terminal_has_a_size_and_echoes(any_tier: Started) -> None:

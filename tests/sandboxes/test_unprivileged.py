@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.sandboxes import launcher
+from tests.sandboxes.podman_ground import SECOND_RUN
 
 UID = 64900
 SUBORDINATE = 1_000_000_000
@@ -109,6 +110,7 @@ def main(place: str) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(REPOSITORY),
         "CI": os.environ.get("CI", ""),
+        SECOND_RUN: "yes",
     }
     argv = [sys.executable, "-m", "pytest", "tests/sandboxes", "-p", "no:cacheprovider"]
     argv += [f"--basetemp={place}/pytest", "--deselect", "tests/sandboxes/test_unprivileged.py"]

@@ -6,6 +6,7 @@ the test then holds that the gap is listed, instead of the wall.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,12 @@ class Tried:
     absent: Callable[[], str | None] = lambda: None
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Test name -> words of the gap in the tier's isolation."""
+    not_tried: Mapping[str, str] = field(default_factory=dict)
+    """Test name -> why what it asks is not this tier's to give."""
+    cycles: int = 50
+    """How often a test that looks for what is left behind starts and stops a sandbox."""
+    image: Callable[[], str] = str
+    """The image that a server of the test must be given; empty where the tier needs none."""
 
 
 def bubblewrap(settings: SandboxSettings) -> BubblewrapTier:
@@ -53,6 +60,14 @@ def podman(settings: SandboxSettings) -> SandboxTier:
     return podman_ground.tier_with_base(settings)
 
 
+HOSTS_PERMISSIONS = "the host's permissions apply"
+AS_ROOT = {
+    "test_a_folder_that_holds_the_home_and_the_runtime_directory_shows_neither": HOSTS_PERMISSIONS,
+    "test_folders_are_read_only_or_writable_as_asked": HOSTS_PERMISSIONS,
+    "test_a_folders_owners_stay_what_they_are_on_disk": HOSTS_PERMISSIONS,
+}
+"""What podman lacks as root. test_podman tries both with folders that others may use."""
+
 TIERS = {
     "bubblewrap": Tried(bubblewrap),
     "landlock": Tried(
@@ -65,6 +80,25 @@ TIERS = {
             "test_tmp_is_the_sandboxes_own": "shares all namespaces with the host",
         },
     ),
-    "podman": Tried(podman, podman_ground.why_not),
+    "podman": Tried(
+        podman,
+        podman_ground.why_not_tried,
+        AS_ROOT if os.geteuid() == 0 else {},
+        {
+            "test_only_what_the_hosts_etc_must_show_is_there": "the image's /etc is its own",
+            "test_the_usual_tools_work": "the tools are the image's",
+            "test_what_a_notebook_imports_can_be_imported": "the packages are the image's",
+            "test_what_the_user_installed_can_be_imported_and_run": "the packages are the image's",
+            "test_tmp_is_the_sandboxes_own": "the image has its own /var/tmp, read-only",
+            "test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_works": (
+                "no launcher starts it; test_podman tries the death of conmon"
+            ),
+            "test_a_file_system_without_mapped_owners_is_bound_plainly_and_said": (
+                "it maps no owners"
+            ),
+        },
+        cycles=10,
+        image=podman_ground.image,
+    ),
 }
 """Every tier that isolates, by name."""

@@ -18,8 +18,8 @@ from ...loops.ports import Turn, TurnHost, TurnSuspended
 from . import gate
 from .agent import Agent, Asked, Continuing, Event, Said
 from .failures import provider_failed, result_text, stopped
-from .kinds import ASK, SUBAGENTS, kind_of
-from .ledger import Ledger, text_of_result
+from .kinds import ASK, kind_of
+from .ledger import Entry, Ledger, text_of_result
 from .overhearing import Overheard
 from .speech import BrokeOff, Speech, blocks_of
 from .tally import Tally
@@ -53,6 +53,8 @@ class Course:
     """Calls that were in the session file before this CLI started."""
     shown: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Journal entries of the calls that a person was asked about before this CLI started."""
+    settled: set[str] = field(default_factory=set)
+    """Calls that have their result."""
     session_noted: bool = False
     provider_said: str = ""
 
@@ -130,7 +132,7 @@ class Stretch:
             if reason is not None:
                 output = gate.deny(reason)
             else:
-                await self._make_durable(call, entry.name, entry.parent)
+                await self._make_durable(call, entry)
                 output = await gate.decide(call, entry, self.agent.sandbox, self.host)
         except TurnSuspended:
             entry.waiting = True
@@ -151,19 +153,20 @@ class Stretch:
             return True
         return self.course.turn.permission_mode in ASKING and kind_of(call.tool) != "read"
 
-    async def _make_durable(self, call: Asked, name: str, parent: str | None) -> None:
+    async def _make_durable(self, call: Asked, entry: Entry) -> None:
         """Before a person is asked, everything that is needed to go on is on disk."""
         if not self._may_wait(call) or call.id in self.course.waiting:
             return
         await self.note_session()
+        entry.journaled = True
         await self.host.journal(
             {
                 "type": "claude_call",
                 "id": call.id,
-                "name": name,
+                "name": entry.name,
                 "tool": call.tool,
                 "input": dict(call.input),
-                "parent": parent,
+                "parent": entry.parent,
             }
         )
         root = self.course.ledger.root(call.id)
@@ -255,8 +258,10 @@ class Stretch:
             call_id = str(block.get("tool_use_id", ""))
             ok = not block.get("is_error")
             entry = await self.course.ledger.result(call_id, ok, text_of_result(block), self.host)
-            if entry is not None and entry.parent is not None and entry.tool not in SUBAGENTS:
-                await self.host.journal({"type": "claude_ended", "id": call_id})
+            if entry is not None:
+                self.course.settled.add(call_id)
+                if entry.journaled:
+                    await self.host.journal({"type": "claude_ended", "id": call_id})
 
     async def _result(self, result: Mapping[str, Any]) -> None:
         self.agent.busy = False

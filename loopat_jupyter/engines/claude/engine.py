@@ -250,9 +250,13 @@ class ClaudeEngine:
         return agent
 
     async def _stop(self, loop_id: str) -> None:
-        """The turn was interrupted: stop what runs, within milliseconds."""
+        """The turn was interrupted: stop what runs, within milliseconds.
+
+        One that just came to rest may as well be going on after a restart: its calls stay open,
+        and the next turn, if one comes, has them dropped.
+        """
         agent = self._agents.get(loop_id)
-        if agent is not None:
+        if agent is not None and not _rests(agent):
             agent.course = None
             if not await asyncio.shield(agent.interrupt()):
                 self._retire(loop_id)
@@ -286,6 +290,10 @@ async def _lost(host: TurnHost) -> TurnFailed:
 def _waits_for(agent: Agent, turn: Turn) -> bool:
     course = agent.course
     return isinstance(course, Course) and course.turn.turn_id == turn.turn_id
+
+
+def _rests(agent: Agent) -> bool:
+    return isinstance(agent.course, Course) and agent.course.ledger.resting
 
 
 def _session_of(turn: Turn) -> str:

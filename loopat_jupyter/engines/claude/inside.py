@@ -10,7 +10,9 @@ the file's last ``hook_deferred_tool`` row names it and no later row mentions it
 is what the CLI itself writes for a call that a hook deferred. We append it for calls whose CLI
 ended while they waited.
 
-Operations: ``["defer", id]`` and ``["close", id, text]`` (a result that says it failed).
+Operations: ``["reopen", id, …]`` (drop their results and what came after; it is done first, and
+the answer tells of the file after it), ``["defer", id]`` and ``["close", id, text]`` (a result
+that says it failed).
 """
 
 from __future__ import annotations
@@ -30,25 +32,54 @@ def main(config_dir: str, session_id: str, operations: list[list[str]]) -> Row:
     if not files:
         return {"found": False, "open": []}
     path = files[0]
+    for operation in operations:
+        if operation[0] == "reopen":
+            reopen(path, set(operation[1:]))
     rows = read(path)
     calls = open_calls(rows)
-    added = [row for operation in operations for row in perform(operation, rows)]
+    others = (operation for operation in operations if operation[0] != "reopen")
+    added = [row for operation in others for row in perform(operation, rows)]
     if added:
         append(path, added)
     return {"found": True, "open": calls}
 
 
 def read(path: Path) -> list[Row]:
-    rows = []
     with path.open("rb") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a line that was cut off when the CLI was killed
-            if isinstance(row, dict):
-                rows.append(row)
-    return rows
+        return [row for row in map(parse, file) if row]
+
+
+def parse(line: bytes) -> Row:
+    """Empty for a line that was cut off when the CLI was killed."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+def reopen(path: Path, ids: set[str]) -> None:
+    """Cut the file before the first result of ``ids``; what other calls really gave is kept."""
+    kept, cut = [], False
+    for line in path.read_bytes().splitlines(keepends=True):
+        row = parse(line)
+        results = results_in(row)
+        cut = cut or bool(results & ids)
+        ran = bool(results) and not results & ids and not row.get("toolDenialKind")
+        if not cut or ran:
+            kept.append(line)
+    if cut:
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(b"".join(kept))
+        temporary.replace(path)
+
+
+def results_in(row: Row) -> set[str]:
+    """The calls that a row has the result of."""
+    if row.get("type") != "user":
+        return set()
+    found = (b.get("tool_use_id") for b in blocks(row) if b.get("type") == "tool_result")
+    return {str(ident) for ident in found}
 
 
 def blocks(row: Row) -> list[Row]:

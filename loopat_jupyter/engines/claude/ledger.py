@@ -29,6 +29,7 @@ class Entry:
     running: bool = False
     waiting: bool = False
     ended: bool = False
+    journaled: bool = False
 
 
 class Ledger:

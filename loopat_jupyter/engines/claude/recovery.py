@@ -6,6 +6,9 @@ model. So for several open calls it is resumed once for each, in their order; al
 are stopped after the call has its result and before the model is asked. What a person sees and
 what runs is the same as if nothing had happened.
 
+A CLI that is ended in good order, or hears of the end of its sandbox first, gives the calls that
+wait a result of its own. None of them was let run, so what the file says about them is dropped.
+
 Two kinds of calls cannot be asked again. One that had been started may have run; its result is that
 nobody knows. And a sub-agent ended with its CLI: the call that it waited for is not run, and the
 agent is told to start it again.
@@ -65,7 +68,9 @@ class Recovery:
     async def _owed(self) -> list[str]:
         """The calls to be asked again; all others are given their result here."""
         waiting, started = unanswered(self.course.turn.journal)
-        found = await self.session.open_calls()
+        waiting = [entry for entry in waiting if str(entry["id"]) not in self.course.settled]
+        own = [str(entry["id"]) for entry in waiting if not entry.get("parent")]
+        found = await self.session.open_calls(own)
         if found is None:
             await self.host.journal({"type": LOST})
             raise TurnFailed(LOST_SESSION)

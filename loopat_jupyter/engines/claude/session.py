@@ -40,10 +40,11 @@ class Session:
             return False
         return bool(found["paths"])
 
-    async def open_calls(self) -> dict[str, str] | None:
+    async def open_calls(self, unasked: Sequence[str] = ()) -> dict[str, str] | None:
         """The calls of the last answer that have no result, with their tools, in their order;
-        ``None`` when the file is gone."""
-        return await self._run([])
+        ``None`` when the file is gone. ``unasked``: calls that were never let run; a result that
+        they have all the same is dropped first, and what came after it."""
+        return await self._run([["reopen", *unasked]] if unasked else [])
 
     async def defer(self, call_id: str) -> None:
         """Let the CLI ask about this call again when it resumes."""

@@ -163,6 +163,9 @@ class Broker:
             while (request := await visitor.request()) is not None:
                 await self._ledger.room()
                 await self._request(visitor, request)
+            if visitor.malformed is not None:
+                asked, why = visitor.malformed
+                self._ledger.note(Record(self._loop_id, self._now(), asked, reason=why).line())
             await visitor.farewell()
         except Gone:
             return

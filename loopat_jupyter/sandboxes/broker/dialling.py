@@ -37,6 +37,8 @@ _NOT_OF_THE_INTERNET = tuple(
         "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "192.88.99.0/24", "2001::/32", "::/96",
         # Local, or for documents: not all Pythons know.
         "fec0::/10", "192.0.0.0/24", "100.64.0.0/10", "3fff::/20", "5f00::/16",
+        # A cloud's metadata service, at an address that looks public.
+        "168.63.129.16/32",
     )
 )  # fmt: skip
 

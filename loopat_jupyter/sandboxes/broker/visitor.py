@@ -20,6 +20,8 @@ from loopat_jupyter.loops.network import Headers
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers."""
+LINE_KEPT = 1024
+"""Bytes of what came last, to say in the audit what could not be understood."""
 READ_SIZE = 64 * 1024
 IDLE = 300.0
 """Seconds in which a kept connection may send its next request whole, or go on with a body."""
@@ -96,6 +98,9 @@ class Visitor:
         self.writer = writer
         self._doorstep = doorstep
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
+        self.malformed: tuple[str, str] | None = None
+        """A line of what came last and was no request, and what is wrong with it."""
+        self._latest = b""
         self.received = 0
         self.sent = 0
 
@@ -125,7 +130,7 @@ class Visitor:
         except TimeoutError as error:
             raise Gone from error
         except h11.RemoteProtocolError as error:
-            await self.refuse(error.error_status_hint, "bad_request", "This is no valid HTTP/1.1.")
+            await self._refuse_malformed(error.error_status_hint, "This is no valid HTTP/1.1.")
             return None
         if not isinstance(event, h11.Request):
             return None
@@ -133,9 +138,14 @@ class Visitor:
             await self.refuse(505, "bad_request", "Only HTTP/1.1 is spoken here.")
             return None
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
-            await self.refuse(400, "bad_request", "The length of this request is said twice.")
+            await self._refuse_malformed(400, "The length of this request is said twice.")
             return None
         return event
+
+    async def _refuse_malformed(self, status: int, why: str) -> None:
+        line = self._latest.partition(b"\n")[0].decode("latin-1")
+        self.malformed = (line, why)
+        await self.refuse(status, "bad_request", why)
 
     async def body(self) -> AsyncIterator[bytes]:
         """The request's body as it comes. Raises :class:`Gone`."""
@@ -172,6 +182,7 @@ class Visitor:
                     data = await self.reader.read(READ_SIZE)
             except (OSError, TimeoutError) as error:
                 raise Gone from error
+            self._latest = data[:LINE_KEPT]
             self._http.receive_data(data)
         return event
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports import SandboxSpec, Turn, TurnSuspended
+from loopat_jupyter.loops.ports import SandboxSpec, Turn, TurnSuspended, Usage
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Tool, ask, asked, bash
 
@@ -158,6 +159,55 @@ async def test_a_call_that_had_started_is_not_run_again(
     assert not (spec.workdir / "ran.txt").exists()
     assert "check before you repeat it" in script.requests[1].tool_results()[0]
     assert host.results[0][0] is False
+
+
+async def test_a_server_that_stops_just_when_a_person_is_asked_leaves_the_call_open(
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
+) -> None:
+    class Slow(MemoryHost):
+        """Its last word before the rest takes for ever."""
+
+        resting: asyncio.Event = asyncio.Event()
+
+        async def usage(self, usage: Usage) -> None:
+            if self.pending:
+                self.resting.set()
+                await asyncio.get_running_loop().create_future()
+            await super().usage(usage)
+
+    script = model.script([bash("echo ran >> ran.txt")], [Text("Done.")])
+    host, turn = Slow(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
+    engine = new_engine()
+    running = asyncio.ensure_future(engine.run(turn, host))
+    await host.resting.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await engine.close()
+    host.answer(True)
+    await new_engine().run(host.resumed(turn), host)
+    assert (spec.workdir / "ran.txt").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("calls", [1, 3])
+async def test_a_cli_that_gave_up_its_calls_at_its_end_is_not_believed(
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec, calls: int
+) -> None:
+    commands = [bash(f"echo {n} >> ran.txt") for n in range(calls)]
+    script = model.script([Text("So. "), *commands], [Text("Done.")])
+    host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
+    engine = new_engine()
+    for n in range(calls):
+        await rest(engine, host.resumed(turn) if n else turn, host)
+        assert await engine._agents["loop_1"].interrupt()
+        await engine._agents["loop_1"].end()
+        host.answer(True)
+        engine = new_engine()
+    await engine.run(host.resumed(turn), host)
+    assert (spec.workdir / "ran.txt").read_text() == "".join(f"{n}\n" for n in range(calls))
+    assert [ok for ok, _ in host.results] == [True] * calls
+    assert len(script.requests) == 2
+    assert len(script.requests[1].tool_results()) == calls
 
 
 async def test_an_allowed_call_that_was_changed_in_the_session_file_is_not_run(
