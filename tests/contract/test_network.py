@@ -15,6 +15,12 @@ from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
 
 THERE = "far.invalid:443"
+NO_LOOKUPS = """
+from loopat_jupyter.sandboxes.broker import resolving
+
+resolving._addresses = lambda host, port: OSError("no such name")
+"""
+"""What was let out is not looked up: no test sends anything beyond this machine."""
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +30,7 @@ def mortal(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterat
         tmp_path_factory.mktemp("network"),
         model=mock_provider(model.url),
         options=["--LoopatExtension.ping_interval=1"],
+        config=NO_LOOKUPS,
     ) as running:
         yield running
 

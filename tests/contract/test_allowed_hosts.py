@@ -1,0 +1,287 @@
+"""Hosts that may be reached are reached: by a profile, a preset, the person's word, a rule.
+
+The server of these tests takes names below ``test`` for this machine, and this machine for the
+internet; nothing of the tests goes anywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.caller import Caller, Recorder
+from tests.support.mock_model import MockModel, Script, Text, Tool, bash
+from tests.support.server import JupyterServer, mock_provider
+from tests.support.sse import EventStream
+
+pytestmark = pytest.mark.builtin("how a refusal of the network becomes a choice")
+
+CONFIG = """
+from loopat_jupyter.sandboxes.broker import broker, dialling
+
+
+async def _resolve(host, port):
+    if not host.endswith(".test"):
+        raise OSError("no such name")
+    return ["127.0.0.1"]
+
+
+broker.Dialler = lambda: dialling.Dialler(_resolve, lambda address: address == "127.0.0.1")
+"""
+
+GET = """
+import sys, urllib.error, urllib.request
+for target in sys.argv[1:]:
+    try:
+        print(urllib.request.urlopen(f"http://{target}/").read().decode())
+    except urllib.error.HTTPError as error:
+        print(error.code, error.read().decode())
+"""
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"from outside")
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[int]:
+    """A web server outside; its port."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Web) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterator[JupyterServer]:
+    with JupyterServer(
+        tmp_path_factory.mktemp("online"),
+        model=mock_provider(model.url),
+        options=["--LoopatExtension.ping_interval=1"],
+        config=CONFIG,
+    ) as running:
+        yield running
+
+
+@pytest.fixture
+async def callers(online: JupyterServer, recorder: Recorder) -> AsyncIterator[Callable[[], Caller]]:
+    """Makes callers; a connection does not survive its server."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make() -> Caller:
+            one = Caller(online, recorder, headers=online.session)
+            stack.push_async_callback(one.http.aclose)
+            return one
+
+        yield make
+
+
+@pytest.fixture
+async def caller(callers: Callable[[], Caller]) -> Caller:
+    return callers()
+
+
+def profile(server: JupyterServer, name: str, *allow: str, text: str | None = None) -> str:
+    path = server.home / "profiles" / name / "network.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"allow": allow}) if text is None else text)
+    return name
+
+
+async def loop(api: Caller, *profiles: str) -> str:
+    """A loop with ``get.py`` in its workdir."""
+    loop_id = await api.loop(profiles=list(profiles))
+    (api.server.workdir(loop_id) / "get.py").write_text(GET)
+    return loop_id
+
+
+def get(*targets: str) -> Tool:
+    return bash(f"python3 get.py {' '.join(targets)}")
+
+
+async def audit(api: Caller, loop_id: str, **params: Any) -> dict[str, Any]:
+    answer = await api.get(f"/loops/{loop_id}/network", params=params)
+    assert answer.status_code == 200, answer.text
+    page: dict[str, Any] = answer.json()
+    assert set(page) == {"data", "has_more", "last_id"}
+    return page
+
+
+def told(script: Script, request: int = -1) -> str:
+    """What the agent was told about its last call."""
+    return script.requests[request].tool_results()[-1]
+
+
+async def choice(stream: EventStream) -> dict[str, Any]:
+    return (await stream.until("requires_choice")).data
+
+
+def asked_for(required: dict[str, Any]) -> tuple[str, int]:
+    payload = required["payload"]
+    assert required["kind"] == "permission"
+    assert (payload["tool"], payload["display_name"]) == ("Network", "Network")
+    assert payload["title"] == f"Reach {payload['input']['host']}:{payload['input']['port']}"
+    assert "allow-list" in payload["reason"]
+    assert "command" not in payload
+    return payload["input"]["host"], payload["input"]["port"]
+
+
+# ------------------------------------------------------------------ by a profile
+
+
+async def test_what_a_profile_allows_is_let_through_and_a_change_counts_at_the_next_turn(
+    caller: Caller, model: MockModel, online: JupyterServer, web: int
+) -> None:
+    loop_id = await loop(caller, profile(online, "some", f"*.some.test:{web}"))
+    script = model.script([get(f"a.some.test:{web}", f"some.test:{web}")], [Text("ok")])
+    await caller.turn(loop_id, script.message(), mode="auto")
+    assert "from outside" in told(script)
+    assert f"some.test:{web} is not on the allow-list" in told(script)
+    profile(online, "some", f"some.test:{web}")
+    script = model.script([get(f"a.some.test:{web}", f"some.test:{web}")], [Text("ok")])
+    await caller.turn(loop_id, script.message(), mode="auto")
+    assert "from outside" in told(script)
+    assert f"a.some.test:{web} is not on the allow-list" in told(script)
+    assert f"some.test:{web}" in json.dumps(script.requests[0].body.get("system"))
+
+
+async def test_a_preset_of_config_json_is_let_through(
+    caller: Caller, model: MockModel, online: JupyterServer, web: int
+) -> None:
+    config = mock_provider(model.url)
+    online.configure_model({**config, "network": {"presets": {"ours": [f"preset.test:{web}"]}}})
+    try:
+        loop_id = await loop(caller, profile(online, "preset", "ours"))
+        script = model.script([get(f"preset.test:{web}")], [Text("ok")])
+        await caller.turn(loop_id, script.message(), mode="auto")
+        assert "from outside" in told(script)
+    finally:
+        online.configure_model(config)
+
+
+async def test_a_broken_allow_list_fails_the_turn_and_says_where(
+    caller: Caller, model: MockModel, online: JupyterServer
+) -> None:
+    loop_id = await loop(caller, profile(online, "broken", text='{"allow":\n["a.test"'))
+    script = model.script([Text("never")])
+    last = (await caller.turn(loop_id, script.message()))[-1]
+    assert (last.name, last.data["code"]) == ("error", "agent_error")
+    assert "profiles/broken/network.json, line 2" in last.data["message"]
+    assert script.requests == []
+    profile(online, "broken")
+    assert (await caller.turn(loop_id, script.message()))[-1].name == "done"
+
+
+# ------------------------------------------------------------------ by a person's word
+
+
+async def test_a_new_host_is_a_choice_and_allowing_it_lets_the_agent_try_again(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    call = get(f"A.test.:{web}")
+    script = model.script([call], [get(f"a.test:{web}")], [Text("ok")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)  # the Bash
+        required = await choice(stream)
+        assert asked_for(required) == ("a.test", web)
+        await caller.choose(loop_id, required["choice_id"], allow=True)
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        await stream.rest()
+    assert f"The user allowed a.test:{web}" in told(script, 1)
+    assert "from outside" in told(script, 2)
+    script = model.script([get(f"a.test:{web}")], [Text("ok")])  # that was for one turn
+    await caller.turn(loop_id, script.message(), mode="auto")
+    assert "403" in told(script)
+
+
+async def test_a_remembered_host_is_a_rule_for_that_host_and_port_alone(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    script = model.script([get(f"a.test:{web}")], [Text("ok")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        required = await choice(stream)
+        await caller.choose(loop_id, required["choice_id"], allow=True, remember="loop")
+        await stream.rest()
+    (rule,) = (await caller.get(f"/loops/{loop_id}/rules")).json()["rules"]
+    assert (rule["tool"], rule["prefix"]) == ("Network", f"a.test:{web}")
+    targets = [f"a.test:{web}", f"b.a.test:{web}", f"test:{web}", f"a.test:{web % 65535 + 1}"]
+    for mode in ("auto", "bypassPermissions"):
+        script = model.script([get(*targets)], [Text("ok")])
+        await caller.turn(loop_id, script.message(), mode=mode)
+        assert told(script).count("from outside") == 1
+        assert told(script).count('"not_allowed"') == 3
+    await caller.delete(f"/loops/{loop_id}/rules/{rule['rule_id']}")
+    script = model.script([get(f"a.test:{web}")], [Text("ok")])
+    await caller.turn(loop_id, script.message(), mode="auto")
+    assert "not_allowed" in told(script)
+
+
+async def test_the_choice_survives_kill_minus_9(
+    callers: Callable[[], Caller], online: JupyterServer, model: MockModel, web: int
+) -> None:
+    api = callers()
+    loop_id = await loop(api)
+    script = model.script([get(f"a.test:{web}")], [get(f"a.test:{web}")], [Text("ok")])
+    async with api.send(loop_id, script.message(), mode="default") as stream:
+        stream.may_be_cut = True
+        await api.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        required = await choice(stream)
+        online.restart()
+    api = callers()
+    state = await api.state(loop_id)
+    assert state["current_turn"]["pending_choice_id"] == required["choice_id"]
+    async with api.watch(loop_id) as stream:
+        answer = await api.choose(loop_id, required["choice_id"], allow=True)
+        assert answer.status_code == 202
+        again = (await stream.until("requires_choice")).data
+        while again["choice_id"] == required["choice_id"]:  # the pending one is shown first
+            again = (await stream.until("requires_choice")).data
+        await api.choose(loop_id, again["choice_id"], allow=True)
+        await stream.until("done")
+    assert "from outside" in told(script)
+
+
+# ------------------------------------------------------------------ the audit
+
+
+async def test_every_request_is_one_line_of_the_audit(
+    caller: Caller, model: MockModel, online: JupyterServer, web: int
+) -> None:
+    loop_id = await loop(caller, profile(online, "audited", f"a.test:{web}"))
+    assert await audit(caller, loop_id) == {"data": [], "has_more": False, "last_id": None}
+    script = model.script(
+        [get(f"a.test:{web}", "b.test:80", "c.invalid:80", "10.0.0.1:80")], [Text("ok")]
+    )
+    await caller.turn(loop_id, script.message(), mode="auto")
+    page = await audit(caller, loop_id)
+    lines = page["data"]
+    for line in lines:
+        assert set(line) == {
+            "id", "started_at", "kind", "host", "port", "verdict", "reason", "bytes_out",
+            "bytes_in",
+        }  # fmt: skip
+    assert [(line["host"], line["port"], line["verdict"]) for line in lines] == [
+        ("10.0.0.1", 80, "refused"),
+        ("c.invalid", 80, "refused"),
+        ("b.test", 80, "refused"),
+        ("a.test", web, "allowed"),
+    ]
+    assert lines[-1]["bytes_in"] == len("from outside")
+    assert "allow-list" in lines[2]["reason"]
+    assert page["last_id"] == lines[-1]["id"]
