@@ -69,8 +69,10 @@ class _Wire:
             raise OSError("its address or key in config.json cannot be written in HTTP") from None
 
     async def _write(self, data: bytes) -> None:
-        if data:
-            self.route.writer.write(data)
+        if not data:
+            return
+        self.route.writer.write(data)
+        if self.route.writer.transport.get_write_buffer_size():
             async with asyncio.timeout(SILENCE):
                 await self.route.writer.drain()
 

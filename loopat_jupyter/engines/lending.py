@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import quote, urlsplit
 
@@ -28,7 +29,8 @@ PATHS: dict[str, dict[str, str]] = {
 """What may be asked, and how."""
 BODY_LIMIT = 32 * 1024 * 1024
 SLICE = 8 * 1024
-"""Bytes of a body that are read before others have their turn."""
+AT_ONCE = 0.002
+"""A body is read in slices of so many bytes; after so many seconds of it others have their turn."""
 
 NOT_LENT = "Of the model provider only these can be asked from inside: {paths}."
 NOT_PLAIN = "This query, or a part of it, is none that belongs to the request."
@@ -126,9 +128,11 @@ class LentModel:
         yield held
 
     async def _look(self, named: NamedModel, piece: bytes) -> None:
+        begun = time.monotonic()
         for at in range(0, len(piece), SLICE):
-            if at:
+            if time.monotonic() - begun > AT_ONCE:
                 await asyncio.sleep(0)
+                begun = time.monotonic()
             try:
                 named.feed(piece[at : at + SLICE])
             except Unclear as error:

@@ -17,7 +17,7 @@ KEY_MAX = 1024
 DEPTH = 200
 FURTHER = frozenset({"models", "fallbacks"})
 
-_INSIDE = rb'[^"\\\x00-\x1f]*+(?:\\[^\x00-\x1f][^"\\\x00-\x1f]*+)*+'
+_INSIDE = rb"[ !#-\[\]-\xff]*+(?:\\[ -\xff][ !#-\[\]-\xff]*+)*+"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _PLAIN = re.compile(rb'(?:[-+.0-9eEtrufalsn:, \t\r\n]++|"' + _INSIDE + rb'")*+')
 _TEXT = re.compile(_INSIDE)

@@ -152,10 +152,10 @@ class Visitor:
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         try:
-            while isinstance(event := await self._event(), h11.Data):
+            while isinstance(event := await self._body_event(), h11.Data):
                 self.received += len(event.data)
                 yield bytes(event.data)
-        except h11.RemoteProtocolError as error:
+        except (TimeoutError, h11.RemoteProtocolError) as error:
             raise Gone from error
         if not isinstance(event, h11.EndOfMessage):
             raise Gone
@@ -175,12 +175,18 @@ class Visitor:
     def left(self) -> bool:
         return self._doorstep.left
 
+    async def _body_event(self) -> object:
+        event = self._http.next_event()
+        if event is not h11.NEED_DATA:
+            return event
+        async with asyncio.timeout(IDLE):
+            return await self._event()
+
     async def _event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             try:
-                async with asyncio.timeout(IDLE):
-                    data = await self.reader.read(READ_SIZE)
-            except (OSError, TimeoutError) as error:
+                data = await self.reader.read(READ_SIZE)
+            except OSError as error:
                 raise Gone from error
             self._latest = data[:LINE_KEPT]
             self._http.receive_data(data)
@@ -228,10 +234,14 @@ class Visitor:
         return early
 
     async def _send(self, event: h11.Event) -> None:
-        data = self._http.send(event)
-        if data:
+        if not (data := self._http.send(event)):
+            return
+        transport = self.writer.transport
+        if transport.is_closing():
+            raise Gone
+        self.writer.write(data)
+        if transport.get_write_buffer_size():
             try:
-                self.writer.write(data)
                 async with asyncio.timeout(IDLE):
                     await self.writer.drain()
             except (OSError, TimeoutError) as error:
