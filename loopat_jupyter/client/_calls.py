@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
-from ._models import ApiToken, Folder, LoopInfo, LoopPage, MessagePage, PermissionMode, Rule
+from ._models import (
+    ApiToken,
+    Folder,
+    LoopInfo,
+    LoopPage,
+    MessagePage,
+    NetworkPage,
+    PermissionMode,
+    Rule,
+)
 
 T = TypeVar("T")
 
@@ -126,6 +135,11 @@ def history(loop_id: str, limit: int | None, after: str | None) -> Call[MessageP
     params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
     path = _loop(loop_id, "messages")
     return Call("GET", path, MessagePage.parse, params=params, repeatable=True)
+
+
+def network(loop_id: str, limit: int | None, after: str | None) -> Call[NetworkPage]:
+    params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+    return Call("GET", _loop(loop_id, "network"), NetworkPage.parse, params=params, repeatable=True)
 
 
 def interrupt(loop_id: str) -> Call[None]:

@@ -214,6 +214,49 @@ class MessagePage:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """One request of a loop's sandbox to the network; ``bytes_out`` and ``bytes_in`` of payload."""
+
+    id: str
+    started_at: datetime
+    kind: Literal["connect", "http", "model"]
+    host: str
+    port: int
+    verdict: Literal["allowed", "refused", "failed"]
+    reason: str
+    bytes_out: int
+    bytes_in: int
+
+    @classmethod
+    def parse(cls, data: Wire) -> NetworkRequest:
+        return cls(
+            id=data["id"],
+            started_at=_instant(data["started_at"]),
+            kind=data["kind"],
+            host=data["host"],
+            port=data["port"],
+            verdict=data["verdict"],
+            reason=data["reason"],
+            bytes_out=data["bytes_out"],
+            bytes_in=data["bytes_in"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPage:
+    """One page of a loop's network audit, newest first."""
+
+    data: tuple[NetworkRequest, ...]
+    has_more: bool
+    last_id: str | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> NetworkPage:
+        requests = tuple(NetworkRequest.parse(item) for item in data["data"])
+        return cls(requests, data["has_more"], data.get("last_id"))
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """A remembered permission: ``tool`` (for Bash: commands of ``prefix``) is not asked again."""
 

@@ -28,7 +28,7 @@ def refused(outcome: Outcome, code: int, *words: str) -> None:
 def test_help_names_every_command_and_exit_code_and_imports_little(loopat: Loopat):
     shown = loopat("--help")
     assert shown.code == 0
-    for name in ("demo", "chat", "send", "watch", "loops", "token", "doctor"):
+    for name in ("demo", "chat", "send", "watch", "network", "loops", "token", "doctor"):
         assert f"\n  {name} " in shown.out
     codes = " " + " ".join(shown.out.split("Exit codes:")[1].split())
     for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "):
@@ -87,6 +87,21 @@ def test_loops_are_made_listed_and_archived(loopat: Loopat):
     assert made["id"] not in loopat("loops", "list").out
     assert made["id"] in loopat("loops", "list", "--archived").out
     refused(loopat("send", made["id"], "hello"), 1, "archived")
+
+
+def test_what_a_sandbox_asked_of_the_network_is_listed(loopat: Loopat):
+    made = loopat("loops", "new").out.strip()
+    assert loopat("network", made).out == "nothing was asked of the network\n"
+    command = "!python3 -c \"import urllib.request as r; r.urlopen('http://example.org/x')\"; true"
+    assert loopat("send", made, command, "--mode", "auto").code == 0
+    (line,) = loopat("network", made, "--json").json
+    assert (line["host"], line["port"], line["verdict"]) == ("example.org", 80, "refused")
+    assert line["started_at"].endswith("Z")
+    assert "allow-list" in line["reason"]
+    shown = loopat("network", made).out
+    assert "example.org:80" in shown
+    assert "refused" in shown
+    refused(loopat("network", "no such"), 1, "there is no loop")
 
 
 def test_a_loop_is_named_by_title_or_by_the_beginning_of_its_id(loopat: Loopat):

@@ -205,6 +205,49 @@ def test_history_walks_all_pages():
     assert messages[0].tool_calls[0].ok is None
 
 
+def network_pages(request: httpx.Request) -> httpx.Response:
+    """Three requests, in pages of two."""
+    if request.url.path.endswith(LOOP):
+        return httpx.Response(200, json=LOOP_BODY)
+    assert request.url.path.endswith(f"/loops/{LOOP}/network")
+    rows = [
+        {
+            "id": f"net_{n}",
+            "started_at": "2026-11-23T20:00:00.5Z",
+            "kind": "connect",
+            "host": "example.org",
+            "port": 443,
+            "verdict": "refused",
+            "reason": "It is on no list.",
+            "bytes_out": n,
+            "bytes_in": 0,
+        }
+        for n in (3, 2, 1)
+    ]
+    start = {None: 0, "net_2": 2}[request.url.params.get("after")]
+    page = rows[start : start + 2]
+    more = start + 2 < len(rows)
+    return httpx.Response(200, json={"data": page, "has_more": more, "last_id": page[-1]["id"]})
+
+
+def test_the_network_audit_walks_all_pages():
+    requests = list(serving(network_pages).loops.get(LOOP).network(page_size=2))
+    assert [one.bytes_out for one in requests] == [3, 2, 1]
+    assert (requests[0].host, requests[0].port, requests[0].verdict) == (
+        "example.org",
+        443,
+        "refused",
+    )
+    assert requests[0].started_at.tzinfo is not None
+
+
+async def test_the_network_audit_walks_all_pages_asynchronously():
+    transport = httpx.MockTransport(network_pages)
+    async with api.AsyncClient(URL, transport=transport) as client:
+        loop = await client.loops.get(LOOP)
+        assert [one.id async for one in loop.network(page_size=2)] == ["net_3", "net_2", "net_1"]
+
+
 def test_create_sends_only_what_was_given():
     bodies: list[Any] = []
 

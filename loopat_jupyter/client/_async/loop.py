@@ -11,7 +11,7 @@ from .._choice import ChoiceView
 from .._errors import NotFoundError
 from .._events import Event, RequiresChoice, Snapshot
 from .._loop_view import LoopView
-from .._models import LoopInfo, Message, PermissionMode, Rule
+from .._models import LoopInfo, Message, NetworkRequest, PermissionMode, Rule
 from .._policy import (
     Decision,
     PolicyName,
@@ -200,6 +200,17 @@ class AsyncLoop(LoopView):
             page = await self._carrier.do(_calls.history(self.id, page_size, after))
             for message in page.data:
                 yield message
+            if not page.has_more or page.last_id is None:
+                return
+            after = page.last_id
+
+    async def network(self, *, page_size: int = 100) -> AsyncIterator[NetworkRequest]:
+        """What the loop's sandbox asked of the network, newest first, through all pages."""
+        after: str | None = None
+        while True:
+            page = await self._carrier.do(_calls.network(self.id, page_size, after))
+            for request in page.data:
+                yield request
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
