@@ -83,10 +83,10 @@ class StreamedProcess:
     def _acknowledge(self, count: int) -> None:
         if count == frames.STDIN_GONE:
             self._stdin_gone = True
-            count = self._untaken
-        if count > self._untaken:
+        elif count > self._untaken:
             raise ProtocolViolation("more stdin taken than was sent")
-        self._untaken -= count
+        else:
+            self._untaken -= count
         self._taken.set()
 
     def _end(self, end: dict[str, object]) -> None:
@@ -149,10 +149,10 @@ class StreamedProcess:
         while True:
             if self._error is not None:
                 raise self._error
+            if self._untaken <= most:
+                return  # also where the process took it and ended: an interrupt does that
             if self._stdin_gone:
                 raise BrokenPipeError("The process does not read its stdin any more.")
-            if self._untaken <= most:
-                return
             self._taken.clear()
             await self._taken.wait()
 

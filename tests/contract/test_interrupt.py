@@ -61,7 +61,10 @@ async def test_interrupt_kills_the_tool_process_that_the_turn_waits_for(
 async def test_background_processes_live_on_after_an_interrupt(
     api: Caller, model: MockModel
 ) -> None:
-    first = model.script([bash("sleep 4322 & echo started")], [Text("a"), Hold(Gate())])
+    first = model.script(
+        [bash("sleep 4322 & until grep -q sleep /proc/$!/comm; do :; done; echo started")],
+        [Text("a"), Hold(Gate())],
+    )
     loop_id = await api.loop()
     async with api.send(loop_id, first.message(), mode="auto") as stream:
         await stream.until("assistant_delta")

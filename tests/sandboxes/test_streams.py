@@ -9,6 +9,7 @@ import pytest
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports import Process
 from loopat_jupyter.sandboxes import frames
+from loopat_jupyter.sandboxes.processes import StreamedProcess
 from tests.sandboxes.conftest import Started, all_killed, inside, unlike
 
 
@@ -124,3 +125,16 @@ async def test_the_end_of_the_sandbox_ends_the_streams(any_tier: Started) -> Non
         for waiting in (reading, process.wait(), process.write(b"x")):
             with pytest.raises(SandboxLost):
                 await waiting
+
+
+async def test_what_was_taken_by_a_process_that_then_ended_was_written() -> None:
+    process = StreamedProcess()
+    process.attach(lambda _kind, _payload: None)
+    writing = asyncio.ensure_future(process.write(b"\x03"))
+    await asyncio.wait([writing], timeout=0)
+    process.frame(frames.TAKEN, (1).to_bytes(4, "big"))
+    process.frame(frames.TAKEN, frames.STDIN_GONE.to_bytes(4, "big"))
+    process.frame(frames.END, b"{}")
+    await writing
+    with pytest.raises(BrokenPipeError):
+        await process.write(b"more")
