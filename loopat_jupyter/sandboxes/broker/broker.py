@@ -37,6 +37,7 @@ SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 USER = "loop"
 GONE = "The sandbox is gone."
 CUT_OFF = "The sandbox ended while this was under way."
+LEFT = "The program inside left before the end."
 
 log = logging.getLogger(__name__)
 
@@ -130,7 +131,11 @@ class Broker:
             if len(self._visits) >= CONNECTIONS:
                 connection.close()
                 continue
-            visitor = await Visitor.receive(connection)
+            try:
+                visitor = await Visitor.receive(connection)
+            except OSError:  # it left before it was let in
+                connection.close()
+                continue
             visit = asyncio.get_running_loop().create_task(self._visit(visitor))
             self._visits.add(visit)
             visit.add_done_callback(partial(self._visited, visitor))
@@ -186,7 +191,10 @@ class Broker:
             code = "not_public" if error.refused else "unreachable"
             await visitor.refuse(403 if error.refused else 502, code, record.reason)
         except asyncio.CancelledError:
-            record.reason = CUT_OFF
+            record.break_off(CUT_OFF)
+            raise
+        except Gone:
+            record.break_off(LEFT)
             raise
         except h11.LocalProtocolError as error:
             # What came from the other side cannot be said in an answer to this request.

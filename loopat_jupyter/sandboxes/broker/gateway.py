@@ -71,7 +71,7 @@ class Gateway:
                 raise
             if visitor.left:
                 raise Gone from error
-            record.reason = ENDED
+            record.break_off(ENDED)
             await visitor.refuse(403, "model_not_lent", ENDED)
         finally:
             visitor.attend(None)

@@ -33,6 +33,12 @@ class Record:
     bytes_out: int = 0
     bytes_in: int = 0
 
+    def break_off(self, why: str) -> None:
+        """It was ended from inside, or with the sandbox; not refused, and not for its answer."""
+        if self.verdict == "refused" and not self.reason:
+            self.verdict = "failed"
+        self.reason = self.reason or why
+
     def line(self) -> NetworkRequest:
         destination = self.destination or Destination(self.asked[:SHOWN], 0)
         return NetworkRequest(

@@ -153,7 +153,7 @@ async def test_the_end_of_a_loan_is_told_to_who_has_no_answer_yet(ground: Ground
     ground.broker.end_loan()
     assert (await asking)[:2] == (403, "model_not_lent")
     [line] = await ground.audited()
-    assert (line.verdict, line.bytes_out) == ("refused", 2)
+    assert (line.verdict, line.bytes_out) == ("failed", 2)
     assert "ended" in line.reason
 
 
@@ -187,6 +187,9 @@ async def test_a_visitor_that_leaves_ends_its_request_at_the_provider(ground: Gr
     client.writer.close()
     await asyncio.wait([visit], timeout=20)
     assert visit.done()
+    [line] = await ground.audited()
+    assert (line.verdict, line.bytes_out) == ("failed", 2)
+    assert "left" in line.reason
 
 
 async def test_a_new_loan_replaces_the_old_one_and_keeps_the_key(ground: Ground) -> None:
