@@ -76,7 +76,8 @@ async def test_it_is_the_same_without_walls(
 
 async def test_a_background_process_lives_on(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted())
-    first = steps(["run", "setsid sleep 1002 > /dev/null 2>&1 < /dev/null & exit"])
+    there = "until grep -q sleep /proc/$!/comm; do :; done"
+    first = steps(["run", f"setsid sleep 1002 > /dev/null 2>&1 < /dev/null & {there}"])
     await engine.run(first, host)
     host.next_turn(first)
     second = steps(call(status="in_progress"), ["run", "sleep 1000"], id="turn_2")
