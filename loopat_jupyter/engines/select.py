@@ -43,9 +43,9 @@ class EngineKind:
         reason: str | None = module.unavailable()
         return reason
 
-    def make(self, home: Path, instructions: Instructions) -> Engine:
+    def make(self, home: Path, instructions: Instructions, limits: EngineLimits | None) -> Engine:
         module = importlib.import_module(f"{__package__}.{self.package}")
-        engine: Engine = module.make_engine(home, instructions)
+        engine: Engine = module.make_engine(home, instructions, limits)
         return engine
 
 
@@ -111,7 +111,7 @@ def select_engines(
     for kind in OPTIONAL:
         reason = kind.unavailable()
         if reason is None:
-            made[kind.name] = kind.make(home, instructions)
+            made[kind.name] = kind.make(home, instructions, limits)
         else:
             missing[kind.name] = reason
     if wanted in missing:

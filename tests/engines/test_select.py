@@ -27,7 +27,9 @@ class Toy:
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optional engines are there."""
     monkeypatch.setattr(select.EngineKind, "unavailable", lambda kind: None)
-    monkeypatch.setattr(select.EngineKind, "make", lambda kind, home, instructions: Toy(kind.name))
+    monkeypatch.setattr(
+        select.EngineKind, "make", lambda kind, home, instructions, limits: Toy(kind.name)
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..builtin import Instructions
+    from ..builtin import EngineLimits, Instructions
     from .engine import AcpEngine
 
 
@@ -29,8 +29,13 @@ def unavailable() -> str | None:
     return None
 
 
-def make_engine(home: Path, instructions: Instructions) -> AcpEngine:
-    """The engine; the SDK is not imported before it is needed."""
+def make_engine(
+    home: Path, instructions: Instructions, _limits: EngineLimits | None = None
+) -> AcpEngine:
+    """The engine; the SDK is not imported before it is needed.
+
+    Limits of tools are not ours to set: the agent brings its own tools.
+    """
     from .engine import AcpEngine
 
     return AcpEngine(home, instructions)

@@ -9,7 +9,7 @@ import importlib.util
 from pathlib import Path
 
 from ...loops.ports import Engine
-from ..builtin import Instructions
+from ..builtin import EngineLimits, Instructions
 
 SDK = "claude_agent_sdk"
 
@@ -24,7 +24,9 @@ def unavailable() -> str | None:
     return None
 
 
-def make_engine(home: Path, instructions: Instructions) -> Engine:
+def make_engine(
+    home: Path, instructions: Instructions, limits: EngineLimits | None = None
+) -> Engine:
     from .engine import ClaudeEngine
 
-    return ClaudeEngine(home, instructions)
+    return ClaudeEngine(home, instructions, limits)

@@ -35,3 +35,17 @@ async def test_a_choice_is_answered_after_a_kill_of_the_server(
         assert stream.text == "Both? Done."
     assert (server.workdir(loop["id"]) / "ran").read_text() == "a\nb\n"
     assert len(script.requests) == 2
+
+
+async def test_the_administrators_time_limit_holds_for_its_bash(
+    new_server: Callable[..., JupyterServer], model: MockModel, recorder: Recorder
+) -> None:
+    limit = "--LoopatExtension.bash_timeout=1"
+    server = new_server(options=[*OPTIONS, limit]).start()
+    script = model.script([bash("sleep 600; touch over")], [Text("It was stopped.")])
+    async with Caller(server, recorder, headers=server.session) as api:
+        loop_id = await api.loop()
+        events = await api.turn(loop_id, script.message(), mode="auto")
+    assert [e.data["ok"] for e in events if e.name == "tool_result"] == [False]
+    assert events[-1].name == "done"
+    assert not (server.workdir(loop_id) / "over").exists()
