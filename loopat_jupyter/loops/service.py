@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from .actor import LoopActor, Surroundings
 from .answers import read_answer
 from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
+from .files import Files
 from .keeper import SandboxKeeper
 from .log import EventLog, Subscription
 from .ports import Engines, Isolation, PermissionMode, SandboxSpec
@@ -81,6 +82,7 @@ class LoopService:
         engines: Engines,
         keeper: SandboxKeeper,
         home: Home,
+        files: Files,
         *,
         isolation: Isolation,
         default_mode: PermissionMode,
@@ -89,6 +91,7 @@ class LoopService:
         self.store = store
         self.log = event_log
         self.engines = engines
+        self.files = files
         self.isolation = isolation
         self._keeper = keeper
         self._home = home
@@ -121,6 +124,7 @@ class LoopService:
         self.log.end_all()
         await self._keeper.close()
         await self.engines.close()
+        await asyncio.to_thread(self.files.close)
 
     async def sandbox_evicted(self, loop_id: str) -> None:
         """The keeper took a loop's sandbox away."""
@@ -193,6 +197,12 @@ class LoopService:
         await self.store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
         await self._keeper.discard(loop.loop_id)
+        await self.files.discard(loop)
+
+    def refuse_archived(self, loop: Loop) -> None:
+        """Raises ``LoopArchived``: nothing changes in a loop that was put away."""
+        if loop.archived:
+            raise LoopArchived("This loop is archived: its files can be read and not written.")
 
     # ------------------------------------------------------------------ messages
 

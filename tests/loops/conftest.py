@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loopat_jupyter.context.workdir import Workdirs
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.keeper import SandboxKeeper
@@ -150,6 +151,7 @@ class Heart:
             OneEngine(self.engine),
             self.keeper,
             ToyHome(),
+            Workdirs(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
             isolation=self.tier.isolation,
             default_mode="default",
             on_activity=lambda: None,
