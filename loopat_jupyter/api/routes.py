@@ -13,6 +13,7 @@ from .loops import LoopHandler, LoopsHandler
 from .messages import InterruptHandler, MessagesHandler
 from .network import NetworkHandler
 from .tokens import TokenHandler, TokensHandler
+from .transcript import TranscriptHandler
 
 PREFIX = r"/loopat/api"
 
@@ -30,6 +31,7 @@ ROUTES: tuple[tuple[str, type[LoopatHandler]], ...] = (
     ("/loops/{loop_id}/network", NetworkHandler),
     ("/loops/{loop_id}/files", FilesHandler),
     ("/loops/{loop_id}/files/{path}", FileHandler),
+    ("/loops/{loop_id}/transcript", TranscriptHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/docs/assets/{name}", DocsAssetHandler),

@@ -8,8 +8,8 @@ in :mod:`.errors`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .actor import LoopActor, Surroundings
@@ -34,6 +34,7 @@ from .records import (
     new_loop_id,
     now,
 )
+from .retelling import Outline, Retelling, StoredTurn
 from .storage import Store
 
 QUEUE_LIMIT = 1000
@@ -49,6 +50,12 @@ class Home(Protocol):
     async def discard_loop(self, loop_id: str) -> None: ...
 
     async def spec(self, loop: Loop) -> SandboxSpec: ...
+
+    def places(self, loop: Loop) -> Mapping[str, str]:
+        """Paths of this host that the loop may have seen, and what to call them elsewhere.
+
+        Asks the file system: call it off the event loop.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +230,26 @@ class LoopService:
     async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
         """What the loop's sandbox asked of the network, newest first."""
         return await self.store.network.page(loop.loop_id, limit=limit, after=after)
+
+    async def retell(self, loop: Loop, *, turn_id: str | None, last: int | None) -> Retelling:
+        """What happened in the loop so far: all of it, one turn, or the ``last`` newest.
+
+        Raises:
+            NotFound: the loop has no turn ``turn_id``.
+        """
+        outline = await self.store.retelling.outline(loop.loop_id, last=last)
+        if turn_id is not None:
+            if await self.store.retelling.turn(loop.loop_id, turn_id, 0) is None:
+                raise NotFound("There is no such turn in this loop.")
+            outline = replace(outline, turn_ids=(turn_id,))
+        places = await asyncio.to_thread(self._home.places, loop)
+        return Retelling(outline.seq, places, self._turns(loop, outline))
+
+    async def _turns(self, loop: Loop, outline: Outline) -> AsyncIterator[StoredTurn]:
+        for turn_id in outline.turn_ids:
+            turn = await self.store.retelling.turn(loop.loop_id, turn_id, outline.seq)
+            if turn is not None:
+                yield turn
 
     def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
         return self.log.subscribe(loop.loop_id, raw=raw)

@@ -125,6 +125,9 @@ class ToyHome:
 
     async def discard_loop(self, loop_id: str) -> None: ...
 
+    def places(self, loop: Loop) -> dict[str, str]:
+        return {}
+
     async def spec(self, loop: Loop) -> SandboxSpec:
         return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
 
