@@ -66,6 +66,8 @@ from ._events import (
 from ._models import (
     ApiToken,
     CurrentTurn,
+    FileInfo,
+    FileType,
     Folder,
     LoopInfo,
     LoopPage,
@@ -107,6 +109,8 @@ __all__ = [
     "Done",
     "Event",
     "EventStream",
+    "FileInfo",
+    "FileType",
     "Folder",
     "InternalError",
     "Interrupted",
