@@ -15,6 +15,7 @@ from ..legible import Joiner
 from ..tools import inside_workdir
 from .calls import Call, call_id
 from .contents import block_text, diffs_of
+from .forms import Form
 from .naming import policy_kind
 from .permission import Ask, decide
 
@@ -44,6 +45,7 @@ class Report:
         self._sandbox = sandbox
         self._retired = retired
         self._calls: dict[str, Call] = {}
+        self._forms = 0
         self.gave_up = False
         self._texts = Joiner()
         self._thoughts = Joiner()
@@ -156,3 +158,16 @@ class Report:
         option = ask.option(allowed=verdict.allowed)
         self.gave_up = self.gave_up or option is None
         return option
+
+    # ------------------------------------------------------------------ questions
+
+    async def expect(self, form: Form) -> str:
+        """Show what was said before ``form``; the id under which it is asked."""
+        await self._announce_all()
+        self._forms += 1
+        call = None if form.call is None else self._calls.get(form.call)
+        return f"{'form' if call is None else call.id}?{self._forms}"
+
+    async def fill(self, asked_id: str, form: Form) -> Mapping[str, Any]:
+        """The form's content, in the person's words."""
+        return form.content(await self._host.question(asked_id, form.questions))
