@@ -153,7 +153,7 @@ async def test_what_a_profile_allows_is_let_through_and_a_change_counts_at_the_n
     await caller.turn(loop_id, script.message(), mode="auto")
     assert "from outside" in told(script)
     assert f"a.some.test:{web} is not on the allow-list" in told(script)
-    assert f"some.test:{web}" in json.dumps(script.requests[0].body.get("system"))
+    assert f"reach only: some.test:{web}" in script.requests[0].whole
 
 
 async def test_a_preset_of_config_json_is_let_through(
@@ -266,9 +266,10 @@ async def test_an_interrupt_ends_a_question_about_the_network(
         await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
         choice_id = (await choice(stream))["choice_id"]
         await caller.interrupt(loop_id)
-        assert [e.name for e in (await stream.rest())[-3:]] == [
-            "choice_resolved", "tool_result", "interrupted",
-        ]  # fmt: skip
+        events = await stream.rest()
+    (resolved,) = [e.data for e in events if e.data.get("choice_id") == choice_id][1:]
+    assert (resolved["outcome"], resolved["source"]) == ("cancelled", "policy")
+    assert events[-1].name == "interrupted"
     expect(await caller.choose(loop_id, choice_id, allow=True), 404, "choice_not_found")
     script = model.script([get(f"a.test:{web}")], [Text("ok")])
     await caller.turn(loop_id, script.message(), mode="auto")

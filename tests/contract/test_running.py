@@ -130,6 +130,28 @@ async def test_a_question_is_answered_after_eviction(caller: Caller, model: Mock
     assert [e.data["ok"] for e in stream.events if e.name == "tool_result"] == [True] * 3
 
 
+async def test_a_question_about_the_network_is_answered_after_eviction(
+    caller: Caller, model: MockModel
+) -> None:
+    reach = "import urllib.request as r; r.urlopen('http://a.test/')"
+    script = model.script([bash(f'echo once >> ran; python3 -c "{reach}"')], [Text("done")])
+    loop = await caller.create()
+    loop_id = loop["id"]
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        first = (await stream.until("requires_choice")).data
+        await caller.choose(loop_id, first["choice_id"], allow=True)
+        required = (await stream.until("requires_choice")).data
+        assert required["payload"]["tool"] == "Network"
+        if not loop["durable_choices"]:
+            await ended_by_eviction(caller, model, loop_id, required["choice_id"], stream)
+            return
+        await evicted(caller, loop_id)
+        await caller.choose(loop_id, required["choice_id"], allow=False)
+        assert (await stream.rest())[-1].name == "done"
+    assert "User denied permission" in script.requests[1].whole
+    assert (caller.server.workdir(loop_id) / "ran").read_text() == "once\n"
+
+
 async def test_a_running_command_is_not_evicted(caller: Caller, model: MockModel) -> None:
     script = model.script([bash("sleep 1.5; echo through")], [Text("ok")])
     loop_id = await caller.loop()

@@ -17,6 +17,7 @@ from .forms import Form
 from .link import Answered
 from .permission import Ask
 from .process import Agent, Asked, Ended
+from .reaching import ASKING, Reaching
 from .report import Report, Unheld
 
 Deciding = Callable[[], Awaitable[str | Mapping[str, Any] | None]]
@@ -62,27 +63,39 @@ async def _answer(agent: Agent, texts: Sequence[str]) -> None:
 
 async def _follow(agent: Agent, report: Report) -> Ended:
     """Report until the prompt has ended. The first failure is raised as it is."""
-    asking: set[asyncio.Task[None]] = set()
     try:
         async with asyncio.TaskGroup() as group:
-            while True:
-                item = await agent.inbox.get()
-                if isinstance(item, Ended):
-                    for task in asking:
-                        task.cancel()
-                    return item
-                if not isinstance(item, Asked):
-                    await report.update(item)
-                    continue
-                deciding = await _announced(report, item.ask)
-                if deciding is None:
-                    item.decide(None)
-                    continue
-                task = group.create_task(_decide(item, deciding))
-                asking.add(task)
-                task.add_done_callback(asking.discard)
+            reaching = Reaching(agent.launch.agent, report.host, group)
+            if report.mode in ASKING:
+                agent.sandbox.network.ask_with(reaching)
+            try:
+                return await _hear(agent, report, group)
+            finally:
+                agent.sandbox.network.ask_with(None)
+                reaching.end()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
+
+
+async def _hear(agent: Agent, report: Report, group: asyncio.TaskGroup) -> Ended:
+    """What it says and asks, in order; what must be decided is decided beside it."""
+    asking: set[asyncio.Task[None]] = set()
+    while True:
+        item = await agent.inbox.get()
+        if isinstance(item, Ended):
+            for task in asking:
+                task.cancel()
+            return item
+        if not isinstance(item, Asked):
+            await report.update(item)
+            continue
+        deciding = await _announced(report, item.ask)
+        if deciding is None:
+            item.decide(None)
+            continue
+        task = group.create_task(_decide(item, deciding))
+        asking.add(task)
+        task.add_done_callback(asking.discard)
 
 
 async def _announced(report: Report, ask: Ask | Form) -> Deciding | None:
