@@ -123,7 +123,7 @@ class LoopService:
         await self.engines.close()
 
     async def sandbox_evicted(self, loop_id: str) -> None:
-        """The keeper took a loop's sandbox away."""
+        """The keeper is about to take a loop's sandbox away."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
@@ -132,7 +132,7 @@ class LoopService:
     @property
     def running(self) -> int:
         """How many turns run right now; one that waits for a person does not."""
-        return sum(not actor.resting for actor in self._actors.values())
+        return sum(not (actor.resting or actor.waiting) for actor in self._actors.values())
 
     def _actor(self, loop: Loop) -> LoopActor:
         actor = self._actors.get(loop.loop_id)

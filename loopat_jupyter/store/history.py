@@ -20,6 +20,13 @@ PAGE_BYTES = 8 << 20
 RESULT_LIMIT = 10_000
 """Bytes of a tool's result in the history (contract, Watching)."""
 
+_STATUS = (
+    "CASE WHEN state = 'running' AND EXISTS (SELECT 1 FROM choices c WHERE c.turn_n = turns.n "
+    "AND c.outcome IS NULL) THEN 'waiting' ELSE state END"
+)
+"""A turn's state as people see it: one that waits for them waits, also where its engine cannot rest
+and the turn must stay ``running`` on disk, so that it ends with the server."""
+
 
 class HistoryRepository:
     def __init__(self, database: Database) -> None:
@@ -93,7 +100,7 @@ def _rows_from(
 ) -> Iterator[MessageRow]:
     """The rows after the one of that turn and role, oldest first."""
     turns = connection.execute(
-        "SELECT n, turn_id, content, state, created_at, started_at, text, usage FROM turns "
+        f"SELECT n, turn_id, content, {_STATUS}, created_at, started_at, text, usage FROM turns "
         "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) AND n >= ? ORDER BY n",
         (loop_id, turn_n),
     )
