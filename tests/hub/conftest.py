@@ -82,8 +82,7 @@ async def session(hub: Hub, recorder: Recorder) -> AsyncIterator[Session]:
             caller = Caller(
                 PersonsServer(hub, browser.name, server),
                 recorder,
-                cookies=browser.cookies(server),
-                headers=browser.headers(server),
+                headers={"Cookie": browser.cookie(server), **browser.headers(server)},
             )
             stack.push_async_callback(caller.http.aclose)
             return caller

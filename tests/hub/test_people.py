@@ -37,8 +37,7 @@ async def test_another_person_comes_neither_to_the_server_nor_to_its_loops(
             answer = await caller(ANA, Authorization=authorization).get(path)
             code = "invalid_token" if minted in authorization else "missing_credentials"
             assert expect(answer, 401, code), what
-        cookies = "; ".join(f"{k}={v}" for k, v in ben.cookies().items())
-        answer = await caller(ANA, Cookie=cookies, **_as_headers(ben)).get(path)
+        answer = await caller(ANA, Cookie=ben.cookie(), **_as_headers(ben)).get(path)
         expect(answer, 401, "missing_credentials")
     page = ben.http.get(hub.server_url(ANA) + "files/welcome.txt", headers=NAVIGATION)
     assert page.status_code == 403, page.text
@@ -115,7 +114,7 @@ async def test_api_tokens_are_made_in_the_browser_and_by_no_token(
 
 
 async def test_a_cookie_alone_changes_nothing(ana: Browser, caller: Session) -> None:
-    cookies = "; ".join(f"{k}={v}" for k, v in ana.cookies().items())
+    cookies = ana.cookie()
     fetch = {"Sec_Fetch_Mode": "cors", "Sec_Fetch_Site": "same-origin"}
     bare = caller(ANA, Cookie=cookies, **fetch)
     expect(await bare.post("/loops", json={}), 403, "xsrf_failed")

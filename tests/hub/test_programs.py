@@ -6,11 +6,13 @@ import asyncio
 import json
 import shutil
 
+import httpx
 import pytest
 
 from tests.support.caller import Caller
 from tests.support.hub import Browser, Hub
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
+from tests.support.server import mock_provider
 from tests.support.sse import WAIT
 
 from .conftest import ANA, BEN, Session
@@ -83,6 +85,30 @@ async def _paced(api: Caller, model: MockModel) -> None:
     assert cut is not None
     async with api.watch(loop_id, last_event_id=cut) as again:
         assert (await again.until("done")).seq == log[-1].seq
+
+
+async def test_a_gateway_of_the_hub_learns_from_one_shared_configuration_who_asks(
+    hub: Hub, ben: Browser, session: Session, model: MockModel
+) -> None:
+    """``docs/jupyterhub.md``, *Models for everyone*: no secret is in the file, and none is shared."""
+    shared = hub.directory / "shared.json"
+    shared.write_text(json.dumps(mock_provider(model.url, key="${JUPYTERHUB_API_TOKEN}")))
+    own = hub.home(BEN) / ".loopat" / "config.json"
+    before = own.read_text()
+    own.unlink()
+    own.symlink_to(shared)
+    script = model.script([Text("hello")])
+    try:
+        page = session(ben)
+        events = await page.turn(await page.loop(), script.message())
+        assert events[-1].name == "done"
+    finally:
+        own.unlink()
+        own.write_text(before)
+    presented = {name.lower(): value for name, value in script.requests[0].headers.items()}
+    headers = {"Authorization": f"token {presented['x-api-key']}"}
+    who = httpx.get(f"{hub.api_url}/user", headers=headers).json()
+    assert (who["kind"], who["name"]) == ("user", BEN)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not here")

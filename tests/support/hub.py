@@ -337,17 +337,14 @@ class Browser:
 
     # ------------------------------------------------------------------ the person's session
 
-    def cookies(self, server: str = "") -> dict[str, str]:
-        """What the browser sends to that server."""
-        url = httpx.URL(self.hub.server_url(self.name, server))
-        request = httpx.Request("GET", url)
+    def cookie(self, server: str = "") -> str:
+        """What the browser sends to that server as ``Cookie``, the more specific paths first."""
+        request = httpx.Request("GET", self.hub.server_url(self.name, server))
         self.http.cookies.set_cookie_header(request)
-        pairs = request.headers.get("Cookie", "").split("; ")
-        return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
-
+        return str(request.headers["Cookie"])
 
     def headers(self, server: str = "") -> dict[str, str]:
-        """What a page of that server sends with its requests."""
+        """What a page of that server sends with its requests, without the cookies."""
         parts = [quote(part, safe="@~") for part in (self.name, server) if part]
         return {"X-XSRFToken": self.xsrf(f"user/{'/'.join(parts)}/"), **FETCH}
 
