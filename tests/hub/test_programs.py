@@ -69,7 +69,9 @@ async def test_deltas_come_through_the_proxy_one_by_one_while_the_model_is_still
 async def _paced(api: Caller, model: MockModel) -> None:
     gates = [Gate() for _ in range(3)]
     words = ["one ", "two ", "three"]
-    script = model.script([p for pair in zip(map(Text, words), map(Hold, gates), strict=True) for p in pair])
+    script = model.script(
+        [p for pair in zip(map(Text, words), map(Hold, gates), strict=True) for p in pair]
+    )
     loop_id = await api.loop()
     async with api.watch(loop_id) as watcher, api.send(loop_id, script.message()) as stream:
         for word, gate in zip(words, gates, strict=True):
@@ -90,7 +92,7 @@ async def _paced(api: Caller, model: MockModel) -> None:
 async def test_a_gateway_of_the_hub_learns_from_one_shared_configuration_who_asks(
     hub: Hub, ben: Browser, session: Session, model: MockModel
 ) -> None:
-    """``docs/jupyterhub.md``, *Models for everyone*: no secret is in the file, and none is shared."""
+    """``docs/jupyterhub.md``, *Models for everyone*: the file has no secret."""
     shared = hub.directory / "shared.json"
     shared.write_text(json.dumps(mock_provider(model.url, key="${JUPYTERHUB_API_TOKEN}")))
     own = hub.home(BEN) / ".loopat" / "config.json"

@@ -58,8 +58,7 @@ c.Spawner.http_timeout = c.Spawner.start_timeout = 90
 c.Spawner.environment.update({environment!r})
 c.JupyterHub.services += [{{"name": "test", "api_token": {service_token!r}}}]
 c.JupyterHub.load_roles += [{{"name": "test", "services": ["test"], "scopes": [
-    "list:users", "read:users", "read:users:activity", "read:servers", "delete:servers", "admin:users",
-    "tokens", "access:servers"]}}]
+    "list:users", "read:users", "read:users:activity", "read:servers", "delete:servers"]}}]
 """
 
 
@@ -230,7 +229,8 @@ class Hub:
 
     def server_of(self, name: str, server: str = "") -> dict[str, Any] | None:
         """What the Hub says about a server; ``None`` when it does not run."""
-        servers: dict[str, dict[str, Any]] = self.ask("GET", f"/users/{quote(name)}").json()["servers"]
+        user = self.ask("GET", f"/users/{quote(name)}").json()
+        servers: dict[str, dict[str, Any]] = user["servers"]
         return servers.get(server)
 
 
@@ -305,7 +305,9 @@ class Browser:
         return self
 
     def _progress(self, path: str, headers: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        with self.http.stream("GET", f"{self.hub.api_url}/{path}/progress", headers=headers) as answer:
+        with self.http.stream(
+            "GET", f"{self.hub.api_url}/{path}/progress", headers=headers
+        ) as answer:
             answer.raise_for_status()
             for line in answer.iter_lines():
                 if line.startswith("data: "):
