@@ -43,8 +43,9 @@ from .sandboxes.select import select_tier
 from .store import HomeLock, Store
 from .store.database import JournalMode
 
-HEARTBEAT = 30.0
-"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them)."""
+HEARTBEAT = 5.0
+"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
+that whatever interval a Hub is told the activity at, what it is told is new."""
 
 MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto")
 
