@@ -115,12 +115,12 @@ def _rows_from(
                 turn_text(connection, n) if text is None else text,
                 started_at,
                 state,
-                _tool_calls(connection, n),
+                tool_calls(connection, n),
                 json.loads(usage) if usage else None,
             )
 
 
-def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
+def tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
     rows = connection.execute(
         "SELECT tool_use_id, tool, input, ok, result FROM tool_calls WHERE turn_n = ? "
         "ORDER BY position",
