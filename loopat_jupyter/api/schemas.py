@@ -285,6 +285,10 @@ class MessageView(Shape):
     status: TurnState
     tool_calls: list[ToolCallView]
     usage: UsageView | None
+    seq: int | None = Field(
+        description="Number of the turn's `started` event: `/events` after it less one replays "
+        "the turn. Null while it has not begun."
+    )
 
 
 class MessageList(Shape):
@@ -335,6 +339,10 @@ class PageQuery(Shape):
     after: Text | None = None
 
     _read_limit = field_validator("limit", mode="before")(_limit)
+
+
+class MessagesQuery(PageQuery):
+    order: Literal["asc", "desc"] = "asc"
 
 
 class LoopsQuery(PageQuery):
