@@ -117,7 +117,6 @@ class MessagesHandler(EventStreamHandler):
                             "status": "done",
                             "tool_calls": [],
                             "usage": None,
-                            "seq": 1,
                         }
                     ],
                     "has_more": True,
@@ -151,7 +150,7 @@ class MessagesHandler(EventStreamHandler):
         page = await self.service.messages(
             loop, limit=query.limit, after=query.after, newest_first=newest_first
         )
-        data = [_message_view(row) for row in page.rows]
+        data = [_message_view(row, with_seq=newest_first) for row in page.rows]
         last_id = data[-1].id if data else None
         body = MessageList(data=data, has_more=page.has_more, last_id=last_id)
         await self.answer_large(200, body)
@@ -161,7 +160,8 @@ def _archived() -> LoopArchived:
     return LoopArchived("This loop is archived and takes no messages. Create a new one.")
 
 
-def _message_view(row: MessageRow) -> MessageView:
+def _message_view(row: MessageRow, *, with_seq: bool) -> MessageView:
+    numbered = {"seq": row.seq} if with_seq else {}
     return MessageView(
         id=row.id,
         turn_id=row.turn_id,
@@ -180,7 +180,7 @@ def _message_view(row: MessageRow) -> MessageView:
             for call in row.tool_calls
         ],
         usage=UsageView(**row.usage) if row.usage else None,
-        seq=row.seq,
+        **numbered,
     )
 
 

@@ -286,8 +286,9 @@ class MessageView(Shape):
     tool_calls: list[ToolCallView]
     usage: UsageView | None
     seq: int | None = Field(
-        description="Number of the turn's `started` event: `/events` after it less one replays "
-        "the turn. Null while it has not begun."
+        default=None,
+        description="With `order=desc`: the number of the turn's `started` event; `/events` after "
+        "the one before it replays the turn. Null while it has not begun.",
     )
 
 

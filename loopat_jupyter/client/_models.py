@@ -192,7 +192,7 @@ class ToolRun:
 class Message:
     """One row of the conversation: what a person said, or a turn's whole visible text.
 
-    ``seq`` is the number of the turn's ``started`` event, ``None`` while it has not begun.
+    ``seq`` is the number of the turn's ``started`` event, in pages asked for newest first.
     """
 
     id: str
