@@ -24,6 +24,7 @@ from typing import Any
 import httpx
 
 from tests.support import acp_agent
+from tests.support.ports import free_port
 
 BASE_URL = "/a%40b/"
 API = "loopat/api/v1"
@@ -41,12 +42,6 @@ ENGINE = os.environ.get("LOOPAT_TEST_ENGINE", "builtin")
 
 running: list[JupyterServer] = []
 """Every server that is up, for the report of a failing test."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class JupyterServer:
