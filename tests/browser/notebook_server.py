@@ -34,6 +34,7 @@ OPTIONS = (
     "--LabApp.expose_app_in_browser=True",
     "--JupyterNotebookApp.expose_app_in_browser=True",
     "--LoopatExtension.ping_interval=1",
+    "--LoopatExtension.default_permission_mode=default",  # people are asked, whatever isolates
 )
 
 
@@ -80,3 +81,17 @@ class NotebookServer(JupyterServer):
         kernel = {"name": "python3"} if kernel_id is None else {"id": kernel_id}
         body = {"path": path, "name": path, "type": "notebook", "kernel": kernel}
         return str(self.call("POST", "sessions", body)["kernel"]["id"])
+
+    # ------------------------------------------------------------------ loops
+
+    def loop_api(self, method: str, path: str, body: object = None) -> Any:
+        """One call of the Loop API with the server's token; the parsed answer."""
+        answer = httpx.request(
+            method, f"{self.api_url}/{path}", json=body, headers=self.session, timeout=STOP_TIMEOUT
+        )
+        assert answer.is_success, (method, path, answer.status_code, answer.text)
+        return answer.json() if answer.content else None
+
+    def new_loop(self, title: str = "A loop") -> str:
+        """A new loop's id."""
+        return str(self.loop_api("POST", "loops", {"title": title})["id"])
