@@ -6,7 +6,6 @@ role has found a defect of the widget.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
@@ -19,12 +18,7 @@ GRAVE = {"serious", "critical"}
 
 def show(loop_id: str) -> str:
     """The source of a cell that shows the chat of a loop."""
-    return (
-        "from loopat_jupyter.client import connect\n"
-        "from loopat_jupyter.widgets import LoopChat\n"
-        f'chat = LoopChat(connect().loops.get("{loop_id}"))\n'
-        "chat"
-    )
+    return f'from loopat_jupyter.widgets import LoopChat\nchat = LoopChat("{loop_id}")\nchat'
 
 
 class Chat:
@@ -84,7 +78,8 @@ class Chat:
         wide: list[str] = await self.region.evaluate(
             """region => {
               const right = region.getBoundingClientRect().right + 1;
-              const scrolls = node => /auto|scroll|hidden|clip/.test(getComputedStyle(node).overflowX);
+              const scrolls = node =>
+                /auto|scroll|hidden|clip/.test(getComputedStyle(node).overflowX);
               const inFrame = node => {
                 for (let one = node.parentElement; one && one !== region; one = one.parentElement)
                   if (scrolls(one)) return true;
@@ -99,12 +94,6 @@ class Chat:
 
 
 def _finding(violation: dict[str, Any]) -> str:
-    nodes = [
-        f"    {node['html'][:200]}\n    {node['failureSummary']}" for node in violation["nodes"]
-    ]
-    return f"{violation['impact']}: {violation['id']}: {violation['help']}\n" + "\n".join(nodes)
-
-
-def whole(text: str) -> re.Pattern[str]:
-    """Matches the text as the whole content of an element."""
-    return re.compile(rf"^\s*{re.escape(text)}\s*$")
+    head = f"{violation['impact']}: {violation['id']}: {violation['help']}"
+    nodes = [f"    {one['html'][:200]}\n    {one['failureSummary']}" for one in violation["nodes"]]
+    return "\n".join([head, *nodes])

@@ -21,6 +21,7 @@ from tests.support.sse import WAIT
 
 from .notebook_server import NotebookServer
 
+HEIGHT = 900
 APP = "window.jupyterapp"
 READY = """async () => {
   const panel = window.jupyterapp?.shell.currentWidget;
@@ -174,6 +175,15 @@ class NotebookPage:
         )
         light = "false" if wanted else "true"
         await expect(self.page.locator(f'body[data-jp-theme-light="{light}"]')).to_be_attached()
+
+    async def narrow(self, width: int) -> None:
+        """A window this many pixels wide, and in JupyterLab nothing beside the notebook."""
+        await self.page.set_viewport_size({"width": width, "height": HEIGHT})
+        if self.face is Face.LAB:
+            await self.page.evaluate(
+                f"() => {{ const {{ shell }} = {APP}; shell.collapseLeft(); shell.mode ="
+                " 'single-document'; }"
+            )
 
     # ------------------------------------------------------------------ evidence
 

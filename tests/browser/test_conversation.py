@@ -32,6 +32,7 @@ async def test_a_person_talks_decides_and_stops(
     await _recalls(chat)
     await chat.accessible()
     await page.picture("conversation")
+    await _looks(chat)
 
 
 async def _streams(chat: Chat, model: MockModel) -> None:
@@ -160,3 +161,18 @@ async def _recalls(chat: Chat) -> None:
     await expect(chat.field).to_have_value("one\ntwo")
     await expect(chat.turns).to_have_count(7)
     await chat.field.fill("")
+
+
+async def _looks(chat: Chat) -> None:
+    """Dark theme and a narrow window: everything fits and can be read."""
+    page = chat.notebook
+    await page.dark()
+    await chat.accessible()
+    await page.picture("dark")
+    await page.narrow(400)
+    await chat.fits()
+    await chat.accessible()
+    await page.picture("dark-400")
+    await page.dark(False)
+    await chat.accessible()
+    await page.picture("light-400")
