@@ -41,6 +41,7 @@ async def test_a_running_tool_ends_and_background_processes_live(
     assert ready.output == "up\n"
     agent = engine._agents["loop_1"]
     took = await cancel(running)
+    print(f"interrupt (a tool runs): {took * 1000:.0f} ms")
     found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
