@@ -26,7 +26,8 @@ from urllib.parse import quote
 import httpx
 import psutil
 
-from .server import API, KEPT_ENVIRONMENT, STOP_TIMEOUT, free_port
+from .ports import free_port
+from .server import API, KEPT_ENVIRONMENT, STOP_TIMEOUT
 
 GUIDE = Path(__file__).parents[2] / "docs" / "jupyterhub.md"
 START_TIMEOUT = 90.0
