@@ -28,6 +28,9 @@ from tests.support.ports import free_port
 
 BASE_URL = "/a%40b/"
 API = "loopat/api/v1"
+FACES = ("jupyterlab", "jupyter_lsp", "notebook", "notebook_shim")
+"""Server extensions of the front ends: seconds of each start, and few tests look at them."""
+
 READY = re.compile(r"is running at:|Use Control-C to stop this server")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -45,7 +48,8 @@ class JupyterServer:
     """One server; can be started again on the same home and port after it was stopped.
 
     ``options`` are command line options, ``config`` is the text of a
-    ``jupyter_server_config.py``, ``model`` the content of the home's ``config.json``.
+    ``jupyter_server_config.py``, ``model`` the content of the home's ``config.json``. With
+    ``faces`` it serves JupyterLab and Notebook too.
     """
 
     def __init__(
@@ -57,11 +61,14 @@ class JupyterServer:
         model: Mapping[str, Any] | None = None,
         home: Path | None = None,
         env: Mapping[str, str] | None = None,
+        faces: bool = False,
     ) -> None:
         self.directory = directory
         self.home = home or directory / "loopat"
         self.root = directory / "root"
-        self.options = list(options)
+        without = () if faces else FACES
+        self.options = [f"--ServerApp.jpserver_extensions={name}=False" for name in without]
+        self.options += options
         self.env = dict(env or {})
         self.token = secrets.token_hex(16)
         self.port = free_port()
