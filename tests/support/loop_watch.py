@@ -6,9 +6,9 @@ on any loop with :class:`LoopWatch`.
 
 A machine that is busy holds loops up as well. So a block is *blamed* on the code below ``ours``
 only while that code is on the stack, and only for the time in which this process could not have
-gone on: the processor time it used (its other threads' too: one that holds the interpreter's lock blocks the
-loop), and the time in which the loop's thread was asleep with nobody of the process waiting for a
-processor (a disk, a lock, a socket, a sleep).
+gone on: the processor time it used (its other threads' too: one that holds the interpreter's lock
+blocks the loop), and the time in which the loop's thread was asleep with nobody of the process
+waiting for a processor (a disk, a lock, a socket, a sleep).
 """
 
 from __future__ import annotations
