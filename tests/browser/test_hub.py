@@ -69,6 +69,7 @@ async def test_a_person_logs_in_and_talks_with_a_loop(
         await notebook.run(0)
         await _talks(notebook, model)
         await notebook.picture("hub")
+        await page.evaluate("window.jupyterapp.shell.currentWidget.content.node.focus()")
         await notebook.save()
         written = notebook.on_disk()
         notebook.hold_invariants()
