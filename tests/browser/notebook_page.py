@@ -90,11 +90,6 @@ class NotebookPage:
     async def open(self) -> NotebookPage:
         """Load the page and wait until the notebook stands and its kernel is known."""
         workspace = re.sub(r"\W", "-", f"{self.path}-{id(self):x}")
-        # A front end that lost its server says so in a dialog, which a person closes.
-        lost = self.page.locator(".jp-Dialog").filter(has_text="Server Connection Error")
-        await self.page.add_locator_handler(
-            lost, lambda: lost.get_by_role("button", name="Close").click()
-        )
         await self.page.goto(self.face.url(self.server, self.path, workspace))
         await self._stand()
         return self
@@ -176,6 +171,12 @@ class NotebookPage:
         await self.page.wait_for_function(
             f"() => {APP}.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
         )
+
+    async def close_dialogs(self) -> None:
+        """A front end that lost its server says so in a dialog, which a person closes."""
+        close = self.page.locator(".jp-Dialog").get_by_role("button", name="Close")
+        while await close.count():
+            await close.last.click()
 
     async def dark(self, wanted: bool = True) -> None:
         """Jupyter's own dark (or light) theme."""

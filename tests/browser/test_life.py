@@ -119,6 +119,7 @@ async def test_chats_come_back_after_the_server_was_killed(
         await lab.notebook.picture("reconnecting")
         server.start()
         await asyncio.gather(*(chat.live() for chat in chats))
+        await asyncio.gather(lab.notebook.close_dialogs(), notebook.notebook.close_dialogs())
         await notebook.allow()
         for chat in (lab, notebook):
             await expect(await chat.ended(0)).to_contain_text("I did.")
