@@ -2,10 +2,11 @@
 
 A *loop* is context + AI agent + working directory, bound together in one sandbox. This package
 is a Jupyter server extension (:class:`loopat_jupyter.extension.LoopatExtension`), a client for
-its API (:mod:`loopat_jupyter.client`), a command line (``loopat``) and magics for notebooks
-(``%load_ext loopat_jupyter``).
+its API (:mod:`loopat_jupyter.client`), widgets for notebooks (:mod:`loopat_jupyter.widgets`), magics
+(``%load_ext loopat_jupyter``) and a command line (``loopat``).
 
-Importing it imports nothing else, so that the client and the command line start fast.
+Importing it imports nothing else, so that the client and the command line start fast; the widgets
+``LoopChat`` and ``ChoicePrompt`` are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["__version__", "load_ipython_extension", "unload_ipython_extension"]
+__all__ = [
+    "ChoicePrompt",
+    "LoopChat",
+    "__version__",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
 __version__ = "0.1.0"
 
 
@@ -38,3 +45,11 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     from .magics import unload_ipython_extension as unload
 
     unload(shell)
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"ChoicePrompt", "LoopChat"}:
+        from . import widgets
+
+        return getattr(widgets, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

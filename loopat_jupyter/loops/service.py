@@ -207,8 +207,12 @@ class LoopService:
         self._actor(loop).wake()
         return accepted
 
-    async def messages(self, loop: Loop, *, limit: int, after: str | None) -> MessagePage:
-        return await self.store.history.messages(loop.loop_id, limit=limit, after=after)
+    async def messages(
+        self, loop: Loop, *, limit: int, after: str | None, newest_first: bool = False
+    ) -> MessagePage:
+        return await self.store.history.messages(
+            loop.loop_id, limit=limit, after=after, newest_first=newest_first
+        )
 
     async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
         """What the loop's sandbox asked of the network, newest first."""

@@ -23,8 +23,8 @@ from loopat_jupyter.story import request
 if TYPE_CHECKING:
     from ._interrupt import Interrupting
 
-Show = Callable[[Choice], bool]
-"""Shows a prompt in the front end; false where there is none to show it in."""
+Show = Callable[[Choice], None]
+"""Shows a prompt in the front end."""
 
 
 def is_attended() -> bool:
@@ -49,7 +49,8 @@ def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
         return "fail"
 
     def decide(choice: Choice) -> Decision:
-        if name == "auto" and has_front_end() and show(choice):
+        if name == "auto" and has_front_end():
+            show(choice)
             return "wait"  # the browser answers the server itself; the stream tells us
         with interrupting.prompting():
             try:

@@ -8,7 +8,6 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from loopat_jupyter.client import (
-    Choice,
     Loop,
     LoopatError,
     OnChoice,
@@ -21,7 +20,7 @@ from loopat_jupyter.story import StoryRecord, TurnStory, bundle
 from ._choices import policy
 from ._interrupt import Interrupting
 from ._live import LiveOutput
-from ._prompt import show_prompt
+from ._prompt import Prompts
 
 
 @dataclass(slots=True)
@@ -35,6 +34,7 @@ class CellTurn:
     live: bool = True
     result: TurnResult = field(default_factory=TurnResult)
     _story: TurnStory = field(default_factory=TurnStory)
+    _prompts: Prompts = field(default_factory=Prompts)
     _begun: bool = False
 
     def run(self) -> TurnResult:
@@ -45,14 +45,16 @@ class CellTurn:
             LoopatError: as :meth:`Loop.ask`.
         """
         interrupting = Interrupting(self.loop.interrupt, lambda: self._begun)
-        decide = policy(self.on_choice, self._show_prompt, interrupting)
-        self._not_behind_a_choice(decide)
+        decide = policy(self.on_choice, self._prompts.show, interrupting)
         try:
+            self._not_behind_a_choice(decide)
             with LiveOutput(self._bundle, live=self.live) as output, interrupting:
                 self._follow(output, decide)
         except KeyboardInterrupt:
             self._explain(interrupting.failure)
             raise
+        finally:
+            self._prompts.close()
         return self.result.raise_for_status()
 
     def _follow(self, output: LiveOutput, decide: OnChoice) -> None:
@@ -76,9 +78,6 @@ class CellTurn:
             "a turn of this loop waits for a person to decide, and this message would wait behind "
             "it. Nothing was sent: answer the choice, or %loop stop"
         )
-
-    def _show_prompt(self, choice: Choice) -> bool:
-        return show_prompt(self.loop, choice)
 
     def _bundle(self) -> dict[str, Any]:
         record = StoryRecord(self.loop.id, self._story.seq)
