@@ -2,8 +2,8 @@
 
 A *loop* is context + AI agent + working directory, bound together in one sandbox. This package
 is a Jupyter server extension (:class:`loopat_jupyter.extension.LoopatExtension`), a client for
-its API (:mod:`loopat_jupyter.client`), widgets for notebooks (:mod:`loopat_jupyter.widgets`), magics
-(``%load_ext loopat_jupyter``) and a command line (``loopat``).
+its API (:mod:`loopat_jupyter.client`), widgets and magics for notebooks
+(:mod:`loopat_jupyter.widgets`, ``%load_ext loopat_jupyter``) and a command line (``loopat``).
 
 Importing it imports nothing else, so that the client and the command line start fast; the widgets
 ``LoopChat`` and ``ChoicePrompt`` are loaded when they are asked for.
