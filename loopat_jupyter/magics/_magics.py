@@ -73,7 +73,7 @@ class LoopMagics(Magics):
         content, attached = prompt
         loop, note = self.session.for_cell(options.loop)
         if note:
-            self._show(words(note), None)
+            self._show(f"*{words(note)}*", None, note)
         for one in attached:
             if one.file is not None:
                 self._put(loop, *one.file)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from loopat_jupyter.client import Client
 from tests.support.frontend import FrontEnd
 from tests.support.server import JupyterServer
-
-_numbers = itertools.count()
 
 
 @pytest.fixture(scope="package")
@@ -26,25 +23,31 @@ def client(demo_server: JupyterServer) -> Iterator[Client]:
         yield one
 
 
-@pytest.fixture
-def new_notebook(demo_server: JupyterServer) -> Iterator[Callable[[str], FrontEnd]]:
-    """Opens notebooks by path, each with a new kernel."""
-    opened: list[FrontEnd] = []
-
-    def open_(path: str = "") -> FrontEnd:
-        one = FrontEnd(demo_server, path or f"notebook-{next(_numbers)}.ipynb")
-        opened.append(one)
-        assert one.run("%load_ext loopat_jupyter").status == "ok"
-        return one
-
-    yield open_
-    for one in opened:
-        one.close()
-
-
-@pytest.fixture(scope="module")
-def notebook(demo_server: JupyterServer) -> Iterator[FrontEnd]:
-    """One notebook for the tests of a module; each makes its own loops."""
-    with FrontEnd(demo_server, f"notebook-{next(_numbers)}.ipynb") as one:
-        assert one.run("%load_ext loopat_jupyter").status == "ok"
+@pytest.fixture(scope="package")
+def kernel(demo_server: JupyterServer) -> Iterator[FrontEnd]:
+    """One kernel for all: a kernel takes longer to start than most of these tests."""
+    with FrontEnd(demo_server, "notebook.ipynb") as one:
         yield one
+
+
+@pytest.fixture
+def notebook(kernel: FrontEnd) -> FrontEnd:
+    """A notebook whose kernel remembers nothing of the test before."""
+    forget(kernel)
+    return kernel
+
+
+def forget(notebook: FrontEnd) -> None:
+    """Make the kernel as good as new, to the magics."""
+    ran = notebook.run(FORGET)
+    assert ran.status == "ok", ran.outputs
+
+
+FORGET = """
+import os
+for name in ("LOOPAT_URL", "LOOPAT_TOKEN"):
+    os.environ.pop(name, None)
+from loopat_jupyter.story import _cells
+_cells._loops.clear()
+%reload_ext loopat_jupyter
+"""

@@ -65,6 +65,7 @@ class FrontEnd:
         """By the cell's id: what the notebook document holds."""
         self._sources: dict[str, str] = {}
         self._displays: dict[str, list[Output]] = {}
+        self._interrupts: list[threading.Thread] = []
         self._http = httpx.Client(base_url=server.url, headers=server.session, timeout=TIMEOUT)
         body = {"path": path, "type": "notebook", "name": path, "kernel": {"name": "python3"}}
         answer = self._http.post("api/sessions", json=body)
@@ -74,7 +75,7 @@ class FrontEnd:
         file = server.directory / "runtime" / f"kernel-{self.kernel}.json"
         self.client = BlockingKernelClient(connection_file=str(file))
         self.client.load_connection_file()
-        self.client.start_channels()
+        self.client.start_channels(hb=False)  # a busy machine's beats are late
         self.client.wait_for_ready(timeout=TIMEOUT)
 
     def __enter__(self) -> Self:
@@ -84,6 +85,8 @@ class FrontEnd:
         self.close()
 
     def close(self) -> None:
+        for thread in self._interrupts:
+            thread.join()
         self.client.stop_channels()
         self._http.delete(f"api/sessions/{self.session}").raise_for_status()
         self._http.close()
@@ -138,8 +141,13 @@ class FrontEnd:
 
     def interrupt(self) -> None:
         """What the stop button does; from a thread, so that a callback may call it."""
-        url = f"api/kernels/{self.kernel}/interrupt"
-        threading.Thread(target=lambda: self._http.post(url).raise_for_status()).start()
+
+        def post() -> None:
+            url = f"{self.server.url}api/kernels/{self.kernel}/interrupt"
+            httpx.post(url, headers=self.server.session, timeout=TIMEOUT).raise_for_status()
+
+        self._interrupts.append(threading.Thread(target=post))
+        self._interrupts[-1].start()
 
     def complete(self, code: str) -> list[str]:
         """What Tab offers at the end of ``code``."""
