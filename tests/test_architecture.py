@@ -34,7 +34,9 @@ ALLOWED: dict[str, set[str]] = {
         "loops.errors",
     },
     "context": {"context", "loops"},
-    "api": {"api", "loops"},
+    # Pure: it makes documents of the heart's records, and the api sends them.
+    "transcript": {"transcript", "loops.records", "loops.retelling"},
+    "api": {"api", "loops", "transcript"},
     "client": {"client"},
     "story": {"story", "client"},
     "widgets": {"widgets", "story", "client"},

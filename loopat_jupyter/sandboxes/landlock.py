@@ -124,6 +124,9 @@ class LandlockSandbox(SupervisedSandbox):
     def configuration(self) -> dict[str, Any]:
         return {**super().configuration(), "shared_user": True}
 
+    def outside_uid(self) -> int:
+        return self._settings.sandbox_uid if os.geteuid() == 0 else os.geteuid()
+
     def environment(self) -> dict[str, str]:
         user = USER if os.geteuid() == 0 else user_name()
         env = clean_environment(self._settings, self.home, user)

@@ -46,6 +46,10 @@ OUTER_GRACE = 1.0
 """How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
 FILE_ANSWER_MAX = 4 * MIB
+SHORT = (
+    "The server could not start a sandbox ({why}). It may be short of memory, processes or open "
+    "files: free some, and send the message again."
+)
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +98,10 @@ class SupervisedSandbox:
         """The environment of everything that runs inside."""
         raise NotImplementedError
 
+    def outside_uid(self) -> int:
+        """The user on the host whose processes run inside, where it shares the host's network."""
+        return os.geteuid()
+
     def bundle(self) -> bytes:
         """What the Python inside is given to run."""
         return bundle_bytes()
@@ -139,10 +147,13 @@ class SupervisedSandbox:
     async def start(self) -> None:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
-        broker = self._broker = self._make_broker()
+        try:
+            theirs = self._open_channel()
+        except OSError as error:
+            await self._give_up()
+            raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
         config = self.configuration()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._lose, broker.open if self.own_network else None)
+        assert self._channel is not None
         self._channel.request(None, op="configure", config=config)
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
@@ -159,20 +170,37 @@ class SupervisedSandbox:
             if isinstance(error, TimeoutError | SandboxLost):
                 raise SandboxSpawnFailed(self._why_not()) from error
             if isinstance(error, OSError):
-                raise SandboxSpawnFailed(
-                    f"The server could not start a sandbox ({error.strerror}). It may be short of "
-                    "memory, processes or open files: free some, and send the message again."
-                ) from error
+                raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
             raise
+
+    def _open_channel(self) -> socket.socket:
+        """Make the broker and this side of the channel; the other side. Raises ``OSError``."""
+        broker = self._broker = self._make_broker()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = Channel(ours, self._lose, broker.open if self.own_network else None)
+        return theirs
+
+    async def _give_up(self) -> None:
+        """Nothing of the sandbox was made but perhaps its broker."""
+        self._lost = SandboxLost("The sandbox is gone: it was never made.")
+        self._closing = True
+        self._closed.set()
+        if self._broker is not None:
+            await self._broker.close()
 
     def _make_broker(self) -> Broker:
         spec = self._spec
         broker = Broker(
-            spec.loop_id, spec.egress, self._settings.audit, _now, shared=not self.own_network
+            spec.loop_id,
+            spec.egress,
+            self._settings.audit,
+            _now,
+            shared=not self.own_network,
+            crowd=self._settings.crowd,
         )
         if not self.own_network:
             door, self.door_port = open_door()
-            broker.open(socket.socket(fileno=door))
+            broker.open(socket.socket(fileno=door), ours=True, user=self.outside_uid())
         return broker
 
     def _launch(self, theirs: socket.socket) -> Launched:

@@ -15,12 +15,14 @@ from typing import Any
 
 from ...loops.errors import TurnFailed
 from ...loops.ports import Turn, TurnHost, TurnSuspended
+from ..reaching import ask_about
 from . import gate
-from .agent import Agent, Asked, Continuing, Event, Said
+from .agent import Agent, Asked, Continuing, Event, Ran, Said
 from .failures import provider_failed, result_text, stopped
 from .kinds import ASK, kind_of
 from .ledger import Entry, Ledger, text_of_result
 from .overhearing import Overheard
+from .results import ran_entry
 from .speech import BrokeOff, Speech, blocks_of
 from .tally import Tally
 from .telling import SESSION
@@ -46,7 +48,7 @@ class Course:
     ledger: Ledger = field(default_factory=Ledger)
     speech: Speech = field(default_factory=Speech)
     tally: Tally = field(default_factory=Tally)
-    waiting: dict[str, Asked] = field(default_factory=dict)
+    waiting: dict[str, Asked | Ran] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Calls that are not to run when they are asked again, and why."""
     stored: frozenset[str] = frozenset()
@@ -83,7 +85,7 @@ class Stretch:
     async def ask_again(self) -> None:
         """Put what waits to the host once more; some of it has been answered."""
         for call in list(self.course.waiting.values()):
-            await self._asked(call)
+            await (self._asked(call) if isinstance(call, Asked) else self._ran(call))
         if self.course.ledger.resting and not self.agent.has_more:
             raise TurnSuspended
 
@@ -102,6 +104,9 @@ class Stretch:
             return await self._said(event.message)
         if isinstance(event, Asked):
             await self._asked(event)
+            return False
+        if isinstance(event, Ran):
+            await self._ran(event)
             return False
         if isinstance(event, Continuing):
             return True
@@ -147,6 +152,27 @@ class Stretch:
             entry.running = True
         if not call.answer.done():
             call.answer.set_result(output)
+
+    async def _ran(self, ran: Ran) -> None:
+        """A command was refused destinations: ask about them before the model sees its result."""
+        course, entry = self.course, self.course.ledger.find(ran.id)
+        if entry is None or ran.answer.done():
+            course.waiting.pop(ran.id, None)
+            if not ran.answer.done():
+                ran.answer.set_result({})
+            return
+        if course.turn.permission_mode in ASKING and ran.id not in course.waiting:
+            await self.host.journal(ran_entry(ran, entry))
+        try:
+            note = await ask_about(entry.name, ran.tool, ran.refused, self.host)
+        except TurnSuspended:
+            entry.running, entry.waiting = False, True
+            course.waiting[ran.id] = ran
+            return
+        entry.running, entry.waiting = True, False
+        course.waiting.pop(ran.id, None)
+        told = {"hookEventName": ran.hook, "additionalContext": note}
+        ran.answer.set_result({"hookSpecificOutput": told})
 
     def _may_wait(self, call: Asked) -> bool:
         if call.tool == ASK:

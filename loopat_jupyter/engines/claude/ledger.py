@@ -42,6 +42,11 @@ class Ledger:
     def __getitem__(self, call_id: str) -> Entry:
         return self._entries[call_id]
 
+    def find(self, call_id: str) -> Entry | None:
+        """``None`` for a call that was not announced, or has its result."""
+        entry = self._entries.get(call_id)
+        return None if entry is None or entry.ended else entry
+
     def remember(self, call_id: str, name: str) -> None:
         """The host knows this call already, from before the CLI was started again."""
         self._names[call_id] = name
@@ -81,8 +86,8 @@ class Ledger:
 
     async def result(self, call_id: str, ok: bool, text: str, host: TurnHost) -> Entry | None:
         """``None`` for a call that was not announced, or has its result."""
-        entry = self._entries.get(call_id)
-        if entry is None or entry.ended:
+        entry = self.find(call_id)
+        if entry is None:
             return None
         entry.running = entry.waiting = False
         entry.ended = True

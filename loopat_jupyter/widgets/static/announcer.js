@@ -21,7 +21,13 @@ export class Announcer {
     if (this.#said.get(turn.id) === state) return;
     const wasOpen = this.#said.has(turn.id);
     this.#said.set(turn.id, state);
-    const text = choice ? asked(choice.request) : state === "over" ? ended(turn) : wasOpen ? "" : "Working.";
+    const text = choice
+      ? asked(choice.request)
+      : state === "over"
+        ? ended(turn)
+        : wasOpen
+          ? ""
+          : "Working.";
     if (text) this.el.textContent = text;
   }
 }

@@ -41,7 +41,11 @@ export class ChatView {
       history: () => this.#written(),
     });
     this.#outbox = new OutboxView(session, (text) => this.#composer.restore(text));
-    this.#earlier = h("button", { type: "button", class: "loopat-button loopat-earlier", hidden: true });
+    this.#earlier = h("button", {
+      type: "button",
+      class: "loopat-button loopat-earlier",
+      hidden: true,
+    });
     this.#earlier.textContent = "Show earlier messages";
     this.#earlier.addEventListener("click", () => this.#showEarlier());
     this.#empty = h("p", { class: "loopat-empty" });
@@ -55,7 +59,11 @@ export class ChatView {
       on: { scroll: () => this.#scrolled() },
     });
     this.#log.append(this.#earlier, this.#empty, this.#list, this.#outbox.el);
-    this.el = h("section", { class: "loopat loopat-chat", role: "region", "aria-label": "Loop chat" });
+    this.el = h("section", {
+      class: "loopat loopat-chat",
+      role: "region",
+      "aria-label": "Loop chat",
+    });
     this.el.append(this.#header.el, this.#log, this.#notice, this.#composer.el, this.#footer.el);
     this.el.append(this.#announcer.el);
     this.#listen();
@@ -144,7 +152,10 @@ export class ChatView {
     const { link, transcript } = this.#session;
     const nothing = link === "live" && transcript.turns.size === 0 && this.#outbox.isEmpty;
     this.#empty.hidden = !nothing;
-    setText(this.#empty, nothing ? "Nothing has been said yet. Write the first message below." : "");
+    setText(
+      this.#empty,
+      nothing ? "Nothing has been said yet. Write the first message below." : "",
+    );
   }
 
   #trim() {

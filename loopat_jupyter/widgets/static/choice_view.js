@@ -21,6 +21,11 @@ const SOURCES = {
   policy: "by the server",
 };
 
+const KINDS = {
+  permission: { now: "Permission needed", past: "Permission" },
+  question: { now: "The agent asks", past: "Question" },
+};
+
 /** What became of a choice, in words. @param {object} resolved `choice_resolved`'s data */
 export function outcomeText({ outcome, source, rule }) {
   const said = OUTCOMES[outcome] ?? oneLine(String(outcome));
@@ -36,6 +41,8 @@ export class ChoiceView {
   #resolve;
   #after;
   #buttons = [];
+  #kind;
+  #title;
   #status;
   #fields;
   #resolved = false;
@@ -71,6 +78,9 @@ export class ChoiceView {
     const hadFocus = this.el.contains(document.activeElement);
     this.el.dataset.state = resolved.outcome;
     this.#disable(true);
+    this.#fold();
+    setText(this.#kind, KINDS[this.#request.kind].past);
+    this.#title.hidden = false;
     setText(this.#status, outcomeText(resolved));
     if (hadFocus) this.#after();
   }
@@ -80,16 +90,19 @@ export class ChoiceView {
     this.el.querySelector("[tabindex], input, button")?.focus();
   }
 
+  /** What was asked can be read again, but takes no room. */
+  #fold() {
+    const asked = h("details", { class: "loopat-asked" }, h("summary", null, "What was asked"));
+    asked.append(this.#fields);
+    this.el.append(asked);
+  }
+
   #heading(id) {
     const { kind, payload } = this.#request;
-    const said = kind === "permission" ? "Permission needed" : "The agent asks";
-    const title = kind === "permission" ? isolated(oneLine(payload.title || payload.tool)) : null;
-    return h(
-      "h4",
-      { id, class: "loopat-choice-title" },
-      h("span", { class: "loopat-choice-kind" }, said),
-      title,
-    );
+    const title = payload.title || payload.tool || payload.questions?.[0]?.question || "";
+    this.#kind = h("span", { class: "loopat-choice-kind" }, KINDS[kind].now);
+    this.#title = isolated(oneLine(title), { hidden: kind === "question" });
+    return h("h4", { id, class: "loopat-choice-title" }, this.#kind, this.#title);
   }
 
   #permission() {
@@ -97,7 +110,8 @@ export class ChoiceView {
     const about = h("p", { class: "loopat-choice-tool" }, "Tool ", isolated(oneLine(name || tool)));
     if (name && name !== tool) about.append(" (", isolated(oneLine(tool)), ")");
     this.#fields.append(about, inputView(tool, input, command));
-    if (reason) this.#fields.append(h("p", { class: "loopat-reason", dir: "auto" }, oneLine(reason, 500)));
+    if (reason)
+      this.#fields.append(h("p", { class: "loopat-reason", dir: "auto" }, oneLine(reason, 500)));
     this.#fields.append(
       this.#actions(
         this.#button("Allow", { allow: true }, "primary"),
@@ -204,7 +218,9 @@ class QuestionForm {
       if (!this.#multi && box.checked) this.#own.value = "";
     });
     this.#boxes.push(box);
-    const about = description ? h("span", { class: "loopat-about", dir: "auto" }, oneLine(description, 500)) : null;
+    const about = description
+      ? h("span", { class: "loopat-about", dir: "auto" }, oneLine(description, 500))
+      : null;
     const text = h("span", { class: "loopat-option-text" }, isolated(oneLine(label)), about);
     return h("label", { class: "loopat-option" }, box, text);
   }

@@ -75,7 +75,11 @@ export class Composer {
   }
 
   #button(label, path, action, kind) {
-    const button = h("button", { type: "button", class: `loopat-icon-button ${kind}`, title: label });
+    const button = h("button", {
+      type: "button",
+      class: `loopat-icon-button ${kind}`,
+      title: label,
+    });
     button.setAttribute("aria-label", label);
     button.append(icon(path));
     button.addEventListener("click", action);

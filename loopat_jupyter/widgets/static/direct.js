@@ -17,6 +17,7 @@
  */
 import { credentials } from "./address.js";
 import { Refusal, refusalOf } from "./refusal.js";
+import { linked } from "./signals.js";
 import { eventsOf } from "./sse.js";
 
 const EVENT_STREAM = "text/event-stream"; // exactly this: some proxies buffer other words
@@ -126,28 +127,22 @@ function streamOf(response) {
 
 /** Aborts when `signal` does, and after too long a silence. */
 class Watchdog {
-  #own = new AbortController();
-  #outer;
+  #link;
   #timer;
 
   constructor(signal) {
-    this.#outer = signal;
-    this.signal = this.#own.signal;
-    if (signal.aborted) this.#own.abort();
-    signal.addEventListener("abort", this.#abort);
+    this.#link = linked(signal);
+    this.signal = this.#link.signal;
     this.heard();
   }
 
-  #abort = () => this.#own.abort();
-
   heard() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.#abort, SILENCE);
+    this.#timer = setTimeout(this.#link.abort, SILENCE);
   }
 
   stop() {
     clearTimeout(this.#timer);
-    this.#outer.removeEventListener("abort", this.#abort);
-    this.#own.abort();
+    this.#link.unlink();
   }
 }

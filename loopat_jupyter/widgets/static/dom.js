@@ -13,7 +13,9 @@
 export function h(tag, properties, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties ?? {})) set(element, name, value);
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(
+    ...children.filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return element;
 }
 
@@ -22,7 +24,8 @@ function set(element, name, value) {
   if (name === "class") element.className = value;
   else if (name === "data") Object.assign(element.dataset, value);
   else if (name === "on") {
-    for (const [event, listener] of Object.entries(value)) element.addEventListener(event, listener);
+    for (const [event, listener] of Object.entries(value))
+      element.addEventListener(event, listener);
   } else if (name.includes("-") || name === "role" || name === "for" || name === "dir") {
     element.setAttribute(name, value);
   } else {

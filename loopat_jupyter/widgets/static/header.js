@@ -39,7 +39,8 @@ export class Header {
 
   #showSandbox(tier, isolation) {
     const isolates = isolation?.isolates;
-    const said = isolates === false ? `${tier} · not isolated` : isolates ? `${tier} · isolated` : tier;
+    const said =
+      isolates === false ? `${tier} · not isolated` : isolates ? `${tier} · isolated` : tier;
     setText(this.#badge, oneLine(String(said ?? "")));
     this.#badge.dataset.isolates = String(isolates ?? "unknown");
     const { enforced = [], gaps = [] } = isolation ?? {};

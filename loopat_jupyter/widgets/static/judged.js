@@ -18,6 +18,28 @@ export function judged(text) {
   );
 }
 
+/**
+ * Text that is read, with a mark for each override: those turn letters around, and no language
+ * needs them.
+ * @param {string} text
+ * @returns {Node[]}
+ */
+export function withoutOverrides(text) {
+  return text.split(/([\u202d\u202e])/).flatMap((piece, index) => {
+    if (index % 2 === 1) return judged(piece);
+    return piece === "" ? [] : [document.createTextNode(piece)];
+  });
+}
+
+/** Put marks for overrides into nodes that are made already. @param {Node} root */
+export function markOverrides(root) {
+  if (!/[\u202d\u202e]/.test(root.textContent)) return;
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (walker.nextNode()) found.push(walker.currentNode);
+  for (const node of found) node.replaceWith(...withoutOverrides(node.data));
+}
+
 /** A block of such text; a long one scrolls, and says how long it is. */
 export function judgedBlock(text, label) {
   const lines = text.split("\n").length;
@@ -34,7 +56,8 @@ function note(text, lines) {
   if (lines > 12) said.push(`${lines} lines: scroll to see all of it`);
   const unseen = countUnseen(text);
   if (unseen === 1) said.push("1 character in it cannot be seen; a mark stands in its place");
-  if (unseen > 1) said.push(`${unseen} characters in it cannot be seen; marks stand in their place`);
+  if (unseen > 1)
+    said.push(`${unseen} characters in it cannot be seen; marks stand in their place`);
   return said.length > 0 ? h("p", { class: "loopat-caution" }, `${said.join("; ")}.`) : null;
 }
 
@@ -47,7 +70,8 @@ function note(text, lines) {
  */
 export function inputView(tool, input, command) {
   const fields = isRecord(input) ? input : { input };
-  if (typeof command === "string") return withRest(judgedBlock(command, "Command"), fields, command);
+  if (typeof command === "string")
+    return withRest(judgedBlock(command, "Command"), fields, command);
   if (tool === "Edit" && typeof fields.old_string === "string") return editView(fields);
   if (tool === "Write" && typeof fields.content === "string") return writeView(fields);
   return h("div", null, fieldList(fields));
@@ -86,16 +110,18 @@ function fileChange(path, lines, label, text, rest) {
 function diffLines(text, sign) {
   const kind = sign === "+" ? "loopat-added" : "loopat-removed";
   const said = sign === "+" ? "added: " : "removed: ";
-  return text.split("\n").map((line) =>
-    h(
-      "span",
-      { class: kind },
-      h("span", { class: "loopat-sign", "aria-hidden": "true" }, sign),
-      h("span", { class: "loopat-aside" }, said),
-      ...judged(line),
-      "\n",
-    ),
-  );
+  return text
+    .split("\n")
+    .map((line) =>
+      h(
+        "span",
+        { class: kind },
+        h("span", { class: "loopat-sign", "aria-hidden": "true" }, sign),
+        h("span", { class: "loopat-aside" }, said),
+        ...judged(line),
+        "\n",
+      ),
+    );
 }
 
 function fieldList(fields) {

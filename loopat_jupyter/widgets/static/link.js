@@ -5,6 +5,9 @@
 import { Backoff, pause } from "./backoff.js";
 import { findPort } from "./port.js";
 import { Refusal } from "./refusal.js";
+import { Sight } from "./sight.js";
+import { linked } from "./signals.js";
+import { slotsOfPage } from "./slots.js";
 
 const LOST = "The connection to the server was lost.";
 
@@ -21,6 +24,7 @@ export class Link extends EventTarget {
 
   #port = null;
   #life = null;
+  #sight;
   #backoff = new Backoff();
 
   /**
@@ -31,6 +35,7 @@ export class Link extends EventTarget {
     super();
     this.model = model;
     this.page = page;
+    this.#sight = new Sight(page);
   }
 
   // ------------------------------------------------------------------ of the subclass
@@ -43,8 +48,8 @@ export class Link extends EventTarget {
     return null;
   }
 
-  /** @param {import("./sse.js").LoopEvent[]} batch in order */
-  take(batch) {}
+  /** @param {import("./sse.js").LoopEvent[]} _batch in order */
+  take(_batch) {}
 
   /** The server knows nothing of the cursor: begin anew. */
   forget() {}
@@ -103,7 +108,7 @@ export class Link extends EventTarget {
     while (!signal.aborted) {
       try {
         await this.#connect(signal);
-        await this.#follow(signal);
+        while (await this.#follow(signal));
         throw new Refusal("unreachable", LOST); // a server that stops closes its streams
       } catch (error) {
         if (signal.aborted || !(await this.#carryOn(error, signal))) return;
@@ -124,15 +129,31 @@ export class Link extends EventTarget {
     await this.connected();
   }
 
+  /** Follow the events until the stream ends; true: it ended because it gave its place up. */
   async #follow(signal) {
-    this.setLink("live");
-    for await (const batch of this.port.events(this.cursor, signal)) {
-      if (signal.aborted) return;
-      this.#backoff.reset();
-      if (batch.length > 0) {
-        this.take(batch);
-        this.touch();
+    await this.#sight.seen(signal);
+    const lease = this.viaKernel ? NO_LEASE : await slotsOfPage().take(signal);
+    if (lease === null) return false;
+    const watching = linked(signal, lease.signal);
+    const unsee = this.#sight.whenLost(watching.abort);
+    try {
+      if (this.link !== "live") this.setLink("live");
+      for await (const batch of this.port.events(this.cursor, watching.signal)) {
+        this.#backoff.reset();
+        if (watching.signal.aborted) break;
+        if (batch.length > 0) {
+          this.take(batch);
+          this.touch();
+        }
       }
+      return watching.signal.aborted && !signal.aborted;
+    } catch (error) {
+      if (watching.signal.aborted && !signal.aborted) return true;
+      throw error;
+    } finally {
+      unsee();
+      watching.unlink();
+      lease.free();
     }
   }
 
@@ -152,6 +173,8 @@ export class Link extends EventTarget {
     return true;
   }
 }
+
+const NO_LEASE = { signal: new AbortController().signal, free: () => undefined };
 
 /** What to tell a person about a refusal that does not pass. @param {Error} error */
 export function sentence(error) {

@@ -10,6 +10,7 @@
  * the last one is read again, at most once a frame, and less often when it is large.
  */
 import { h } from "./dom.js";
+import { markOverrides } from "./judged.js";
 import { plain } from "./text.js";
 import DOMPurify from "./vendor/dompurify/purify.min.cjs";
 import { Marked } from "./vendor/marked/marked.esm.js";
@@ -27,8 +28,7 @@ const ALLOWED = {
   RETURN_DOM_FRAGMENT: true,
 };
 
-const escaped = (text) =>
-  text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+const escaped = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 
 const marked = new Marked({
   gfm: true,
@@ -61,6 +61,7 @@ function fragment(html) {
   for (const table of nodes.querySelectorAll("table")) frame(table);
   for (const box of nodes.querySelectorAll("input")) tick(box);
   for (const block of nodes.children) block.setAttribute("dir", "auto");
+  markOverrides(nodes);
   return nodes;
 }
 
@@ -101,12 +102,16 @@ export function copyable(text, label = "") {
   const code = h("code", { dir: "ltr" }, text);
   const button = h("button", { type: "button", class: "loopat-copy", "aria-label": "Copy code" });
   button.textContent = "Copy";
-  button.addEventListener("click", () => copy(code.textContent, button));
+  button.addEventListener("click", () => copy(text, button));
   return h(
     "div",
     { class: "loopat-code", data: { loopatCode: label } },
     h("div", { class: "loopat-code-bar" }, h("span", null, label), button),
-    h("pre", { tabIndex: 0, "aria-label": label ? `Code, ${label}` : "Code", role: "region" }, code),
+    h(
+      "pre",
+      { tabIndex: 0, "aria-label": label ? `Code, ${label}` : "Code", role: "region" },
+      code,
+    ),
   );
 }
 

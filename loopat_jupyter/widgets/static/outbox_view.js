@@ -16,7 +16,11 @@ export class OutboxView {
   constructor(session, giveBack) {
     this.#session = session;
     this.#giveBack = giveBack;
-    this.el = h("div", { class: "loopat-outbox", role: "group", "aria-label": "Messages on their way" });
+    this.el = h("div", {
+      class: "loopat-outbox",
+      role: "group",
+      "aria-label": "Messages on their way",
+    });
   }
 
   get isEmpty() {
@@ -66,6 +70,10 @@ export class OutboxView {
       this.#giveBack(message.content);
     });
     const actions = h("div", { class: "loopat-actions", hidden: true }, again, edit);
-    return { el: h("div", { class: "loopat-waiting" }, userMessage(content), note, actions), note, actions };
+    return {
+      el: h("div", { class: "loopat-waiting" }, userMessage(content), note, actions),
+      note,
+      actions,
+    };
   }
 }

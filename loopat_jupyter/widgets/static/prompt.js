@@ -32,7 +32,10 @@ class PromptView {
       this.#body.append(this.#choice.el);
     }
     if (resolved !== null) this.#choice?.settle(resolved);
-    setText(this.#note, resolved !== null && this.#choice === null ? outcomeText(resolved) : message);
+    setText(
+      this.#note,
+      resolved !== null && this.#choice === null ? outcomeText(resolved) : message,
+    );
     this.#note.hidden = this.#note.textContent === "";
   }
 }

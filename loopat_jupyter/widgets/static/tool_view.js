@@ -11,6 +11,7 @@ import { oneLine, plain } from "./text.js";
 
 const STATES = {
   running: "running",
+  waiting: "waits for you",
   ok: "done",
   failed: "failed",
   cut: "not finished",
@@ -39,14 +40,20 @@ export class ToolView {
       isolated(oneLine(part.summary), { class: "loopat-tool-summary" }),
       this.#state,
     );
-    this.el = h("details", { class: "loopat-tool", data: { loopatTool: part.tool } }, summary, this.#body);
+    this.el = h(
+      "details",
+      { class: "loopat-tool", data: { loopatTool: part.tool } },
+      summary,
+      this.#body,
+    );
     this.el.addEventListener("toggle", () => this.#fill());
   }
 
-  /** @param {boolean} open whether the turn goes on */
-  update(open) {
+  /** @param {{open: boolean, waits: import("./transcript.js").Part | null}} turn */
+  update({ open, waits }) {
     const { ok } = this.#part;
-    const state = ok === null ? (open ? "running" : "cut") : ok ? "ok" : "failed";
+    const unfinished = waits === this.#part ? "waiting" : open ? "running" : "cut";
+    const state = ok === null ? unfinished : ok ? "ok" : "failed";
     if (this.el.dataset.state === state) return;
     this.el.dataset.state = state;
     setText(this.#state, STATES[state]);

@@ -6,6 +6,7 @@
  */
 import { ChoiceView } from "./choice_view.js";
 import { h, setText } from "./dom.js";
+import { withoutOverrides } from "./judged.js";
 import { MarkdownView } from "./markdown.js";
 import { plain } from "./text.js";
 import { ToolView } from "./tool_view.js";
@@ -36,7 +37,11 @@ export class TurnView {
     this.#focusNext = focusNext;
     this.#parts = h("div", { class: "loopat-parts" });
     this.#end = h("p", { class: "loopat-end" });
-    this.#more = h("button", { type: "button", class: "loopat-button loopat-earlier-parts", hidden: true });
+    this.#more = h("button", {
+      type: "button",
+      class: "loopat-button loopat-earlier-parts",
+      hidden: true,
+    });
     this.#more.addEventListener("click", () => this.#showAll());
     this.el = h("article", {
       class: "loopat-turn",
@@ -82,10 +87,11 @@ export class TurnView {
 
   #follow() {
     const open = isOpen(this.#turn);
+    const waits = waitingCall(this.#turn);
     const newest = this.#views.length - 1;
     let again = false;
     this.#views.forEach((view, index) => {
-      if (view.update(open, open && index === newest) === true) again = true;
+      if (view.update({ open, waits, growing: open && index === newest }) === true) again = true;
     });
     return again;
   }
@@ -120,14 +126,25 @@ export class TurnView {
 export function userMessage(content) {
   const text = plain(content);
   const element = h("div", { class: "loopat-user", dir: "auto", data: { loopatRole: "user" } });
-  element.append(h("span", { class: "loopat-aside" }, "You: "), text.slice(0, LONG_MESSAGE));
+  const said = h("span", { class: "loopat-aside" }, "You: ");
+  element.append(said, ...withoutOverrides(text.slice(0, LONG_MESSAGE)));
   if (text.length > LONG_MESSAGE) {
     const rest = h("button", { type: "button", class: "loopat-button" });
     rest.textContent = `… show all ${text.length.toLocaleString()} characters`;
-    rest.addEventListener("click", () => rest.replaceWith(text.slice(LONG_MESSAGE)));
+    rest.addEventListener("click", () =>
+      rest.replaceWith(...withoutOverrides(text.slice(LONG_MESSAGE))),
+    );
     element.append(rest);
   }
   return element;
+}
+
+/** The tool call that the pending choice is about: the one announced last before it. */
+function waitingCall(turn) {
+  const asked = turn.parts.findLastIndex(
+    (part) => part.kind === "choice" && part.resolved === null,
+  );
+  return turn.parts.slice(0, Math.max(0, asked)).findLast((part) => part.kind === "tool") ?? null;
 }
 
 function errorText({ code, message }) {
@@ -149,7 +166,7 @@ class TextView {
     this.el.dataset.loopatRole = "assistant";
   }
 
-  update(open, growing) {
+  update({ growing }) {
     return !this.#markdown.update(this.#part.text, !growing);
   }
 }
@@ -159,16 +176,18 @@ class ThinkingView {
   #part;
   #markdown = new MarkdownView();
   #label;
+  #growing = false;
 
   constructor(part) {
     this.#part = part;
     this.#label = h("span", null, "Thought");
     this.el = h("details", { class: "loopat-thinking" }, h("summary", null, this.#label));
     this.el.append(this.#markdown.el);
-    this.el.addEventListener("toggle", () => this.update(false, false));
+    this.el.addEventListener("toggle", () => this.update({ growing: this.#growing }));
   }
 
-  update(open, growing) {
+  update({ growing }) {
+    this.#growing = growing;
     setText(this.#label, growing ? "Thinking…" : "Thought");
     if (!this.el.open) return false;
     return !this.#markdown.update(this.#part.text, !growing);
