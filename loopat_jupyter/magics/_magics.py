@@ -76,7 +76,8 @@ class LoopMagics(Magics):
             self._show(f"*{words(note)}*", None, note)
         for one in attached:
             if one.file is not None:
-                self._put(loop, *one.file)
+                name, data = one.file
+                loop.put(data, name)
         turn = CellTurn(
             loop,
             content,
@@ -89,9 +90,6 @@ class LoopMagics(Magics):
         finally:
             if options.var:
                 self.names[options.var] = turn.result
-
-    def _put(self, loop: Loop, name: str, content: bytes) -> None:
-        raise UsageError("files cannot be given to a loop yet")
 
     # ------------------------------------------------------------- %loop
 

@@ -34,6 +34,7 @@ class CellTurn:
     live: bool = True
     result: TurnResult = field(default_factory=TurnResult)
     _story: TurnStory = field(default_factory=TurnStory)
+    _final: TurnStory | None = None
     _prompts: Prompts = field(default_factory=Prompts)
     _begun: bool = False
 
@@ -48,8 +49,12 @@ class CellTurn:
         decide = policy(self.on_choice, self._prompts.show, interrupting)
         try:
             self._not_behind_a_choice(decide)
-            with LiveOutput(self._bundle, live=self.live) as output, interrupting:
-                self._follow(output, decide)
+            with LiveOutput(self._bundle, live=self.live) as output:
+                try:
+                    with interrupting:
+                        self._follow(output, decide)
+                finally:
+                    self._retell(output)
         except KeyboardInterrupt:
             self._explain(interrupting.failure)
             raise
@@ -66,6 +71,17 @@ class CellTurn:
                     self._story.add(event)
                 output.changed()
 
+    def _retell(self, output: LiveOutput) -> None:
+        """Show what the server tells of the turn instead: it knows what the tools brought."""
+        if self.result.status == "running" or self.result.turn_id is None:
+            return
+        try:
+            document = self.loop.transcript("json", turn=self.result.turn_id)
+        except LoopatError:  # the turn was seen to its end: what is shown is right, if terser
+            return
+        with output.lock:
+            self._final = TurnStory.from_document(document["turns"][0])
+
     def _not_behind_a_choice(self, decide: OnChoice) -> None:
         """A message would wait behind a turn that waits for a person: forever, where none is."""
         pending = self.loop.pending_choice() if decide != "wait" else None
@@ -81,7 +97,8 @@ class CellTurn:
 
     def _bundle(self) -> dict[str, Any]:
         record = StoryRecord(self.loop.id, self._story.seq)
-        return bundle(self._story.markdown(), record, self.result.text or self.result.status)
+        story = self._final or self._story
+        return bundle(story.markdown(), record, self.result.text or self.result.status)
 
     def _explain(self, failure: LoopatError | None) -> None:
         if failure is not None:

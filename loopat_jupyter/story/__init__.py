@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from ._bundle import STORY_MIME, StoryRecord, bundle
 from ._cells import Earlier, cell_id, reattach, remember, request
+from ._follower import Follower
+from ._output import show_story
 from ._turn import TurnStory
 
 __all__ = [
     "STORY_MIME",
     "Earlier",
+    "Follower",
     "StoryRecord",
     "TurnStory",
     "bundle",
@@ -24,4 +27,5 @@ __all__ = [
     "reattach",
     "remember",
     "request",
+    "show_story",
 ]

@@ -31,7 +31,9 @@ def test_a_server_that_is_not_there_is_one_sentence(notebook: FrontEnd):
     ran = notebook.run("%%loop\nhello")
     assert ran.status == "error"
     assert ran.stderr.startswith("UsageError: no loopat server found: set LOOPAT_URL")
-    notebook.run("os.environ.update(LOOPAT_URL='http://127.0.0.1:9/', LOOPAT_TOKEN='la_' + '0' * 48)")
+    notebook.run(
+        "os.environ.update(LOOPAT_URL='http://127.0.0.1:9/', LOOPAT_TOKEN='la_' + '0' * 48)"
+    )
     ran = notebook.run("%%loop\nhello")
     notebook.run("os.environ['JPY_PARENT_PID'] = parent")
     assert "Is the Jupyter server running?" in ran.stderr
@@ -41,7 +43,7 @@ def test_a_server_that_is_not_there_is_one_sentence(notebook: FrontEnd):
 def test_a_wrong_token_is_one_sentence(notebook: FrontEnd, demo_server: JupyterServer):
     for token in ("wrong", "la_" + "0" * 48):
         notebook.run(
-            f"import os; os.environ.update(LOOPAT_URL={demo_server.url!r}, LOOPAT_TOKEN={token!r})"
+            f"os.environ.update(LOOPAT_URL={demo_server.url!r}, LOOPAT_TOKEN={token!r})"
         )
         ran = notebook.run("%%loop\nhello")
         assert ran.status == "error"
