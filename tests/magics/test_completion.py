@@ -42,9 +42,7 @@ def test_a_server_that_is_not_there_is_one_sentence(notebook: FrontEnd):
 
 def test_a_wrong_token_is_one_sentence(notebook: FrontEnd, demo_server: JupyterServer):
     for token in ("wrong", "la_" + "0" * 48):
-        notebook.run(
-            f"os.environ.update(LOOPAT_URL={demo_server.url!r}, LOOPAT_TOKEN={token!r})"
-        )
+        notebook.run(f"os.environ.update(LOOPAT_URL={demo_server.url!r}, LOOPAT_TOKEN={token!r})")
         ran = notebook.run("%%loop\nhello")
         assert ran.status == "error"
         assert "the server did not accept the token" in ran.stderr
