@@ -28,7 +28,7 @@ from .context.home import Home
 from .context.instructions import Instructions
 from .context.workdir import Workdirs
 from .engines.builtin import EngineLimits
-from .engines.select import ENGINES, EngineSet, select_engines
+from .engines.select import ENGINES, EngineSet, Place, select_engines
 from .engines.tool_outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.keeper import SandboxKeeper
@@ -44,8 +44,9 @@ from .sandboxes.select import select_tier
 from .store import HomeLock, Store
 from .store.database import JournalMode
 
-HEARTBEAT = 30.0
-"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them)."""
+HEARTBEAT = 5.0
+"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
+that whatever interval a Hub is told the activity at, what it is told is new."""
 
 MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto")
 
@@ -291,7 +292,12 @@ class LoopatExtension(ExtensionApp):
             self._home.path,
             Instructions(self._home.path),
             EngineLimits(tools=tools),
+            self.engine_place(),
         )
+
+    def engine_place(self) -> Place:
+        """Where the engines' turns run, by the traits."""
+        return Place(self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths))
 
     def _build_service(
         self, engines: EngineSet, tier: SandboxTier | SandboxSpawnFailed

@@ -198,7 +198,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     def _blame_xsrf_of_a_hub(self, method: str) -> None:
         """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
-        is_hub_session = any(name.startswith("jupyterhub-user-") for name in self.request.cookies)
+        cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
+        is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
         has_token = "X-XSRFToken" in self.request.headers or self.get_query_argument("_xsrf", "")
         if is_hub_session and not has_token and method not in ("GET", "HEAD", "OPTIONS"):
             raise XsrfFailed(NO_XSRF)

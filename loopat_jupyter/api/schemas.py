@@ -285,6 +285,11 @@ class MessageView(Shape):
     status: TurnState
     tool_calls: list[ToolCallView]
     usage: UsageView | None
+    seq: int | None = Field(
+        default=None,
+        description="With `order=desc`: the number of the turn's `started` event; `/events` after "
+        "the one before it replays the turn. Null while it has not begun.",
+    )
 
 
 class MessageList(Shape):
@@ -336,6 +341,10 @@ class PageQuery(Shape):
     after: Text | None = None
 
     _read_limit = field_validator("limit", mode="before")(whole_number)
+
+
+class MessagesQuery(PageQuery):
+    order: Literal["asc", "desc"] = "asc"
 
 
 class LoopsQuery(PageQuery):

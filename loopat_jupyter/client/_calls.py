@@ -135,8 +135,12 @@ def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> Call[None]:
     return Call("GET", path, _nothing, params=params, headers=headers, repeatable=True)
 
 
-def history(loop_id: str, limit: int | None, after: str | None) -> Call[MessagePage]:
+def history(
+    loop_id: str, limit: int | None, after: str | None, newest_first: bool = False
+) -> Call[MessagePage]:
     params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+    if newest_first:
+        params["order"] = "desc"
     path = _loop(loop_id, "messages")
     return Call("GET", path, MessagePage.parse, params=params, repeatable=True)
 

@@ -134,7 +134,7 @@ class LoopService:
         await asyncio.to_thread(self.files.close)
 
     async def sandbox_evicted(self, loop_id: str) -> None:
-        """The keeper took a loop's sandbox away."""
+        """The keeper is about to take a loop's sandbox away."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
@@ -143,7 +143,7 @@ class LoopService:
     @property
     def running(self) -> int:
         """How many turns run right now; one that waits for a person does not."""
-        return sum(not actor.resting for actor in self._actors.values())
+        return sum(not (actor.resting or actor.waiting) for actor in self._actors.values())
 
     def _actor(self, loop: Loop) -> LoopActor:
         actor = self._actors.get(loop.loop_id)
@@ -224,8 +224,12 @@ class LoopService:
         self._actor(loop).wake()
         return accepted
 
-    async def messages(self, loop: Loop, *, limit: int, after: str | None) -> MessagePage:
-        return await self.store.history.messages(loop.loop_id, limit=limit, after=after)
+    async def messages(
+        self, loop: Loop, *, limit: int, after: str | None, newest_first: bool = False
+    ) -> MessagePage:
+        return await self.store.history.messages(
+            loop.loop_id, limit=limit, after=after, newest_first=newest_first
+        )
 
     async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
         """What the loop's sandbox asked of the network, newest first."""

@@ -93,7 +93,9 @@ class Events(Protocol):
 
 
 class History(Protocol):
-    async def messages(self, loop_id: str, *, limit: int, after: str | None) -> MessagePage: ...
+    async def messages(
+        self, loop_id: str, *, limit: int, after: str | None, newest_first: bool
+    ) -> MessagePage: ...
     async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]: ...
 
 
