@@ -10,8 +10,8 @@ from .parameters import IDEMPOTENCY_KEY, INCLUDE, LIMIT, LOOP_ID, STREAM_EXAMPLE
 from .schemas import (
     KEY_LIMIT,
     MessageList,
+    MessagesQuery,
     MessageView,
-    PageQuery,
     SendMessage,
     ToolCallView,
     UsageView,
@@ -132,15 +132,25 @@ class MessagesHandler(EventStreamHandler):
                     "The `last_id` of a page.",
                     {"type": "string", "maxLength": 200},
                 ),
+                Parameter(
+                    "order",
+                    "query",
+                    "`desc`: newest first; `after` then goes back in time.",
+                    {"type": "string", "enum": ["asc", "desc"], "default": "asc"},
+                    "desc",
+                ),
             ),
             errors=("invalid_parameter", "invalid_cursor", "not_loop_owner", "loop_not_found"),
         )
     )
     async def get(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        query = self.read_query(PageQuery)
-        page = await self.service.messages(loop, limit=query.limit, after=query.after)
-        data = [_message_view(row) for row in page.rows]
+        query = self.read_query(MessagesQuery)
+        newest_first = query.order == "desc"
+        page = await self.service.messages(
+            loop, limit=query.limit, after=query.after, newest_first=newest_first
+        )
+        data = [_message_view(row, with_seq=newest_first) for row in page.rows]
         last_id = data[-1].id if data else None
         body = MessageList(data=data, has_more=page.has_more, last_id=last_id)
         await self.answer_large(200, body)
@@ -150,7 +160,8 @@ def _archived() -> LoopArchived:
     return LoopArchived("This loop is archived and takes no messages. Create a new one.")
 
 
-def _message_view(row: MessageRow) -> MessageView:
+def _message_view(row: MessageRow, *, with_seq: bool) -> MessageView:
+    numbered = {"seq": row.seq} if with_seq else {}
     return MessageView(
         id=row.id,
         turn_id=row.turn_id,
@@ -169,6 +180,7 @@ def _message_view(row: MessageRow) -> MessageView:
             for call in row.tool_calls
         ],
         usage=UsageView(**row.usage) if row.usage else None,
+        **numbered,
     )
 
 

@@ -285,6 +285,11 @@ class MessageView(Shape):
     status: TurnState
     tool_calls: list[ToolCallView]
     usage: UsageView | None
+    seq: int | None = Field(
+        default=None,
+        description="With `order=desc`: the number of the turn's `started` event; `/events` after "
+        "the one before it replays the turn. Null while it has not begun.",
+    )
 
 
 class MessageList(Shape):
@@ -320,8 +325,9 @@ class RuleList(Shape):
 # --------------------------------------------------------------------------- query strings
 
 
-def _limit(value: Any) -> Any:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+def whole_number(value: Any, digits: int = 9) -> Any:
+    """A number as a query string has it; what is none is left for the model to refuse."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= digits:
         return int(value)
     return value
 
@@ -334,7 +340,11 @@ class PageQuery(Shape):
     limit: int = Field(default=20, ge=1, le=100)
     after: Text | None = None
 
-    _read_limit = field_validator("limit", mode="before")(_limit)
+    _read_limit = field_validator("limit", mode="before")(whole_number)
+
+
+class MessagesQuery(PageQuery):
+    order: Literal["asc", "desc"] = "asc"
 
 
 class LoopsQuery(PageQuery):

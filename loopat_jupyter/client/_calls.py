@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from ._models import (
@@ -41,6 +41,10 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
+    content: bytes | None = None
+    """A body that is no JSON."""
+    reads: Literal["json", "text", "bytes"] = "json"
+    """What ``parse`` gets."""
 
 
 def _nothing(data: Any) -> None:
@@ -131,8 +135,12 @@ def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> Call[None]:
     return Call("GET", path, _nothing, params=params, headers=headers, repeatable=True)
 
 
-def history(loop_id: str, limit: int | None, after: str | None) -> Call[MessagePage]:
+def history(
+    loop_id: str, limit: int | None, after: str | None, newest_first: bool = False
+) -> Call[MessagePage]:
     params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+    if newest_first:
+        params["order"] = "desc"
     path = _loop(loop_id, "messages")
     return Call("GET", path, MessagePage.parse, params=params, repeatable=True)
 

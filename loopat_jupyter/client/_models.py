@@ -16,7 +16,12 @@ from typing import Any, Literal
 __all__ = [
     "ApiToken",
     "CurrentTurn",
+    "FileInfo",
+    "FilePage",
+    "FileReceived",
+    "FileType",
     "Folder",
+    "Isolation",
     "LoopInfo",
     "LoopPage",
     "Message",
@@ -84,11 +89,25 @@ class CurrentTurn:
 
 
 @dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a loop's sandbox enforces and what it does not, in words for people."""
+
+    isolates: bool
+    enforced: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, data: Wire) -> Isolation:
+        enforced, gaps = data.get("enforced") or (), data.get("gaps") or ()
+        return cls(bool(data["isolates"]), tuple(enforced), tuple(gaps))
+
+
+@dataclass(frozen=True, slots=True)
 class LoopInfo:
     """A loop as the server described it at one moment.
 
-    ``busy``, ``queue_depth``, ``turn_count`` and ``current_turn`` are known only when the loop
-    was asked for by its id; in a list they are ``None``.
+    ``isolation``, ``busy``, ``queue_depth``, ``turn_count`` and ``current_turn`` are known only
+    when the loop was asked for by its id; in a list they are ``None``.
     """
 
     id: str
@@ -109,10 +128,11 @@ class LoopInfo:
     queue_depth: int | None = None
     turn_count: int | None = None
     current_turn: CurrentTurn | None = None
+    isolation: Isolation | None = None
 
     @classmethod
     def parse(cls, data: Wire) -> LoopInfo:
-        current = data.get("current_turn")
+        current, isolation = data.get("current_turn"), data.get("isolation")
         return cls(
             id=data["id"],
             title=data["title"],
@@ -132,6 +152,7 @@ class LoopInfo:
             queue_depth=data.get("queue_depth"),
             turn_count=data.get("turn_count"),
             current_turn=None if current is None else CurrentTurn.parse(current),
+            isolation=None if isolation is None else Isolation.parse(isolation),
         )
 
 
@@ -173,7 +194,10 @@ class ToolRun:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of the conversation: what a person said, or a turn's whole visible text."""
+    """One row of the conversation: what a person said, or a turn's whole visible text.
+
+    ``seq`` is the number of the turn's ``started`` event, in pages asked for newest first.
+    """
 
     id: str
     turn_id: str
@@ -183,6 +207,7 @@ class Message:
     status: str
     tool_calls: tuple[ToolRun, ...] = ()
     usage: Usage | None = None
+    seq: int | None = None
 
     @classmethod
     def parse(cls, data: Wire) -> Message:
@@ -196,12 +221,13 @@ class Message:
             status=data["status"],
             tool_calls=tuple(ToolRun.parse(item) for item in data.get("tool_calls") or ()),
             usage=None if usage is None else Usage.parse(usage),
+            seq=data.get("seq"),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """One page of the conversation, oldest first."""
+    """One page of the conversation, oldest first unless asked for otherwise."""
 
     data: tuple[Message, ...]
     has_more: bool
@@ -254,6 +280,57 @@ class NetworkPage:
     def parse(cls, data: Wire) -> NetworkPage:
         requests = tuple(NetworkRequest.parse(item) for item in data["data"])
         return cls(requests, data["has_more"], data.get("last_id"))
+
+
+FileType = Literal["file", "directory", "folder", "symlink", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One name in a loop's workdir. ``size`` in bytes, of a ``file`` alone.
+
+    ``path`` is ``None`` where the name is no UTF-8: it cannot be asked for. A ``folder`` is one of
+    the Jupyter server that the loop was created with; its files are there.
+    """
+
+    name: str
+    path: str | None
+    type: FileType
+    size: int | None
+    modified: datetime | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> FileInfo:
+        modified = _time(data["modified"])
+        return cls(data["name"], data["path"], data["type"], data["size"], modified)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePage:
+    """One page of a directory, in the order of its names."""
+
+    data: tuple[FileInfo, ...]
+    has_more: bool
+    last_id: str | None
+    truncated: bool
+
+    @classmethod
+    def parse(cls, data: Wire) -> FilePage:
+        files = tuple(FileInfo.parse(item) for item in data["data"])
+        return cls(files, data["has_more"], data["last_id"], data["truncated"])
+
+
+@dataclass(frozen=True, slots=True)
+class FileReceived:
+    """What the server has of a file after a part of it; ``file`` once that is whole."""
+
+    received: int
+    file: FileInfo | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> FileReceived:
+        file = data["file"]
+        return cls(data["received"], None if file is None else FileInfo.parse(file))
 
 
 @dataclass(frozen=True, slots=True)

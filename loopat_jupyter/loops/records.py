@@ -250,6 +250,8 @@ class MessageRow:
     status: TurnState
     tool_calls: tuple[ToolCallRow, ...] = ()
     usage: Mapping[str, Any] | None = None
+    seq: int | None = None
+    """Number of the turn's ``started`` event, where it began."""
 
 
 @dataclass(frozen=True, slots=True)

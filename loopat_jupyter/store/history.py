@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..loops.errors import InvalidCursor
@@ -20,15 +20,31 @@ PAGE_BYTES = 8 << 20
 RESULT_LIMIT = 10_000
 """Bytes of a tool's result in the history (contract, Watching)."""
 
+_STATUS = (
+    "CASE WHEN state = 'running' AND EXISTS (SELECT 1 FROM choices c WHERE c.turn_n = turns.n "
+    "AND c.outcome IS NULL) THEN 'waiting' ELSE state END"
+)
+"""A turn's state as people see it: one that waits for them waits, also where its engine cannot rest
+and the turn must stay ``running`` on disk, so that it ends with the server."""
+
+Cursor = tuple[int, str]
+"""A turn's number and the role of its row."""
+
 
 class HistoryRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def messages(self, loop_id: str, *, limit: int, after: str | None) -> MessagePage:
-        """One page of the conversation, oldest first. Raises ``InvalidCursor``."""
+    async def messages(
+        self, loop_id: str, *, limit: int, after: str | None, newest_first: bool = False
+    ) -> MessagePage:
+        """One page of the conversation, beyond the row ``after`` in the order asked for.
+
+        Raises ``InvalidCursor``.
+        """
+        rows_from = _rows_before if newest_first else _rows_from
         return await self._database.read(
-            lambda connection: _messages(connection, loop_id, limit, after)
+            lambda connection: _messages(connection, loop_id, limit, after, rows_from)
         )
 
     async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]:
@@ -61,7 +77,7 @@ def _row_id(role: str, turn_id: str) -> str:
     return f"msg_{turn_id.removeprefix('turn_')}_{role}"
 
 
-def _cursor(connection: sqlite3.Connection, loop_id: str, after: str) -> tuple[int, str]:
+def _cursor(connection: sqlite3.Connection, loop_id: str, after: str) -> Cursor:
     stem, _, role = after.removeprefix("msg_").rpartition("_")
     row = connection.execute(
         "SELECT t.n, t.started_seq FROM turns t JOIN loops l ON l.n = t.loop_n "
@@ -74,13 +90,20 @@ def _cursor(connection: sqlite3.Connection, loop_id: str, after: str) -> tuple[i
     return int(row[0]), role
 
 
+RowsFrom = Callable[[sqlite3.Connection, str, Cursor | None], Iterator[MessageRow]]
+
+
 def _messages(
-    connection: sqlite3.Connection, loop_id: str, limit: int, after: str | None
+    connection: sqlite3.Connection,
+    loop_id: str,
+    limit: int,
+    after: str | None,
+    rows_from: RowsFrom,
 ) -> MessagePage:
-    turn_n, role = _cursor(connection, loop_id, after) if after is not None else (0, "assistant")
+    cursor = None if after is None else _cursor(connection, loop_id, after)
     rows: list[MessageRow] = []
     size = 0
-    for row in _rows_from(connection, loop_id, turn_n, role):
+    for row in rows_from(connection, loop_id, cursor):
         if len(rows) == limit or size > PAGE_BYTES:
             return MessagePage(rows, has_more=True)
         rows.append(row)
@@ -88,32 +111,63 @@ def _messages(
     return MessagePage(rows, has_more=False)
 
 
+NO_TURN_IS_LATER = (1 << 63) - 1
+
+_TURNS = (
+    f"SELECT n, turn_id, content, {_STATUS}, created_at, started_at, started_seq, text, usage "
+    "FROM turns WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+)
+
+
 def _rows_from(
-    connection: sqlite3.Connection, loop_id: str, turn_n: int, role: str
+    connection: sqlite3.Connection, loop_id: str, cursor: Cursor | None
 ) -> Iterator[MessageRow]:
-    """The rows after the one of that turn and role, oldest first."""
-    turns = connection.execute(
-        "SELECT n, turn_id, content, state, created_at, started_at, text, usage FROM turns "
-        "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) AND n >= ? ORDER BY n",
-        (loop_id, turn_n),
-    )
-    for n, turn_id, content, state, created_at, started_at, text, usage in turns:
+    """The rows after the cursor's, oldest first."""
+    turn_n, role = cursor or (0, "assistant")
+    for turn in connection.execute(_TURNS + "AND n >= ? ORDER BY n", (loop_id, turn_n)):
+        n, started_at = turn[0], turn[5]
         if n != turn_n:
-            yield MessageRow(_row_id("user", turn_id), turn_id, "user", content, created_at, state)
+            yield _user_row(turn)
         if started_at is not None and not (n == turn_n and role == "assistant"):
-            yield MessageRow(
-                _row_id("assistant", turn_id),
-                turn_id,
-                "assistant",
-                turn_text(connection, n) if text is None else text,
-                started_at,
-                state,
-                _tool_calls(connection, n),
-                json.loads(usage) if usage else None,
-            )
+            yield _assistant_row(connection, turn)
 
 
-def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
+def _rows_before(
+    connection: sqlite3.Connection, loop_id: str, cursor: Cursor | None
+) -> Iterator[MessageRow]:
+    """The rows before the cursor's, newest first."""
+    turn_n, role = cursor or (None, "")
+    last = NO_TURN_IS_LATER if turn_n is None else turn_n
+    for turn in connection.execute(_TURNS + "AND n <= ? ORDER BY n DESC", (loop_id, last)):
+        n, started_at = turn[0], turn[5]
+        if started_at is not None and n != turn_n:
+            yield _assistant_row(connection, turn)
+        if not (n == turn_n and role == "user"):
+            yield _user_row(turn)
+
+
+def _user_row(turn: tuple[Any, ...]) -> MessageRow:
+    _, turn_id, content, state, created_at, _, seq, *_ = turn
+    row_id = _row_id("user", turn_id)
+    return MessageRow(row_id, turn_id, "user", content, created_at, state, seq=seq)
+
+
+def _assistant_row(connection: sqlite3.Connection, turn: tuple[Any, ...]) -> MessageRow:
+    n, turn_id, _, state, _, started_at, seq, text, usage = turn
+    return MessageRow(
+        _row_id("assistant", turn_id),
+        turn_id,
+        "assistant",
+        turn_text(connection, n) if text is None else text,
+        started_at,
+        state,
+        tool_calls(connection, n),
+        json.loads(usage) if usage else None,
+        seq,
+    )
+
+
+def tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
     rows = connection.execute(
         "SELECT tool_use_id, tool, input, ok, result FROM tool_calls WHERE turn_n = ? "
         "ORDER BY position",

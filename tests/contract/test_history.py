@@ -119,6 +119,53 @@ async def test_pages_walk_the_conversation_oldest_first(api: Caller) -> None:
     assert after_all == {"data": [], "has_more": False, "last_id": None}
 
 
+async def test_newest_first_walks_the_same_rows_backwards(api: Caller) -> None:
+    loop_id = await api.loop()
+    for n in range(3):
+        await api.turn(loop_id, f"message {n}")
+    whole = (await page(api, loop_id, limit=100))["data"]
+    walked: list[dict[str, Any]] = []
+    query: dict[str, Any] = {"order": "desc", "limit": 2}
+    while True:
+        listed = await page(api, loop_id, **query)
+        walked += listed["data"]
+        if not listed["has_more"]:
+            break
+        query["after"] = listed["last_id"]
+    assert [{k: v for k, v in row.items() if k != "seq"} for row in walked] == whole[::-1]
+    before_all = await page(api, loop_id, order="desc", after=whole[0]["id"])
+    assert before_all == {"data": [], "has_more": False, "last_id": None}
+
+
+async def test_a_row_newest_first_says_where_its_turn_begins_in_the_events(
+    api: Caller, model: MockModel
+) -> None:
+    gate = Gate()
+    script = model.script([Text("working"), Hold(gate)])
+    loop_id = await api.loop()
+    await api.turn(loop_id, "first")
+    async with (
+        api.send(loop_id, script.message()) as running,
+        api.send(loop_id, "later") as queued,
+    ):
+        await queued.until("queued")
+        waits, answer, said, *_ = (await page(api, loop_id, order="desc"))["data"]
+        assert (waits["content"], waits["seq"]) == ("later", None)
+        assert said["seq"] == answer["seq"] > 1
+        async with api.watch(loop_id, after_seq=said["seq"] - 1) as replay:
+            started = await replay.until("started")
+        assert started.seq == said["seq"]
+        assert started.data["turn_id"] == said["turn_id"]
+        gate.open()
+        await running.rest()
+        await queued.rest()
+
+
+async def test_an_order_that_is_none_is_refused(api: Caller) -> None:
+    answer = await api.get(f"/loops/{await api.loop()}/messages", params={"order": "newest"})
+    expect(answer, 400, "invalid_parameter")
+
+
 async def test_20_rows_are_the_default_page(api: Caller) -> None:
     loop_id = await api.loop()
     for n in range(11):

@@ -5,6 +5,8 @@ script's marker into the message it sends to a loop. The server finds the last m
 *user* wrote in the request and answers with that script's next step, so tests that run at the
 same time never mix. A :class:`Gate` in a step holds the turn open until the test says otherwise.
 
+Where a marker would be seen (in pictures), the script may hang on the message's own words.
+
 A request without a marker gets a short plain answer. Every request is kept for inspection.
 """
 
@@ -149,8 +151,9 @@ def _flat(content: Any) -> str:
 class Script:
     """What the model answers to one conversation, step by step; the last step is not repeated."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], words: str | None = None) -> None:
         self.marker = f"script-{secrets.token_hex(4)}"
+        self.words = words
         self.steps = list(steps)
         self.requests: list[Request] = []
 
@@ -319,8 +322,9 @@ class MockModel:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def script(self, *steps: Step) -> Script:
-        script = Script(steps)
+    def script(self, *steps: Step, words: str | None = None) -> Script:
+        """A script for the message that holds its marker, or that holds ``words``."""
+        script = Script(steps, words)
         self._scripts[script.marker] = script
         return script
 
@@ -374,6 +378,9 @@ class MockModel:
             markers = MARKER.findall(text)
             if markers:
                 return self._scripts[markers[-1]].take(request)
+            for script in reversed(self._scripts.values()):
+                if script.words is not None and script.words in text:
+                    return script.take(request)
         return [Text("Hello "), Text("from the mock.")]
 
     async def _answer(

@@ -24,9 +24,13 @@ from typing import Any
 import httpx
 
 from tests.support import acp_agent
+from tests.support.ports import free_port
 
 BASE_URL = "/a%40b/"
 API = "loopat/api/v1"
+FACES = ("jupyterlab", "jupyter_lsp", "notebook", "notebook_shim")
+"""Server extensions of the front ends: seconds of each start, and few tests look at them."""
+
 READY = re.compile(r"is running at:|Use Control-C to stop this server")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
@@ -40,17 +44,12 @@ running: list[JupyterServer] = []
 """Every server that is up, for the report of a failing test."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class JupyterServer:
     """One server; can be started again on the same home and port after it was stopped.
 
     ``options`` are command line options, ``config`` is the text of a
-    ``jupyter_server_config.py``, ``model`` the content of the home's ``config.json``.
+    ``jupyter_server_config.py``, ``model`` the content of the home's ``config.json``. With
+    ``faces`` it serves JupyterLab and Notebook too.
     """
 
     def __init__(
@@ -62,11 +61,14 @@ class JupyterServer:
         model: Mapping[str, Any] | None = None,
         home: Path | None = None,
         env: Mapping[str, str] | None = None,
+        faces: bool = False,
     ) -> None:
         self.directory = directory
         self.home = home or directory / "loopat"
         self.root = directory / "root"
-        self.options = list(options)
+        without = () if faces else FACES
+        self.options = [f"--ServerApp.jpserver_extensions={name}=False" for name in without]
+        self.options += options
         self.env = dict(env or {})
         self.token = secrets.token_hex(16)
         self.port = free_port()

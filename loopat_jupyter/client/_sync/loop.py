@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Self
 
 from .. import _calls
+from .._address import ServerAddress
 from .._choice import ChoiceView
 from .._errors import NotFoundError
 from .._events import Event, RequiresChoice, Snapshot
-from .._loop_view import LoopView
-from .._models import LoopInfo, Message, NetworkRequest, PermissionMode, Rule
+from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._policy import (
     Decision,
     PolicyName,
@@ -23,6 +23,7 @@ from .._policy import (
 from .._result import TurnResult
 from .._resume import ResumingStream
 from .carrier import Carrier
+from .exchange import Exchange
 from .stream import EventStream
 
 
@@ -33,6 +34,15 @@ class Choice(ChoiceView):
         super().__init__(request)
         self._carrier = carrier
         self._loop_id = loop_id
+
+    @property
+    def loop_id(self) -> str:
+        return self._loop_id
+
+    @property
+    def address(self) -> ServerAddress:
+        """Where its loop's server is, and the token that lets in."""
+        return self._carrier.address
 
     def allow(self, *, remember: Literal["loop"] | None = None) -> None:
         """Let the tool run with the input that was shown; ``remember`` it for this loop."""
@@ -56,12 +66,13 @@ OnChoice = PolicyName | Callable[[Choice], Decision | None]
 """What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
 
 
-class Loop(LoopView):
+class Loop(Exchange):
     """One loop. Every method asks the server; ``info`` is what it said last."""
 
-    def __init__(self, carrier: Carrier, info: LoopInfo) -> None:
-        super().__init__(info)
-        self._carrier = carrier
+    @property
+    def address(self) -> ServerAddress:
+        """Where its server is, and the token that lets in."""
+        return self._carrier.address
 
     # ------------------------------------------------------------- turns
 
@@ -191,6 +202,12 @@ class Loop(LoopView):
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
+
+    def history_page(
+        self, *, limit: int = 20, after: str | None = None, newest_first: bool = False
+    ) -> MessagePage:
+        """One page of the conversation, as the server cut it; ``after`` is a page's ``last_id``."""
+        return self._carrier.do(_calls.history(self.id, limit, after, newest_first))
 
     def network(self, *, page_size: int = 100) -> Iterator[NetworkRequest]:
         """What the loop's sandbox asked of the network, newest first, through all pages."""

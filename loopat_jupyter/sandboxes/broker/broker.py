@@ -20,7 +20,7 @@ import h11
 
 from loopat_jupyter.loops.destinations import BadDestination, Destination
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.network import Egress, ModelLoan, ModelUpstream
+from loopat_jupyter.loops.network import Asker, Egress, ModelLoan, ModelUpstream
 from loopat_jupyter.sandboxes.broker.crowd import Crowd
 from loopat_jupyter.sandboxes.broker.dialling import Dialler, Unreachable
 from loopat_jupyter.sandboxes.broker.egress import EgressProxy
@@ -94,6 +94,9 @@ class Broker:
 
     def take_refused(self) -> Sequence[Destination]:
         return self._gatekeeper.take_refused()
+
+    def ask_with(self, asker: Asker | None) -> None:
+        self._gatekeeper.ask_with(asker)
 
     # ------------------------------------------------------------------ life
 

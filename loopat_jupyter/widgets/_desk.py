@@ -1,0 +1,180 @@
+"""The calls of a widget, carried out with the client, as messages in and out.
+
+To the kernel    ``{op, id, args}`` with an ``op`` of :data:`CALLS`; ``{op: "unwatch", watch}``
+To the browser   ``{op: "answer", id, result | error}``; ``{op: "events", watch, events}``;
+                 ``{op: "lost", watch, error}``
+
+An ``error`` is ``{code, message, status}``, an event ``{name, data, seq}``; results have the shapes
+of the Loop API. The client's own stream resumes by itself, so ``lost`` means that it gave up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from loopat_jupyter.client import (
+    APIError,
+    AsyncClient,
+    AsyncLoop,
+    ConnectionFailed,
+    Event,
+    LoopatError,
+    LoopInfo,
+    MessagePage,
+    RequiresChoice,
+    UnknownEvent,
+)
+
+from ._batches import Batches
+
+Args = Mapping[str, Any]
+Send = Callable[[dict[str, Any]], object]
+
+
+class Desk:
+    """Belongs to one event loop; ``tasks`` owns whatever takes time."""
+
+    def __init__(
+        self, client: AsyncClient, loop_id: str, send: Send, tasks: asyncio.TaskGroup
+    ) -> None:
+        self._client = client
+        self._loop_id = loop_id
+        self._send = send
+        self._tasks = tasks
+        self._running: set[asyncio.Task[None]] = set()
+        self._watches: dict[Any, asyncio.Task[None]] = {}
+        self._handle: AsyncLoop | None = None
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Begin what ``message`` asks for."""
+        if message.get("op") == "unwatch":
+            watch = self._watches.pop(message.get("watch"), None)
+            if watch is not None:
+                watch.cancel()
+            return
+        self._start(self._answer(message))
+
+    def close(self) -> None:
+        """Break off what is under way; the task group waits for it."""
+        for task in self._running:
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _answer(self, message: Mapping[str, Any]) -> None:
+        answer: dict[str, Any] = {"op": "answer", "id": message.get("id")}
+        try:
+            call = CALLS[str(message.get("op"))]
+            answer["result"] = await call(self, message.get("args") or {})
+        except (LoopatError, ValueError, TypeError, KeyError) as error:
+            answer["error"] = refusal(error)
+        self._send(answer)
+
+    async def _loop(self) -> AsyncLoop:
+        if self._handle is None:
+            self._handle = await self._client.loops.get(self._loop_id)
+        return self._handle
+
+    # ------------------------------------------------------------------ the calls
+
+    async def loop(self, args: Args) -> dict[str, Any]:
+        """The loop, with its runtime state."""
+        loop = await self._loop()
+        return plain((await loop.refresh()).info)
+
+    async def messages(self, args: Args) -> dict[str, Any]:
+        """One page of the conversation: ``limit``, ``after``, ``order``."""
+        page = await (await self._loop()).history_page(
+            limit=int(args.get("limit") or 20),
+            after=args.get("after"),
+            newest_first=args.get("order") == "desc",
+        )
+        return plain(page)
+
+    async def send(self, args: Args) -> dict[str, Any] | None:
+        """Give the loop a message: ``content``, ``key``, ``mode``; the turn's first event."""
+        stream = await (await self._loop()).send(
+            args["content"],
+            on_choice="wait",
+            permission_mode=args.get("mode"),
+            idempotency_key=args["key"],
+        )
+        async with stream:
+            first = await anext(stream, None)
+        return None if first is None else shown(first)
+
+    async def choice(self, args: Args) -> None:
+        """Answer a choice: ``choice_id``, and the contract's ``body``."""
+        request = RequiresChoice(choice_id=args["choice_id"], kind="permission", payload={})
+        await (await self._loop()).choice(request).resolve(args["body"])
+
+    async def interrupt(self, args: Args) -> None:
+        """End the running turn."""
+        await (await self._loop()).interrupt()
+
+    async def watch(self, args: Args) -> None:
+        """Send events on, under the name ``watch``, from ``after`` on (``None``: from now)."""
+        loop = await self._loop()
+        self._watches[args["watch"]] = self._start(
+            self._follow(loop, args["watch"], args.get("after"))
+        )
+
+    async def _follow(self, loop: AsyncLoop, name: Any, after: int | None) -> None:
+        def post(events: list[dict[str, Any]]) -> None:
+            self._send({"op": "events", "watch": name, "events": events})
+
+        try:
+            async with await loop.events(after) as stream, Batches(post) as batches:
+                async for event in stream:
+                    await batches.add(shown(event))
+        except LoopatError as error:
+            self._send({"op": "lost", "watch": name, "error": refusal(error)})
+
+
+CALLS: dict[str, Callable[[Desk, Args], Awaitable[Any]]] = {
+    "loop": Desk.loop,
+    "messages": Desk.messages,
+    "send": Desk.send,
+    "choice": Desk.choice,
+    "interrupt": Desk.interrupt,
+    "watch": Desk.watch,
+}
+
+
+def shown(event: Event) -> dict[str, Any]:
+    """An event as the browser takes it from the server's own stream."""
+    name = event.event if isinstance(event, UnknownEvent) else event.name
+    return {"name": name, "data": dict(event.data), "seq": event.seq}
+
+
+def plain(value: LoopInfo | MessagePage) -> dict[str, Any]:
+    """A model of the client as the JSON that it was."""
+    return {name: _json(item) for name, item in asdict(value).items()}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {name: _json(item) for name, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def refusal(error: Exception) -> dict[str, Any]:
+    """What the browser is told: no traceback, no address."""
+    if isinstance(error, APIError):
+        return {"code": error.code, "message": error.message, "status": error.status}
+    if isinstance(error, ConnectionFailed):
+        message = "The kernel cannot reach the loop's server."
+        return {"code": "unreachable", "message": message, "status": 0}
+    if isinstance(error, LoopatError):
+        return {"code": error.code, "message": error.message, "status": 0}
+    return {"code": "invalid_parameter", "message": str(error), "status": 400}

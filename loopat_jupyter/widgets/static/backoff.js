@@ -1,0 +1,50 @@
+/**
+ * How long to wait before trying again: doubling, with jitter, up to a limit.
+ */
+const FIRST = 400;
+const LONGEST = 15_000;
+
+export class Backoff {
+  failures = 0;
+
+  /** @param {() => number} [random] from 0 to 1 */
+  constructor(random = Math.random) {
+    this.random = random;
+  }
+
+  /** It works again. */
+  reset() {
+    this.failures = 0;
+  }
+
+  /**
+   * Milliseconds to wait after one more failure.
+   * @param {number} [retryAfter] seconds that the server asked for
+   */
+  next(retryAfter) {
+    const most = Math.min(LONGEST, FIRST * 2 ** this.failures);
+    this.failures += 1;
+    const own = most * (0.5 + this.random() / 2);
+    return Math.max(own, (retryAfter ?? 0) * 1000);
+  }
+}
+
+/**
+ * Wait, or less when `signal` aborts; and no longer than until the browser is online again.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ */
+export function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const finish = () => {
+      clearTimeout(timer);
+      globalThis.removeEventListener?.("online", finish);
+      signal.removeEventListener("abort", finish);
+      resolve();
+    };
+    const timer = setTimeout(finish, ms);
+    globalThis.addEventListener?.("online", finish);
+    signal.addEventListener("abort", finish);
+    if (signal.aborted) finish();
+  });
+}

@@ -1,0 +1,159 @@
+/**
+ * Where a message is written: Enter sends, Shift+Enter breaks the line, arrow up (in an empty
+ * field, or while going through them) brings earlier messages back. What cannot be sent stays.
+ */
+import { h, icon, setText, uniqueId } from "./dom.js";
+import { Outbox } from "./outbox.js";
+import { direction } from "./text.js";
+
+const SEND = "M2 2.2 14.5 8 2 13.8V9.3L9.5 8 2 6.7z";
+const STOP = "M4 4h8v8H4z";
+const MODES = [
+  ["", "Loop's own mode"],
+  ["default", "Ask before edits and commands"],
+  ["acceptEdits", "Edit freely, ask before commands"],
+  ["plan", "Plan only: change nothing"],
+  ["bypassPermissions", "Run everything unasked"],
+];
+
+const LARGE_PASTE = 10_000; // characters
+
+export class Composer {
+  #field;
+  #note;
+  #send;
+  #stop;
+  #mode;
+  #actions;
+  #recalled = -1;
+  #draft = "";
+
+  /**
+   * @param {{send: (text: string, mode: string | null) => void, stop: () => void,
+   *   history: () => string[]}} actions `history`: sent messages, newest first
+   */
+  constructor(actions) {
+    this.#actions = actions;
+    const note = uniqueId("note");
+    this.#note = h("p", { id: note, class: "loopat-composer-note", role: "status" });
+    this.#field = h("textarea", {
+      class: "loopat-field",
+      rows: 1,
+      placeholder: "Message the loop",
+      "aria-label": "Message to the loop",
+      "aria-describedby": note,
+      spellcheck: true,
+      on: {
+        input: () => this.#changed(),
+        keydown: (event) => this.#key(event),
+        paste: (event) => this.#paste(event),
+      },
+    });
+    this.#send = this.#button("Send message", SEND, () => this.#submit(), "loopat-send");
+    this.#stop = this.#button("Stop the turn", STOP, actions.stop, "loopat-stop");
+    this.#mode = h("select", { class: "loopat-mode", "aria-label": "Permission mode" });
+    this.#mode.append(...MODES.map(([value, text]) => h("option", { value }, text)));
+    const bar = h("div", { class: "loopat-composer-bar" }, this.#mode, this.#stop, this.#send);
+    this.el = h("div", { class: "loopat-composer" }, this.#field, bar, this.#note);
+    this.update({ busy: false, closed: "" });
+  }
+
+  /** @param {{busy: boolean, closed: string}} state `closed`: why nothing can be sent */
+  update({ busy, closed }) {
+    this.#stop.hidden = !busy;
+    this.#send.disabled = closed !== "";
+    this.#field.disabled = closed !== "" && this.#field.value === "";
+    if (closed !== this.#field.dataset.closed) {
+      this.#field.dataset.closed = closed;
+      setText(this.#note, closed);
+    }
+  }
+
+  /** Put a text back to where it was written. @param {string} text */
+  restore(text) {
+    this.#field.value = this.#field.value ? `${text}\n${this.#field.value}` : text;
+    this.#changed();
+    this.focus();
+  }
+
+  focus() {
+    this.#field.focus();
+  }
+
+  #button(label, path, action, kind) {
+    const button = h("button", {
+      type: "button",
+      class: `loopat-icon-button ${kind}`,
+      title: label,
+    });
+    button.setAttribute("aria-label", label);
+    button.append(icon(path));
+    button.addEventListener("click", action);
+    return button;
+  }
+
+  #submit() {
+    if (this.#send.disabled) return;
+    const text = this.#field.value;
+    const objection = Outbox.objection(text);
+    setText(this.#note, objection);
+    if (objection) return;
+    this.#field.value = "";
+    this.#changed();
+    this.#actions.send(text, this.#mode.value || null);
+    this.focus();
+  }
+
+  #changed() {
+    this.#recalled = -1;
+    setText(this.#note, this.#field.dataset.closed ?? "");
+    this.#grow();
+  }
+
+  /** Large pastes are put in as a whole: a browser's own way takes minutes for many lines. */
+  #paste(event) {
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (text.length < LARGE_PASTE) return;
+    event.preventDefault();
+    const { selectionStart, selectionEnd } = this.#field;
+    this.#field.setRangeText(text, selectionStart, selectionEnd, "end");
+    this.#changed();
+    setText(this.#note, Outbox.objection(this.#field.value));
+  }
+
+  #grow() {
+    // `dir="auto"` would do the same, but takes a minute over a megabyte in a field of this kind.
+    this.#field.dir = direction(this.#field.value);
+    this.#field.style.height = "auto";
+    this.#field.style.height = `${Math.min(this.#field.scrollHeight + 2, 240)}px`;
+  }
+
+  #key(event) {
+    // Jupyter's own shortcuts are not for what is typed here.
+    event.stopPropagation();
+    if (event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+      event.preventDefault();
+      this.#submit();
+    } else if (event.key === "ArrowUp" && this.#mayRecall()) {
+      this.#recall(1, event);
+    } else if (event.key === "ArrowDown" && this.#recalled >= 0 && this.#mayRecall()) {
+      this.#recall(-1, event);
+    }
+  }
+
+  #mayRecall() {
+    return this.#recalled >= 0 || this.#field.value === "";
+  }
+
+  #recall(step, event) {
+    const history = this.#actions.history();
+    const next = this.#recalled + step;
+    if (next >= history.length) return;
+    event.preventDefault();
+    if (this.#recalled < 0) this.#draft = this.#field.value;
+    this.#field.value = next < 0 ? this.#draft : history[next];
+    this.#grow();
+    this.#recalled = next;
+  }
+}

@@ -1,0 +1,153 @@
+/**
+ * The way to a loop through the notebook's kernel, where the page cannot reach the server itself.
+ *
+ * Calls and their answers are custom messages of the widget's model; `_relay.py` is the other
+ * side. It needs a kernel that lives and, without subshells, one that is not busy.
+ */
+import { Refusal } from "./refusal.js";
+
+const PATIENCE = 15_000; // ms for an answer of an idle kernel
+
+/** @implements {import("./direct.js").Port} */
+export class KernelPort {
+  kind = "kernel";
+  #model;
+  #waiting = new Map();
+  #watches = new Map();
+  #next = 1;
+
+  /** @param {object} model the widget's model, as anywidget gives it */
+  constructor(model) {
+    this.#model = model;
+    model.on("msg:custom", this.#take);
+  }
+
+  /** Listen no more; whatever still waits is refused. */
+  close() {
+    this.#model.off("msg:custom", this.#take);
+    for (const { reject } of this.#waiting.values()) reject(unanswered());
+    this.#waiting.clear();
+    for (const watch of this.#watches.values()) watch.fail(unanswered());
+  }
+
+  loop() {
+    return this.#call("loop", {});
+  }
+
+  messages(query) {
+    return this.#call("messages", query);
+  }
+
+  send(content, key, mode) {
+    return this.#call("send", { content, key, mode });
+  }
+
+  resolve(choiceId, body) {
+    return this.#call("choice", { choice_id: choiceId, body });
+  }
+
+  interrupt() {
+    return this.#call("interrupt", {});
+  }
+
+  /** The choice that the kernel knows this widget to be about. */
+  request() {
+    return this.#call("request", {});
+  }
+
+  async *events(after, signal) {
+    const watch = new Inbox();
+    const name = this.#next++;
+    this.#watches.set(name, watch);
+    const stop = () => watch.end();
+    signal.addEventListener("abort", stop);
+    try {
+      await this.#call("watch", { watch: name, after });
+      yield* watch.batches();
+    } finally {
+      signal.removeEventListener("abort", stop);
+      this.#watches.delete(name);
+      this.#post({ op: "unwatch", watch: name });
+    }
+  }
+
+  #call(op, args) {
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => {
+        this.#waiting.delete(id);
+        reject(unanswered());
+      }, PATIENCE);
+      this.#waiting.set(id, {
+        resolve: (value) => (clearTimeout(timer), resolve(value)),
+        reject: (error) => (clearTimeout(timer), reject(error)),
+      });
+      if (!this.#post({ op, id, args })) this.#settle({ id, error: NO_KERNEL });
+    });
+  }
+
+  #post(message) {
+    try {
+      this.#model.send(message);
+      return true;
+    } catch {
+      return false; // the comm is closed: the kernel was restarted, or there never was one
+    }
+  }
+
+  #take = (message) => {
+    if (message?.op === "answer") this.#settle(message);
+    else if (message?.op === "events") this.#watches.get(message.watch)?.push(message.events);
+    else if (message?.op === "lost") this.#watches.get(message.watch)?.fail(refusal(message.error));
+  };
+
+  #settle({ id, result, error }) {
+    const call = this.#waiting.get(id);
+    if (call === undefined) return;
+    this.#waiting.delete(id);
+    if (error) call.reject(refusal(error));
+    else call.resolve(result);
+  }
+}
+
+const NO_KERNEL = { code: "no_kernel", message: "The notebook's kernel does not answer." };
+
+function unanswered() {
+  return refusal(NO_KERNEL);
+}
+
+function refusal({ code, message, status = 0 }) {
+  return new Refusal(code, message, { status });
+}
+
+/** Batches of events on their way from a callback to a generator. */
+class Inbox {
+  #batches = [];
+  #ended = false;
+  #error = null;
+  #wake = () => undefined;
+
+  push(batch) {
+    this.#batches.push(batch);
+    this.#wake();
+  }
+
+  end() {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  fail(error) {
+    this.#error = error;
+    this.end();
+  }
+
+  async *batches() {
+    for (;;) {
+      while (this.#batches.length > 0) yield this.#batches.shift();
+      if (this.#error !== null) throw this.#error;
+      if (this.#ended) return;
+      await new Promise((wake) => (this.#wake = wake));
+    }
+  }
+}

@@ -1,0 +1,79 @@
+/**
+ * Messages whose turn has not begun: being sent, queued behind a running turn, or refused.
+ */
+import { h, setText } from "./dom.js";
+import { userMessage } from "./turn_view.js";
+
+export class OutboxView {
+  #session;
+  #giveBack;
+  #rows = new Map();
+
+  /**
+   * @param {import("./session.js").Session} session
+   * @param {(text: string) => void} giveBack puts a text back into the composer
+   */
+  constructor(session, giveBack) {
+    this.#session = session;
+    this.#giveBack = giveBack;
+    this.el = h("div", {
+      class: "loopat-outbox",
+      role: "group",
+      "aria-label": "Messages on their way",
+    });
+  }
+
+  get isEmpty() {
+    return this.#rows.size === 0;
+  }
+
+  update() {
+    const wanted = this.#wanted();
+    for (const [key, row] of this.#rows) {
+      if (!wanted.has(key)) {
+        row.el.remove();
+        this.#rows.delete(key);
+      }
+    }
+    for (const [key, { content, state, note, message }] of wanted) {
+      if (!this.#rows.has(key)) this.#rows.set(key, this.#make(content, message));
+      const row = this.#rows.get(key);
+      row.el.dataset.state = state;
+      setText(row.note, note);
+      row.actions.hidden = state !== "failed";
+      this.el.append(row.el);
+    }
+    this.el.hidden = wanted.size === 0;
+  }
+
+  #wanted() {
+    const wanted = new Map();
+    this.#session.queue.forEach(({ turn_id: id, content }, index) => {
+      const note = index === 0 ? "Queued: next" : `Queued: number ${index + 1}`;
+      wanted.set(id, { content, state: "queued", note });
+    });
+    for (const message of this.#session.outbox.messages) {
+      if (wanted.has(message.turnId)) continue;
+      const note = message.state === "failed" ? `Not sent: ${message.error}` : "Sending…";
+      wanted.set(message.key, { content: message.content, state: message.state, note, message });
+    }
+    return wanted;
+  }
+
+  #make(content, message) {
+    const note = h("p", { class: "loopat-note" });
+    const again = h("button", { type: "button", class: "loopat-button" }, "Send again");
+    again.addEventListener("click", () => this.#session.outbox.again(message));
+    const edit = h("button", { type: "button", class: "loopat-button" }, "Back to the field");
+    edit.addEventListener("click", () => {
+      this.#session.outbox.remove(message);
+      this.#giveBack(message.content);
+    });
+    const actions = h("div", { class: "loopat-actions", hidden: true }, again, edit);
+    return {
+      el: h("div", { class: "loopat-waiting" }, userMessage(content), note, actions),
+      note,
+      actions,
+    };
+  }
+}

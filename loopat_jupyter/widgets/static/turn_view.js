@@ -1,0 +1,210 @@
+/**
+ * One turn of the transcript: what the user wrote, then what the agent thought, said, did, asked.
+ *
+ * Parts only grow at their end, so a view is made once for each and then told to follow. Of a
+ * turn with very many parts only the newest are in the page; a button brings the rest.
+ */
+import { ChoiceView } from "./choice_view.js";
+import { h, setText } from "./dom.js";
+import { withoutOverrides } from "./judged.js";
+import { MarkdownView } from "./markdown.js";
+import { plain } from "./text.js";
+import { ToolView } from "./tool_view.js";
+import { isOpen } from "./transcript.js";
+
+const MOST_PARTS = 200;
+const LONG_MESSAGE = 4_000; // characters of the user's own text that are shown at once
+
+export class TurnView {
+  #turn;
+  #session;
+  #focusNext;
+  #views = [];
+  #first = 0;
+  #parts;
+  #user = null;
+  #end;
+  #more;
+
+  /**
+   * @param {import("./transcript.js").Turn} turn
+   * @param {import("./session.js").Session} session
+   * @param {() => void} focusNext where the focus goes after a choice was answered
+   */
+  constructor(turn, session, focusNext) {
+    this.#turn = turn;
+    this.#session = session;
+    this.#focusNext = focusNext;
+    this.#parts = h("div", { class: "loopat-parts" });
+    this.#end = h("p", { class: "loopat-end" });
+    this.#more = h("button", {
+      type: "button",
+      class: "loopat-button loopat-earlier-parts",
+      hidden: true,
+    });
+    this.#more.addEventListener("click", () => this.#showAll());
+    this.el = h("article", {
+      class: "loopat-turn",
+      "aria-label": "Turn",
+      data: { loopatTurn: turn.id },
+    });
+    this.el.append(this.#more, this.#parts, this.#end);
+  }
+
+  /** Show what is new. @returns {boolean} whether it is to be called again soon */
+  update() {
+    const turn = this.#turn;
+    this.el.dataset.state = turn.state;
+    if (this.#user === null && turn.content !== null) this.#showUser(turn.content);
+    for (let index = this.#first + this.#views.length; index < turn.parts.length; index += 1) {
+      this.#add(turn.parts[index], index);
+    }
+    this.#trim();
+    this.#showEnd();
+    return this.#follow();
+  }
+
+  #showUser(content) {
+    this.#user = userMessage(content);
+    this.el.prepend(this.#user);
+  }
+
+  #add(part) {
+    const view = this.#viewOf(part);
+    this.#views.push(view);
+    this.#parts.append(view.el);
+  }
+
+  #viewOf(part) {
+    if (part.kind === "text") return new TextView(part);
+    if (part.kind === "thinking") return new ThinkingView(part);
+    if (part.kind === "tool") {
+      return new ToolView(part, () => this.#session.detail(this.#turn, part.id));
+    }
+    const resolve = (id, body) => this.#session.resolve(id, body);
+    return new FollowedChoice(part, new ChoiceView(part.request, resolve, this.#focusNext));
+  }
+
+  #follow() {
+    const open = isOpen(this.#turn);
+    const waits = waitingCall(this.#turn);
+    const newest = this.#views.length - 1;
+    let again = false;
+    this.#views.forEach((view, index) => {
+      if (view.update({ open, waits, growing: open && index === newest }) === true) again = true;
+    });
+    return again;
+  }
+
+  #trim() {
+    if (this.#views.length <= MOST_PARTS * 1.5) return;
+    const gone = this.#views.splice(0, this.#views.length - MOST_PARTS);
+    for (const view of gone) view.el.remove();
+    this.#first += gone.length;
+    this.#more.hidden = false;
+    setText(this.#more, `Show ${this.#first} earlier steps of this turn`);
+  }
+
+  #showAll() {
+    this.#more.hidden = true;
+    const views = this.#turn.parts.slice(0, this.#first).map((part) => this.#viewOf(part));
+    this.#parts.prepend(...views.map((view) => view.el));
+    this.#views.unshift(...views);
+    this.#first = 0;
+    this.#follow();
+  }
+
+  #showEnd() {
+    const { state, error } = this.#turn;
+    if (state === "interrupted") setText(this.#end, "Stopped.");
+    else if (state === "error") setText(this.#end, errorText(error));
+    this.#end.hidden = !["interrupted", "error"].includes(state);
+  }
+}
+
+/** The user's own message: as it was written, not as Markdown. @param {string} content */
+export function userMessage(content) {
+  const text = plain(content);
+  const element = h("div", { class: "loopat-user", dir: "auto", data: { loopatRole: "user" } });
+  const said = h("span", { class: "loopat-aside" }, "You: ");
+  element.append(said, ...withoutOverrides(text.slice(0, LONG_MESSAGE)));
+  if (text.length > LONG_MESSAGE) {
+    const rest = h("button", { type: "button", class: "loopat-button" });
+    rest.textContent = `… show all ${text.length.toLocaleString()} characters`;
+    rest.addEventListener("click", () =>
+      rest.replaceWith(...withoutOverrides(text.slice(LONG_MESSAGE))),
+    );
+    element.append(rest);
+  }
+  return element;
+}
+
+/** The tool call that the pending choice is about: the one announced last before it. */
+function waitingCall(turn) {
+  const asked = turn.parts.findLastIndex(
+    (part) => part.kind === "choice" && part.resolved === null,
+  );
+  return turn.parts.slice(0, Math.max(0, asked)).findLast((part) => part.kind === "tool") ?? null;
+}
+
+function errorText({ code, message }) {
+  const known = {
+    server_restarted: "The server was restarted while this turn ran.",
+    sandbox_evicted: "The sandbox was stopped while this turn waited.",
+  };
+  const said = plain(message ?? "");
+  return `This turn failed: ${known[code] && !said ? known[code] : said || code}`;
+}
+
+class TextView {
+  #part;
+  #markdown = new MarkdownView();
+
+  constructor(part) {
+    this.#part = part;
+    this.el = this.#markdown.el;
+    this.el.dataset.loopatRole = "assistant";
+  }
+
+  update({ growing }) {
+    return !this.#markdown.update(this.#part.text, !growing);
+  }
+}
+
+/** Thinking, folded; read only while it is open. */
+class ThinkingView {
+  #part;
+  #markdown = new MarkdownView();
+  #label;
+  #growing = false;
+
+  constructor(part) {
+    this.#part = part;
+    this.#label = h("span", null, "Thought");
+    this.el = h("details", { class: "loopat-thinking" }, h("summary", null, this.#label));
+    this.el.append(this.#markdown.el);
+    this.el.addEventListener("toggle", () => this.update({ growing: this.#growing }));
+  }
+
+  update({ growing }) {
+    this.#growing = growing;
+    setText(this.#label, growing ? "Thinking…" : "Thought");
+    if (!this.el.open) return false;
+    return !this.#markdown.update(this.#part.text, !growing);
+  }
+}
+
+class FollowedChoice {
+  #part;
+  #view;
+
+  constructor(part, view) {
+    this.#part = part;
+    this.#view = view;
+    this.el = view.el;
+  }
+
+  update() {
+    if (this.#part.resolved !== null) this.#view.settle(this.#part.resolved);
+  }
+}

@@ -1,0 +1,20 @@
+"""What a notebook must never hold: credentials, an address with one, a path of the server."""
+
+from __future__ import annotations
+
+import re
+
+from .notebook_page import NotebookPage
+
+API_TOKEN = re.compile(r"la_[0-9a-f]{48}")
+ADDRESS = re.compile(r"https?://[^\s\"\\]*token=")
+
+
+def hold_no_secret(page: NotebookPage) -> None:
+    """Fail if the saved notebook of the page holds one of them."""
+    text, server = page.on_disk(), page.server
+    for found in (server.token, str(server.directory), str(server.home), f":{server.port}"):
+        assert found not in text, f"the notebook holds {found!r}"
+    for pattern in (API_TOKEN, ADDRESS):
+        match = pattern.search(text)
+        assert match is None, match
