@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import anywidget
+from IPython.display import display
 from traitlets import Unicode
 
-from loopat_jupyter.client import Loop, ServerAddress, connect
+from loopat_jupyter.client import Client, Loop, ServerAddress, connect
+from loopat_jupyter.story import Follower, reattach, remember, show_story
 
 from ._bundle import compose, styles
 from ._relay import Relay
@@ -18,7 +20,7 @@ class LoopChat(anywidget.AnyWidget):
 
     Args:
         loop: a loop of a client; or a loop's id, of the server that :func:`connect` finds; or
-            nothing, and a new loop is made there.
+            nothing: then the loop that this cell spoke to before, else a new one.
         title: of the new loop, where one is made.
 
     Raises:
@@ -26,7 +28,8 @@ class LoopChat(anywidget.AnyWidget):
         NotFoundError: the server has no such loop.
         AuthenticationError: the server does not take the kernel's token.
 
-    An archived loop is shown, and says that it takes no messages.
+    An archived loop is shown, and says that it takes no messages. Below it stands the story of the
+    loop (:mod:`loopat_jupyter.story`): what a notebook shows that is opened without a kernel.
     """
 
     _esm = compose("chat.js")
@@ -37,6 +40,8 @@ class LoopChat(anywidget.AnyWidget):
     def __init__(self, loop: Loop | str | None = None, *, title: str | None = None) -> None:
         loop_id, address = _resolve(loop, title)
         self._relay: Relay | None = None
+        self._address = address
+        self._stories: list[Follower] = []
         super().__init__()
         self.set_trait("loop_id", loop_id)
         self._relay = Relay(loop_id, address, self.send)
@@ -46,8 +51,18 @@ class LoopChat(anywidget.AnyWidget):
         if self._relay is not None:
             self._relay.take(message)
 
+    def _ipython_display_(self) -> None:
+        """The widget, and below it the story, kept up to date for as long as the widget lives."""
+        bundle = self._repr_mimebundle_()
+        assert bundle is not None, "the widget has a view"
+        data, metadata = bundle
+        display(data, metadata=metadata, raw=True)
+        self._stories.append(show_story(self._address, self.loop_id))
+
     def close(self) -> None:
-        """End the widget everywhere. The loop and its turns go on."""
+        """End the widget everywhere. The loop and its turns go on, the story stays as it is."""
+        for story in self._stories:
+            story.close()
         if self._relay is not None:
             self._relay.close()
         super().close()
@@ -61,5 +76,17 @@ def _resolve(loop: Loop | str | None, title: str | None) -> tuple[str, ServerAdd
             f"a LoopChat is of a Loop, a loop's id or nothing, not {type(loop).__name__}"
         )
     with connect() as client:
-        found = client.loops.create(title) if loop is None else client.loops.get(loop)
+        found = _of_cell(client, title) if loop is None else client.loops.get(loop)
         return found.id, client.address
+
+
+def _of_cell(client: Client, title: str | None) -> Loop:
+    """The loop that the running cell spoke to before, or a new one; which of them is said."""
+    earlier = reattach(client)
+    loop = earlier.loop
+    if loop is None or title not in {None, loop.title}:
+        if earlier.reason is not None:
+            print(f"{earlier.reason}; this is a new loop".capitalize())
+        loop = client.loops.create(title or earlier.notebook)
+    remember(loop.id)
+    return loop

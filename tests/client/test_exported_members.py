@@ -74,6 +74,7 @@ def test_both_clients_offer_the_same():
         (client.Client, client.AsyncClient),
         (client.Loops, client.AsyncLoops),
         (client.Loop, client.AsyncLoop),
+        (client.Loop.__base__, client.AsyncLoop.__base__),  # its files and transcripts
         (client.Choice, client.AsyncChoice),
         (client.Tokens, client.AsyncTokens),
     ]
