@@ -60,7 +60,14 @@ class Follower:
 
 
 class _Thread:
-    def __init__(self, address: ServerAddress, loop_id: str, tell: Tell, seq: int | None) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        loop_id: str,
+        tell: Tell,
+        seq: int | None,
+        retry: RetryPolicy,
+    ) -> None:
         self.failure: LoopatError | None = None
         self._address = address
         self._loop_id = loop_id
