@@ -28,7 +28,7 @@ from .context.home import Home
 from .context.instructions import Instructions
 from .context.workdir import Workdirs
 from .engines.builtin import EngineLimits
-from .engines.select import ENGINES, EngineSet, select_engines
+from .engines.select import ENGINES, EngineSet, Place, select_engines
 from .engines.tool_outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.keeper import SandboxKeeper
@@ -292,7 +292,12 @@ class LoopatExtension(ExtensionApp):
             self._home.path,
             Instructions(self._home.path),
             EngineLimits(tools=tools),
+            self.engine_place(),
         )
+
+    def engine_place(self) -> Place:
+        """Where the engines' turns run, by the traits."""
+        return Place(self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths))
 
     def _build_service(
         self, engines: EngineSet, tier: SandboxTier | SandboxSpawnFailed

@@ -211,7 +211,11 @@ class LandlockSandbox(SupervisedSandbox):
 def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
     """The supervisor's rules, and the agent's within them; the caller owns both."""
     inner = Ruleset(abi, files=True, tcp=True, scope=SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL)
-    agent = Ruleset(abi, files=True)
+    try:
+        agent = Ruleset(abi, files=True)
+    except OSError:
+        inner.close()
+        raise
     try:
         for grant in grants:
             give(grant, inner, agent)

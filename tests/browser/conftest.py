@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 
 FAILED = pytest.StashKey[bool]()
 
+Profiles = Callable[[NotebookServer], Awaitable[BrowserContext]]
 OpenNotebook = Callable[..., Awaitable[NotebookPage]]
 
 
@@ -82,20 +83,25 @@ def warm_kernel(notebook_server: NotebookServer) -> str:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def context(
-    chrome: Browser, notebook_server: NotebookServer
-) -> AsyncIterator[BrowserContext]:
-    """A browser profile of its own, logged in to the shared server."""
-    one = await chrome.new_context(viewport=DESKTOP, reduced_motion="reduce")
-    one.set_default_timeout(PATIENCE)
-    await logged_in(one, notebook_server)
-    yield one
-    await one.close()
+async def profiles(chrome: Browser) -> AsyncIterator[Profiles]:
+    """One browser profile for each server, logged in as its owner."""
+    made: dict[NotebookServer, BrowserContext] = {}
+
+    async def profile(server: NotebookServer) -> BrowserContext:
+        if server not in made:
+            made[server] = await chrome.new_context(viewport=DESKTOP, reduced_motion="reduce")
+            made[server].set_default_timeout(PATIENCE)
+            await logged_in(made[server], server)
+        return made[server]
+
+    yield profile
+    for one in made.values():
+        await one.close()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_notebook(
-    context: BrowserContext,
+    profiles: Profiles,
     notebook_server: NotebookServer,
     warm_kernel: str,
     pictures: Path,
@@ -104,20 +110,23 @@ async def open_notebook(
     """Makes notebooks and opens them: ``await open_notebook(Face.LAB, "print(1)", "2 + 2")``.
 
     Each gets the shared kernel; ``own_kernel=True`` gives it one that the test may restart or
-    block. ``path`` opens a notebook that is there already (a second tab). When the test ends, no
+    block; on a ``server`` of the test's own it has one of its own anyway. When the test ends, no
     page may have asked a foreign host or had an error uncaught. A failed test leaves pictures.
     """
     numbers = itertools.count(1)
     opened: list[NotebookPage] = []
+    own: list[str] = []
     name = request.node.name.translate(str.maketrans("[]/ ", "----")).strip("-")
 
     async def make(
-        face: Face, *cells: str, own_kernel: bool = False, path: str | None = None
+        face: Face, *cells: str, own_kernel: bool = False, server: NotebookServer = notebook_server
     ) -> NotebookPage:
-        if path is None:
-            path = notebook_server.write_notebook(f"{name}-{next(numbers)}", cells)
-            notebook_server.open_session(path, None if own_kernel else warm_kernel)
-        page = NotebookPage(await context.new_page(), notebook_server, face, path, pictures)
+        path = server.write_notebook(f"{name}-{next(numbers)}", cells)
+        if server is notebook_server:
+            kernel = server.open_session(path, None if own_kernel else warm_kernel)
+            if own_kernel:
+                own.append(kernel)
+        page = NotebookPage(await (await profiles(server)).new_page(), server, face, path, pictures)
         opened.append(page)
         return await page.open()
 
@@ -125,6 +134,10 @@ async def open_notebook(
     for number, page in enumerate(opened, 1):
         if request.node.stash.get(FAILED, False):
             await page.picture(f"FAILED-{name}-{number}")
+    for page in opened:
+        await page.close()
+    for kernel in own:
+        notebook_server.call("DELETE", f"kernels/{kernel}")
     for page in opened:
         page.hold_invariants()
 

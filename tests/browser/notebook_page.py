@@ -12,6 +12,7 @@ import asyncio
 import enum
 import os
 import re
+from collections.abc import Awaitable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -103,10 +104,14 @@ class NotebookPage:
         await self.page.wait_for_function(READY)
 
     async def save(self) -> None:
-        """Ctrl-S, and wait until the file is written."""
-        await self.page.evaluate(f"{APP}.shell.currentWidget.activate()")
+        """Ctrl-S in the notebook, and wait until the file is written."""
+        await self.page.evaluate(f"{APP}.shell.currentWidget.content.node.focus()")
+        await self.saves(self.page.keyboard.press("Control+s"))
+
+    async def saves(self, action: Awaitable[None]) -> None:
+        """Wait until what ``action`` does has written the file."""
         await self.page.evaluate(WATCH_SAVE)
-        await self.page.keyboard.press("Control+s")
+        await action
         async with asyncio.timeout(WAIT):
             state = await self.page.evaluate("window.loopatSaved")
         assert state == "completed", state
@@ -161,11 +166,17 @@ class NotebookPage:
     async def restart_kernel(self) -> None:
         """Kernel, Restart Kernel…, and yes; returns when the new kernel is there."""
         await self.page.evaluate(f"void {APP}.commands.execute('notebook:restart-kernel')")
-        await self.page.locator(".jp-Dialog").get_by_role("button", name="Restart").click()
+        await self.page.locator(".jp-Dialog").get_by_role("button", name="Confirm").click()
         await expect(self.page.locator(".jp-Dialog")).to_have_count(0)
         await self.page.wait_for_function(
             f"() => {APP}.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'"
         )
+
+    async def close_dialogs(self) -> None:
+        """A front end that lost its server says so in a dialog, which a person closes."""
+        close = self.page.locator(".jp-Dialog").get_by_role("button", name="Close")
+        while await close.count():
+            await close.last.click()
 
     async def dark(self, wanted: bool = True) -> None:
         """Jupyter's own dark (or light) theme."""

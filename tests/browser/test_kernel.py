@@ -62,7 +62,7 @@ print("the agent said:", result.text)
 async def test_a_prompt_answers_the_call_that_the_kernel_waits_in(
     open_notebook: OpenNotebook, face: Face, notebook_server: NotebookServer, model: MockModel
 ) -> None:
-    """``loop.ask`` blocks the kernel; its choice is on the page, in the chat too, and answered."""
+    """``loop.ask`` blocks the kernel; its choice is on the page, and in the chat too."""
     loop_id = notebook_server.new_loop("Prompt")
     script = model.script([bash("echo prompted")], [Text("Thank you.")])
     ask_cell = ASK.format(loop=loop_id, message=script.message("prompt"))

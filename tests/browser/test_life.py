@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 from tests.support.server import mock_provider
 
 from . import saved_file
 from .chat import Chat, show
-from .conftest import DESKTOP, OpenNotebook
-from .notebook_page import Face, NotebookPage, logged_in
+from .conftest import OpenNotebook
+from .notebook_page import Face
 from .notebook_server import NotebookServer
 
 
@@ -74,33 +74,33 @@ async def test_two_tabs_on_one_loop_stay_in_step(
 
     script = model.script([bash("echo x >> once.txt")], [Text("So be it.")])
     await right.send(script.message("decide"))
-    await asyncio.gather(left.asked(), right.asked())
-    await asyncio.gather(left.allow(), right.deny())
+    choices = await asyncio.gather(left.asked(), right.asked())
+    allow = choices[0].get_by_role("button", name="Allow", exact=True)
+    deny = choices[1].get_by_role("button", name="Deny")
+    buttons = await asyncio.gather(allow.element_handle(), deny.element_handle())
+    # Both at once: no waiting for a button that the other answer may have disabled meanwhile.
+    await asyncio.gather(*(button.evaluate("button => button.click()") for button in buttons))
     await asyncio.gather(left.ended(1), right.ended(1))
     states = [await chat.choices.get_attribute("data-state") for chat in (left, right)]
     assert states in (["allowed"] * 2, ["denied"] * 2)
     ran = notebook_server.workdir(loop_id) / "once.txt"
     assert ran.exists() == (states[0] == "allowed")
     for chat in (left, right):
-        await expect(chat.choices.get_by_role("button", name="Deny")).to_be_disabled()
+        await expect(chat.choices.locator("button:enabled")).to_have_count(0)
         await expect(chat.choices.get_by_role("status")).to_contain_text(
             "Allowed" if states[0] == "allowed" else "Denied"
         )
 
 
 async def test_chats_come_back_after_the_server_was_killed(
-    chrome: Browser, tmp_path: Path, pictures: Path, model: MockModel
+    open_notebook: OpenNotebook, tmp_path: Path, model: MockModel
 ) -> None:
     """A choice that waited is answered afterwards and its turn completes; both front ends."""
     with NotebookServer(tmp_path / "own", model=mock_provider(model.url)) as server:
-        context = await chrome.new_context(viewport=DESKTOP, reduced_motion="reduce")
-        await logged_in(context, server)
         waiting, running = server.new_loop("Waiting"), server.new_loop("Running")
         chats: list[Chat] = []
         for face in Face:
-            path = server.write_notebook(f"own-{face.value}", [show(waiting), show(running)])
-            page = NotebookPage(await context.new_page(), server, face, path, pictures)
-            await page.open()
+            page = await open_notebook(face, show(waiting), show(running), server=server)
             await page.run(0)
             await page.run(1)
             chats += [await Chat(page, 0).live(), await Chat(page, 1).live()]
@@ -119,6 +119,7 @@ async def test_chats_come_back_after_the_server_was_killed(
         await lab.notebook.picture("reconnecting")
         server.start()
         await asyncio.gather(*(chat.live() for chat in chats))
+        await asyncio.gather(lab.notebook.close_dialogs(), notebook.notebook.close_dialogs())
         await notebook.allow()
         for chat in (lab, notebook):
             await expect(await chat.ended(0)).to_contain_text("I did.")
@@ -128,4 +129,3 @@ async def test_chats_come_back_after_the_server_was_killed(
         for chat in (lab_running, notebook_running):
             await expect(await chat.ended(1)).to_contain_text("I am back.")
         await notebook.notebook.picture("reconnected")
-        await context.close()

@@ -12,13 +12,19 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from .failures import AgentGone, AgentRefused
+from ...loops.errors import TurnFailed
+from .failures import KEPT, AgentGone, AgentRefused
 from .forms import Form
 from .link import Answered
 from .permission import Ask
-from .process import Agent, Asked, Ended
+from .process import Agent, Asked, Ended, Item
 from .reaching import ASKING, Reaching
 from .report import Report, Unheld
+
+
+class Silent(TurnFailed):
+    """The agent does not go on, and does not say why."""
+
 
 Deciding = Callable[[], Awaitable[str | Mapping[str, Any] | None]]
 
@@ -29,6 +35,7 @@ async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answer
     Raises:
         AgentGone, AgentRefused: there is no answer. What was said before has been reported.
         Unheld: the agent acted against the turn's mode; it was ended.
+        Silent: the agent said nothing any more; it was ended.
     """
     agent.inbox.open()
     began = time.monotonic()
@@ -37,7 +44,7 @@ async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answer
         ended = await _follow(agent, report)
         await report.close()
     except BaseException as error:
-        if isinstance(error, Unheld):
+        if isinstance(error, (Silent, Unheld)):
             await agent.close()
         age = time.monotonic() - began
         await agent.interrupt(answering, age if report.busy else None)
@@ -81,7 +88,7 @@ async def _hear(agent: Agent, report: Report, group: asyncio.TaskGroup) -> Ended
     """What it says and asks, in order; what must be decided is decided beside it."""
     asking: set[asyncio.Task[None]] = set()
     while True:
-        item = await agent.inbox.get()
+        item = await _next(agent, quiet=not (report.busy or asking))
         if isinstance(item, Ended):
             for task in asking:
                 task.cancel()
@@ -96,6 +103,18 @@ async def _hear(agent: Agent, report: Report, group: asyncio.TaskGroup) -> Ended
         task = group.create_task(_decide(item, deciding))
         asking.add(task)
         task.add_done_callback(asking.discard)
+
+
+async def _next(agent: Agent, *, quiet: bool) -> Item:
+    """What comes next. While it is ``quiet`` (no tool runs, nobody is asked) something must."""
+    try:
+        async with asyncio.timeout(agent.limits.silence if quiet else None):
+            return await agent.inbox.get()
+    except TimeoutError:
+        raise Silent(
+            f"The agent {agent.launch.agent!r} said nothing for {agent.limits.silence:g} s, so it "
+            f"was ended. {KEPT}"
+        ) from None
 
 
 async def _announced(report: Report, ask: Ask | Form) -> Deciding | None:

@@ -32,11 +32,13 @@ END_GRACE = 3.0
 @dataclass(frozen=True, slots=True)
 class AgentLimits:
     """Seconds: ``start`` for the greeting, and for opening a session. ``cancel`` for ending the
-    tools of an interrupted prompt by itself, ``settle`` for coming to rest after that."""
+    tools of an interrupted prompt by itself, ``settle`` for coming to rest after that.
+    ``silence``: how long it may say nothing while no tool runs and nobody is asked."""
 
     start: float = 60.0
     cancel: float = 0.05
     settle: float = 2.0
+    silence: float = 900.0
     wire: WireLimits = field(default_factory=WireLimits)
 
 

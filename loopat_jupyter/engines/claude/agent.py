@@ -19,7 +19,8 @@ from typing import Any
 from ...loops.errors import LoopatError, SandboxLost, TurnFailed
 from ...loops.ports import Sandbox
 from ..legible import half_free
-from .failures import could_not_start
+from . import misplaced
+from .failures import INSTALL_AGAIN, could_not_start
 from .launch import Launch
 from .pipe import Pipe
 from .results import output_of
@@ -151,16 +152,18 @@ class Agent:
 
     def _check_started(self, connecting: asyncio.Future[None]) -> None:
         if not connecting.done():
-            raise could_not_start(self.pipe.failure or "it does not answer", self.pipe.stderr)
+            raise self._could_not_start(self.pipe.failure or "it does not answer")
         error = connecting.exception()
         if error is None:
             return
         if isinstance(error, LoopatError):
             raise error
-        if isinstance(error, FileNotFoundError):
-            raise could_not_start("it is not there", "") from error
-        why = self.pipe.failure or str(error).splitlines()[0][:300]
-        raise could_not_start(why, self.pipe.stderr) from error
+        said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise self._could_not_start(self.pipe.failure or said) from error
+
+    def _could_not_start(self, why: str) -> TurnFailed:
+        fix = misplaced(self.sandbox.isolation.tier, ()) or INSTALL_AGAIN
+        return could_not_start(why, self.pipe.stderr, fix)
 
     async def _give_up(self, connecting: asyncio.Future[None]) -> None:
         await self.pipe.kill()

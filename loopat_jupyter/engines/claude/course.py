@@ -22,7 +22,7 @@ from .failures import provider_failed, result_text, stopped
 from .kinds import ASK, kind_of
 from .ledger import Entry, Ledger, text_of_result
 from .overhearing import Overheard
-from .results import ran_entry
+from .results import ENDED, ended_entry, ran_entry
 from .speech import BrokeOff, Speech, blocks_of
 from .tally import Tally
 from .telling import SESSION
@@ -148,6 +148,7 @@ class Stretch:
         if gate.is_allowed(output):
             if self._may_wait(call):
                 await self.host.journal({"type": "claude_started", "id": call.id})
+                entry.noted = True
             self.agent.allowed.add(call.id)
             entry.running = True
         if not call.answer.done():
@@ -185,7 +186,9 @@ class Stretch:
             return
         await self.note_session()
         entry.journaled = True
+        running = self.course.ledger.start_unnoted()
         await self.host.journal(
+            *({"type": "claude_started", "id": ident} for ident in running),
             {
                 "type": "claude_call",
                 "id": call.id,
@@ -193,7 +196,7 @@ class Stretch:
                 "tool": call.tool,
                 "input": dict(call.input),
                 "parent": entry.parent,
-            }
+            },
         )
         root = self.course.ledger.root(call.id)
         if root not in self.course.stored:
@@ -282,12 +285,19 @@ class Stretch:
             if block.get("type") != "tool_result":
                 continue
             call_id = str(block.get("tool_use_id", ""))
-            ok = not block.get("is_error")
-            entry = await self.course.ledger.result(call_id, ok, text_of_result(block), self.host)
+            ok, text = not block.get("is_error"), text_of_result(block)
+            entry = await self.course.ledger.result(call_id, ok, text, self.host)
             if entry is not None:
                 self.course.settled.add(call_id)
-                if entry.journaled:
-                    await self.host.journal({"type": "claude_ended", "id": call_id})
+                await self._note_end(call_id, entry, ok, text)
+
+    async def _note_end(self, call_id: str, entry: Entry, ok: bool, text: str) -> None:
+        """The CLI stores a result some time after it has said it. While another call is open the
+        turn may come to rest, and its CLI be lost: so the result is kept here as well."""
+        if self.course.ledger.anything_open and entry.parent is None:
+            await self.host.journal(ended_entry(call_id, ok, text))
+        elif entry.journaled:
+            await self.host.journal({"type": ENDED, "id": call_id})
 
     async def _result(self, result: Mapping[str, Any]) -> None:
         self.agent.busy = False

@@ -13,6 +13,7 @@ from typing import Any
 from ...loops.ports import TurnHost
 from ..legible import ID_LIMIT, half_free, whole
 from ..tool_outcome import shortened
+from .kinds import kind_of
 from .speech import blocks_of
 
 UNPARSED = "__unparsedToolInput"
@@ -20,7 +21,8 @@ UNPARSED = "__unparsedToolInput"
 
 @dataclass(slots=True)
 class Entry:
-    """``name`` is what the host knows the call by; ``parent`` the CLI's id of the sub-agent."""
+    """``name`` is what the host knows the call by; ``parent`` the CLI's id of the sub-agent.
+    ``noted``: that it was started is in the journal."""
 
     name: str
     tool: str
@@ -30,6 +32,7 @@ class Entry:
     waiting: bool = False
     ended: bool = False
     journaled: bool = False
+    noted: bool = False
 
 
 class Ledger:
@@ -106,6 +109,17 @@ class Ledger:
         above = {parent for entry in waiting for parent in self._above(entry)}
         running = (ident for ident, entry in self._entries.items() if entry.running)
         return bool(waiting) and all(ident in above for ident in running)
+
+    def start_unnoted(self) -> list[str]:
+        """The calls that run though the journal does not know it; from here on it is to."""
+        found = [
+            (ident, entry)
+            for ident, entry in self._entries.items()
+            if entry.running and not entry.noted
+        ]
+        for _, entry in found:
+            entry.noted = True
+        return [ident for ident, entry in found if kind_of(entry.tool) != "read"]
 
     def root(self, call_id: str) -> str:
         """The call of the main agent that this one belongs to: itself, or a sub-agent's."""

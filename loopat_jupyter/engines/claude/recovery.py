@@ -9,8 +9,9 @@ what runs is the same as if nothing had happened.
 A CLI that is ended in good order, or hears of the end of its sandbox first, gives the calls that
 wait a result of its own. None of them was let run, so what the file says about them is dropped.
 
-A command that ran, and whose result waited for a word about the network, is not run again: its
-result is in the journal, and is written into the file with that word.
+A call that had its result, which the file lacks because the CLI stores it a moment later, gets it
+from the journal. A command that ran, and whose result waited for a word about the network, is not
+run again either: its result is in the journal too, and is written into the file with that word.
 
 Two kinds of calls cannot be asked again. One that had been started may have run; its result is that
 nobody knows. And a sub-agent ended with its CLI: the call that it waited for is not run, and the
@@ -32,7 +33,7 @@ from .agent import Agent
 from .course import Course, Stretch
 from .failures import LOST_SESSION
 from .kinds import SUBAGENTS
-from .results import results_that_wait
+from .results import results_that_wait, results_told
 from .session import Session
 from .telling import LOST
 
@@ -86,8 +87,11 @@ class Recovery:
         for entry in waiting:
             if entry.get("parent"):
                 await self.host.tool_result(str(entry["name"]), False, SUBAGENT_LOST)
+        told = results_told(self.course.turn.journal)
+        for ident in found.keys() & told.keys():
+            await self.session.close(ident, str(told[ident]["text"]), ok=bool(told[ident]["ok"]))
         await self._tell_results(ran)
-        found = {ident: tool for ident, tool in found.items() if ident not in ran}
+        found = {i: tool for i, tool in found.items() if i not in ran and i not in told}
         lost = [ident for ident in found if ident in started]
         for ident in lost:
             await self.session.close(ident, LOST_TRACK)

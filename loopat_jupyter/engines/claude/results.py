@@ -15,7 +15,7 @@ from .ledger import Entry
 if TYPE_CHECKING:
     from .agent import Ran
 
-RAN = "claude_ran"
+RAN, ENDED = "claude_ran", "claude_ended"
 
 
 def output_of(ran: Mapping[str, Any]) -> str:
@@ -47,6 +47,16 @@ def results_that_wait(journal: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
     for entry in journal:
         if entry.get("type") == RAN:
             found[str(entry["id"])] = entry
-        elif entry.get("type") == "claude_ended":
+        elif entry.get("type") == ENDED:
             found.pop(str(entry["id"]), None)
     return found
+
+
+def ended_entry(call_id: str, ok: bool, text: str) -> dict[str, Any]:
+    """The journal's entry for a call that has its result, while others have none yet."""
+    return {"type": ENDED, "id": call_id, "ok": ok, "text": shortened(text)}
+
+
+def results_told(journal: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """From a turn's journal: the results that were kept."""
+    return {str(e["id"]): e for e in journal if e.get("type") == ENDED and "text" in e}

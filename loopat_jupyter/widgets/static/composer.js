@@ -4,6 +4,7 @@
  */
 import { h, icon, setText, uniqueId } from "./dom.js";
 import { Outbox } from "./outbox.js";
+import { direction } from "./text.js";
 
 const SEND = "M2 2.2 14.5 8 2 13.8V9.3L9.5 8 2 6.7z";
 const STOP = "M4 4h8v8H4z";
@@ -14,6 +15,8 @@ const MODES = [
   ["plan", "Plan only: change nothing"],
   ["bypassPermissions", "Run everything unasked"],
 ];
+
+const LARGE_PASTE = 10_000; // characters
 
 export class Composer {
   #field;
@@ -36,12 +39,15 @@ export class Composer {
     this.#field = h("textarea", {
       class: "loopat-field",
       rows: 1,
-      dir: "auto",
       placeholder: "Message the loop",
       "aria-label": "Message to the loop",
       "aria-describedby": note,
       spellcheck: true,
-      on: { input: () => this.#changed(), keydown: (event) => this.#key(event) },
+      on: {
+        input: () => this.#changed(),
+        keydown: (event) => this.#key(event),
+        paste: (event) => this.#paste(event),
+      },
     });
     this.#send = this.#button("Send message", SEND, () => this.#submit(), "loopat-send");
     this.#stop = this.#button("Stop the turn", STOP, actions.stop, "loopat-stop");
@@ -104,7 +110,20 @@ export class Composer {
     this.#grow();
   }
 
+  /** Large pastes are put in as a whole: a browser's own way takes minutes for many lines. */
+  #paste(event) {
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (text.length < LARGE_PASTE) return;
+    event.preventDefault();
+    const { selectionStart, selectionEnd } = this.#field;
+    this.#field.setRangeText(text, selectionStart, selectionEnd, "end");
+    this.#changed();
+    setText(this.#note, Outbox.objection(this.#field.value));
+  }
+
   #grow() {
+    // `dir="auto"` would do the same, but takes a minute over a megabyte in a field of this kind.
+    this.#field.dir = direction(this.#field.value);
     this.#field.style.height = "auto";
     this.#field.style.height = `${Math.min(this.#field.scrollHeight + 2, 240)}px`;
   }

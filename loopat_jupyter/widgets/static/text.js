@@ -111,6 +111,20 @@ const NAMES = {
   FEFF: "BOM",
 };
 
+const STRONG = /[\p{L}\p{N}]/u;
+const RIGHT_TO_LEFT =
+  /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
+
+/**
+ * Which way a text runs, by its first letter.
+ * @param {string} text
+ * @returns {"ltr" | "rtl"}
+ */
+export function direction(text) {
+  const first = STRONG.exec(text.slice(0, 1000))?.[0] ?? "";
+  return RIGHT_TO_LEFT.test(first) ? "rtl" : "ltr";
+}
+
 /**
  * Bytes of `text` in UTF-8.
  * @param {string} text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,10 +17,13 @@ from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 Start = Any
 
 
-async def cancel(running: asyncio.Future[None]) -> None:
+async def cancel(running: asyncio.Future[None]) -> float:
+    """Interrupt a turn; the seconds it took."""
+    begun = time.monotonic()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+    return time.monotonic() - begun
 
 
 async def test_a_running_tool_ends_and_background_processes_live(
@@ -38,7 +42,8 @@ async def test_a_running_tool_ends_and_background_processes_live(
     ready = await box.run("until [ -p p ]; do :; done; cat p", timeout=20)
     assert ready.output == "up\n"
     agent = engine._agents["loop_1"]
-    await cancel(running)
+    took = await cancel(running)
+    print(f"interrupt (a tool runs): {took * 1000:.0f} ms")
     found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
