@@ -191,10 +191,14 @@ class NotebookPage:
         """A window this many pixels wide, and in JupyterLab nothing beside the notebook."""
         await self.page.set_viewport_size({"width": width, "height": HEIGHT})
         if self.face is Face.LAB:
-            await self.page.evaluate(
-                f"() => {{ const {{ shell }} = {APP}; shell.collapseLeft(); shell.mode ="
-                " 'single-document'; }"
-            )
+            await self.calm()
+
+    async def calm(self) -> None:
+        """JupyterLab with the notebook alone: no file browser, no tabs."""
+        await self.page.evaluate(
+            f"() => {{ const {{ shell }} = {APP}; shell.collapseLeft(); shell.mode ="
+            " 'single-document'; }"
+        )
 
     # ------------------------------------------------------------------ evidence
 
