@@ -42,6 +42,9 @@ class LoopChat(anywidget.AnyWidget):
         self._relay = Relay(loop_id, address, self.send)
         self.on_msg(self._take)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.loop_id}>"
+
     def _take(self, widget: Any, message: dict[str, Any], buffers: list[Any]) -> None:
         if self._relay is not None:
             self._relay.take(message)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import anywidget
+from IPython.display import display
 from traitlets import Int, Unicode
 
 from loopat_jupyter.client import Choice
@@ -16,10 +17,10 @@ from ._relay import Relay
 class ChoicePrompt(anywidget.AnyWidget):
     """A permission to give or a question to answer, on its own.
 
-    It is disabled and labelled the moment the choice is resolved, here or anywhere else. Made in
-    the midst of a turn, it can be answered while the kernel waits for that turn::
+    It is disabled and labelled the moment the choice is resolved, here or anywhere else. In
+    JupyterLab and Notebook it can be answered while the kernel waits for that very turn::
 
-        loop.ask("tidy up", on_choice=lambda choice: display(ChoicePrompt(choice)))
+        loop.ask("tidy up", on_choice=ChoicePrompt.ask)
 
     Args:
         choice: of a client.
@@ -42,6 +43,18 @@ class ChoicePrompt(anywidget.AnyWidget):
         self.set_trait("seq", choice.request.seq or 0)
         self._relay = Relay(choice.loop_id, choice.address, self.send)
         self.on_msg(self._take)
+
+    @classmethod
+    def ask(cls, choice: Choice) -> Literal["wait"]:
+        """Show the prompt below the running cell, and let the turn wait for its answer.
+
+        An ``on_choice`` for everything that takes one.
+        """
+        display(cls(choice))
+        return "wait"
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.choice_id}>"
 
     def _take(self, widget: Any, message: dict[str, Any], buffers: list[Any]) -> None:
         if self._relay is not None:
