@@ -151,6 +151,11 @@ class NotebookPage:
             raise AssertionError(f"cell {index} failed:\n{await self.output(index).inner_text()}")
         return self.output(index)
 
+    async def delete(self, index: int) -> None:
+        """Delete a cell; those below move up."""
+        await self._select(index)
+        await self.page.evaluate(f"{APP}.commands.execute('notebook:delete-cell')")
+
     async def _select(self, index: int) -> None:
         await self.page.evaluate(
             f"index => {{ const panel = {APP}.shell.currentWidget;"
