@@ -10,6 +10,7 @@ import { h, setText } from "./dom.js";
 import { Footer } from "./footer.js";
 import { onceAFrame } from "./frames.js";
 import { Header } from "./header.js";
+import { keepKeys } from "./keys.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
 
@@ -66,6 +67,7 @@ export class ChatView {
     });
     this.el.append(this.#header.el, this.#log, this.#notice, this.#composer.el, this.#footer.el);
     this.el.append(this.#announcer.el);
+    keepKeys(this.el);
     this.#listen();
     this.#frame.ask();
   }

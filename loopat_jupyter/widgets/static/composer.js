@@ -129,8 +129,6 @@ export class Composer {
   }
 
   #key(event) {
-    // Jupyter's own shortcuts are not for what is typed here.
-    event.stopPropagation();
     if (event.isComposing) return;
     if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
       event.preventDefault();

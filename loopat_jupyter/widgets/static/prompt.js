@@ -3,6 +3,7 @@
  */
 import { ChoiceView, outcomeText } from "./choice_view.js";
 import { h, setText } from "./dom.js";
+import { keepKeys } from "./keys.js";
 import { PromptSession } from "./prompt_session.js";
 
 class PromptView {
@@ -17,6 +18,7 @@ class PromptView {
     this.#session = session;
     const about = { role: "region", "aria-label": "Loop choice" };
     this.el = h("section", { class: "loopat loopat-prompt", ...about }, this.#body, this.#note);
+    keepKeys(this.el);
     session.addEventListener("change", this.#listener);
     this.#draw();
   }
