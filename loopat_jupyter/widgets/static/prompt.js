@@ -3,7 +3,7 @@
  */
 import { ChoiceView, outcomeText } from "./choice_view.js";
 import { h, setText } from "./dom.js";
-import { keepKeys } from "./keys.js";
+import { keepKeys } from "./keyboard.js";
 import { PromptSession } from "./prompt_session.js";
 
 class PromptView {
@@ -11,6 +11,7 @@ class PromptView {
   #session;
   #note = h("p", { class: "loopat-note", role: "status" });
   #body = h("div");
+  #giveKeysBack;
   #listener = () => this.#draw();
 
   /** @param {PromptSession} session */
@@ -18,12 +19,13 @@ class PromptView {
     this.#session = session;
     const about = { role: "region", "aria-label": "Loop choice" };
     this.el = h("section", { class: "loopat loopat-prompt", ...about }, this.#body, this.#note);
-    keepKeys(this.el);
     session.addEventListener("change", this.#listener);
+    this.#giveKeysBack = keepKeys(this.el);
     this.#draw();
   }
 
   close() {
+    this.#giveKeysBack();
     this.#session.removeEventListener("change", this.#listener);
   }
 
