@@ -2,8 +2,8 @@
 
 A *loop* is context + AI agent + working directory, bound together in one sandbox. This package
 is a Jupyter server extension (:class:`loopat_jupyter.extension.LoopatExtension`), a client for
-its API (:mod:`loopat_jupyter.client`), widgets for notebooks (:mod:`loopat_jupyter.widgets`) and a
-command line (``loopat``).
+its API (:mod:`loopat_jupyter.client`), widgets and magics for notebooks
+(:mod:`loopat_jupyter.widgets`, ``%load_ext loopat_jupyter``) and a command line (``loopat``).
 
 Importing it imports nothing else, so that the client and the command line start fast; the widgets
 ``LoopChat`` and ``ChoicePrompt`` are loaded when they are asked for.
@@ -11,9 +11,18 @@ Importing it imports nothing else, so that the client and the command line start
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["ChoicePrompt", "LoopChat", "__version__"]
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = [
+    "ChoicePrompt",
+    "LoopChat",
+    "__version__",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+]
 __version__ = "0.1.0"
 
 
@@ -22,6 +31,20 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from .extension import LoopatExtension
 
     return [{"module": "loopat_jupyter", "app": LoopatExtension}]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """``%load_ext loopat_jupyter``: the magics ``%loop`` and ``%%loop``."""
+    from .magics import load_ipython_extension as load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """``%unload_ext loopat_jupyter``."""
+    from .magics import unload_ipython_extension as unload
+
+    unload(shell)
 
 
 def __getattr__(name: str) -> Any:

@@ -26,8 +26,9 @@ from .api.routes import handlers
 from .context.folders import Folders
 from .context.home import Home
 from .context.instructions import Instructions
+from .context.workdir import Workdirs
 from .engines.builtin import EngineLimits
-from .engines.select import ENGINES, EngineSet, select_engines
+from .engines.select import ENGINES, EngineSet, Place, select_engines
 from .engines.tool_outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.keeper import SandboxKeeper
@@ -43,8 +44,9 @@ from .sandboxes.select import select_tier
 from .store import HomeLock, Store
 from .store.database import JournalMode
 
-HEARTBEAT = 30.0
-"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them)."""
+HEARTBEAT = 5.0
+"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
+that whatever interval a Hub is told the activity at, what it is told is new."""
 
 MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto")
 
@@ -150,6 +152,12 @@ class LoopatExtension(ExtensionApp):
     ).tag(config=True)
     sandbox_uid = Int(
         64999, min=1, help="The unprivileged user id of sandboxes where the server runs as root."
+    ).tag(config=True)
+
+    max_file_size = Int(
+        1 << 30,
+        min=1 << 10,
+        help="Bytes of one file that goes in or out of a loop's workdir through the API.",
     ).tag(config=True)
 
     database_journal = Enum(
@@ -284,7 +292,12 @@ class LoopatExtension(ExtensionApp):
             self._home.path,
             Instructions(self._home.path),
             EngineLimits(tools=tools),
+            self.engine_place(),
         )
+
+    def engine_place(self) -> Place:
+        """Where the engines' turns run, by the traits."""
+        return Place(self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths))
 
     def _build_service(
         self, engines: EngineSet, tier: SandboxTier | SandboxSpawnFailed
@@ -305,9 +318,19 @@ class LoopatExtension(ExtensionApp):
             engines,
             keeper,
             self._home,
+            self._files(),
             isolation=isolation,
             default_mode=mode,
             on_activity=self._touch,
+        )
+
+    def _files(self) -> Workdirs:
+        """A root server's sandboxes run as another user, who must be able to use what is put."""
+        drops = os.geteuid() == 0 and self.sandbox != "none"
+        return Workdirs(
+            self._home.loop_dir,
+            max_size=self.max_file_size,
+            owner=self.sandbox_uid if drops else None,
         )
 
     async def _on_evict(self, loop_id: str) -> None:

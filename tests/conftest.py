@@ -18,7 +18,11 @@ LOG_LINES = 80
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that hold one engine to its own ways are left out where the suite runs over another."""
+    """Files of long tests come first, so that no core waits for the last of them.
+
+    Tests that hold one engine to its own ways are left out where the suite runs over another.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         marker = item.get_closest_marker("builtin")
         if marker is not None and servers.ENGINE != "builtin":

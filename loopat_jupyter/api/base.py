@@ -198,7 +198,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     def _blame_xsrf_of_a_hub(self, method: str) -> None:
         """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
-        is_hub_session = any(name.startswith("jupyterhub-user-") for name in self.request.cookies)
+        cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
+        is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
         has_token = "X-XSRFToken" in self.request.headers or self.get_query_argument("_xsrf", "")
         if is_hub_session and not has_token and method not in ("GET", "HEAD", "OPTIONS"):
             raise XsrfFailed(NO_XSRF)
@@ -246,14 +247,18 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self._chunks.clear()
 
     def refuse_oversized(self) -> None:
-        """For routes that take no body."""
+        """Whatever the route does with a body. Raises ``BodyTooLarge``."""
         if self._received > MAX_BODY:
             raise BodyTooLarge("The body is larger than 8 MiB.")
 
+    def read_bytes(self) -> bytes:
+        """The body as it came. Raises ``BodyTooLarge``."""
+        self.refuse_oversized()
+        return b"".join(self._chunks)
+
     async def read_json(self, *, optional: bool = False) -> dict[str, Any]:
         """The body as a JSON object. Raises ``InvalidJson``, ``BodyTooLarge``."""
-        self.refuse_oversized()
-        body = b"".join(self._chunks)
+        body = self.read_bytes()
         if optional and not body:
             return {}
         self._check_content_type()
@@ -287,6 +292,13 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             raise InvalidParameter("The query string is not UTF-8.") from error
 
     # ------------------------------------------------------------------ what they get
+
+    def cut(self) -> None:
+        """Close the connection: of an answer whose head was sent it is the only way to say that
+        the rest will not come."""
+        stream = getattr(self.request.connection, "stream", None)
+        if stream is not None:
+            stream.close()
 
     def answer(self, status: int, body: BaseModel | None = None) -> None:
         self.set_status(status)

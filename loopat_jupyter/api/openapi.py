@@ -17,7 +17,7 @@ from .components import REFERENCE, SECURITY_SCHEMES, schemas
 from .error_examples import error_example
 from .errors import STATUS
 from .event_schemas import STREAM_EVENT
-from .operations import Credentials, Operation, Parameter, operation_of
+from .operations import Bytes, Credentials, Operation, Parameter, operation_of
 
 Routes = Sequence[tuple[str, type[LoopatHandler]]]
 
@@ -49,6 +49,7 @@ resume from. `StreamEvent` lists them all. Send `Accept: text/event-stream`.
 TAGS = (
     ("loops", "Context, agent and working directory in one sandbox. Archived, never deleted."),
     ("messages", "Send a message, watch its turn, read the conversation, interrupt."),
+    ("files", "What goes in and out of a loop's working directory."),
     ("choices", "Answer what the agent asks; what it need not ask again."),
     ("tokens", "API tokens for programs; made and revoked in a browser session only."),
     ("documents", "This document and its reference page. No credentials."),
@@ -73,7 +74,7 @@ STATUS_WORDS = {
     403: "The credentials do not allow this.",
     404: "There is no such thing, or not for this caller.",
     409: "The request contradicts an earlier one.",
-    413: "The body is over 8 MiB.",
+    413: "The body is over 8 MiB, or the file over the administrator's limit.",
     429: "This token is over its rate; nothing was done.",
     500: "Something unexpected failed in the server; nothing was acknowledged.",
     503: "The server has all the work it will take; nothing was done.",
@@ -128,7 +129,7 @@ def error_codes(method: str, promise: Operation) -> list[str]:
 
 def _models(promises: Iterable[Operation]) -> Iterator[type[BaseModel]]:
     for promise in promises:
-        if promise.body is not None:
+        if promise.body is not None and not isinstance(promise.body, Bytes):
             yield promise.body
         if promise.answer.model is not None:
             yield promise.answer.model
@@ -172,6 +173,13 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _body(promise: Operation) -> dict[str, Any]:
     assert promise.body is not None
+    if isinstance(promise.body, Bytes):
+        bytes_: dict[str, Any] = {"schema": {"type": "string"}, "example": promise.body.example}
+        return {
+            "description": promise.body.description,
+            "required": False,  # a file may be empty
+            "content": {"application/octet-stream": bytes_},
+        }
     content: dict[str, Any] = {"schema": _reference(promise.body.__name__)}
     if promise.body_example is not None:
         content["example"] = promise.body_example
@@ -191,7 +199,10 @@ def _answer(promise: Operation) -> dict[str, Any]:
         return described
     if answer.example is not None:
         content["example"] = answer.example
-    described["content"] = {answer.media_type: content}
+    described["content"] = {answer.media_type: content} | {
+        kind: {"schema": {"type": "string"}, "example": example}
+        for kind, example in answer.others.items()
+    }
     return described
 
 

@@ -31,13 +31,25 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success response. ``model`` ``None``: no body, or ``media_type`` other than JSON."""
+    """A success response. ``model`` ``None``: no body, or ``media_type`` other than JSON.
+
+    ``others`` are further media types it may come in, each with an example.
+    """
 
     status: int
     description: str
     model: type[BaseModel] | None = None
     example: Any = None
     media_type: str = "application/json"
+    others: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A request body that is taken as it comes."""
+
+    description: str
+    example: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +63,7 @@ class Operation:
     description: str = ""
     credentials: Credentials = "any"
     parameters: tuple[Parameter, ...] = ()
-    body: type[BaseModel] | None = None
+    body: type[BaseModel] | Bytes | None = None
     body_required: bool = True
     body_example: Any = None
     errors: tuple[str, ...] = ()

@@ -8,10 +8,12 @@ from .base import LoopatHandler, UnknownRoute
 from .choices import ChoiceHandler, RuleHandler, RulesHandler
 from .documents import DocsAssetHandler, DocsHandler, OpenApiHandler
 from .events import EventsHandler
+from .files import FileHandler, FilesHandler
 from .loops import LoopHandler, LoopsHandler
 from .messages import InterruptHandler, MessagesHandler
 from .network import NetworkHandler
 from .tokens import TokenHandler, TokensHandler
+from .transcript import TranscriptHandler
 
 PREFIX = r"/loopat/api"
 
@@ -27,6 +29,9 @@ ROUTES: tuple[tuple[str, type[LoopatHandler]], ...] = (
     ("/loops/{loop_id}/rules", RulesHandler),
     ("/loops/{loop_id}/rules/{rule_id}", RuleHandler),
     ("/loops/{loop_id}/network", NetworkHandler),
+    ("/loops/{loop_id}/files", FilesHandler),
+    ("/loops/{loop_id}/files/{path}", FileHandler),
+    ("/loops/{loop_id}/transcript", TranscriptHandler),
     ("/openapi.json", OpenApiHandler),
     ("/docs", DocsHandler),
     ("/docs/assets/{name}", DocsAssetHandler),
@@ -34,8 +39,9 @@ ROUTES: tuple[tuple[str, type[LoopatHandler]], ...] = (
 
 
 def pattern(path: str) -> str:
-    """The router's pattern for a path of :data:`ROUTES`."""
-    return rf"{PREFIX}/v1{re.sub(r'{[a-z_]+}', '([^/]+)', path)}"
+    """The router's pattern for a path of :data:`ROUTES`; ``{path}`` takes slashes too."""
+    ids = re.sub(r"{(?!path})[a-z_]+}", "([^/]+)", path)
+    return f"{PREFIX}/v1{ids.replace('{path}', '(.+)')}"
 
 
 def handlers() -> list[tuple[str, type[LoopatHandler]]]:

@@ -325,8 +325,9 @@ class RuleList(Shape):
 # --------------------------------------------------------------------------- query strings
 
 
-def _limit(value: Any) -> Any:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+def whole_number(value: Any, digits: int = 9) -> Any:
+    """A number as a query string has it; what is none is left for the model to refuse."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= digits:
         return int(value)
     return value
 
@@ -339,7 +340,7 @@ class PageQuery(Shape):
     limit: int = Field(default=20, ge=1, le=100)
     after: Text | None = None
 
-    _read_limit = field_validator("limit", mode="before")(_limit)
+    _read_limit = field_validator("limit", mode="before")(whole_number)
 
 
 class MessagesQuery(PageQuery):

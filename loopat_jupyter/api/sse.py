@@ -73,7 +73,7 @@ class EventStreamHandler(LoopatHandler):
                 return
             await self._go_live(subscription, upto, turn_id)
         except (Lagged, StreamClosedError):
-            self._close_connection()
+            self.cut()
         finally:
             pings.stop()
             if token_id is not None:
@@ -155,13 +155,7 @@ class EventStreamHandler(LoopatHandler):
     def _cut_if_stuck(self) -> None:
         # A client that does not read holds the write up; only closing the connection ends it.
         if self._writing:
-            self._close_connection()
-
-    def _close_connection(self) -> None:
-        connection: Any = self.request.connection
-        stream = getattr(connection, "stream", None)
-        if stream is not None:
-            stream.close()
+            self.cut()
 
     def finish(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
         if self._headers_written:

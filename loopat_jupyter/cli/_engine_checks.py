@@ -14,17 +14,24 @@ from ._checks import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.context.config import ConfigFile, ModelChoice, ProviderSection
+    from loopat_jupyter.engines.select import Place
     from loopat_jupyter.extension import LoopatExtension
 
 
 def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool) -> list[Check]:
     """The model of the next turn, every provider, the engine that serves, and the others."""
     wanted = extension.engine if extension is not None else "auto"
+    place = extension.engine_place() if extension is not None else None
     model, choice = model_check(home)
     checks = [model]
     if online and choice is not None and choice.api != "demo":
         checks.append(asyncio.run(ask_model(choice)))
-    return [*checks, *provider_checks(home), engine_check(wanted, home), *optional_checks(home)]
+    return [
+        *checks,
+        *provider_checks(home),
+        engine_check(wanted, home, place),
+        *optional_checks(home),
+    ]
 
 
 def model_check(home: Path) -> tuple[Check, ModelChoice | None]:
@@ -101,14 +108,14 @@ def _provider(file: ConfigFile, name: str, provider: ProviderSection) -> Check:
     return Check(f"provider {name}", "ok", found)
 
 
-def engine_check(wanted: str, home: Path) -> Check:
+def engine_check(wanted: str, home: Path, place: Place | None = None) -> Check:
     """The engine of the next turn, and why it is that one."""
     from loopat_jupyter.context.instructions import Instructions
     from loopat_jupyter.engines.select import select_engines
     from loopat_jupyter.loops.errors import LoopatError
 
     try:
-        engines = select_engines(wanted, home, Instructions(home))
+        engines = select_engines(wanted, home, Instructions(home), place=place)
     except LoopatError as error:
         return Check("engine", "bad", error.message)
     choice = asyncio.run(engines.choose())

@@ -66,6 +66,8 @@ from ._events import (
 from ._models import (
     ApiToken,
     CurrentTurn,
+    FileInfo,
+    FileType,
     Folder,
     Isolation,
     LoopInfo,
@@ -109,6 +111,8 @@ __all__ = [
     "Done",
     "Event",
     "EventStream",
+    "FileInfo",
+    "FileType",
     "Folder",
     "InternalError",
     "Interrupted",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 
 from ._models import (
@@ -41,6 +41,10 @@ class Call(Generic[T]):
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
+    content: bytes | None = None
+    """A body that is no JSON."""
+    reads: Literal["json", "text", "bytes"] = "json"
+    """What ``parse`` gets."""
 
 
 def _nothing(data: Any) -> None:

@@ -49,8 +49,11 @@ def runtime_dir(env: Mapping[str, str]) -> Path:
     """Where Jupyter servers of this user leave their addresses."""
     if env.get("JUPYTER_RUNTIME_DIR"):
         return Path(env["JUPYTER_RUNTIME_DIR"])
-    from jupyter_core.paths import jupyter_runtime_dir
-
+    try:
+        from jupyter_core.paths import jupyter_runtime_dir
+    except ImportError:  # this package works where nothing of Jupyter is installed
+        data = env.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter"
+        return Path(data).expanduser() / "runtime"
     return Path(jupyter_runtime_dir())
 
 

@@ -43,6 +43,7 @@ def request_options(call: Call[Any]) -> dict[str, Any]:
         "url": call.path,
         "params": dict(call.params) or None,
         "json": None if call.body is None else dict(call.body),
+        "content": call.content,
         "headers": dict(call.headers),
     }
     if call.headers.get("Accept") == EVENT_STREAM:
@@ -70,11 +71,17 @@ def success(call: Call[T], response: httpx.Response) -> T:
     if not response.is_success:
         raise refusal(response)
     try:
-        return call.parse(_json(response))
+        return call.parse(_body(call, response))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnexpectedResponse(
             f"{_shown(response)} did not answer as the Loop API does", status=response.status_code
         ) from error
+
+
+def _body(call: Call[Any], response: httpx.Response) -> Any:
+    if call.reads == "bytes":
+        return response.content
+    return response.text if call.reads == "text" else _json(response)
 
 
 def is_stream(response: httpx.Response) -> bool:

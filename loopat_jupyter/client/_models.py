@@ -16,6 +16,10 @@ from typing import Any, Literal
 __all__ = [
     "ApiToken",
     "CurrentTurn",
+    "FileInfo",
+    "FilePage",
+    "FileReceived",
+    "FileType",
     "Folder",
     "Isolation",
     "LoopInfo",
@@ -276,6 +280,57 @@ class NetworkPage:
     def parse(cls, data: Wire) -> NetworkPage:
         requests = tuple(NetworkRequest.parse(item) for item in data["data"])
         return cls(requests, data["has_more"], data.get("last_id"))
+
+
+FileType = Literal["file", "directory", "folder", "symlink", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One name in a loop's workdir. ``size`` in bytes, of a ``file`` alone.
+
+    ``path`` is ``None`` where the name is no UTF-8: it cannot be asked for. A ``folder`` is one of
+    the Jupyter server that the loop was created with; its files are there.
+    """
+
+    name: str
+    path: str | None
+    type: FileType
+    size: int | None
+    modified: datetime | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> FileInfo:
+        modified = _time(data["modified"])
+        return cls(data["name"], data["path"], data["type"], data["size"], modified)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePage:
+    """One page of a directory, in the order of its names."""
+
+    data: tuple[FileInfo, ...]
+    has_more: bool
+    last_id: str | None
+    truncated: bool
+
+    @classmethod
+    def parse(cls, data: Wire) -> FilePage:
+        files = tuple(FileInfo.parse(item) for item in data["data"])
+        return cls(files, data["has_more"], data["last_id"], data["truncated"])
+
+
+@dataclass(frozen=True, slots=True)
+class FileReceived:
+    """What the server has of a file after a part of it; ``file`` once that is whole."""
+
+    received: int
+    file: FileInfo | None
+
+    @classmethod
+    def parse(cls, data: Wire) -> FileReceived:
+        file = data["file"]
+        return cls(data["received"], None if file is None else FileInfo.parse(file))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from ._events import (
     ToolResult,
     TurnError,
 )
+from ._markdown import code_span, safe_markdown, words
 from ._models import Usage
 
 
@@ -136,21 +137,12 @@ class TurnResult:
         yield "error_code", self.error_code, None
 
     def _repr_markdown_(self) -> str:
-        lines = [self.text.rstrip()]
+        lines = [safe_markdown(self.text.rstrip())]
         for call in self.tool_calls:
             mark = {True: "✓", False: "✗", None: "…"}[call.ok]
-            lines.append(f"- {mark} **{call.tool}** {_code(call.summary)}".rstrip())
+            lines.append(
+                f"- {mark} **{words(call.tool)}** {code_span(call.summary or '')}".rstrip()
+            )
         if self.status in {"interrupted", "error"}:
-            lines.append(f"*{self.status}* {_code(self.error_message)}".rstrip())
+            lines.append(f"*{self.status}* {code_span(self.error_message or '')}".rstrip())
         return "\n".join([lines[0], "", *lines[1:]]).strip()
-
-
-def _code(text: str | None) -> str:
-    """``text`` as inline code, whatever is in it: one line, fenced by more ticks than it has."""
-    if not text:
-        return ""
-    flat = " ".join(text.split())
-    fence = "`"
-    while fence in flat:
-        fence += "`"
-    return f"{fence} {flat} {fence}"

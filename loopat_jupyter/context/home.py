@@ -130,6 +130,19 @@ class Home:
         """
         return await asyncio.to_thread(self._locate, loop)
 
+    def places(self, loop: Loop) -> dict[str, str]:
+        """Paths of this host that a loop may have seen, and what to call them elsewhere."""
+        own = self.loop_dir(loop.loop_id)
+        named = {
+            own / "workdir": "/workdir",
+            own / "home": "/home/loop",
+            self.path: "$LOOPAT_HOME",
+            self.folders.root: ".",
+            Path.home(): "~",
+        }
+        both = {str(path.resolve()): name for path, name in named.items()}
+        return both | {str(path): name for path, name in named.items()}
+
     def _locate(self, loop: Loop) -> SandboxSpec:
         directory = self.loop_dir(loop.loop_id)
         mounts = tuple(

@@ -8,9 +8,12 @@ needs it, in a thread. The demo never needs it.
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ..context.config import ModelChoice
@@ -44,7 +47,7 @@ class Providers:
 
     def _make(self, choice: ModelChoice) -> Model:
         """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
-        with self._making:
+        with self._making, uncollected():
             return self._open(choice)
 
     def _open(self, choice: ModelChoice) -> Model:
@@ -62,3 +65,17 @@ class Providers:
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cyclic garbage: an SDK makes very many objects, and they stay. To
+    look through them again and again would be a quarter of its import."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -7,10 +7,12 @@ Where the mode asks nobody, the agent is told just why it could not get there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..loops.destinations import Destination, parse_destination
 from ..loops.network import NETWORK
 from ..loops.ports import TurnHost, Verdict
-from .conversation import Exchange, ToolResult, network_entry
+from .conversation import Exchange, network_entry
 
 ASKED = 5
 """Destinations that one command may have the person asked about."""
@@ -29,30 +31,38 @@ async def ask_for_network(exchange: Exchange, host: TurnHost) -> None:
     for call in exchange.response.calls:
         result = exchange.results[call.id]
         if result.refused:
-            note = await _ask(result, host)
+            note = await ask_about(result.id, result.tool, result.refused, host)
             await host.journal(network_entry(call.id, note))
             exchange.settle_network(call.id, note)
 
 
-async def _ask(result: ToolResult, host: TurnHost) -> str:
+async def ask_about(call_id: str, tool: str, refused: Sequence[str], host: TurnHost) -> str:
+    """Ask about the destinations that a call was refused; what the agent is to be told of it.
+
+    Raises:
+        TurnSuspended: a person must be asked first.
+    """
     lines = []
-    for name in result.refused[:ASKED]:
-        verdict = await _permission(result, parse_destination(name), host)
+    for name in refused[:ASKED]:
+        verdict = await permission_to_reach(call_id, tool, parse_destination(name), host)
         said = ALLOWED if verdict.allowed else REFUSED
         lines.append(said.format(name=name, why=verdict.reason))
-    more = len(result.refused) - ASKED
+    more = len(refused) - ASKED
     if more > 0:
         lines.append(TOO_MANY.format(count=more))
     return "\n".join(f"[network: {line}]" for line in lines)
 
 
-async def _permission(result: ToolResult, destination: Destination, host: TurnHost) -> Verdict:
+async def permission_to_reach(
+    call_id: str, who: str, destination: Destination, host: TurnHost
+) -> Verdict:
+    """``who`` tried to. Raises ``TurnSuspended`` when a person has to be asked."""
     return await host.permission(
-        f"{result.id}/{destination}",
+        f"{call_id}/{destination}",
         NETWORK,
         {"host": destination.host, "port": destination.port},
         kind="network",
         title=f"Reach {destination}",
         display_name="Network",
-        reason=f"{result.tool} tried to, and it is not on the loop's allow-list.",
+        reason=f"{who} tried to, and it is not on the loop's allow-list.",
     )

@@ -1,8 +1,9 @@
 """The engines of a server, and which one a turn gets: the trait ``LoopatExtension.engine``.
 
 An engine whose extra is not installed is not there; nothing of it is imported. ``auto`` decides
-when a turn begins: ``claude`` where it is installed and the configured provider speaks the
-Anthropic API, else ``builtin``. A turn that waits goes on with the engine it began with.
+when a turn begins: ``claude`` where it is installed, its program is there in the sandboxes, and the
+configured provider speaks the Anthropic API, else ``builtin``. A turn that waits goes on with the
+engine it began with.
 """
 
 from __future__ import annotations
@@ -28,6 +29,15 @@ class EngineUnavailable(LoopatError):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where turns run: the trait ``LoopatExtension.sandbox``, and the host's paths that every
+    sandbox sees besides."""
+
+    sandbox: str = "auto"
+    shown: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EngineKind:
     """An engine that may be installed: the package of this room that holds it."""
 
@@ -43,6 +53,12 @@ class EngineKind:
         reason: str | None = module.unavailable()
         return reason
 
+    def misplaced(self, place: Place) -> str | None:
+        """Why ``auto`` does not take it for sandboxes of this kind; ``None`` where it may."""
+        module = importlib.import_module(f"{__package__}.{self.package}")
+        check = getattr(module, "misplaced", None)
+        return check(place.sandbox, place.shown) if check is not None else None
+
     def make(self, home: Path, instructions: Instructions, limits: EngineLimits | None) -> Engine:
         module = importlib.import_module(f"{__package__}.{self.package}")
         engine: Engine = module.make_engine(home, instructions, limits)
@@ -56,16 +72,25 @@ class EngineSet:
     """Implements :class:`~loopat_jupyter.loops.ports.Engines`."""
 
     def __init__(
-        self, wanted: str, home: Path, made: Mapping[str, Engine], missing: Mapping[str, str]
+        self,
+        wanted: str,
+        home: Path,
+        made: Mapping[str, Engine],
+        missing: Mapping[str, str],
+        misplaced: Mapping[str, str],
     ) -> None:
         self._wanted = wanted
         self._config = ConfigFile(home)
         self._made = made
         self._missing = missing
+        self._misplaced = misplaced
 
     async def choose(self) -> EngineChoice:
         if self._wanted != "auto":
-            return EngineChoice(self._made[self._wanted], "it was asked for")
+            why = "it was asked for"
+            if self._wanted in self._misplaced:
+                why = f"{why}. {self._misplaced[self._wanted]}"
+            return EngineChoice(self._made[self._wanted], why)
         name, why = await asyncio.to_thread(self._automatic)
         return EngineChoice(self._made[name], why)
 
@@ -77,6 +102,8 @@ class EngineSet:
         except ConfigError:
             return "builtin", "config.json cannot be used, and it will say why"
         if provider is not None and provider.api == "anthropic":
+            if "claude" in self._misplaced:
+                return "builtin", f"it needs nothing inside. {self._misplaced['claude']}"
             return "claude", f"it is installed, and the provider {name!r} speaks the Anthropic API"
         return "builtin", f"claude does not speak the API of the provider {name!r}"
 
@@ -97,7 +124,11 @@ class EngineSet:
 
 
 def select_engines(
-    wanted: str, home: Path, instructions: Instructions, limits: EngineLimits | None = None
+    wanted: str,
+    home: Path,
+    instructions: Instructions,
+    limits: EngineLimits | None = None,
+    place: Place | None = None,
 ) -> EngineSet:
     """The engines that are installed, with ``wanted`` (one of :data:`ENGINES`) to serve.
 
@@ -108,14 +139,17 @@ def select_engines(
         raise EngineUnavailable(f"There is no engine {wanted!r}. Engines: {', '.join(ENGINES)}.")
     made: dict[str, Engine] = {"builtin": BuiltinEngine(home, instructions, limits)}
     missing: dict[str, str] = {}
+    misplaced: dict[str, str] = {}
     for kind in OPTIONAL:
         reason = kind.unavailable()
         if reason is None:
             made[kind.name] = kind.make(home, instructions, limits)
+            if why := kind.misplaced(place or Place()):
+                misplaced[kind.name] = why
         else:
             missing[kind.name] = reason
     if wanted in missing:
         raise EngineUnavailable(
             f'{missing[wanted]} Or set LoopatExtension.engine to "auto" or "builtin".'
         )
-    return EngineSet(wanted, home, made, missing)
+    return EngineSet(wanted, home, made, missing, misplaced)

@@ -105,6 +105,12 @@ class LoopActor:
     def resting(self) -> bool:
         return self._task is None
 
+    @property
+    def waiting(self) -> bool:
+        """Its engine cannot rest, and holds the turn's task until a person has answered."""
+        host = None if self._stretch is None else self._stretch.host
+        return host is not None and host.is_waiting
+
     def wake(self) -> None:
         """There may be something to do: a message, an answer."""
         if self._stopping:
@@ -143,9 +149,8 @@ class LoopActor:
 
     def evicted(self) -> None:
         """The sandbox was taken away; a turn that cannot wait without it ends."""
-        stretch = self._stretch
-        if stretch is not None and stretch.host is not None and stretch.host.is_waiting:
-            stretch.cancel("sandbox_evicted")
+        if self._stretch is not None and self.waiting:
+            self._stretch.cancel("sandbox_evicted")
 
     def close(self) -> None:
         """Take no turns: the server is stopping."""
@@ -271,6 +276,7 @@ class LoopActor:
             acquire,
             durable_choices=engine.durable_choices,
             choices=choices,
+            on_waiting=self._waits,
         )
         try:
             await engine.run(
@@ -291,6 +297,11 @@ class LoopActor:
         finally:
             stretch.host.withdraw()
         return True
+
+    def _waits(self, waiting: bool) -> None:
+        """An engine that cannot rest holds its task for a person: the sandbox is idle."""
+        keeper = self._around.keeper
+        (keeper.release if waiting else keeper.hold)(self._loop.loop_id)
 
     def _engine_of(self, turn: TurnRecord) -> Engine:
         """The engine that a turn began with: another one could not read its journal."""

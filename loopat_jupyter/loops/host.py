@@ -70,7 +70,10 @@ class Host:
         *,
         durable_choices: bool,
         choices: Sequence[Choice],
+        on_waiting: Callable[[bool], None] = lambda _: None,
     ) -> None:
+        """``on_waiting``: hears when an engine that cannot rest begins and ends to wait for a
+        person; its sandbox is idle meanwhile."""
         self._turn = turn
         self._mode = mode
         self._store = store
@@ -80,6 +83,7 @@ class Host:
         self._choices = {choice.tool_use_id: choice for choice in choices}
         self._network: Network | None = None
         self._remembered: set[Destination] = set()
+        self._on_waiting = on_waiting
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
 
@@ -235,11 +239,13 @@ class Host:
     async def _ask_and_wait(self, choice: Choice) -> Choice:
         """For an engine that cannot rest: hold its task until the answer comes."""
         self._answered[choice.choice_id] = asyncio.get_running_loop().create_future()
+        self._on_waiting(True)
         try:
             await self._store.choices.open(self._turn, choice, waiting=False)
             await self._answered[choice.choice_id]
         finally:
             del self._answered[choice.choice_id]
+            self._on_waiting(False)
         resolved = await self._store.choices.get(choice.loop_id, choice.choice_id)
         assert resolved is not None
         self._choices[choice.tool_use_id] = resolved

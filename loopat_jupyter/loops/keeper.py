@@ -32,7 +32,8 @@ class _Slot:
 
 
 class SandboxKeeper:
-    """``on_evict(loop_id)`` hears of every sandbox that was taken away."""
+    """``on_evict(loop_id)`` hears of every sandbox that is taken away, before it ends: so what is
+    going on inside ends as evicted, and not by its sandbox's end."""
 
     def __init__(
         self,
@@ -112,8 +113,10 @@ class SandboxKeeper:
                 return
             sandbox, slot.sandbox = slot.sandbox, None
             if sandbox is not None:
-                await sandbox.stop()
-                await self._on_evict(loop_id)
+                try:
+                    await self._on_evict(loop_id)
+                finally:
+                    await sandbox.stop()
 
     async def kept(self) -> Sequence[str]:
         """The loops of which the tier keeps something, of earlier servers too."""

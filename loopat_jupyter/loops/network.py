@@ -7,7 +7,7 @@ the loop's profiles, or a person, allow. :mod:`.destinations` says what a destin
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -74,6 +74,10 @@ class Egress:
     allowed: tuple[Pattern, ...] = ()
 
 
+Asker = Callable[[Destination], Awaitable[str | None]]
+"""Puts a destination to a person: ``None`` where it may be reached now, else why it may not."""
+
+
 class Network(Protocol):
     """A sandbox's one way out, as engines see it."""
 
@@ -94,6 +98,10 @@ class Network(Protocol):
 
     def take_refused(self) -> Sequence[Destination]:
         """What was refused since the last call and could be permitted, oldest first."""
+
+    def ask_with(self, asker: Asker | None) -> None:
+        """From here on hold a request that would be refused until ``asker`` has answered, though
+        not for long; ``None``: refuse it at once. For engines that do not hold their tools."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,7 @@ class Engine(Protocol):
         """Load ahead what the first turn would have to wait for. Raises nothing."""
 
     async def close_loop(self, loop_id: str) -> None:
-        """The loop's sandbox is gone; drop what is kept for it."""
+        """The loop's sandbox is gone or about to go; drop what is kept for it."""
 
     async def close(self) -> None: ...
 

@@ -8,13 +8,14 @@ in :mod:`.errors`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .actor import LoopActor, Surroundings
 from .answers import read_answer
 from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
+from .files import Files
 from .keeper import SandboxKeeper
 from .log import EventLog, Subscription
 from .ports import Engines, Isolation, PermissionMode, SandboxSpec
@@ -33,6 +34,7 @@ from .records import (
     new_loop_id,
     now,
 )
+from .retelling import Outline, Retelling, StoredTurn
 from .storage import Store
 
 QUEUE_LIMIT = 1000
@@ -48,6 +50,12 @@ class Home(Protocol):
     async def discard_loop(self, loop_id: str) -> None: ...
 
     async def spec(self, loop: Loop) -> SandboxSpec: ...
+
+    def places(self, loop: Loop) -> Mapping[str, str]:
+        """Paths of this host that the loop may have seen, and what to call them elsewhere.
+
+        Asks the file system: call it off the event loop.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,7 @@ class LoopService:
         engines: Engines,
         keeper: SandboxKeeper,
         home: Home,
+        files: Files,
         *,
         isolation: Isolation,
         default_mode: PermissionMode,
@@ -89,6 +98,7 @@ class LoopService:
         self.store = store
         self.log = event_log
         self.engines = engines
+        self.files = files
         self.isolation = isolation
         self._keeper = keeper
         self._home = home
@@ -121,9 +131,10 @@ class LoopService:
         self.log.end_all()
         await self._keeper.close()
         await self.engines.close()
+        await asyncio.to_thread(self.files.close)
 
     async def sandbox_evicted(self, loop_id: str) -> None:
-        """The keeper took a loop's sandbox away."""
+        """The keeper is about to take a loop's sandbox away."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
@@ -132,7 +143,7 @@ class LoopService:
     @property
     def running(self) -> int:
         """How many turns run right now; one that waits for a person does not."""
-        return sum(not actor.resting for actor in self._actors.values())
+        return sum(not (actor.resting or actor.waiting) for actor in self._actors.values())
 
     def _actor(self, loop: Loop) -> LoopActor:
         actor = self._actors.get(loop.loop_id)
@@ -193,6 +204,12 @@ class LoopService:
         await self.store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
         await self._keeper.discard(loop.loop_id)
+        await self.files.discard(loop)
+
+    def refuse_archived(self, loop: Loop) -> None:
+        """Raises ``LoopArchived``: nothing changes in a loop that was put away."""
+        if loop.archived:
+            raise LoopArchived("This loop is archived: its files can be read and not written.")
 
     # ------------------------------------------------------------------ messages
 
@@ -217,6 +234,26 @@ class LoopService:
     async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
         """What the loop's sandbox asked of the network, newest first."""
         return await self.store.network.page(loop.loop_id, limit=limit, after=after)
+
+    async def retell(self, loop: Loop, *, turn_id: str | None, last: int | None) -> Retelling:
+        """What happened in the loop so far: all of it, one turn, or the ``last`` newest.
+
+        Raises:
+            NotFound: the loop has no turn ``turn_id``.
+        """
+        outline = await self.store.retelling.outline(loop.loop_id, last=last)
+        if turn_id is not None:
+            if await self.store.retelling.turn(loop.loop_id, turn_id, 0) is None:
+                raise NotFound("There is no such turn in this loop.")
+            outline = replace(outline, turn_ids=(turn_id,))
+        places = await asyncio.to_thread(self._home.places, loop)
+        return Retelling(outline.seq, places, self._turns(loop, outline))
+
+    async def _turns(self, loop: Loop, outline: Outline) -> AsyncIterator[StoredTurn]:
+        for turn_id in outline.turn_ids:
+            turn = await self.store.retelling.turn(loop.loop_id, turn_id, outline.seq)
+            if turn is not None:
+                yield turn
 
     def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
         return self.log.subscribe(loop.loop_id, raw=raw)

@@ -26,6 +26,7 @@ from .records import (
     Snapshot,
     TurnRecord,
 )
+from .retelling import Outline, StoredTurn
 
 
 class Loops(Protocol):
@@ -98,6 +99,11 @@ class History(Protocol):
     async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]: ...
 
 
+class Retelling(Protocol):
+    async def outline(self, loop_id: str, *, last: int | None) -> Outline: ...
+    async def turn(self, loop_id: str, turn_id: str, upto: int) -> StoredTurn | None: ...
+
+
 class Network(Protocol):
     async def page(self, loop_id: str, *, limit: int, after: str | None) -> NetworkPage: ...
 
@@ -113,6 +119,8 @@ class Store(Protocol):
     def events(self) -> Events: ...
     @property
     def history(self) -> History: ...
+    @property
+    def retelling(self) -> Retelling: ...
     @property
     def network(self) -> Network: ...
     @property

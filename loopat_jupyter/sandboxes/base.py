@@ -12,6 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loopat_jupyter.sandboxes.broker.crowd import Crowd
 from loopat_jupyter.sandboxes.broker.record import Audit, keep_nothing
 from loopat_jupyter.sandboxes.cgroups import Division
 
@@ -96,3 +97,5 @@ class SandboxSettings:
     podman: PodmanSettings = field(default_factory=PodmanSettings)
     audit: Audit = keep_nothing
     """Keeps a line for each request that leaves a sandbox."""
+    crowd: Crowd = field(default_factory=Crowd)
+    """Counts the connections of all sandboxes to their brokers."""

@@ -124,6 +124,9 @@ class LandlockSandbox(SupervisedSandbox):
     def configuration(self) -> dict[str, Any]:
         return {**super().configuration(), "shared_user": True}
 
+    def outside_uid(self) -> int:
+        return self._settings.sandbox_uid if os.geteuid() == 0 else os.geteuid()
+
     def environment(self) -> dict[str, str]:
         user = USER if os.geteuid() == 0 else user_name()
         env = clean_environment(self._settings, self.home, user)
@@ -208,7 +211,11 @@ class LandlockSandbox(SupervisedSandbox):
 def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
     """The supervisor's rules, and the agent's within them; the caller owns both."""
     inner = Ruleset(abi, files=True, tcp=True, scope=SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL)
-    agent = Ruleset(abi, files=True)
+    try:
+        agent = Ruleset(abi, files=True)
+    except OSError:
+        inner.close()
+        raise
     try:
         for grant in grants:
             give(grant, inner, agent)

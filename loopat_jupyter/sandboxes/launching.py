@@ -21,6 +21,10 @@ from loopat_jupyter.sandboxes import launcher as program
 
 ANSWER_TIMEOUT = 20.0
 END_TIMEOUT = 5.0
+NO_ROOM = (
+    "The server could not follow the sandbox it had started (too many open files): close "
+    "notebooks or loops, and send the message again."
+)
 
 
 def base_python() -> str:
@@ -105,6 +109,8 @@ class Launcher:
         answer = marshal.loads(packet)  # noqa: S302 - the launcher is our own process
         if "error" in answer:
             raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
+        if not fds:  # no room for it here; what was started ends when it finds its channel closed
+            raise SandboxSpawnFailed(NO_ROOM)
         return Launched(answer["pid"], fds[0])
 
     def sweep(self) -> None:

@@ -172,7 +172,10 @@ class PodmanSandbox(SupervisedSandbox):
         try:
             self._init = os.pidfd_open(init)
             pidfd = os.pidfd_open(conmon)
-        except ProcessLookupError:
+        except OSError as error:
+            if not isinstance(error, ProcessLookupError):
+                os.kill(init, signal.SIGKILL)  # it cannot be followed; conmon clears up after it
+                raise
             raise SandboxSpawnFailed(
                 "The sandbox ended as soon as it had started. Its image needs a python3 "
                 "from version 3.9 on."

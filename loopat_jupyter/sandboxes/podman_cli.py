@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,16 +76,15 @@ class Podman:
         Raises:
             PodmanFailed: with its last line, or that it took too long.
         """
-        out, err = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("out", "err"))
-        try:
+        with ExitStack() as opened:
+            out, err = (
+                _owned(opened, os.memfd_create(name, os.MFD_CLOEXEC)) for name in ("out", "err")
+            )
             code = self._run(arguments, (out, err), hand_in, timeout)
             said = os.pread(err, SAID_MAX, 0).decode(errors="replace")
             if code:
                 raise PodmanFailed(last_line(said) or f"podman ended with status {code}")
             return os.pread(out, SAID_MAX, 0).decode(errors="replace")
-        finally:
-            os.close(out)
-            os.close(err)
 
     def _run(
         self, arguments: Sequence[str], output: tuple[int, int], hand_in: Sequence[int], time: float
@@ -92,23 +92,29 @@ class Podman:
         env = environment()
         if hand_in:
             env["LISTEN_FDS"] = str(len(hand_in))
-        lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE) for fd in (*output, *hand_in)]
-        places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
-        null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-        try:
+        with ExitStack() as opened:
+            lifted = [
+                _owned(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+                for fd in (*output, *hand_in)
+            ]
+            places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
+            null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
             argv = self.argv(*arguments)
-            pid = os.posix_spawn(
-                argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
-            )
-        except OSError as error:
-            raise PodmanFailed(f"podman cannot be run: {error.strerror}") from error
-        finally:
-            for fd in lifted:
-                os.close(fd)
+            try:
+                pid = os.posix_spawn(
+                    argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
+                )
+            except OSError as error:
+                raise PodmanFailed(f"podman cannot be run: {error.strerror}") from error
         return self._wait(pid, time)
 
     def _wait(self, pid: int, timeout: float) -> int:
-        pidfd = os.pidfd_open(pid)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:  # no file is left, so it cannot be waited for as long as it may take
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
@@ -121,6 +127,12 @@ class Podman:
         if not in_time:
             raise PodmanFailed(f"podman did not answer within {timeout:.0f} seconds")
         return os.waitstatus_to_exitcode(status)
+
+
+def _owned(opened: ExitStack, fd: int) -> int:
+    """The descriptor, which is closed with the others."""
+    opened.callback(os.close, fd)
+    return fd
 
 
 def last_line(said: str) -> str:

@@ -29,10 +29,10 @@ def start_time(pid: int) -> str | None:
 
 def record(run_dir: Path, loop_id: str, pid: int) -> None:
     """Note a sandbox's outer process. One that has ended already needs no note."""
-    started = start_time(pid)
-    if started is None:
-        return
     try:
+        started = start_time(pid)
+        if started is None:
+            return
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (run_dir / f"{loop_id}.pid").write_text(f"{pid} {started}\n")
     except OSError as error:  # it dies with the server all the same; the note is the second net

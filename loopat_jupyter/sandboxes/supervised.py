@@ -14,7 +14,6 @@ import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
@@ -28,15 +27,15 @@ from loopat_jupyter.loops.ports import (
 from loopat_jupyter.sandboxes import frames
 from loopat_jupyter.sandboxes.answers import file_answer
 from loopat_jupyter.sandboxes.base import KIB, MIB, SandboxSettings
-from loopat_jupyter.sandboxes.broker.broker import USER, Broker
+from loopat_jupyter.sandboxes.broker.broker import Broker
 from loopat_jupyter.sandboxes.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.channel import Channel, Exchange
-from loopat_jupyter.sandboxes.door import open_door
 from loopat_jupyter.sandboxes.launching import Launch, Launched, Launcher, base_python
 from loopat_jupyter.sandboxes.limiting import held_by
 from loopat_jupyter.sandboxes.membership import Membership
 from loopat_jupyter.sandboxes.processes import StreamedProcess
 from loopat_jupyter.sandboxes.reaper import forget, record
+from loopat_jupyter.sandboxes.way_out import make_broker, open_on_host, told
 
 START_TIMEOUT = 20.0
 GRACE = 10.0
@@ -46,6 +45,10 @@ OUTER_GRACE = 1.0
 """How long bwrap may take to end when its supervisor has."""
 KILL_GRACE = 3.0
 FILE_ANSWER_MAX = 4 * MIB
+SHORT = (
+    "The server could not start a sandbox ({why}). It may be short of memory, processes or open "
+    "files: free some, and send the message again."
+)
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +97,10 @@ class SupervisedSandbox:
         """The environment of everything that runs inside."""
         raise NotImplementedError
 
+    def outside_uid(self) -> int:
+        """The user on the host whose processes run inside, where it shares the host's network."""
+        return os.geteuid()
+
     def bundle(self) -> bytes:
         """What the Python inside is given to run."""
         return bundle_bytes()
@@ -115,10 +122,9 @@ class SupervisedSandbox:
         """
         if len(self._pids) == 2:
             self.send(self._pids[1], signal.SIGKILL)
-        elif self._supervised:
-            asyncio.get_running_loop().call_later(OUTER_GRACE, self.send_all, signal.SIGKILL)
         else:
-            asyncio.get_running_loop().call_later(BIRTH_GRACE, self.send_all, signal.SIGKILL)
+            grace = OUTER_GRACE if self._supervised else BIRTH_GRACE
+            asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
 
     # ------------------------------------------------------------------ life
 
@@ -139,11 +145,13 @@ class SupervisedSandbox:
     async def start(self) -> None:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
-        broker = self._broker = self._make_broker()
-        config = self.configuration()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._lose, broker.open if self.own_network else None)
-        self._channel.request(None, op="configure", config=config)
+        try:
+            theirs = self._open_channel()
+        except OSError as error:
+            await self._give_up()
+            raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
+        assert self._channel is not None
+        self._channel.request(None, op="configure", config=self.configuration())
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
         starting.add_done_callback(self._adopt)
@@ -159,27 +167,32 @@ class SupervisedSandbox:
             if isinstance(error, TimeoutError | SandboxLost):
                 raise SandboxSpawnFailed(self._why_not()) from error
             if isinstance(error, OSError):
-                raise SandboxSpawnFailed(
-                    f"The server could not start a sandbox ({error.strerror}). It may be short of "
-                    "memory, processes or open files: free some, and send the message again."
-                ) from error
+                raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
             raise
 
-    def _make_broker(self) -> Broker:
-        spec = self._spec
-        broker = Broker(
-            spec.loop_id, spec.egress, self._settings.audit, _now, shared=not self.own_network
-        )
-        if not self.own_network:
-            door, self.door_port = open_door()
-            broker.open(socket.socket(fileno=door))
-        return broker
+    def _open_channel(self) -> socket.socket:
+        """Make the broker and this side of the channel; the other side. Raises ``OSError``."""
+        shared = not self.own_network
+        broker = self._broker = make_broker(self._spec, self._settings, shared=shared)
+        if shared:
+            self.door_port = open_on_host(broker, self.outside_uid())
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = Channel(ours, self._lose, None if shared else broker.open)
+        return theirs
+
+    async def _give_up(self) -> None:
+        """Nothing of the sandbox was made but perhaps its broker."""
+        self._lost = SandboxLost("The sandbox is gone: it was never made.")
+        self._closing = True
+        self._closed.set()
+        if self._broker is not None:
+            await self._broker.close()
 
     def _launch(self, theirs: socket.socket) -> Launched:
         plan = Launch(uid=None)
         try:
-            control = plan.add(os.dup(theirs.fileno()))
-            theirs.close()
+            with theirs:
+                control = plan.add(os.dup(theirs.fileno()))
             bundle = plan.add(sealed_file("loopat-supervisor", self.bundle()))
             self._stderr = os.memfd_create("loopat-stderr")
             plan.stderr = plan.add(os.dup(self._stderr))
@@ -292,15 +305,8 @@ class SupervisedSandbox:
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
             "env": self.environment(),
-            "proxy": self._proxy(),
+            "proxy": told(self._broker, self.door_port) if self.proxied else None,
         }
-
-    def _proxy(self) -> dict[str, Any] | None:
-        """Where the supervisor finds the broker's door; it makes one itself where port is None."""
-        if not self.proxied:
-            return None
-        key = self._broker.proxy_key if self._broker is not None else None
-        return {"port": self.door_port, "credentials": f"{USER}:{key}@" if key else ""}
 
     def _living(self) -> Channel:
         if self._channel is None:
@@ -387,11 +393,6 @@ class SupervisedSandbox:
             channel.send(frames.KILL, request, bytes([signal.SIGKILL]))
             raise
         return process
-
-
-def _now() -> str:
-    """The time as the contract writes it."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _integer(value: object) -> int | None:

@@ -17,6 +17,7 @@ from .lock import HomeLock, HomeLocked
 from .loops import LoopRepository
 from .network import NetworkRepository
 from .recovery import recover
+from .retelling import RetellingReader
 from .tokens import TokenRepository
 from .turns import TurnRepository
 
@@ -45,6 +46,7 @@ class Store:
         self.choices = ChoiceRepository(self._database)
         self.events = EventReader(self._database)
         self.history = HistoryRepository(self._database)
+        self.retelling = RetellingReader(self._database)
         self.network = NetworkRepository(self._database)
         self.tokens = TokenRepository(self._database)
         self.unfinished: list[str] = self._database.run_now(recover)

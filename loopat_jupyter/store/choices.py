@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.records import Choice, Event, Resolution, TurnRecord, to_json
+from ..loops.records import Choice, Event, Resolution, TurnRecord, now, to_json
 from .database import Database
 from .events import log_of_turn
 from .rows import read_turn
@@ -96,9 +96,15 @@ def _resolve(
     connection: sqlite3.Connection, stored: list[Event], choice: Choice, resolution: Resolution
 ) -> bool:
     cursor = connection.execute(
-        "UPDATE choices SET outcome = ?, source = ?, answer = ? "
+        "UPDATE choices SET outcome = ?, source = ?, answer = ?, resolved_at = ? "
         "WHERE choice_id = ? AND outcome IS NULL RETURNING turn_n",
-        (resolution.outcome, resolution.source, to_json(resolution.answer), choice.choice_id),
+        (
+            resolution.outcome,
+            resolution.source,
+            to_json(resolution.answer),
+            now(),
+            choice.choice_id,
+        ),
     )
     row = cursor.fetchone()
     if row is None:
@@ -133,9 +139,9 @@ def cancel_pending(
 ) -> list[tuple[str, Mapping[str, Any]]]:
     """Cancel a turn's pending choices inside its last transaction; their events."""
     rows = connection.execute(
-        "UPDATE choices SET outcome = 'cancelled', source = 'policy' "
+        "UPDATE choices SET outcome = 'cancelled', source = 'policy', resolved_at = ? "
         "WHERE turn_n = ? AND outcome IS NULL RETURNING choice_id",
-        (turn_n,),
+        (now(), turn_n),
     ).fetchall()
     return [
         (

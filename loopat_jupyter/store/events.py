@@ -46,7 +46,7 @@ class EventReader:
 
     async def last_seq(self, loop_id: str) -> int:
         """The newest sequence number, 0 for a loop without events."""
-        return await self._database.read(lambda connection: _last_seq(connection, loop_id))
+        return await self._database.read(lambda connection: last_seq(connection, loop_id))
 
     async def page(
         self, loop_id: str, after: int, upto: int, *, turn_id: str | None = None
@@ -86,7 +86,7 @@ class EventReader:
         return await self._database.read(lambda connection: _snapshot(connection, loop_id))
 
 
-def _last_seq(connection: sqlite3.Connection, loop_id: str) -> int:
+def last_seq(connection: sqlite3.Connection, loop_id: str) -> int:
     (seq,) = connection.execute(
         "SELECT COALESCE(MAX(seq), 0) FROM events "
         "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?)",
@@ -96,7 +96,7 @@ def _last_seq(connection: sqlite3.Connection, loop_id: str) -> int:
 
 
 def _snapshot(connection: sqlite3.Connection, loop_id: str) -> tuple[int, Snapshot | None]:
-    seq = _last_seq(connection, loop_id)
+    seq = last_seq(connection, loop_id)
     row = connection.execute(
         """
         SELECT t.n, t.turn_id FROM turns t

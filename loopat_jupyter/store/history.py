@@ -20,6 +20,12 @@ PAGE_BYTES = 8 << 20
 RESULT_LIMIT = 10_000
 """Bytes of a tool's result in the history (contract, Watching)."""
 
+_STATUS = (
+    "CASE WHEN state = 'running' AND EXISTS (SELECT 1 FROM choices c WHERE c.turn_n = turns.n "
+    "AND c.outcome IS NULL) THEN 'waiting' ELSE state END"
+)
+"""A turn's state as people see it: one that waits for them waits, also where its engine cannot rest
+and the turn must stay ``running`` on disk, so that it ends with the server."""
 
 Cursor = tuple[int, str]
 """A turn's number and the role of its row."""
@@ -108,7 +114,7 @@ def _messages(
 NO_TURN_IS_LATER = (1 << 63) - 1
 
 _TURNS = (
-    "SELECT n, turn_id, content, state, created_at, started_at, started_seq, text, usage "
+    f"SELECT n, turn_id, content, {_STATUS}, created_at, started_at, started_seq, text, usage "
     "FROM turns WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
 )
 
@@ -155,13 +161,13 @@ def _assistant_row(connection: sqlite3.Connection, turn: tuple[Any, ...]) -> Mes
         turn_text(connection, n) if text is None else text,
         started_at,
         state,
-        _tool_calls(connection, n),
+        tool_calls(connection, n),
         json.loads(usage) if usage else None,
         seq,
     )
 
 
-def _tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
+def tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow, ...]:
     rows = connection.execute(
         "SELECT tool_use_id, tool, input, ok, result FROM tool_calls WHERE turn_n = ? "
         "ORDER BY position",

@@ -141,6 +141,9 @@ MIGRATIONS: tuple[str, ...] = (
     );
     CREATE INDEX network_by_loop ON network (loop_n, n);
     """,
+    """
+    ALTER TABLE choices ADD COLUMN resolved_at TEXT;
+    """,
 )
 
 

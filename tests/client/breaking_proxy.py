@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import socketserver
 import struct
@@ -16,6 +17,8 @@ class BreakingProxy:
 
     def __init__(self, port: int) -> None:
         self.cuts: list[int] = []
+        self.event_cuts: list[tuple[int, int]] = []
+        """Like ``cuts``: after so many whole events, less so many bytes of the last."""
         self.streams = 0
         self._lock = threading.Lock()
         proxy = self
@@ -46,6 +49,10 @@ class BreakingProxy:
                     with self._lock:
                         self.streams += 1
                         left = self.cuts.pop(0) if self.cuts else None
+                        cut = self.event_cuts.pop(0) if self.event_cuts else None
+                    if cut is not None:
+                        client.sendall(whole_events(data, upstream, *cut))
+                        break
                 if left is not None:
                     client.sendall(data[:left])
                     left -= len(data)
@@ -72,6 +79,17 @@ class BreakingProxy:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def whole_events(data: bytes, upstream: socket.socket, count: int, less: int) -> bytes:
+    """The head of an answer and its first ``count`` events, without the last ``less`` bytes."""
+    while True:
+        events = re.split(rb"(?<=\n\n)", data)
+        if len(events) > count:
+            return b"".join(events[:count])[: -less or None]
+        more = upstream.recv(65536)
+        assert more, f"the stream has no {count} events"
+        data += more
 
 
 def reset(connection: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
@@ -40,6 +41,32 @@ def test_a_result_holds_the_whole_turn():
     assert result.turn_id == TURN
     assert "**Bash**" in result._repr_markdown_()
     assert dict(list(result.__rich_repr__())[:1]) == {"status": "done"}
+
+
+def test_a_result_shows_itself_in_notebooks_and_terminals():
+    from IPython.core.formatters import DisplayFormatter
+    from rich.console import Console
+
+    result = ask(asking(), "allow")
+    shown, _ = DisplayFormatter(active_types=["text/plain", "text/markdown"]).format(result)
+    assert shown["text/markdown"].splitlines() == ["Grüße, \u2028 done.".splitlines()[0],
+        " done.", "", "- ✓ **Bash** ` ls `"]  # fmt: skip
+    assert shown["text/plain"] == repr(result)
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(result)
+    printed = console.export_text()
+    for part in ("TurnResult", "status='done'", "ToolUse", "output_tokens=5"):
+        assert part in printed, part
+
+
+def test_a_result_is_one_line_of_code_for_each_tool_whatever_its_input_holds():
+    recorded = list(RECORDED)
+    summary = "echo `x` ``\n# <script>alert(1)</script>"
+    recorded[3] = ("tool_call", {**RECORDED[3][1], "input_summary": summary})
+    scripted = ScriptedApi(recorded=recorded)
+    scripted.pending = "choice_1"
+    last = ask(scripted, "allow")._repr_markdown_().splitlines()[-1]
+    assert last == "- ✓ **Bash** ``` echo `x` `` # <script>alert(1)</script> ```"
 
 
 def test_by_default_a_choice_fails_and_the_turn_keeps_waiting():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from loopat_jupyter import client
 
@@ -47,6 +49,14 @@ def test_one_error_class_for_each_type_of_the_contract():
     assert {c.type for c in client.APIError.__subclasses__()} == types
 
 
+def test_the_core_that_both_clients_share_opens_no_connection_and_never_waits():
+    doing = re.compile(r"httpx\.(Async)?(Client|HTTPTransport)\(|\bsleep\(|\basyncio\.|\bsocket\.")
+    core = sorted(Path(client.__file__).parent.glob("*.py"))
+    assert len(core) > 10
+    for module in core:
+        assert not doing.search(module.read_text()), module.name
+
+
 def test_importing_it_imports_nothing_of_the_server():
     code = (
         "import sys, loopat_jupyter.client\n"
@@ -64,6 +74,7 @@ def test_both_clients_offer_the_same():
         (client.Client, client.AsyncClient),
         (client.Loops, client.AsyncLoops),
         (client.Loop, client.AsyncLoop),
+        (client.Loop.__base__, client.AsyncLoop.__base__),  # its files and transcripts
         (client.Choice, client.AsyncChoice),
         (client.Tokens, client.AsyncTokens),
     ]

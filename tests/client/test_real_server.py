@@ -166,6 +166,48 @@ def test_a_live_turn_survives_connections_that_break_at_random_bytes(
         assert text == list(loop.history())[-1].content
 
 
+def test_a_recorded_turn_is_cut_at_every_event_and_comes_whole(
+    client: Client, proxied: Client, proxy: BreakingProxy
+):
+    """The same key shows the same turn; each time the connection breaks one event later."""
+    loop = client.loops.create("cut")
+    prompt, key = "think of it\n!echo one; echo two", "one key"
+    whole = list(loop.send(prompt, idempotency_key=key))
+    stored = [event for event in whole if event.seq is not None]
+    assert len(stored) >= 5
+    through_proxy = proxied.loops.get(loop.id)
+    for count in range(1, len(stored)):
+        for less in (0, 3):  # behind the event, and within its last bytes
+            proxy.event_cuts = [(count, less)]
+            before = proxy.streams
+            again = list(through_proxy.send(prompt, idempotency_key=key))
+            assert [event for event in again if event.seq] == stored, (count, less)
+            assert proxy.streams == before + 2, "it was cut once, and picked up once"
+    assert loop.refresh().info.turn_count == 1
+
+
+def test_connect_takes_the_address_of_the_environment_first(
+    demo_server: JupyterServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LOOPAT_URL", demo_server.url)
+    monkeypatch.setenv("LOOPAT_TOKEN", demo_server.token)
+    monkeypatch.setenv("JUPYTERHUB_API_TOKEN", "of a Hub")
+    monkeypatch.setenv("JUPYTERHUB_SERVICE_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("JPY_PARENT_PID", "41")
+    with api.connect() as client:
+        client.loops.page()
+        assert client.address.found_by == "LOOPAT_URL"
+
+
+async def test_connect_async_takes_it_too(
+    demo_server: JupyterServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("LOOPAT_URL", demo_server.url)
+    monkeypatch.setenv("LOOPAT_TOKEN", demo_server.token)
+    async with api.connect_async() as client:
+        await client.loops.page()
+
+
 def test_a_choice_survives_broken_connections(proxied: Client, proxy: BreakingProxy):
     loop = proxied.loops.create("broken")
     proxy.cuts = [700, 300, 300]

@@ -4,6 +4,7 @@ import pytest
 
 from tests.support.caller import Caller
 from tests.support.mock_model import MockModel, Part, Script, Text, Thinking, Tool, bash
+from tests.support.server import ENGINE
 from tests.support.sse import Event
 
 AUTO = {"mode": "auto"}
@@ -22,7 +23,6 @@ async def one_call(api: Caller, model: MockModel, *calls: Part) -> tuple[list[Ev
     return events, script
 
 
-@pytest.mark.builtin("its own words for a failure")
 @pytest.mark.parametrize(
     ("tool", "hint"),
     [
@@ -46,7 +46,8 @@ async def test_a_failing_call_is_told_to_the_agent_and_the_turn_goes_on(
 ) -> None:
     events, script = await one_call(api, model, tool)
     assert results(events) == [False]
-    assert hint in script.requests[1].tool_results()[0]
+    told = script.requests[1].tool_results()[0]
+    assert (hint in told) if ENGINE == "builtin" else told  # other agents have words of their own
 
 
 async def test_the_same_call_id_from_the_model_twice_is_still_two_calls(

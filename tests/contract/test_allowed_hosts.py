@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.caller import Caller, Recorder
+from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import MockModel, Script, Text, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
-
-pytestmark = pytest.mark.builtin("how a refusal of the network becomes a choice")
 
 CONFIG = """
 from loopat_jupyter.sandboxes.broker import broker, dialling
@@ -155,7 +153,7 @@ async def test_what_a_profile_allows_is_let_through_and_a_change_counts_at_the_n
     await caller.turn(loop_id, script.message(), mode="auto")
     assert "from outside" in told(script)
     assert f"a.some.test:{web} is not on the allow-list" in told(script)
-    assert f"some.test:{web}" in json.dumps(script.requests[0].body.get("system"))
+    assert f"reach only: some.test:{web}" in script.requests[0].whole
 
 
 async def test_a_preset_of_config_json_is_let_through(
@@ -188,24 +186,112 @@ async def test_a_broken_allow_list_fails_the_turn_and_says_where(
 # ------------------------------------------------------------------ by a person's word
 
 
-async def test_a_new_host_is_a_choice_and_allowing_it_lets_the_agent_try_again(
+async def allow_all(
+    api: Caller, loop_id: str, stream: EventStream, **more: Any
+) -> list[dict[str, Any]]:
+    """Allow whatever is asked until the turn ends; the choices about the network."""
+    reached = []
+    while not (event := await stream.event()).terminal:
+        if event.name == "requires_choice":
+            about = event.data["payload"]["tool"] == "Network"
+            reached += [event.data] * about
+            body = {"allow": True, **(more if about else {})}
+            answer = await api.choose(loop_id, event.data["choice_id"], **body)
+            assert answer.status_code == 202, answer.text
+    assert event.name == "done", event
+    return reached
+
+
+async def test_a_new_host_is_a_choice_and_allowing_it_lets_the_agent_there(
     caller: Caller, model: MockModel, web: int
 ) -> None:
     loop_id = await loop(caller)
-    call = get(f"A.test.:{web}")
-    script = model.script([call], [get(f"a.test:{web}")], [Text("ok")])
+    script = model.script([get(f"A.test.:{web}")], [get(f"a.test:{web}")], [Text("ok")])
     async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)  # the Bash
-        required = await choice(stream)
-        assert asked_for(required) == ("a.test", web)
-        await caller.choose(loop_id, required["choice_id"], allow=True)
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        await stream.rest()
-    assert f"The user allowed a.test:{web}" in told(script, 1)
+        (required,) = await allow_all(caller, loop_id, stream)
+    assert asked_for(required) == ("a.test", web)
+    if "from outside" not in told(script, 1):  # an engine that holds its tools needs no second try
+        assert f"The user allowed a.test:{web}" in script.requests[1].whole
     assert "from outside" in told(script, 2)
     script = model.script([get(f"a.test:{web}")], [Text("ok")])  # that was for one turn
     await caller.turn(loop_id, script.message(), mode="auto")
     assert "403" in told(script)
+
+
+async def test_a_host_that_is_denied_is_not_reached_and_the_agent_is_told(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    script = model.script([get(f"a.test:{web}")], [Text("As you wish.")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        required = await choice(stream)
+        assert (await caller.state(loop_id))["current_turn"]["pending_choice_id"] == required[
+            "choice_id"
+        ]
+        await caller.choose(loop_id, required["choice_id"], allow=False)
+        assert (await stream.rest())[-1].name == "done"
+    assert "from outside" not in script.requests[1].whole
+    assert "User denied permission" in script.requests[1].whole
+
+
+async def test_many_hosts_at_once_are_asked_about_one_after_the_other_and_not_without_end(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    names = " ".join(f"h{number}.test:{web}" for number in range(12))
+    many = bash(f"for one in {names}; do python3 get.py $one & done; wait")
+    script = model.script([many], [Text("ok")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        pending, asked = None, 0
+        while not (event := await stream.event()).terminal:
+            if event.name == "requires_choice":
+                assert pending is None
+                asked += event.data["payload"]["tool"] == "Network"
+                pending = event.data["choice_id"]
+                await caller.choose(loop_id, pending, allow=True)
+            elif event.name == "choice_resolved":
+                assert event.data["choice_id"] == pending
+                pending = None
+        assert event.name == "done"
+    assert asked == 5
+
+
+async def test_an_interrupt_ends_a_question_about_the_network(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    script = model.script([get(f"a.test:{web}")], [Text("never")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        choice_id = (await choice(stream))["choice_id"]
+        await caller.interrupt(loop_id)
+        events = await stream.rest()
+    (resolved,) = [e.data for e in events if e.data.get("choice_id") == choice_id][1:]
+    assert (resolved["outcome"], resolved["source"]) == ("cancelled", "policy")
+    assert events[-1].name == "interrupted"
+    expect(await caller.choose(loop_id, choice_id, allow=True), 404, "choice_not_found")
+    script = model.script([get(f"a.test:{web}")], [Text("ok")])
+    await caller.turn(loop_id, script.message(), mode="auto")
+    assert "403" in told(script)
+
+
+async def test_what_runs_on_after_the_turn_is_refused_and_nobody_is_asked(
+    caller: Caller, model: MockModel, web: int
+) -> None:
+    loop_id = await loop(caller)
+    later = f"(until [ -e go ]; do sleep 0.05; done; python3 get.py a.test:{web} > out; touch over)"
+    script = model.script([bash(f"{later} > log 2>&1 &")], [Text("ok")])
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
+        assert (await stream.rest())[-1].name == "done"
+    workdir = caller.server.workdir(loop_id)
+    (workdir / "go").touch()
+    async with caller.watch(loop_id) as clock:
+        while not (workdir / "over").exists():
+            await clock.until("ping")  # nothing says it; look again at each ping
+    assert "not_allowed" in (workdir / "out").read_text()
+    assert [e.name for e in await caller.log(loop_id)].count("requires_choice") == 1
 
 
 async def test_a_remembered_host_is_a_rule_for_that_host_and_port_alone(
@@ -214,10 +300,7 @@ async def test_a_remembered_host_is_a_rule_for_that_host_and_port_alone(
     loop_id = await loop(caller)
     script = model.script([get(f"a.test:{web}")], [Text("ok")])
     async with caller.send(loop_id, script.message(), mode="default") as stream:
-        await caller.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
-        required = await choice(stream)
-        await caller.choose(loop_id, required["choice_id"], allow=True, remember="loop")
-        await stream.rest()
+        await allow_all(caller, loop_id, stream, remember="loop")
     (rule,) = (await caller.get(f"/loops/{loop_id}/rules")).json()["rules"]
     assert (rule["tool"], rule["prefix"]) == ("Network", f"a.test:{web}")
     targets = [f"a.test:{web}", f"b.a.test:{web}", f"test:{web}", f"a.test:{web % 65535 + 1}"]
@@ -237,7 +320,8 @@ async def test_the_choice_survives_kill_minus_9(
 ) -> None:
     api = callers()
     loop_id = await loop(api)
-    script = model.script([get(f"a.test:{web}")], [get(f"a.test:{web}")], [Text("ok")])
+    first = bash(f"echo once >> ran; python3 get.py a.test:{web}")
+    script = model.script([first], [get(f"a.test:{web}")], [Text("ok")])
     async with api.send(loop_id, script.message(), mode="default") as stream:
         stream.may_be_cut = True
         await api.choose(loop_id, (await choice(stream))["choice_id"], allow=True)
@@ -245,6 +329,13 @@ async def test_the_choice_survives_kill_minus_9(
         online.restart()
     api = callers()
     state = await api.state(loop_id)
+    if not state["durable_choices"]:
+        log = await api.log(loop_id)
+        assert (log[-1].name, log[-1].data["code"]) == ("error", "server_restarted")
+        expect(
+            await api.choose(loop_id, required["choice_id"], allow=True), 404, "choice_not_found"
+        )
+        return
     assert state["current_turn"]["pending_choice_id"] == required["choice_id"]
     async with api.watch(loop_id) as stream:
         answer = await api.choose(loop_id, required["choice_id"], allow=True)
@@ -254,7 +345,10 @@ async def test_the_choice_survives_kill_minus_9(
             again = (await stream.until("requires_choice")).data
         await api.choose(loop_id, again["choice_id"], allow=True)
         await stream.until("done")
+    assert f"The user allowed a.test:{web}" in script.requests[1].whole
+    assert "not_allowed" in script.requests[1].tool_results()[0]
     assert "from outside" in told(script)
+    assert (online.workdir(loop_id) / "ran").read_text() == "once\n"
 
 
 # ------------------------------------------------------------------ the audit
@@ -270,12 +364,12 @@ async def test_every_request_is_one_line_of_the_audit(
     )
     await caller.turn(loop_id, script.message(), mode="auto")
     page = await audit(caller, loop_id)
-    lines = page["data"]
-    for line in lines:
+    for line in page["data"]:
         assert set(line) == {
             "id", "started_at", "kind", "host", "port", "verdict", "reason", "bytes_out",
             "bytes_in",
         }  # fmt: skip
+    lines = [line for line in page["data"] if line["kind"] != "model"]
     assert [(line["host"], line["port"], line["verdict"]) for line in lines] == [
         ("10.0.0.1", 80, "refused"),
         ("c.invalid", 80, "refused"),
@@ -284,4 +378,4 @@ async def test_every_request_is_one_line_of_the_audit(
     ]
     assert lines[-1]["bytes_in"] == len("from outside")
     assert "allow-list" in lines[2]["reason"]
-    assert page["last_id"] == lines[-1]["id"]
+    assert page["last_id"] == page["data"][-1]["id"]

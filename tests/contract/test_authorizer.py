@@ -26,6 +26,10 @@ ROUTES = [
     ("POST", "/loops/{loop}/interrupt", WRITE),
     ("GET", "/loops/{loop}/rules", READ),
     ("DELETE", "/loops/{loop}/rules/rule_x", WRITE),
+    ("GET", "/loops/{loop}/network", READ),
+    ("GET", "/loops/{loop}/files", READ),
+    ("PUT", "/loops/{loop}/files/a.txt", WRITE),
+    ("GET", "/loops/{loop}/files/a.txt", READ),
 ]
 # Each verb after each other kind: a remembered first caller shows in one of these orders.
 ORDERS = {"forward": ROUTES, "backward": ROUTES[::-1], "interleaved": ROUTES[::2] + ROUTES[1::2]}
@@ -68,9 +72,12 @@ async def test_a_refusal_is_forbidden_on_every_route(person: People, somebody: s
     assert (state["archived"], state["turn_count"]) == (False, 0)
 
 
-async def test_who_may_only_read_cannot_write(person: People, somebody: str) -> None:
+async def test_who_may_only_read_cannot_write(
+    person: People, somebody: str, team_server: JupyterServer
+) -> None:
     caller = person(somebody)
     loop_id = await caller.loop()
+    (team_server.workdir(loop_id) / "a.txt").touch()
     for method, path, action in ROUTES:
         if path.endswith("/events"):
             continue

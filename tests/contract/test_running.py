@@ -11,7 +11,7 @@ from tests.sandboxes.tiers import DENIED, no_landlock
 from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
-from tests.support.sse import WAIT
+from tests.support.sse import WAIT, EventStream
 
 RATE = 20
 
@@ -58,6 +58,23 @@ async def evicted(caller: Caller, loop_id: str) -> None:
             await clock.until("ping")  # no event says it; look again at each ping
 
 
+async def ended_by_eviction(
+    caller: Caller, model: MockModel, loop_id: str, choice_id: str, stream: EventStream
+) -> None:
+    """What the contract has for an engine whose choices are not durable."""
+    events = await stream.rest()
+    resolved, _, error = events[-3:]
+    told = {"choice_id": choice_id, "source": "policy", "outcome": "cancelled"}
+    assert told.items() <= resolved.data.items()
+    assert (error.name, error.data["code"]) == ("error", "sandbox_evicted")
+    assert [e.data["ok"] for e in events if e.name == "tool_result"][-1] is False
+    expect(await caller.choose(loop_id, choice_id, allow=True), 404, "choice_not_found")
+    assert (await caller.state(loop_id))["busy"] is False
+    await evicted(caller, loop_id)
+    script = model.script([Text("ok")])
+    assert (await caller.turn(loop_id, script.message()))[-1].name == "done"
+
+
 async def test_an_idle_sandbox_is_evicted_and_its_files_stay(
     caller: Caller, model: MockModel
 ) -> None:
@@ -76,9 +93,13 @@ async def test_a_permission_is_answered_after_eviction_and_the_tool_really_runs(
     caller: Caller, model: MockModel, tuned: JupyterServer
 ) -> None:
     script = model.script([bash("echo before > file")], [bash("cat file > after")], [Text("done")])
-    loop_id = await caller.loop()
+    loop = await caller.create()
+    loop_id = loop["id"]
     async with caller.send(loop_id, script.message(), mode="default") as stream:
         first = (await stream.until("requires_choice")).data
+        if not loop["durable_choices"]:
+            await ended_by_eviction(caller, model, loop_id, first["choice_id"], stream)
+            return
         await caller.choose(loop_id, first["choice_id"], allow=True)
         second = (await stream.until("requires_choice")).data
         assert processes_of(loop_id)
@@ -96,13 +117,39 @@ async def test_a_question_is_answered_after_eviction(caller: Caller, model: Mock
         [bash("echo again")],
         [Text("done")],
     )
-    loop_id = await caller.loop()
+    loop = await caller.create()
+    loop_id = loop["id"]
     async with caller.send(loop_id, script.message(), mode="auto") as stream:
         choice_id = (await stream.until("requires_choice")).data["choice_id"]
+        if not loop["durable_choices"]:
+            await ended_by_eviction(caller, model, loop_id, choice_id, stream)
+            return
         await evicted(caller, loop_id)
         await caller.choose(loop_id, choice_id, answers={"Which color?": "Red"})
         assert (await stream.rest())[-1].name == "done"
     assert [e.data["ok"] for e in stream.events if e.name == "tool_result"] == [True] * 3
+
+
+async def test_a_question_about_the_network_is_answered_after_eviction(
+    caller: Caller, model: MockModel
+) -> None:
+    reach = "import urllib.request as r; r.urlopen('http://a.test/')"
+    script = model.script([bash(f'echo once >> ran; python3 -c "{reach}"')], [Text("done")])
+    loop = await caller.create()
+    loop_id = loop["id"]
+    async with caller.send(loop_id, script.message(), mode="default") as stream:
+        first = (await stream.until("requires_choice")).data
+        await caller.choose(loop_id, first["choice_id"], allow=True)
+        required = (await stream.until("requires_choice")).data
+        assert required["payload"]["tool"] == "Network"
+        if not loop["durable_choices"]:
+            await ended_by_eviction(caller, model, loop_id, required["choice_id"], stream)
+            return
+        await evicted(caller, loop_id)
+        await caller.choose(loop_id, required["choice_id"], allow=False)
+        assert (await stream.rest())[-1].name == "done"
+    assert "User denied permission" in script.requests[1].whole
+    assert (caller.server.workdir(loop_id) / "ran").read_text() == "once\n"
 
 
 async def test_a_running_command_is_not_evicted(caller: Caller, model: MockModel) -> None:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import httpx
+import pytest
 
 from tests.support import invariants
 from tests.support.caller import Caller, Recorder
@@ -27,6 +28,7 @@ from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import WAIT, Event, StreamEnded
 
+pytestmark = pytest.mark.long
 LIVES = 2
 DEATHS = 15
 LOOPS = 2

@@ -43,7 +43,7 @@ LABELS = [
     f"{verb.upper()} {path}"
     for path, item in openapi.build(routes.ROUTES, "http://127.0.0.1/")["paths"].items()
     for verb in item
-    if verb in {"get", "post", "delete"} and path != "/openapi.json"  # the document itself
+    if verb in {"get", "post", "put", "delete"} and path != "/openapi.json"  # the document itself
 ]
 
 

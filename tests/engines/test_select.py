@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from loopat_jupyter.engines import select
-from loopat_jupyter.engines.select import EngineUnavailable, select_engines
+from loopat_jupyter.engines.select import EngineUnavailable, Place, select_engines
 from loopat_jupyter.loops.ports import Turn
 
 
@@ -68,6 +69,28 @@ async def test_auto_takes_builtin_for_every_other_provider(
     tmp_path: Path, installed: None, api: str | None
 ) -> None:
     assert (await chosen(tmp_path, api=api))[0] == "builtin"
+
+
+async def test_auto_takes_builtin_where_the_cli_is_not_in_the_sandboxes_and_says_what_to_do(
+    tmp_path: Path, installed: None
+) -> None:
+    await chosen(tmp_path, api="anthropic")
+    inside = select_engines("auto", tmp_path, _nothing, place=Place("podman"))
+    choice = await inside.choose()
+    assert choice.engine.name == "builtin"
+    assert "sandbox_read_only_paths" in choice.why
+    folder = re.search(r"add (\S+) to", choice.why)
+    assert folder is not None
+    shown = Place("podman", (Path(folder[1]).parent,))
+    assert (await select_engines("auto", tmp_path, _nothing, place=shown).choose()).engine.name == (
+        "claude"
+    )
+    wanted = await select_engines("claude", tmp_path, _nothing, place=Place("podman")).choose()
+    assert wanted.engine.name == "claude"
+    assert "sandbox_read_only_paths" in wanted.why
+    for sandbox in ("auto", "bubblewrap", "landlock", "none"):
+        there = select_engines("auto", tmp_path, _nothing, place=Place(sandbox))
+        assert (await there.choose()).engine.name == "claude"
 
 
 async def test_a_change_of_the_provider_counts_at_the_next_choice(

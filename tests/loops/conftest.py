@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from loopat_jupyter.context.workdir import Workdirs
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.keeper import SandboxKeeper
@@ -124,6 +125,9 @@ class ToyHome:
 
     async def discard_loop(self, loop_id: str) -> None: ...
 
+    def places(self, loop: Loop) -> dict[str, str]:
+        return {}
+
     async def spec(self, loop: Loop) -> SandboxSpec:
         return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
 
@@ -150,6 +154,7 @@ class Heart:
             OneEngine(self.engine),
             self.keeper,
             ToyHome(),
+            Workdirs(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
             isolation=self.tier.isolation,
             default_mode="default",
             on_activity=lambda: None,

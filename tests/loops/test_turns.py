@@ -449,6 +449,49 @@ async def test_an_idle_sandbox_is_evicted_and_started_again_when_needed(tmp_path
     await heart.close()
 
 
+async def test_an_engine_that_cannot_rest_waits_only_as_long_as_its_sandbox(tmp_path) -> None:
+    heart = Heart(tmp_path / "loopat.db", idle_timeout=0)
+    heart.engine.durable_choices = False
+    await heart.start()
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await host.sandbox()
+        await bash(host)
+        raise AssertionError("nobody has answered")
+
+    heart.engine.script = script
+    turn = await heart.send(loop, permission_mode="default")
+    error = data(await heart.until("error", turn))
+    assert error["code"] == "sandbox_evicted"
+    resolved = data(await heart.until("choice_resolved", turn))
+    assert (resolved["outcome"], resolved["source"]) == ("cancelled", "policy")
+    assert heart.names(turn)[-2:] == ["tool_result", "error"]
+    await heart.close()
+
+
+async def test_a_turn_that_holds_its_task_for_a_person_is_shown_as_waiting(heart: Heart) -> None:
+    heart.engine.durable_choices = False
+    loop = await heart.loop()
+
+    async def script(turn, host):
+        await bash(host)
+
+    heart.engine.script = script
+    turn = await heart.send(loop, permission_mode="default")
+    choice = data(await heart.until("requires_choice", turn))
+
+    async def states() -> set[str]:
+        page = await heart.store.history.messages(loop.loop_id, limit=10, after=None)
+        return {row.status for row in page.rows}
+
+    assert await states() == {"waiting"}
+    assert heart.service.running == 0
+    await heart.service.answer(loop, choice["choice_id"], {"allow": True}, "api")
+    await heart.until("done", turn)
+    assert await states() == {"done"}
+
+
 async def test_what_a_model_says_is_made_fit_to_store_and_send(heart: Heart) -> None:
     loop = await heart.loop()
 

@@ -8,6 +8,8 @@ import gc
 import json
 import os
 import random
+import re
+import resource
 import secrets
 import signal
 import socket
@@ -20,6 +22,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
+from loopat_jupyter.loops.ports import SandboxTier
 from loopat_jupyter.sandboxes import frames, supervised
 from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier
 from loopat_jupyter.sandboxes.reaper import reap_leftovers, record, start_time
@@ -118,6 +121,40 @@ async def test_a_sandbox_that_cannot_start_says_why_and_leaves_nothing(
         await sandbox.start()
     assert traces(grounds) == before
     tier.close()
+
+
+async def test_a_server_that_is_short_of_files_says_so_and_recovers(
+    grounds: Grounds, isolating: MakeTier
+) -> None:
+    tier = isolating(grounds.settings())
+    warm = tier.create(grounds.spec())
+    await warm.start()
+    await warm.stop()
+    before = traces(grounds)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    for spare in range(24):  # wherever it runs out
+        sandbox = tier.create(grounds.spec())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+        said = None
+        try:
+            await sandbox.start()
+        except SandboxSpawnFailed as error:
+            said = error.message
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            await sandbox.stop()
+        assert said is None or re.search(r"files|memory|podman", said), said
+    assert traces(grounds) == before
+    await warm_again(tier, grounds)
+    tier.close()
+
+
+async def warm_again(tier: SandboxTier, grounds: Grounds) -> None:
+    sandbox = tier.create(grounds.spec())
+    await sandbox.start()
+    assert await inside(sandbox, "echo works") == "works\n"
+    await sandbox.stop()
 
 
 async def test_the_death_of_the_outer_process_ends_everything(

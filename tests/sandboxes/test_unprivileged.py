@@ -23,7 +23,10 @@ UID = 64900
 SUBORDINATE = 1_000_000_000
 """The first of the ids that podman maps for this user."""
 REPOSITORY = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="this run is unprivileged already")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="this run is unprivileged already"),
+    pytest.mark.long,
+]
 
 
 def test_everything_holds_for_an_unprivileged_server() -> None:

@@ -1,7 +1,8 @@
 """A small but real agent that speaks the Agent Client Protocol, for tests that need one.
 
 It asks the model that is lent to the loop (Anthropic Messages, streaming) and has the tools Bash,
-Read, Write, Edit, Glob and Grep. Before each tool that is not a read it asks for permission. Its
+Read, Write, Edit, Glob and Grep. Before each tool that is not a read it asks for permission; with
+AskUserQuestion it has the client show a form. Its
 sessions are files in its home, so another process can load them. Standard library only; the module
 is both the program, which is handed to the sandbox's Python as text, and what tests import::
 
@@ -32,6 +33,7 @@ TOOLS = {
     "Edit": ("edit", ["file_path", "old_string", "new_string"]),
     "Glob": ("search", ["pattern"]),
     "Grep": ("search", ["pattern"]),
+    "AskUserQuestion": ("think", []),
 }
 OPTIONS = [
     {"optionId": "once", "name": "Allow once", "kind": "allow_once"},
@@ -299,6 +301,8 @@ class Session:
         wrong = [field for field in fields if not isinstance(given.get(field), str)]
         if wrong:
             return False, f"The input of {name} is not valid: {', '.join(wrong)}"
+        if name == "AskUserQuestion":
+            return self._question(call)
         if kind != "read" and not self._may(call, kind):
             return False, DENIED
         if self._cancelled.is_set():
@@ -328,6 +332,31 @@ class Session:
             self._cancelled,
         )
         return bool(answer["outcome"].get("optionId") == "once")
+
+    def _question(self, call: dict[str, Any]) -> tuple[bool, str]:
+        """As a form: one property for each question."""
+        questions = call["input"].get("questions")
+        try:
+            properties = {f"question_{n}": _property(q) for n, q in enumerate(questions)}
+            asked = "\n".join(question["question"] for question in questions)
+        except (AttributeError, KeyError, TypeError):
+            return False, "These are no questions."
+        if not properties:
+            return False, "There is no question."
+        answer = self._peer.ask(
+            "elicitation/create",
+            {
+                "sessionId": self.id,
+                "toolCallId": call["shown_id"],
+                "mode": "form",
+                "message": asked,
+                "requestedSchema": {"type": "object", "properties": properties},
+            },
+            self._cancelled,
+        )
+        if answer["action"] != "accept":
+            return False, f"The form was not filled: {answer['action']}"
+        return True, f"The user answered: {json.dumps(answer['content'], ensure_ascii=False)}"
 
     def _bash(self, given: dict[str, Any]) -> tuple[bool, str]:
         with tempfile.TemporaryFile() as output:
@@ -395,6 +424,17 @@ def _shortened(data: bytes) -> str:
 
 def _text(text: str) -> dict[str, Any]:
     return {"type": "text", "text": text}
+
+
+def _property(question: dict[str, Any]) -> dict[str, Any]:
+    options = [
+        {"const": one["label"], "title": one["label"], "description": one.get("description")}
+        for one in question["options"]
+    ]
+    text = {"title": question.get("header"), "description": question["question"]}
+    if question.get("multiSelect"):
+        return {**text, "type": "array", "items": {"anyOf": options}}
+    return {**text, "type": "string", "oneOf": options}
 
 
 def _schema(name: str, fields: list[str]) -> dict[str, Any]:

@@ -11,12 +11,11 @@ import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from . import invariants
-from .server import JupyterServer
 from .sse import WAIT, Event, EventStream
 
 ERRORS: dict[int, dict[str, set[str]]] = {
@@ -103,12 +102,19 @@ class Recorder:
         self.streams.clear()
 
 
+class Served(Protocol):
+    """Where an API is: a server of the tests, or a person's server behind a Hub."""
+
+    @property
+    def api_url(self) -> str: ...
+
+
 class Caller:
     """An ``httpx.AsyncClient`` under the API's base URL, plus the few calls every test makes."""
 
     def __init__(
         self,
-        server: JupyterServer,
+        server: Served,
         recorder: Recorder,
         *,
         headers: Mapping[str, str] | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -12,6 +13,7 @@ from .. import _http
 from .._address import ServerAddress
 from .._calls import Call
 from .._errors import LoopatError
+from .._local_files import whole_file
 from .._retry import Attempts, RetryPolicy
 
 T = TypeVar("T")
@@ -66,6 +68,28 @@ class AsyncCarrier:
         finally:
             await response.aclose()
         raise _http.refusal(response)
+
+    async def save(self, call: Call[None], path: Path) -> None:
+        """Send ``call`` and write what comes into the file ``path``, whole or not at all."""
+        attempts = Attempts(self.retry, call)
+        while True:
+            try:
+                return await self._save(call, path)
+            except httpx.TransportError as error:
+                delay = attempts.after(_http.unreachable(error, self.address.api_url), error)
+            except LoopatError as error:
+                delay = attempts.after(error)
+            await asyncio.sleep(delay)
+
+    async def _save(self, call: Call[None], path: Path) -> None:
+        options = _http.request_options(call)
+        async with self._http.stream(**options) as response:
+            if not response.is_success:
+                await response.aread()
+                raise _http.refusal(response)
+            with whole_file(path) as file:
+                async for chunk in response.aiter_bytes():
+                    await asyncio.to_thread(file.write, chunk)
 
     async def aclose(self) -> None:
         await self._http.aclose()

@@ -11,8 +11,7 @@ from .._address import ServerAddress
 from .._choice import ChoiceView
 from .._errors import NotFoundError
 from .._events import Event, RequiresChoice, Snapshot
-from .._loop_view import LoopView
-from .._models import LoopInfo, Message, MessagePage, NetworkRequest, PermissionMode, Rule
+from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._policy import (
     Decision,
     PolicyName,
@@ -24,6 +23,7 @@ from .._policy import (
 from .._result import TurnResult
 from .._resume import ResumingStream
 from .carrier import AsyncCarrier
+from .exchange import AsyncExchange
 from .stream import AsyncEventStream
 
 
@@ -66,12 +66,8 @@ AsyncOnChoice = PolicyName | Callable[[AsyncChoice], Awaitable[Decision | None] 
 """What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
 
 
-class AsyncLoop(LoopView):
+class AsyncLoop(AsyncExchange):
     """One loop. Every method asks the server; ``info`` is what it said last."""
-
-    def __init__(self, carrier: AsyncCarrier, info: LoopInfo) -> None:
-        super().__init__(info)
-        self._carrier = carrier
 
     @property
     def address(self) -> ServerAddress:

@@ -11,8 +11,7 @@ from .._address import ServerAddress
 from .._choice import ChoiceView
 from .._errors import NotFoundError
 from .._events import Event, RequiresChoice, Snapshot
-from .._loop_view import LoopView
-from .._models import LoopInfo, Message, MessagePage, NetworkRequest, PermissionMode, Rule
+from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._policy import (
     Decision,
     PolicyName,
@@ -24,6 +23,7 @@ from .._policy import (
 from .._result import TurnResult
 from .._resume import ResumingStream
 from .carrier import Carrier
+from .exchange import Exchange
 from .stream import EventStream
 
 
@@ -66,12 +66,8 @@ OnChoice = PolicyName | Callable[[Choice], Decision | None]
 """What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
 
 
-class Loop(LoopView):
+class Loop(Exchange):
     """One loop. Every method asks the server; ``info`` is what it said last."""
-
-    def __init__(self, carrier: Carrier, info: LoopInfo) -> None:
-        super().__init__(info)
-        self._carrier = carrier
 
     @property
     def address(self) -> ServerAddress:

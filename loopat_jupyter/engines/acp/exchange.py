@@ -8,13 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from .calls import Call
-from .failures import AgentGone, AgentRefused
+from ...loops.errors import TurnFailed
+from .failures import KEPT, AgentGone, AgentRefused
+from .forms import Form
 from .link import Answered
-from .process import Agent, Asked, Ended
+from .permission import Ask
+from .process import Agent, Asked, Ended, Item
+from .reaching import ASKING, Reaching
 from .report import Report, Unheld
+
+
+class Silent(TurnFailed):
+    """The agent does not go on, and does not say why."""
+
+
+Deciding = Callable[[], Awaitable[str | Mapping[str, Any] | None]]
 
 
 async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answered:
@@ -23,6 +35,7 @@ async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answer
     Raises:
         AgentGone, AgentRefused: there is no answer. What was said before has been reported.
         Unheld: the agent acted against the turn's mode; it was ended.
+        Silent: the agent said nothing any more; it was ended.
     """
     agent.inbox.open()
     began = time.monotonic()
@@ -31,7 +44,7 @@ async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answer
         ended = await _follow(agent, report)
         await report.close()
     except BaseException as error:
-        if isinstance(error, Unheld):
+        if isinstance(error, (Silent, Unheld)):
             await agent.close()
         age = time.monotonic() - began
         await agent.interrupt(answering, age if report.busy else None)
@@ -57,32 +70,64 @@ async def _answer(agent: Agent, texts: Sequence[str]) -> None:
 
 async def _follow(agent: Agent, report: Report) -> Ended:
     """Report until the prompt has ended. The first failure is raised as it is."""
-    asking: set[asyncio.Task[None]] = set()
     try:
         async with asyncio.TaskGroup() as group:
-            while True:
-                item = await agent.inbox.get()
-                if isinstance(item, Ended):
-                    for task in asking:
-                        task.cancel()
-                    return item
-                if not isinstance(item, Asked):
-                    await report.update(item)
-                    continue
-                call = await report.announce(item.ask)
-                if call is None:
-                    item.decide(None)
-                    continue
-                task = group.create_task(_decide(report, call, item))
-                asking.add(task)
-                task.add_done_callback(asking.discard)
+            reaching = Reaching(agent.launch.agent, report.host, group)
+            if report.mode in ASKING:
+                agent.sandbox.network.ask_with(reaching)
+            try:
+                return await _hear(agent, report, group)
+            finally:
+                agent.sandbox.network.ask_with(None)
+                reaching.end()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
-async def _decide(report: Report, call: Call, asked: Asked) -> None:
-    option = None
+async def _hear(agent: Agent, report: Report, group: asyncio.TaskGroup) -> Ended:
+    """What it says and asks, in order; what must be decided is decided beside it."""
+    asking: set[asyncio.Task[None]] = set()
+    while True:
+        item = await _next(agent, quiet=not (report.busy or asking))
+        if isinstance(item, Ended):
+            for task in asking:
+                task.cancel()
+            return item
+        if not isinstance(item, Asked):
+            await report.update(item)
+            continue
+        deciding = await _announced(report, item.ask)
+        if deciding is None:
+            item.decide(None)
+            continue
+        task = group.create_task(_decide(item, deciding))
+        asking.add(task)
+        task.add_done_callback(asking.discard)
+
+
+async def _next(agent: Agent, *, quiet: bool) -> Item:
+    """What comes next. While it is ``quiet`` (no tool runs, nobody is asked) something must."""
     try:
-        option = await report.decide(call, asked.ask)
+        async with asyncio.timeout(agent.limits.silence if quiet else None):
+            return await agent.inbox.get()
+    except TimeoutError:
+        raise Silent(
+            f"The agent {agent.launch.agent!r} said nothing for {agent.limits.silence:g} s, so it "
+            f"was ended. {KEPT}"
+        ) from None
+
+
+async def _announced(report: Report, ask: Ask | Form) -> Deciding | None:
+    """How it is decided; what it is about is announced. ``None``: there is nothing to decide."""
+    if isinstance(ask, Form):
+        return partial(report.fill, await report.expect(ask), ask)
+    call = await report.announce(ask)
+    return None if call is None else partial(report.decide, call, ask)
+
+
+async def _decide(asked: Asked, deciding: Deciding) -> None:
+    decision = None
+    try:
+        decision = await deciding()
     finally:
-        asked.decide(option)
+        asked.decide(decision)

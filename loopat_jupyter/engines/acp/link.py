@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from ...loops.errors import TurnFailed
 from ...loops.ports import Usage
 from . import unavailable
 from .failures import AgentGone, AgentRefused
+from .forms import Form, form_of
 from .permission import Ask
 from .wire import Wire
 
@@ -31,6 +32,8 @@ AUTH_REQUIRED = -32000
 
 OnAsk = Callable[[Ask], Awaitable[str | None]]
 """Decides a permission request: the id of the option that was chosen, ``None`` for cancelled."""
+OnForm = Callable[[Form], Awaitable[Mapping[str, Any] | None]]
+"""Has a form filled: its content, ``None`` for cancelled."""
 
 
 async def load_sdk() -> Any:
@@ -59,11 +62,13 @@ class Answered:
 
 
 class Link:
-    """``wire`` carries it, ``on_ask`` decides what the agent asks."""
+    """``wire`` carries it, ``on_ask`` decides what the agent asks, ``on_form`` what it wants to
+    know. Forms are not in the protocol's stable part yet, so the SDK wants to be told."""
 
-    def __init__(self, sdk: Any, wire: Wire, on_ask: OnAsk) -> None:
+    def __init__(self, sdk: Any, wire: Wire, on_ask: OnAsk, on_form: OnForm) -> None:
         self._sdk = sdk
-        self._connection = sdk.connect_to_agent(_Client(sdk, on_ask), wire)
+        client = _Client(sdk, on_ask, on_form)
+        self._connection = sdk.connect_to_agent(client, wire, use_unstable_protocol=True)
 
     async def initialize(self) -> bool:
         """Greet. Whether the agent can load earlier sessions."""
@@ -74,6 +79,9 @@ class Link:
                 client_capabilities=schema.ClientCapabilities(
                     fs=schema.FileSystemCapabilities(read_text_file=False, write_text_file=False),
                     terminal=False,
+                    elicitation=schema.ElicitationCapabilities(
+                        form=schema.ElicitationFormCapabilities()
+                    ),
                 ),
                 client_info=schema.Implementation(name="loopat-jupyter", version=__version__),
             )
@@ -131,9 +139,10 @@ class Link:
 class _Client:
     """What the agent may ask of us, under the names that the SDK looks for."""
 
-    def __init__(self, sdk: Any, on_ask: OnAsk) -> None:
+    def __init__(self, sdk: Any, on_ask: OnAsk, on_form: OnForm) -> None:
         self._schema = sdk.schema
         self._on_ask = on_ask
+        self._on_form = on_form
 
     async def request_permission(
         self, session_id: str, tool_call: Any, options: list[Any], **_meta: Any
@@ -146,6 +155,18 @@ class _Client:
         else:
             outcome = self._schema.AllowedOutcome(outcome="selected", option_id=chosen)
         return self._schema.RequestPermissionResponse(outcome=outcome)
+
+    async def create_elicitation(self, message: str, mode: Any, **_meta: Any) -> Any:
+        if not isinstance(mode, self._schema.ElicitationFormSessionMode):
+            return self._schema.DeclineElicitationResponse(action="decline")
+        wanted = mode.requested_schema.model_dump(mode="json", by_alias=True, exclude_none=True)
+        form = form_of(message, wanted, mode.tool_call_id)
+        if form is None:
+            return self._schema.DeclineElicitationResponse(action="decline")
+        content = await self._on_form(form)
+        if content is None:
+            return self._schema.CancelElicitationResponse(action="cancel")
+        return self._schema.AcceptElicitationResponse(action="accept", content=dict(content))
 
 
 def _opened(session_id: str, modes: Any) -> Opened:

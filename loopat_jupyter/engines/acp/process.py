@@ -14,6 +14,7 @@ from typing import Any, Self
 from ...loops.errors import SandboxLost, TurnFailed
 from ...loops.ports import Process, Sandbox
 from .failures import KEPT, AgentGone, AgentRefused, not_started, refused
+from .forms import Form
 from .inbox import Inbox
 from .last_words import LastWords
 from .launch import Launch
@@ -31,24 +32,27 @@ END_GRACE = 3.0
 @dataclass(frozen=True, slots=True)
 class AgentLimits:
     """Seconds: ``start`` for the greeting, and for opening a session. ``cancel`` for ending the
-    tools of an interrupted prompt by itself, ``settle`` for coming to rest after that."""
+    tools of an interrupted prompt by itself, ``settle`` for coming to rest after that.
+    ``silence``: how long it may say nothing while no tool runs and nobody is asked."""
 
     start: float = 60.0
     cancel: float = 0.05
     settle: float = 2.0
+    silence: float = 900.0
     wire: WireLimits = field(default_factory=WireLimits)
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A permission request on its way to whoever decides it."""
+    """A permission request or a form on its way to whoever decides it: by the id of an option, or
+    the form's content; by ``None`` where nobody does."""
 
-    ask: Ask
-    decision: asyncio.Future[str | None]
+    ask: Ask | Form
+    decision: asyncio.Future[Any]
 
-    def decide(self, option: str | None) -> None:
+    def decide(self, decision: str | Mapping[str, Any] | None) -> None:
         if not self.decision.done():
-            self.decision.set_result(option)
+            self.decision.set_result(decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Agent:
         self.retired: frozenset[str] = frozenset()
         self._process = process
         self._wire = Wire(process, self.inbox.put, limits.wire)
-        self.link = Link(sdk, self._wire, self._asked)
+        self.link = Link(sdk, self._wire, self._asked, self._asked)
         self._words = LastWords(process)
         self._code: int | None = None
         self._exited = asyncio.Event()
@@ -113,7 +117,7 @@ class Agent:
 
     # ------------------------------------------------------------------ what it says
 
-    async def _asked(self, ask: Ask) -> str | None:
+    async def _asked(self, ask: Ask | Form) -> Any:
         asked = Asked(ask, asyncio.get_running_loop().create_future())
         if not await self.inbox.put(asked):
             return None

@@ -15,6 +15,7 @@ from ..legible import Joiner
 from ..tools import inside_workdir
 from .calls import Call, call_id
 from .contents import block_text, diffs_of
+from .forms import Form
 from .naming import policy_kind
 from .permission import Ask, decide
 
@@ -39,11 +40,12 @@ class Report:
         retired: frozenset[str],
     ) -> None:
         self._agent = agent
-        self._mode = mode
-        self._host = host
+        self.mode = mode
+        self.host = host
         self._sandbox = sandbox
         self._retired = retired
         self._calls: dict[str, Call] = {}
+        self._forms = 0
         self.gave_up = False
         self._texts = Joiner()
         self._thoughts = Joiner()
@@ -67,13 +69,13 @@ class Report:
         kind = update.get("sessionUpdate")
         if kind == "agent_message_chunk":
             await self._announce_all()
-            await self._host.text(self._texts.add(block_text(update.get("content"))))
+            await self.host.text(self._texts.add(block_text(update.get("content"))))
         elif kind == "agent_thought_chunk":
             await self._announce_all()
-            await self._host.thinking(self._thoughts.add(block_text(update.get("content"))))
+            await self.host.thinking(self._thoughts.add(block_text(update.get("content"))))
         elif kind in ("tool_call", "tool_call_update"):
             await self._tool(update)
-        await self._host.sdk_message(params)
+        await self.host.sdk_message(params)
 
     # ------------------------------------------------------------------ tool calls
 
@@ -97,7 +99,7 @@ class Report:
 
     async def _announce(self, call: Call) -> None:
         if not call.announced:
-            await self._host.tool_call(call.id, call.name(), call.input)
+            await self.host.tool_call(call.id, call.name(), call.input)
 
     async def _announce_all(self) -> None:
         """Before anything else is said, so that the order of things stays."""
@@ -108,34 +110,34 @@ class Report:
         ok, text = call.outcome()
         unheld = call.status == "completed" and not await self._was_held(call)
         call.end()
-        await self._host.tool_result(call.id, ok, text)
+        await self.host.tool_result(call.id, ok, text)
         if unheld:
             raise Unheld(
                 f"The agent {self._agent!r} ran {call.tool!r} without asking, which the mode "
-                f"{self._mode} does not allow, so it was ended. Set the agent up to ask before "
+                f"{self.mode} does not allow, so it was ended. Set the agent up to ask before "
                 "each tool, or use the mode bypassPermissions."
             )
 
     async def _was_held(self, call: Call) -> bool:
         """Whether what has run was allowed to run."""
-        if self._mode in UNASKED or call.asked_itself or call.kind == "think":
+        if self.mode in UNASKED or call.asked_itself or call.kind == "think":
             return True
         kind = policy_kind(call.kind)
-        if kind == "edit" and self._mode in ("acceptEdits", "dontAsk"):
+        if kind == "edit" and self.mode in ("acceptEdits", "dontAsk"):
             paths = [*call.locations, *(str(one["path"]) for one in diffs_of(call.content))]
             return bool(paths) and all([await inside_workdir(self._sandbox, p) for p in paths])
         return kind == "read"
 
     async def close(self) -> None:
         """The prompt is over: what is still open gets its result."""
-        await self._host.text(self._texts.end())
-        await self._host.thinking(self._thoughts.end())
+        await self.host.text(self._texts.end())
+        await self.host.thinking(self._thoughts.end())
         for call in self._calls.values():
             await self._announce(call)
             if not call.ended:
                 ok, text = call.outcome()
                 call.end()
-                await self._host.tool_result(call.id, ok, text)
+                await self.host.tool_result(call.id, ok, text)
 
     # ------------------------------------------------------------------ permissions
 
@@ -150,9 +152,22 @@ class Report:
 
     async def decide(self, call: Call, ask: Ask) -> str | None:
         """The option that is to be chosen; ``None``: cancelled."""
-        verdict = await decide(call, ask, self._host, self._sandbox)
+        verdict = await decide(call, ask, self.host, self._sandbox)
         if not verdict.allowed:
             call.denied = verdict.reason
         option = ask.option(allowed=verdict.allowed)
         self.gave_up = self.gave_up or option is None
         return option
+
+    # ------------------------------------------------------------------ questions
+
+    async def expect(self, form: Form) -> str:
+        """Show what was said before ``form``; the id under which it is asked."""
+        await self._announce_all()
+        self._forms += 1
+        call = None if form.call is None else self._calls.get(form.call)
+        return f"{'form' if call is None else call.id}?{self._forms}"
+
+    async def fill(self, asked_id: str, form: Form) -> Mapping[str, Any]:
+        """The form's content, in the person's words."""
+        return form.content(await self.host.question(asked_id, form.questions))

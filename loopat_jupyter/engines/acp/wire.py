@@ -2,7 +2,8 @@
 
 Implements the SDK's transport. Session updates leave the stream here, before the SDK would start a
 task for each: so they keep their order, and an agent that floods waits until they are taken. The
-SDK sees answers and permission requests alone; requests for what we do not offer are refused here.
+SDK sees answers, permission requests and forms alone; requests for what we do not offer are refused
+here.
 What comes is bounded: a line has a limit, so have the open requests, and so has what is no message
 at all (a program that greets on its stdout is forgiven a little).
 """
@@ -24,6 +25,8 @@ IN_A_THREAD = 256 * 1024
 """Bytes of a line from which on it is parsed off the event loop."""
 
 METHOD_NOT_FOUND = -32601
+OFFERED = frozenset({"session/request_permission", "elicitation/create"})
+"""What the agent may ask of us."""
 
 Update = Callable[[Mapping[str, Any]], Awaitable[object]]
 
@@ -88,7 +91,7 @@ class Wire:
         if self._open_requests > self._limits.requests:
             self.failure = f"asked more than {self._limits.requests} things at once and was ended."
             return False
-        if method == "session/request_permission":
+        if method in OFFERED:
             return True
         problem = {"code": METHOD_NOT_FOUND, "message": "This client does not offer that."}
         await self.send({"jsonrpc": "2.0", "id": message["id"], "error": problem})

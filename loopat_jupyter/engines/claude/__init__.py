@@ -6,12 +6,18 @@ Nothing of the SDK is imported here; a server without the extra ``[claude]`` can
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 from ...loops.ports import Engine
 from ..builtin import EngineLimits, Instructions
 
 SDK = "claude_agent_sdk"
+NOT_IN_IMAGES = (
+    "In the sandbox tier podman the Claude CLI is not there by itself: add {folder} to "
+    "LoopatExtension.sandbox_read_only_paths, or put a program called claude into the image and "
+    'set LoopatExtension.engine to "claude".'
+)
 
 
 def unavailable() -> str | None:
@@ -22,6 +28,19 @@ def unavailable() -> str | None:
             "pip install 'loopat-jupyter[claude]'."
         )
     return None
+
+
+def misplaced(sandbox: str, shown: Sequence[Path]) -> str | None:
+    """Why the CLI may not be there in sandboxes of this tier, and what to do; ``None``: it is.
+
+    ``shown``: the host's paths that every sandbox sees besides.
+    """
+    from .launch import bundled_cli
+
+    cli = Path(bundled_cli())
+    if sandbox != "podman" or any(cli.is_relative_to(path) for path in shown):
+        return None
+    return NOT_IN_IMAGES.format(folder=cli.parent)
 
 
 def make_engine(

@@ -19,9 +19,11 @@ from typing import Any
 from ...loops.errors import LoopatError, SandboxLost, TurnFailed
 from ...loops.ports import Sandbox
 from ..legible import half_free
-from .failures import could_not_start
+from . import misplaced
+from .failures import INSTALL_AGAIN, could_not_start
 from .launch import Launch
 from .pipe import Pipe
+from .results import output_of
 
 INBOX = 256
 HOOK_PATIENCE = 2_000_000.0
@@ -52,6 +54,21 @@ class Asked:
     answer: asyncio.Future[HookOutput]
 
 
+@dataclass(eq=False, slots=True)
+class Ran:
+    """A command has run and was refused destinations. Its result is on its way to the model, and
+    waits for ``answer``, the output of its hook."""
+
+    id: str
+    tool: str
+    ok: bool
+    text: str
+    refused: tuple[str, ...]
+    agent_id: str | None
+    answer: asyncio.Future[HookOutput]
+    hook: str
+
+
 @dataclass(frozen=True, slots=True)
 class Said:
     """A message of the CLI."""
@@ -71,7 +88,7 @@ class Gone:
     why: str
 
 
-Event = Said | Asked | Continuing | Gone
+Event = Said | Asked | Ran | Continuing | Gone
 
 
 @dataclass(eq=False)
@@ -135,16 +152,18 @@ class Agent:
 
     def _check_started(self, connecting: asyncio.Future[None]) -> None:
         if not connecting.done():
-            raise could_not_start(self.pipe.failure or "it does not answer", self.pipe.stderr)
+            raise self._could_not_start(self.pipe.failure or "it does not answer")
         error = connecting.exception()
         if error is None:
             return
         if isinstance(error, LoopatError):
             raise error
-        if isinstance(error, FileNotFoundError):
-            raise could_not_start("it is not there", "") from error
-        why = self.pipe.failure or str(error).splitlines()[0][:300]
-        raise could_not_start(why, self.pipe.stderr) from error
+        said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise self._could_not_start(self.pipe.failure or said) from error
+
+    def _could_not_start(self, why: str) -> TurnFailed:
+        fix = misplaced(self.sandbox.isolation.tier, ()) or INSTALL_AGAIN
+        return could_not_start(why, self.pipe.stderr, fix)
 
     async def _give_up(self, connecting: asyncio.Future[None]) -> None:
         await self.pipe.kill()
@@ -159,6 +178,8 @@ class Agent:
                 "PreToolUse": [
                     match(hooks=[self._before_tool], timeout=HOOK_PATIENCE, on_failure="block")
                 ],
+                "PostToolUse": [match("Bash", [self._after_tool], timeout=HOOK_PATIENCE)],
+                "PostToolUseFailure": [match("Bash", [self._after_tool], timeout=HOOK_PATIENCE)],
                 "UserPromptSubmit": [
                     match(hooks=[self._before_prompt], timeout=HOOK_PATIENCE, on_failure="block")
                 ],
@@ -195,6 +216,27 @@ class Agent:
         )
         await self._inbox.put(call)
         return await call.answer
+
+    async def _after_tool(
+        self, ran: Mapping[str, Any], tool_use_id: str | None, _context: Any
+    ) -> HookOutput:
+        """A command has run; the turn's runner hears of it if it was refused something."""
+        refused = self.sandbox.network.take_refused()
+        if not refused:
+            return {}
+        name = str(ran.get("hook_event_name", ""))
+        done = Ran(
+            str(tool_use_id or ran.get("tool_use_id") or ""),
+            str(ran.get("tool_name", "")),
+            name == "PostToolUse",
+            output_of(ran),
+            tuple(map(str, refused)),
+            str(ran["agent_id"]) if ran.get("agent_id") else None,
+            asyncio.get_running_loop().create_future(),
+            name,
+        )
+        await self._inbox.put(done)
+        return await done.answer
 
     async def _before_prompt(
         self, _asked: Mapping[str, Any], _id: str | None, _context: Any

@@ -15,12 +15,14 @@ from typing import Any
 
 from ...loops.errors import TurnFailed
 from ...loops.ports import Turn, TurnHost, TurnSuspended
+from ..reaching import ask_about
 from . import gate
-from .agent import Agent, Asked, Continuing, Event, Said
+from .agent import Agent, Asked, Continuing, Event, Ran, Said
 from .failures import provider_failed, result_text, stopped
 from .kinds import ASK, kind_of
 from .ledger import Entry, Ledger, text_of_result
 from .overhearing import Overheard
+from .results import ENDED, ended_entry, ran_entry
 from .speech import BrokeOff, Speech, blocks_of
 from .tally import Tally
 from .telling import SESSION
@@ -46,7 +48,7 @@ class Course:
     ledger: Ledger = field(default_factory=Ledger)
     speech: Speech = field(default_factory=Speech)
     tally: Tally = field(default_factory=Tally)
-    waiting: dict[str, Asked] = field(default_factory=dict)
+    waiting: dict[str, Asked | Ran] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Calls that are not to run when they are asked again, and why."""
     stored: frozenset[str] = frozenset()
@@ -83,7 +85,7 @@ class Stretch:
     async def ask_again(self) -> None:
         """Put what waits to the host once more; some of it has been answered."""
         for call in list(self.course.waiting.values()):
-            await self._asked(call)
+            await (self._asked(call) if isinstance(call, Asked) else self._ran(call))
         if self.course.ledger.resting and not self.agent.has_more:
             raise TurnSuspended
 
@@ -102,6 +104,9 @@ class Stretch:
             return await self._said(event.message)
         if isinstance(event, Asked):
             await self._asked(event)
+            return False
+        if isinstance(event, Ran):
+            await self._ran(event)
             return False
         if isinstance(event, Continuing):
             return True
@@ -143,10 +148,32 @@ class Stretch:
         if gate.is_allowed(output):
             if self._may_wait(call):
                 await self.host.journal({"type": "claude_started", "id": call.id})
+                entry.noted = True
             self.agent.allowed.add(call.id)
             entry.running = True
         if not call.answer.done():
             call.answer.set_result(output)
+
+    async def _ran(self, ran: Ran) -> None:
+        """A command was refused destinations: ask about them before the model sees its result."""
+        course, entry = self.course, self.course.ledger.find(ran.id)
+        if entry is None or ran.answer.done():
+            course.waiting.pop(ran.id, None)
+            if not ran.answer.done():
+                ran.answer.set_result({})
+            return
+        if course.turn.permission_mode in ASKING and ran.id not in course.waiting:
+            await self.host.journal(ran_entry(ran, entry))
+        try:
+            note = await ask_about(entry.name, ran.tool, ran.refused, self.host)
+        except TurnSuspended:
+            entry.running, entry.waiting = False, True
+            course.waiting[ran.id] = ran
+            return
+        entry.running, entry.waiting = True, False
+        course.waiting.pop(ran.id, None)
+        told = {"hookEventName": ran.hook, "additionalContext": note}
+        ran.answer.set_result({"hookSpecificOutput": told})
 
     def _may_wait(self, call: Asked) -> bool:
         if call.tool == ASK:
@@ -159,7 +186,9 @@ class Stretch:
             return
         await self.note_session()
         entry.journaled = True
+        running = self.course.ledger.start_unnoted()
         await self.host.journal(
+            *({"type": "claude_started", "id": ident} for ident in running),
             {
                 "type": "claude_call",
                 "id": call.id,
@@ -167,7 +196,7 @@ class Stretch:
                 "tool": call.tool,
                 "input": dict(call.input),
                 "parent": entry.parent,
-            }
+            },
         )
         root = self.course.ledger.root(call.id)
         if root not in self.course.stored:
@@ -256,12 +285,19 @@ class Stretch:
             if block.get("type") != "tool_result":
                 continue
             call_id = str(block.get("tool_use_id", ""))
-            ok = not block.get("is_error")
-            entry = await self.course.ledger.result(call_id, ok, text_of_result(block), self.host)
+            ok, text = not block.get("is_error"), text_of_result(block)
+            entry = await self.course.ledger.result(call_id, ok, text, self.host)
             if entry is not None:
                 self.course.settled.add(call_id)
-                if entry.journaled:
-                    await self.host.journal({"type": "claude_ended", "id": call_id})
+                await self._note_end(call_id, entry, ok, text)
+
+    async def _note_end(self, call_id: str, entry: Entry, ok: bool, text: str) -> None:
+        """The CLI stores a result some time after it has said it. While another call is open the
+        turn may come to rest, and its CLI be lost: so the result is kept here as well."""
+        if self.course.ledger.anything_open and entry.parent is None:
+            await self.host.journal(ended_entry(call_id, ok, text))
+        elif entry.journaled:
+            await self.host.journal({"type": ENDED, "id": call_id})
 
     async def _result(self, result: Mapping[str, Any]) -> None:
         self.agent.busy = False

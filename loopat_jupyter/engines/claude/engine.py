@@ -30,7 +30,7 @@ from . import SDK
 from .agent import Agent, AgentLimits
 from .course import Course, Stretch
 from .failures import LOST_SESSION, NO_CONVERSATION
-from .launch import Launch, bundled_cli, plan_launch, told_in
+from .launch import Launch, cli_in, plan_launch, told_in
 from .overhearing import Overheard
 from .recovery import Recovery, release
 from .session import Session
@@ -132,7 +132,7 @@ class ClaudeEngine:
         self, turn: Turn, choice: ModelChoice, loan: ModelLoan, sandbox: Sandbox
     ) -> Launch:
         return plan_launch(
-            self._program or (await asyncio.to_thread(bundled_cli),),
+            self._program or (await cli_in(sandbox),),
             choice,
             await told_in(sandbox, await self._instructions(turn)),
             loan,

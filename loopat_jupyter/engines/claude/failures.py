@@ -13,6 +13,7 @@ MESSAGE_LIMIT = 500
 _JSON = re.compile(r"\{.*\}", re.DOTALL)
 _STATUS = re.compile(r"API Error: (\d{3})\b")
 _NOISE = re.compile(r"^\[claude-code:")
+INSTALL_AGAIN = "Install the extra again: pip install -U 'loopat-jupyter[claude]'."
 NO_CONVERSATION = "No conversation found"
 """What the CLI says when it cannot resume a session."""
 LOST_SESSION = (
@@ -30,12 +31,11 @@ def clean(text: str, secrets: Iterable[str]) -> str:
     return " ".join(text.split())[:MESSAGE_LIMIT]
 
 
-def could_not_start(why: str, stderr: str) -> TurnFailed:
+def could_not_start(why: str, stderr: str, fix: str = INSTALL_AGAIN) -> TurnFailed:
     said = last_line(stderr)
     detail = f"{why}: {said}" if said else why
     return TurnFailed(
-        f"The agent's program (the Claude CLI) could not be started: {clean(detail, ())}. "
-        "Install the extra again: pip install -U 'loopat-jupyter[claude]'."
+        f"The agent's program (the Claude CLI) could not be started: {clean(detail, ())}. {fix}"
     )
 
 

@@ -11,8 +11,8 @@ is what the CLI itself writes for a call that a hook deferred. We append it for 
 ended while they waited.
 
 Operations: ``["reopen", id, …]`` (drop their results and what came after; it is done first, and
-the answer tells of the file after it), ``["defer", id]`` and ``["close", id, text]`` (a result
-that says it failed).
+the answer tells of the file after it), ``["defer", id]`` and ``["close", id, text,
+"ok" | "failed"]`` (its result).
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def perform(operation: list[str], rows: list[Row]) -> list[Row]:
     for owner in reversed(rows):
         call = next((b for b in blocks(owner) if b.get("id") == ident), None)
         if owner.get("type") == "assistant" and call is not None:
-            row = deferral(call, rows) if kind == "defer" else closing(ident, rest[0], owner)
+            row = deferral(call, rows) if kind == "defer" else closing(ident, rest, owner)
             rows.append(row)
             return [row]
     return []
@@ -137,8 +137,9 @@ def deferral(call: Row, rows: list[Row]) -> Row:
     }
 
 
-def closing(ident: str, text: str, owner: Row) -> Row:
-    result = {"type": "tool_result", "content": text, "is_error": True, "tool_use_id": ident}
+def closing(ident: str, said: list[str], owner: Row) -> Row:
+    text, failed = said[0], said[1] != "ok"
+    result = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": ident}
     return {
         **base(owner),
         "parentUuid": owner.get("uuid"),

@@ -8,9 +8,11 @@ comes to us, see :mod:`.gate`.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,7 @@ MODEL_VARIABLES = (
 EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 ARGUMENT_MAX = 100_000
 """Bytes of one argument; the kernel takes 128 KiB."""
+LOOK_TIMEOUT = 10.0
 CONFIG_DIR = ".loopat/claude"
 """Below the sandbox's home: it is the loop's own, and outlives the sandbox."""
 
@@ -65,6 +68,15 @@ def bundled_cli() -> str:
         if path.is_file():
             return str(path)
     return "claude"
+
+
+async def cli_in(sandbox: Sandbox) -> str:
+    """The CLI as this sandbox sees it: a container has its own programs, and may see ours."""
+    path = await asyncio.to_thread(bundled_cli)
+    if sandbox.isolation.tier != "podman":
+        return path
+    found = await sandbox.run(f"test -x {shlex.quote(path)}", timeout=LOOK_TIMEOUT)
+    return path if found.exit_code == 0 else "claude"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Any
 from ...loops.ports import TurnHost
 from ..legible import ID_LIMIT, half_free, whole
 from ..tool_outcome import shortened
+from .kinds import kind_of
 from .speech import blocks_of
 
 UNPARSED = "__unparsedToolInput"
@@ -20,7 +21,8 @@ UNPARSED = "__unparsedToolInput"
 
 @dataclass(slots=True)
 class Entry:
-    """``name`` is what the host knows the call by; ``parent`` the CLI's id of the sub-agent."""
+    """``name`` is what the host knows the call by; ``parent`` the CLI's id of the sub-agent.
+    ``noted``: that it was started is in the journal."""
 
     name: str
     tool: str
@@ -30,6 +32,7 @@ class Entry:
     waiting: bool = False
     ended: bool = False
     journaled: bool = False
+    noted: bool = False
 
 
 class Ledger:
@@ -41,6 +44,11 @@ class Ledger:
 
     def __getitem__(self, call_id: str) -> Entry:
         return self._entries[call_id]
+
+    def find(self, call_id: str) -> Entry | None:
+        """``None`` for a call that was not announced, or has its result."""
+        entry = self._entries.get(call_id)
+        return None if entry is None or entry.ended else entry
 
     def remember(self, call_id: str, name: str) -> None:
         """The host knows this call already, from before the CLI was started again."""
@@ -81,8 +89,8 @@ class Ledger:
 
     async def result(self, call_id: str, ok: bool, text: str, host: TurnHost) -> Entry | None:
         """``None`` for a call that was not announced, or has its result."""
-        entry = self._entries.get(call_id)
-        if entry is None or entry.ended:
+        entry = self.find(call_id)
+        if entry is None:
             return None
         entry.running = entry.waiting = False
         entry.ended = True
@@ -101,6 +109,17 @@ class Ledger:
         above = {parent for entry in waiting for parent in self._above(entry)}
         running = (ident for ident, entry in self._entries.items() if entry.running)
         return bool(waiting) and all(ident in above for ident in running)
+
+    def start_unnoted(self) -> list[str]:
+        """The calls that run though the journal does not know it; from here on it is to."""
+        found = [
+            (ident, entry)
+            for ident, entry in self._entries.items()
+            if entry.running and not entry.noted
+        ]
+        for _, entry in found:
+            entry.noted = True
+        return [ident for ident, entry in found if kind_of(entry.tool) != "read"]
 
     def root(self, call_id: str) -> str:
         """The call of the main agent that this one belongs to: itself, or a sub-agent's."""

@@ -9,6 +9,10 @@ what runs is the same as if nothing had happened.
 A CLI that is ended in good order, or hears of the end of its sandbox first, gives the calls that
 wait a result of its own. None of them was let run, so what the file says about them is dropped.
 
+A call that had its result, which the file lacks because the CLI stores it a moment later, gets it
+from the journal. A command that ran, and whose result waited for a word about the network, is not
+run again either: its result is in the journal too, and is written into the file with that word.
+
 Two kinds of calls cannot be asked again. One that had been started may have run; its result is that
 nobody knows. And a sub-agent ended with its CLI: the call that it waited for is not run, and the
 agent is told to start it again.
@@ -24,10 +28,12 @@ from typing import Any
 from ...loops.errors import TurnFailed
 from ...loops.ports import TurnHost
 from ..calls import LOST_TRACK
+from ..reaching import ask_about
 from .agent import Agent
 from .course import Course, Stretch
 from .failures import LOST_SESSION
 from .kinds import SUBAGENTS
+from .results import results_that_wait, results_told
 from .session import Session
 from .telling import LOST
 
@@ -69,7 +75,9 @@ class Recovery:
         """The calls to be asked again; all others are given their result here."""
         waiting, started = unanswered(self.course.turn.journal)
         waiting = [entry for entry in waiting if str(entry["id"]) not in self.course.settled]
-        own = [str(entry["id"]) for entry in waiting if not entry.get("parent")]
+        ran = results_that_wait(self.course.turn.journal)
+        ran = {ident: entry for ident, entry in ran.items() if ident not in self.course.settled}
+        own = [str(entry["id"]) for entry in (*waiting, *ran.values()) if not entry.get("parent")]
         found = await self.session.open_calls(own)
         if found is None:
             await self.host.journal({"type": LOST})
@@ -79,6 +87,11 @@ class Recovery:
         for entry in waiting:
             if entry.get("parent"):
                 await self.host.tool_result(str(entry["name"]), False, SUBAGENT_LOST)
+        told = results_told(self.course.turn.journal)
+        for ident in found.keys() & told.keys():
+            await self.session.close(ident, str(told[ident]["text"]), ok=bool(told[ident]["ok"]))
+        await self._tell_results(ran)
+        found = {i: tool for i, tool in found.items() if i not in ran and i not in told}
         lost = [ident for ident in found if ident in started]
         for ident in lost:
             await self.session.close(ident, LOST_TRACK)
@@ -86,6 +99,18 @@ class Recovery:
         agents = [ident for ident, tool in found.items() if tool in SUBAGENTS]
         self.course.refused.update(dict.fromkeys(agents, SUBAGENT_LOST))
         return [ident for ident in found if ident not in lost]
+
+    async def _tell_results(self, ran: Mapping[str, Mapping[str, Any]]) -> None:
+        """Commands that ran, and whose results waited for a word about the network."""
+        for ident, entry in ran.items():
+            name, ok = str(entry["name"]), bool(entry["ok"])
+            note = await ask_about(name, str(entry["tool"]), list(entry["refused"]), self.host)
+            text = f"{entry['text']}\n{note}"
+            if not entry.get("parent"):
+                await self.session.close(ident, text, ok=ok)
+            await self.host.tool_result(name, ok, text)
+            await self.host.journal({"type": "claude_ended", "id": ident})
+            self.course.settled.add(ident)
 
     def _recall(self, waiting: list[Mapping[str, Any]], started: set[str]) -> None:
         """What the course knew before: which ids are used up, and what a person was shown."""

@@ -50,9 +50,9 @@ class Session:
         """Let the CLI ask about this call again when it resumes."""
         await self._run([["defer", call_id]])
 
-    async def close(self, call_id: str, text: str) -> None:
-        """Give this call a result that says why it has none."""
-        await self._run([["close", call_id, text]])
+    async def close(self, call_id: str, text: str, *, ok: bool = False) -> None:
+        """Give this call a result: as a rule one that says why it has none."""
+        await self._run([["close", call_id, text, "ok" if ok else "failed"]])
 
     async def _run(self, operations: Sequence[Sequence[str]]) -> dict[str, str] | None:
         process = await self.sandbox.spawn(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import errno
 import hmac
 import logging
 import secrets
@@ -21,9 +20,11 @@ import h11
 
 from loopat_jupyter.loops.destinations import BadDestination, Destination
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.network import Egress, ModelLoan, ModelUpstream
+from loopat_jupyter.loops.network import Asker, Egress, ModelLoan, ModelUpstream
+from loopat_jupyter.sandboxes.broker.crowd import Crowd
 from loopat_jupyter.sandboxes.broker.dialling import Dialler, Unreachable
 from loopat_jupyter.sandboxes.broker.egress import EgressProxy
+from loopat_jupyter.sandboxes.broker.entrance import Entrance
 from loopat_jupyter.sandboxes.broker.gatekeeper import Forbidden, Gatekeeper
 from loopat_jupyter.sandboxes.broker.gateway import PREFIX, Gateway
 from loopat_jupyter.sandboxes.broker.ledger import Ledger
@@ -32,8 +33,6 @@ from loopat_jupyter.sandboxes.broker.visitor import Gone, Visitor
 
 CONNECTIONS = 64
 """At once, of one sandbox; more are closed unanswered. Each may take two of the server's files."""
-ACCEPT_RETRY = 1.0
-SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 USER = "loop"
 GONE = "The sandbox is gone."
 CUT_OFF = "The sandbox ended while this was under way."
@@ -46,7 +45,8 @@ class Broker:
     """Implements :class:`~loopat_jupyter.loops.network.Network`.
 
     ``shared``: the sandbox shares the host's loopback, so others can reach its door as well, and
-    the proxy asks for a key. ``now`` gives the time as the audit writes it.
+    the proxy asks for a key. ``now`` gives the time as the audit writes it. ``crowd`` counts the
+    connections of all brokers of this server.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Broker:
         now: Callable[[], str],
         *,
         shared: bool = False,
+        crowd: Crowd | None = None,
         dialler: Dialler | None = None,
     ) -> None:
         self._loop_id = loop_id
@@ -67,6 +68,8 @@ class Broker:
         self._gateway = Gateway()
         self.proxy_key = secrets.token_hex(16) if shared else None
         self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._crowd = crowd or Crowd()
+        self._entrance: Entrance | None = None
         self._server: asyncio.Task[None] | None = None
         self._shut = False
         self._visits: set[asyncio.Task[None]] = set()
@@ -92,17 +95,23 @@ class Broker:
     def take_refused(self) -> Sequence[Destination]:
         return self._gatekeeper.take_refused()
 
+    def ask_with(self, asker: Asker | None) -> None:
+        self._gatekeeper.ask_with(asker)
+
     # ------------------------------------------------------------------ life
 
-    def open(self, door: socket.socket) -> None:
-        """Take visitors at this listening socket of the sandbox's loopback, and own it."""
+    def open(self, door: socket.socket, *, ours: bool = False, user: int | None = None) -> None:
+        """Take visitors at this listening socket of the sandbox's loopback, and own it.
+
+        ``ours``: it was made in this process, and nobody else has it. ``user``: the only one
+        whose connections are taken.
+        """
         if self._port.done():
             door.close()
             return
-        door.setblocking(False)
-        self._port.set_result(door.getsockname()[1])
-        self._server = asyncio.get_running_loop().create_task(self._serve(door))
-        self._server.add_done_callback(lambda _: door.close())
+        self._entrance = Entrance(door, self._loop_id, ours=ours, user=user)
+        self._port.set_result(self._entrance.port)
+        self._server = asyncio.get_running_loop().create_task(self._serve(self._entrance))
 
     def shut(self) -> None:
         """End every connection, and take no more. Idempotent."""
@@ -120,44 +129,42 @@ class Broker:
         self.shut()
         if tasks := self._tasks():
             await asyncio.wait(tasks)
+        if self._entrance is not None:
+            await self._entrance.close()
         await self._ledger.close()
 
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [*self._visits, *([self._server] if self._server else [])]
 
-    async def _serve(self, door: socket.socket) -> None:
+    async def _serve(self, entrance: Entrance) -> None:
         """The door is kept open until this ends: it also keeps the sandbox's network alive."""
-        while (connection := await self._accept(door)) is not None:
-            if len(self._visits) >= CONNECTIONS:
-                connection.close()
-                continue
-            try:
-                visitor = await Visitor.receive(connection)
-            except OSError:  # it left before it was let in
-                connection.close()
-                continue
-            visit = asyncio.get_running_loop().create_task(self._visit(visitor))
-            self._visits.add(visit)
-            visit.add_done_callback(partial(self._visited, visitor))
+        try:
+            while (connection := await entrance.next()) is not None:
+                await self._receive(connection)
+        finally:
+            entrance.leave()
 
-    async def _accept(self, door: socket.socket) -> socket.socket | None:
-        """The next connection; ``None`` when the door takes none any more."""
-        while True:
-            try:
-                connection, _ = await asyncio.get_running_loop().sock_accept(door)
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                log.warning("The broker of %s cannot take a visitor: %s", self._loop_id, error)
-                if error.errno not in SHORT_OF:
-                    return None
-                await asyncio.sleep(ACCEPT_RETRY)  # nothing says when there are some again
-            else:
-                return connection
+    async def _receive(self, connection: socket.socket) -> None:
+        held = len(self._visits)
+        if held >= CONNECTIONS or not self._crowd.enter(held):
+            connection.close()
+            return
+        try:
+            visitor = await Visitor.receive(connection)
+        except BaseException as error:
+            connection.close()
+            self._crowd.leave(held)
+            if isinstance(error, OSError):  # it left before it was let in
+                return
+            raise
+        visit = asyncio.get_running_loop().create_task(self._visit(visitor))
+        self._visits.add(visit)
+        visit.add_done_callback(partial(self._visited, visitor))
 
     def _visited(self, visitor: Visitor, visit: asyncio.Task[None]) -> None:
         visitor.drop()
         self._visits.discard(visit)
+        self._crowd.leave(len(self._visits))
         if not visit.cancelled() and (error := visit.exception()) is not None:
             log.error("A request of %s failed in the broker", self._loop_id, exc_info=error)
 

@@ -8,6 +8,8 @@ why, and what a person could permit is remembered, so that one can be asked.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import SplitResult, urlsplit
 
 import h11
@@ -36,7 +38,9 @@ class EgressProxy:
         record.kind = "connect"
         if visitor.has_body(request):
             raise BadDestination("a request for a tunnel has no body")
-        reader, writer = await self._reach(request.target.decode("ascii"), None, record)
+        authority = request.target.decode("ascii")
+        async with _while_there(visitor):
+            reader, writer = await self._reach(authority, None, record)
         try:
             early = await visitor.tunnel()
             writer.write(early)
@@ -52,31 +56,40 @@ class EgressProxy:
         """A plain request, in the absolute form that proxies are sent."""
         record.kind = "http"
         url = _split(request.target.decode("ascii"))
-        errand = Errand()
         try:
-            async with errand:
-                visitor.attend(errand)
+            async with _while_there(visitor):
                 streams = await self._reach(url.netloc, HTTP_PORT, record)
                 target = (url.path or "/") + (f"?{url.query}" if url.query else "")
                 try:
                     await _Exchange(visitor, request, streams, record).run(target)
                 finally:
                     streams[1].transport.abort()
-        except TimeoutError as error:
-            if errand.ended:
-                raise Gone from error
-            raise
         finally:
-            visitor.attend(None)
             record.bytes_out, record.bytes_in = visitor.received, visitor.sent
 
     async def _reach(self, authority: str, port: int | None, record: Record) -> Streams:
         destination = record.destination = parse_destination(authority, port)
         self._dialler.refuse_local(destination)
-        self._gatekeeper.check(destination)
+        await self._gatekeeper.admit(destination)
         streams = await self._dialler.dial(destination)
         record.verdict = "allowed"
         return streams
+
+
+@asynccontextmanager
+async def _while_there(visitor: Visitor) -> AsyncIterator[None]:
+    """What is done within ends when the visitor leaves, with :class:`.visitor.Gone`."""
+    errand = Errand()
+    try:
+        async with errand:
+            visitor.attend(errand)
+            yield
+    except TimeoutError as error:
+        if errand.ended:
+            raise Gone from error
+        raise
+    finally:
+        visitor.attend(None)
 
 
 def _split(target: str) -> SplitResult:

@@ -15,8 +15,10 @@ from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
 from loopat_jupyter.loops.policy import decide
 from loopat_jupyter.loops.ports import (
+    Answers,
     PastTurn,
     PermissionMode,
+    Question,
     Sandbox,
     Turn,
     TurnState,
@@ -45,6 +47,8 @@ class Host:
     entries: list[dict[str, Any]] = field(default_factory=list)
     raw: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    forms: list[tuple[str, list[Question]]] = field(default_factory=list)
+    answers: Answers | None = None
     total: Usage = field(default_factory=Usage)
     moved: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -92,6 +96,14 @@ class Host:
         if not self.person:
             await asyncio.Event().wait()
         return Verdict(self.person.pop(0), "User denied permission to run this.")
+
+    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+        self.forms.append((tool_use_id, list(questions)))
+        await self._say("question", tool_use_id)
+        if self.answers is None:
+            await asyncio.Event().wait()
+        assert self.answers is not None
+        return self.answers
 
     async def journal(self, *entries: dict[str, Any]) -> None:
         self.entries.extend(json.loads(json.dumps(entries)))

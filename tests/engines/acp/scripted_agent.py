@@ -68,6 +68,13 @@ def step(what, *args):
         send(id=number, method=args[0], params=args[1])
         answered.wait()
         text(json.dumps(answered.message.get("error", {}).get("code")))
+    elif what == "form":
+        state["asked"] += 1
+        number = 1000 + state["asked"]
+        answered = answers[number] = threading.Event()
+        send(id=number, method="elicitation/create", params={"sessionId": "s1", **args[0]})
+        answered.wait()
+        text(json.dumps(answered.message.get("result", answered.message.get("error"))))
     elif what == "heard":
         text(json.dumps(state["heard"]))
     elif what == "mode":

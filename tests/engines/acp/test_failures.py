@@ -171,9 +171,7 @@ async def test_the_sandbox_is_lost_in_the_turn(engine: AcpEngine, host: Host, ho
     await engine.close_loop("loop_1")
 
 
-@pytest.mark.parametrize(
-    "method", ["fs/read_text_file", "terminal/create", "elicitation/create", "_ext/x", "nonsense"]
-)
+@pytest.mark.parametrize("method", ["fs/read_text_file", "terminal/create", "_ext/x", "nonsense"])
 async def test_what_we_do_not_offer_is_refused(
     engine: AcpEngine, host: Host, home: Path, method: str
 ) -> None:
@@ -189,6 +187,27 @@ async def test_a_request_that_is_not_well_formed_is_refused(
     await engine.run(steps(["request", "session/request_permission", {"options": 1}]), host)
     assert host.visible == "-32602"
     assert host.asked == []
+
+
+async def test_an_agent_that_falls_silent_in_its_turn(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    engine._limits = AgentLimits(silence=0.5)
+    configure(home, scripted())
+    with pytest.raises(TurnFailed, match=r"said nothing for 0.5 s.*send a message to continue"):
+        await engine.run(steps(["text", "so far"], ["sleep"]), host)
+    assert host.visible == "so far"
+    await recovers(engine, host, home)
+
+
+async def test_a_tool_that_takes_its_time_is_no_silence(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    engine._limits = AgentLimits(silence=0.2)
+    configure(home, scripted())
+    turn = steps(call(status="in_progress"), ["run", "sleep 0.8"], call(status="completed"))
+    await engine.run(turn, host)
+    assert host.results["t1"][0] is True
 
 
 async def test_a_flood_of_requests_ends_the_agent(

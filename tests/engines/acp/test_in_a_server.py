@@ -111,6 +111,24 @@ async def test_the_providers_refusal_is_told_without_the_key(api: Caller, model:
     assert "key-of-the-test" not in json.dumps(event.data)
 
 
+async def test_a_provider_that_cannot_be_reached_is_told_and_the_loop_goes_on(
+    api: Caller, model: MockModel
+) -> None:
+    there = json.loads((api.server.home / "config.json").read_text())
+    gone = json.loads(json.dumps(there).replace(model.url, "http://127.0.0.1:9"))
+    loop_id = await api.loop()
+    api.server.configure_model(gone)
+    try:
+        event = (await api.turn(loop_id, "hello"))[-1]
+    finally:
+        api.server.configure_model(there)
+    assert (event.name, event.data["code"]) == ("error", "agent_error")
+    assert "refused" in event.data["message"]
+    assert "\n" not in event.data["message"]
+    script = model.script([Text("here")])
+    assert (await api.turn(loop_id, script.message()))[-1].name == "done"
+
+
 TRIES = """
 import os, urllib.error, urllib.request
 def ask():

@@ -50,5 +50,8 @@ if mode == "dies":
     delta = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "half"}}
     say(type="stream_event", event=delta)
     sys.exit("Segmentation fault, they say")
-if mode == "mute":
+if mode in ("mute", "deaf"):
+    if mode == "deaf":
+        start = {"type": "content_block_delta", "delta": {"type": "text_delta", "text": "x"}}
+        say(type="stream_event", event=start)
     time.sleep(1000)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from loopat_jupyter.engines import claude
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailed
 from loopat_jupyter.loops.ports import Sandbox, SandboxSpec
@@ -55,6 +56,30 @@ async def test_a_misbehaving_program_is_one_clear_line_and_leaves_nothing(
     assert failure.value.event_code == "agent_error"
     await engine.close()
     assert await nothing_runs(host.box)
+
+
+async def test_one_that_does_not_hear_an_interrupt_is_killed_by_it(
+    new_engine: NewEngine, new_sandbox: Start, spec: SandboxSpec, model: MockModel
+) -> None:
+    """The bound is the contract's; what it really takes is printed for whoever measures."""
+    (spec.workdir / "bad_cli.py").write_text(BAD.read_text())
+    engine = new_engine(("python3", "/workdir/bad_cli.py", "deaf"))
+    host = MemoryHost(await new_sandbox())
+    running = asyncio.ensure_future(engine.run(turn_of("hello"), host))
+    await host.heard.wait()
+    begun = time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    print(f"interrupt (deaf): {(time.monotonic() - begun) * 1000:.0f} ms")
+    await engine.close()
+    assert await nothing_runs(host.box)
+
+
+def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert claude.unavailable() is None
+    monkeypatch.setattr(claude.importlib.util, "find_spec", lambda name: None)
+    assert "pip install 'loopat-jupyter[claude]'" in str(claude.unavailable())
 
 
 async def test_after_one_that_died_the_loop_works_again(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -26,8 +27,9 @@ async def cancel(running: asyncio.Future[None]) -> float:
 
 
 async def test_a_running_tool_ends_and_background_processes_live(
-    engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
+    new_engine: Callable[..., ClaudeEngine], new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
+    engine = new_engine(interrupt=30)  # how fast the machine is is not what this is about
     box, past = await new_sandbox(), list[PastTurn]()
     first = turn_of(model.script([bash("sleep 7701 & echo $!")], [Text("a")]).message())
     host = MemoryHost(box)
@@ -41,10 +43,11 @@ async def test_a_running_tool_ends_and_background_processes_live(
     assert ready.output == "up\n"
     agent = engine._agents["loop_1"]
     took = await cancel(running)
+    print(f"interrupt (a tool runs): {took * 1000:.0f} ms")
     found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
-    assert engine._agents["loop_1"] is agent, f"it was killed after {took:.3f} s"
+    assert engine._agents["loop_1"] is agent, "it was killed"
     past.append(host.ended(second, "interrupted"))
     after = model.script([Text("On we go.")])
     host = MemoryHost(box, past=past)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,31 @@ async def test_reads_beside_a_waiting_call_have_run_before_the_turn_rests(
     host.answer(True)
     await engine.run(host.resumed(turn), host)
     assert [ok for ok, _ in host.results] == [True, True]
+
+
+@pytest.mark.parametrize("mode", ["default", "auto"])
+async def test_what_ran_beside_a_waiting_call_is_not_run_again_where_the_cli_is_lost(
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec, mode: Any
+) -> None:
+    (spec.workdir / "seed.txt").write_text("seed\n")
+    beside = [Tool("Read", {"file_path": "seed.txt"}), bash("echo beside >> ran.txt; cat ran.txt")]
+    last = bash("echo waited > waited.txt") if mode == "default" else ask(asked("Yes?", "a", "b"))
+    script = model.script([*beside, last], [Text("Done.")])
+    box, engine = await new_sandbox(), new_engine()
+    host, turn = MemoryHost(box, ask={last.id}), turn_of(script.message())
+    turn = replace(turn, permission_mode=mode)
+    await rest(engine, turn, host)
+    await engine.close_loop("loop_1")  # at once: the CLI has not stored all it has said
+    await box.stop()
+    host.box = await new_sandbox()
+    host.answer(True if mode == "default" else {"q1": "a"})
+    await new_engine().run(host.resumed(turn), host)
+    assert (spec.workdir / "ran.txt").read_text() == "beside\n"
+    told = script.requests[1].tool_results()
+    assert "seed" in told[0]
+    assert "beside" in told[1]
+    assert [ok for ok, _ in host.results] == [True] * 3
+    assert len(script.requests) == 2
 
 
 @pytest.mark.parametrize("evicted", [False, True])

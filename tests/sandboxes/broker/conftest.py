@@ -20,6 +20,7 @@ import pytest
 from loopat_jupyter.loops.destinations import parse_pattern
 from loopat_jupyter.loops.network import Egress, Headers, ModelRefused, NetworkRequest
 from loopat_jupyter.sandboxes.broker.broker import Broker
+from loopat_jupyter.sandboxes.broker.crowd import Crowd
 from loopat_jupyter.sandboxes.broker.dialling import Dialler
 
 PATIENCE = 20.0
@@ -98,17 +99,25 @@ class Ground:
     stack: AsyncExitStack
     audit: list[NetworkRequest] = field(default_factory=list)
     shared: bool = False
+    user: int | None = None
+    crowd: Crowd = field(default_factory=Crowd)
     dialler: Dialler = field(default_factory=lambda: Dialler(resolve, lambda address: True))
     broker: Broker = field(init=False)
     port: int = 0
 
     def open(self) -> Ground:
         self.broker = Broker(
-            "loop_1", Egress(), self.keep, lambda: "now", shared=self.shared, dialler=self.dialler
+            "loop_1",
+            Egress(),
+            self.keep,
+            lambda: "now",
+            shared=self.shared,
+            crowd=self.crowd,
+            dialler=self.dialler,
         )
-        door = socket.create_server(("127.0.0.1", 0))
+        door = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = door.getsockname()[1]
-        self.broker.open(door)
+        self.broker.open(door, ours=self.shared, user=self.user)
         self.stack.push_async_callback(self.broker.close)
         return self
 

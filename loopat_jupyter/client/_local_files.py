@@ -1,0 +1,67 @@
+"""Files on this side of the wall: what is sent from here, and what is written here."""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
+
+from ._file_calls import PART
+
+
+def target_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
+    """What ``source`` is called in the workdir. Raises ``ValueError`` where nothing says it."""
+    if name is not None:
+        return name
+    if isinstance(source, str | os.PathLike):
+        return Path(source).name
+    raise ValueError("bytes have no name: say how the file is to be called, with name=")
+
+
+def local_path(path: str | os.PathLike[str], name: str) -> Path:
+    """Where the file ``name`` of a loop goes: into ``path`` where that is a directory."""
+    target = Path(path)
+    return target / PurePosixPath(name).name if target.is_dir() else target
+
+
+def open_local(source: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
+    """A local file and its size. Raises ``OSError``, also for what is no regular file."""
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no pipe is waited for
+    found = os.fstat(fd)
+    if stat.S_ISREG(found.st_mode):
+        return os.fdopen(fd, "rb"), found.st_size
+    os.close(fd)
+    raise OSError(f"{os.fspath(source)} is no regular file")
+
+
+def pieces(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
+    """The parts of an open file of ``size`` bytes, each with its offset.
+
+    Raises:
+        OSError: the file became shorter meanwhile.
+    """
+    offset = 0
+    while offset < size:
+        piece = file.read(min(PART, size - offset))
+        if not piece:
+            raise OSError(f"{file.name} became shorter while it was sent")
+        yield offset, piece
+        offset += len(piece)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes the place of ``path`` when all went well."""
+    temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}")
+    with temporary.open("xb") as file:
+        try:
+            yield file
+            file.flush()
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise

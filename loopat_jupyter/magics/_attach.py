@@ -1,0 +1,162 @@
+"""A variable of the notebook, for the agent: as text in its message, or as a file beside it.
+
+``NAME`` alone takes what suits the value: a summary of a data frame or of an array, a picture of
+a figure, text of anything else. ``NAME:csv``, ``:parquet``, ``:png`` and ``:text`` say which.
+Everything is bounded: what an agent is told costs money, and a frame may have a billion cells.
+
+Values are recognised by what they can do and by where their class comes from, so nothing is
+imported that the notebook has not imported itself.
+"""
+
+from __future__ import annotations
+
+import io
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from loopat_jupyter.client._markdown import fenced, plain_text, shortened
+
+TEXT_LIMIT = 8_000
+"""Characters of one value's text in the message."""
+ROWS, COLUMNS = 10, 40
+FILE_ROWS = 1_000_000
+FILE_LIMIT = 32 * 1024 * 1024
+"""Bytes of one file."""
+KINDS = ("text", "csv", "parquet", "png")
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """``text`` stands in the message; ``file`` is its name and content, where it is one."""
+
+    text: str
+    file: tuple[str, bytes] | None = None
+
+
+def attach(spec: str, names: Mapping[str, Any]) -> Attachment:
+    """What ``--attach SPEC`` gives the agent.
+
+    Raises:
+        UsageError: no such variable, no such kind, or the value cannot be made one.
+    """
+    name, _, how = spec.partition(":")
+    if not name.isidentifier() or name not in names:
+        raise UsageError(f"--attach: there is no variable {name!r}")
+    if how and how not in KINDS:
+        raise UsageError(f"--attach {spec}: {how!r} is none of {', '.join(KINDS)}")
+    value = names[name]
+    how = how or ("png" if _figure(value) is not None else "text")
+    try:
+        return _MAKERS[how](name, value)
+    except UsageError:
+        raise
+    except Exception as error:  # the value's own code: whatever it raises is the person's to know
+        said = f"{type(error).__name__}: {error}"
+        raise UsageError(f"--attach {spec}: {shortened(said, 300)}") from None
+
+
+def _as_text(name: str, value: Any) -> Attachment:
+    text = _summary(value)
+    return Attachment(f"`{name}` ({type(value).__name__}):\n{fenced(shortened(text, TEXT_LIMIT))}")
+
+
+def _as_csv(name: str, value: Any) -> Attachment:
+    frame = _frame(name, value)
+    return _as_file(f"{name}.csv", frame.head(FILE_ROWS).to_csv().encode(), frame)
+
+
+def _as_parquet(name: str, value: Any) -> Attachment:
+    frame = _frame(name, value)
+    try:
+        content = frame.head(FILE_ROWS).to_parquet()
+    except ImportError:
+        raise UsageError(
+            f"--attach {name}:parquet needs pyarrow in this kernel; {name}:csv needs nothing"
+        ) from None
+    return _as_file(f"{name}.parquet", content, frame)
+
+
+def _as_png(name: str, value: Any) -> Attachment:
+    figure = _figure(value)
+    if figure is None:
+        raise UsageError(f"--attach {name}:png: a {type(value).__name__} is no figure")
+    held = io.BytesIO()
+    figure.savefig(held, format="png", dpi=100)
+    return _as_file(f"{name}.png", held.getvalue(), value)
+
+
+_MAKERS: dict[str, Callable[[str, Any], Attachment]] = {
+    "text": _as_text,
+    "csv": _as_csv,
+    "parquet": _as_parquet,
+    "png": _as_png,
+}
+
+
+def _as_file(filename: str, content: bytes, value: Any) -> Attachment:
+    if len(content) > FILE_LIMIT:
+        raise UsageError(
+            f"--attach: {filename} would have {len(content):,} bytes, at most {FILE_LIMIT:,} go: "
+            "attach a part of it"
+        )
+    told = f"`{filename}` is in your working directory ({len(content):,} bytes"
+    if _is_frame(value):
+        rows = len(value)
+        told += f", {min(rows, FILE_ROWS):,} of {rows:,} rows" if rows > FILE_ROWS else ""
+        inside = fenced(shortened(_summary(value), TEXT_LIMIT))
+        return Attachment(f"{told}):\n{inside}", (filename, content))
+    return Attachment(f"{told}).", (filename, content))
+
+
+def _summary(value: Any) -> str:
+    if _is_frame(value):
+        return _frame_summary(value)
+    if isinstance(value, str):
+        return plain_text(value)
+    if type(value).__module__.split(".")[0] in {"numpy", "pandas", "polars"}:
+        about = [f"{n}: {getattr(value, n)}" for n in ("shape", "dtype") if hasattr(value, n)]
+        return plain_text("\n".join([*about, str(value)]))
+    return plain_text(_BOUNDED.repr(value))
+
+
+_BOUNDED = reprlib.Repr()
+_BOUNDED.maxstring = _BOUNDED.maxother = 2000
+_BOUNDED.maxlist = _BOUNDED.maxtuple = _BOUNDED.maxset = _BOUNDED.maxdict = 50
+
+
+def _frame_summary(frame: Any) -> str:
+    """Shape, columns with their types and gaps, and the first rows."""
+    rows, columns = frame.shape
+    shown = frame.iloc[:, :COLUMNS]
+    gaps = shown.isna().sum()
+    about = [
+        f"{label!s:.60}: {shown.dtypes.iloc[at]}, {int(gaps.iloc[at])} missing"
+        for at, label in enumerate(shown.columns)
+    ]
+    if columns > COLUMNS:
+        about.append(f"… {columns - COLUMNS} more columns")
+    head = shown.head(ROWS).to_csv()
+    lines = [f"{rows} rows, {columns} columns", *about, "", f"first {min(rows, ROWS)} rows:", head]
+    return plain_text("\n".join(lines))
+
+
+def _is_frame(value: Any) -> bool:
+    kind = type(value)
+    return kind.__name__ == "DataFrame" and kind.__module__.split(".")[0] == "pandas"
+
+
+def _frame(name: str, value: Any) -> Any:
+    if not _is_frame(value):
+        raise UsageError(f"--attach {name}: a {type(value).__name__} is no pandas DataFrame")
+    return value
+
+
+def _figure(value: Any) -> Any:
+    """The matplotlib figure that ``value`` is, or is drawn on."""
+    figure = value if hasattr(value, "savefig") else getattr(value, "figure", None)
+    known = type(figure).__module__.split(".")[0] == "matplotlib"
+    return figure if known and hasattr(figure, "savefig") else None

@@ -1,0 +1,49 @@
+"""A person's mistake, or the server's answer, as one readable sentence without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from IPython.core.error import UsageError
+
+from loopat_jupyter.client import (
+    APIError,
+    AuthenticationError,
+    ChoiceRequired,
+    ConnectionFailed,
+    LoopatError,
+    ServerNotFound,
+    StreamLost,
+    TurnFailed,
+)
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Inside, what the client raises on purpose becomes a :class:`UsageError`."""
+    try:
+        yield
+    except LoopatError as error:
+        raise UsageError(sentence(error)) from None
+
+
+def sentence(error: LoopatError) -> str:
+    """What happened, what was kept, and what to do next."""
+    said = " ".join(error.message.split())
+    match error:
+        case StreamLost():
+            return f"{said}. The turn goes on in the server: %loop status tells how it stands"
+        case ServerNotFound():
+            return said
+        case ConnectionFailed():
+            return f"{said}. Is the Jupyter server running? Nothing was changed in the loop"
+        case AuthenticationError():
+            return f"the server did not accept the token ({said}): set LOOPAT_TOKEN to a valid one"
+        case ChoiceRequired():
+            return f"{said} (%%loop --on-choice allow, deny or wait)"
+        case APIError(code="loop_archived"):
+            return "this loop is archived and takes no messages: %loop new TITLE, or %loop use NAME"
+        case TurnFailed():
+            return f"the turn failed ({error.code}): {said}"
+    return said

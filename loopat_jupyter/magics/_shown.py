@@ -1,0 +1,72 @@
+"""The small tables that ``%loop`` shows, as Markdown. A title is a person's: it is only words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from loopat_jupyter.client import Loop, Message, Usage
+from loopat_jupyter.client._markdown import words
+
+LISTED = 50
+
+
+def loops_table(loops: Sequence[Loop], present: str | None) -> str:
+    """The loops, newest first; the present one is marked."""
+    if not loops:
+        return "No loops yet: `%loop new TITLE` makes one."
+    rows = [
+        [
+            "→" if loop.id == present else "",
+            words(loop.title, 60) + (" *(archived)*" if loop.archived else ""),
+            f"`{loop.id}`",
+            f"{loop.info.created_at:%Y-%m-%d %H:%M}",
+        ]
+        for loop in loops[:LISTED]
+    ]
+    more = len(loops) - LISTED
+    return _table(["", "loop", "id", "created"], rows) + (f"\n\n… {more} more" if more > 0 else "")
+
+
+def status_table(loop: Loop) -> str:
+    """How one loop stands. ``loop`` was just refreshed."""
+    info, current = loop.info, loop.info.current_turn
+    doing = "idle"
+    if loop.archived:
+        doing = "archived"
+    elif current is not None:
+        doing = "waits for a person" if current.pending_choice_id else "running a turn"
+    rows = [
+        ["state", f"{doing}, {info.queue_depth} queued" if info.queue_depth else doing],
+        ["turns", str(info.turn_count)],
+        ["engine", words(info.engine or "")],
+        ["sandbox", words(info.sandbox or "")],
+        ["id", f"`{loop.id}`"],
+    ]
+    return _table([words(loop.title, 80), ""], rows)
+
+
+def cost_table(title: str, history: Iterable[Message]) -> str:
+    """The sums of all turns; money where the server knows prices."""
+    usages = [message.usage for message in history if message.usage is not None]
+    counts = {
+        "turns": len(usages),
+        "input tokens": sum(u.input_tokens for u in usages),
+        "output tokens": sum(u.output_tokens for u in usages),
+        "cache, read": sum(u.cache_read_tokens for u in usages),
+        "cache, written": sum(u.cache_write_tokens for u in usages),
+    }
+    rows = [[name, f"{count:,}"] for name, count in counts.items()]
+    return _table([words(title, 80), ""], [*rows, ["cost", _money(usages)]])
+
+
+def _money(usages: Sequence[Usage]) -> str:
+    priced = [u.cost_usd for u in usages if u.cost_usd is not None]
+    if not priced:
+        return "not known: this model has no price here"
+    unknown = len(usages) - len(priced)
+    return f"${sum(priced):.4f}" + (f", and {unknown} turns without a price" if unknown else "")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

@@ -1,0 +1,71 @@
+"""The story as Markdown, for people: a heading for each turn, quotes, and folded details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .plain import capped, fence, in_html, pretty
+from .quoting import quoted
+from .story import Asked, Done, Head, Said, TurnStory
+from .wording import call_title, choice, end, heading, is_told_by_its_choice, speaker
+
+MEDIA_TYPE = "text/markdown"
+
+
+class MarkdownRenderer:
+    def __init__(self) -> None:
+        self._number = 0
+
+    def head(self, head: Head) -> str:
+        return f"{heading(head)}\n"
+
+    def turn(self, story: TurnStory) -> str:
+        self._number += 1
+        blocks = [f"## Turn {self._number}", speaker(story), quoted(story.message)]
+        for part in story.parts:
+            blocks += part_blocks(part, story)
+        return "\n" + "\n\n".join([*blocks, end(story)]) + "\n"
+
+    def tail(self) -> str:
+        return ""
+
+
+def part_blocks(part: Said | Done | Asked, story: TurnStory) -> Iterator[str]:
+    """The paragraphs that tell one part."""
+    if isinstance(part, Asked):
+        yield choice(part)
+    elif isinstance(part, Said):
+        if part.type == "thinking":
+            yield folded("Thinking", fence(part.text))
+        else:
+            yield "**Agent**"
+            yield quoted(part.text)
+    elif is_shell(part):
+        yield call_title(part)
+        yield fence(capped(part.input["command"]), "bash")
+        yield fence(capped(part.result))
+    elif not is_told_by_its_choice(part, story):
+        yield tool_details(part)
+
+
+def is_shell(call: Done) -> bool:
+    return call.tool == "Bash" and isinstance(call.input, dict) and isinstance(
+        call.input.get("command"), str
+    )  # fmt: skip
+
+
+def tool_details(call: Done) -> str:
+    """A tool call, folded: what it was given and what it gave."""
+    name = call.tool
+    if isinstance(call.input, dict):
+        first = next((v for v in call.input.values() if isinstance(v, str)), "")
+        name = f"{name} {first}"
+    state = {True: "done", False: "failed", None: "no result yet"}[call.ok]
+    shown_input = fence(capped(pretty(call.input)), "json")
+    return folded(f"{name} ({state})", shown_input, fence(capped(call.result)))
+
+
+def folded(title: str, *blocks: str) -> str:
+    """Blocks that open when somebody wants to see them. ``title`` is anybody's text."""
+    inside = "\n\n".join(blocks)
+    return f"<details><summary>{in_html(title)}</summary>\n\n{inside}\n\n</details>"

@@ -1,0 +1,157 @@
+"""Foreign text in a Markdown output does nothing, whoever renders it, and stays readable."""
+
+from __future__ import annotations
+
+import time
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+from loopat_jupyter.client import AssistantDelta, TurnResult
+from loopat_jupyter.client._markdown import code_span, fenced, safe_markdown, shortened, words
+
+HARMLESS = {
+    "p", "em", "strong", "del", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote",
+    "code", "pre", "hr", "br", "a", "table", "thead", "tbody", "tr", "th", "td", "div", "span",
+    "input", "s",
+}  # fmt: skip
+ATTRIBUTES = {
+    "class", "href", "start", "style", "id", "type", "disabled", "checked", "align", "title"
+}  # fmt: skip
+HOSTILE = [
+    "<script>x()</script>",
+    "<img src=x onerror=x()>",
+    "`<b>`\n<b onclick=x()>",
+    "[a](javascript:x())",
+    "[a](&#106;avascript:x())",
+    "[a]( \n javascript:x())",
+    "[a]: javascript:x()\n[a]",
+    "![a](https://e.example/?secret)",
+    "<https://e.example/>",
+    "\\<script>x()</script>",
+    "~~~\n</pre><script>\n~~~",
+    "```\n</pre><script>",
+    "> ```\n<script>x()</script>",
+    "- ```\n  a\n<script>\n  ```\n<script>",
+    "`` ` ``<script>``",
+    "`a\n` [x](javascript:x()) `",
+    "\\` [x](javascript:x()) `",
+    "$$\n```\n<script>x()</script>\n$$\n```\n<script>",
+    "$\\href{javascript:x()}{y}$",
+    "\\begin{equation}\\href{javascript:x()}{y}\\end{equation}",
+    "    <script>x()</script>",
+    "<details open ontoggle=x()>",
+    "<!-- --><script>",
+    "a\rb\x1b]0;title\x07\u202egnp.exe\u202c\u2028<b>",
+    "```mermaid\nclick A href javascript:x()\n```",
+    "|a|b|\n|-|-|\n|`|<script>|`|",
+    "[^1]\n\n[^1]: <script>",
+    "</code></pre></div><script>",
+    "&lt;script&gt;",
+    "[x][y]\n\n[y]: data:text/html,<script>",
+    "<a\nhref=javascript:x()>",
+]
+
+
+class Seen(HTMLParser):
+    """Refuses what is not harmless."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in HARMLESS, f"<{tag}>"
+        for name, value in attrs:
+            assert name in ATTRIBUTES, f"<{tag} {name}>"
+            if name == "href":
+                assert (value or "").startswith(("http://", "https://", "mailto:", "#")), value
+
+    def handle_comment(self, data: str) -> None:
+        raise AssertionError(f"<!--{data}")
+
+    def handle_decl(self, decl: str) -> None:
+        raise AssertionError(f"<!{decl}")
+
+    def handle_pi(self, data: str) -> None:
+        raise AssertionError(f"<?{data}")
+
+
+def harmless(markdown: str) -> None:
+    commonmark = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    for render in (commonmark.render, markdown2html_mistune):
+        page = render(markdown)
+        Seen(convert_charrefs=True).feed(page)
+        assert "\x1b" not in page
+        assert "\u202e" not in page
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_known_to_be_hostile(text: str):
+    for around in ("{}", "a `b` {} `c`", "```py\nx\n```\n{}", "1. a\n   {}\n", "| {} |"):
+        harmless(safe_markdown(around.format(text)))
+
+
+PIECES = st.sampled_from([
+    *HOSTILE, "`", "``", "```", "~~~", "\n", "\n\n", "    ", "> ", "- ", "1. ", "\\", "$", "$$",
+    "|", "<b>", "</b>", "<", "[a]", "](", "]:", "javascript:x()", "![", "a", " ", "\t", "&#60;",
+    "*", "_", "\u00a0", "\x0b", "\x85", "#",
+])  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(PIECES, max_size=12).map("".join))
+def test_no_combination_begins_a_tag_or_leads_anywhere(text: str):
+    harmless(safe_markdown(text))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_code_and_words_hold_whatever_is_in_them(text: str):
+    harmless(f"{words(text)} {code_span(text)}\n{fenced(text, text)}\n<b>".removesuffix("<b>"))
+    page = MarkdownIt("commonmark").render(fenced(text))
+    assert page.startswith("<pre><code")
+    assert page.endswith("</code></pre>\n")
+
+
+def test_commands_of_formulas_are_broken():
+    for text in ("$\\href{javascript:x()}{y}$", "\\begin{align}\\class{a}{b}\\end{align}"):
+        assert "\\href" not in safe_markdown(text)
+        assert "\\class" not in safe_markdown(text)
+    assert safe_markdown("$\\alpha < \\beta$") == "$\\alpha < \\beta$"
+
+
+def test_what_people_write_stays():
+    text = (
+        "# Title\n\nSome *words* and `code()` and [a link](https://example.org).\n\n"
+        "- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |"
+    )
+    assert safe_markdown(text) == text
+    page = MarkdownIt().render(safe_markdown("1. do:\n   ```bash\n   ls <dir>\n   ```\n2. `a<b>`"))
+    assert '<code class="language-bash">ls &lt;dir&gt;\n</code>' in page
+    assert '<ol start="2">' in page
+    assert "<code>a&lt;b&gt;</code>" in page or "a&amp;" not in page
+
+
+def test_it_is_linear():
+    for piece in ("`", "](", "[", "<", "```\n", "$$", "- ", "\\", "> ", "~~~ x\n", " "):
+        began = time.perf_counter()
+        safe_markdown(piece * 30_000)
+        small = time.perf_counter() - began
+        assert small < 5, piece
+
+
+def test_a_long_text_says_what_is_missing():
+    assert shortened("abc", 3) == "abc"
+    text = shortened("a" * 50 + "b" * 50, 10)
+    assert text.startswith("aaaaa\n")
+    assert text.endswith("\nbbbbb")
+    assert "90 characters left out" in text
+
+
+def test_a_result_shown_by_a_notebook_is_harmless():
+    result = TurnResult()
+    result.add(AssistantDelta(text="hello <img src=x onerror=x()>"))
+    shown = result._repr_markdown_()
+    harmless(shown)
+    assert "hello" in shown

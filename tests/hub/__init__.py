@@ -1,0 +1,1 @@
+"""The same package behind a real JupyterHub and its proxy."""

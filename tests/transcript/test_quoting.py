@@ -1,0 +1,207 @@
+"""Strangers' Markdown stays in its place, whatever it is and whoever renders it."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import mistune
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from loopat_jupyter.transcript.plain import clean, code_span, fence, in_html, one_line, words
+from loopat_jupyter.transcript.quoting import harmless, quoted
+from loopat_jupyter.transcript.veil import Veil
+
+COMMONMARK = MarkdownIt("commonmark", {"html": True})
+GFM = MarkdownIt("js-default", {"html": True, "linkify": False})
+MISTUNE = mistune.create_markdown(escape=False, plugins=["table", "strikethrough", "footnotes"])
+RENDERERS: dict[str, Callable[[str], str]] = {
+    "commonmark": COMMONMARK.render,
+    "gfm": GFM.render,
+    "mistune": lambda text: str(MISTUNE(text)),
+}
+PLAIN_TAGS = {
+    "p", "blockquote", "pre", "code", "em", "strong", "ul", "ol", "li", "hr", "br", "a", "s",
+    "h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td", "del",
+    "section", "sup",
+}  # fmt: skip
+AFTER = "after-the-quote"
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "text <img src=x onerror=alert(1)> text",
+    "`<b>` and <b>",
+    "\\`<b>`",
+    "`a | <b>`\n--- | ---\nx | y",
+    "`a\n<b>`",
+    "```\n<script>\n",
+    "- ~~~\n  ```\n  <script>\n<script>",
+    "1. x\n   ```html\n   <p>\n   ```\n<p>",
+    "``` a`b\n<script>\n```",
+    "~~~\n```\n<b>\n~~~\n<b>",
+    "<!-- never ended",
+    "<![CDATA[ x",
+    "<?php x",
+    "<!DOCTYPE html>",
+    "<details>",
+    "</blockquote><script>",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt&colon;alert(1))",
+    "[x](&#106;avascript:alert(1))",
+    "[x](data:text/html,x)",
+    "[x](<javascript:alert(1)>)",
+    "[x](https://a \"t\" onclick=x)",
+    "![x](https://tracker.invalid/x.png)",
+    "\\![x](https://tracker.invalid/x.png)",
+    "![x]\n\n[x]: https://tracker.invalid/x.png",
+    "[x]\n\n[x]: javascript:alert(1)",
+    "[x]\n\n[x]:\njavascript:alert(1)",
+    "<javascript:alert(1)>",
+    "<https://a.invalid>",
+    "# head\n\nSetext\n===",
+    "> deeper\n>> <b>",
+    "    indented <b>",
+    "a\x1b[31mred\x1b]8;;http://x\x07link",
+    "\u202egnp.exe",
+    "&lt;script&gt; &amp; &#60;b&#62;",
+    "<a href=\"`\">`",
+    "`` ` <b> ``",
+    "``x`<b>`",
+    "[`x`](https://a.invalid/`<b>`)",
+    "a\rb\r\nc\u2028<b>\u2029<b>\x85<b>\x0c<b>",
+]  # fmt: skip
+
+
+class Seen(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.where_after: list[str] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("br", "hr", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if AFTER in data:
+            self.where_after = list(self.open)
+
+    def handle_comment(self, data: str) -> None:
+        self.tags.append(("comment", {}))
+
+    def handle_decl(self, decl: str) -> None:
+        self.tags.append(("declaration", {}))
+
+    def handle_pi(self, data: str) -> None:
+        self.tags.append(("instruction", {}))
+
+
+def look(text: str, render: Callable[[str], str]) -> Seen:
+    seen = Seen()
+    seen.feed(render(f"{quoted(text)}\n\n{AFTER}\n"))
+    seen.close()
+    return seen
+
+
+def check(text: str) -> None:
+    for name, render in RENDERERS.items():
+        seen = look(text, render)
+        assert seen.where_after == ["p"], (name, text, quoted(text))
+        for tag, attributes in seen.tags:
+            assert tag in PLAIN_TAGS, (name, tag, text, quoted(text))
+            assert not any(key.startswith("on") for key in attributes), (name, text)
+            href = attributes.get("href") or "#"
+            assert re.match(r"https?://|mailto:|#", href), (name, href, text)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_what_is_hostile_does_nothing_and_ends_with_its_quote(text: str) -> None:
+    check(text)
+
+
+PIECES = [
+    "`", "``", "```", "~~~", "<b>", "<script>", "</p>", "<!--", "-->", "\n", "\n\n", " ", "    ",
+    "|", "\\", "[x]", "](", ")", "(", "javascript:", "https://a.invalid", "!", "[", "]", "]:",
+    "&", "&lt;", "&#60;", "- ", "> ", "1. ", "#", "=", "---", "x", "\t", "*", "_", "$", '"', "\r",
+    ":", "<https://a>", "<img src=x onerror=y>", "\x00", "\u202e", "--- | ---", "^", "[^1]",
+]  # fmt: skip
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True, database=None)
+@given(st.lists(st.sampled_from(PIECES), max_size=25))
+def test_no_mixture_of_marks_gets_out(pieces: list[str]) -> None:
+    check("".join(pieces))
+
+
+def test_what_is_plain_stays_as_it_was() -> None:
+    text = (
+        "# Head\n\nSome **bold**, `code <T>` and a [link](https://a.invalid/x?a=1&b=2), a < b.\n"
+        "\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nif a < b:\n    pass\n```\n"
+        "\nshalom שלום and مرحبا"
+    )
+    assert harmless(text) == text
+    html = COMMONMARK.render(harmless(text))
+    assert '<a href="https://a.invalid/x?a=1&amp;b=2">link</a>' in html
+    assert '<code class="language-python">if a &lt; b:\n    pass\n</code>' in html
+    assert "<code>code &lt;T&gt;</code>" in html
+
+
+def test_nothing_that_was_written_is_lost() -> None:
+    text = "a <b>tag</b> &amp; ![pic](https://a.invalid/p.png) [bad](javascript:x) ``` x ``` `open"
+    shown = re.sub(r"<[^>]+>", "", COMMONMARK.render(harmless(text)))
+    for words_ in ("&lt;b&gt;tag&lt;/b&gt;", "&amp;amp;", "!pic", "[bad](javascript:x)", "`open"):
+        assert words_ in shown, words_
+
+
+@pytest.mark.parametrize(
+    "text", ["```", "a\n````\nb", "~~~", "`" * 50, "x\n", "", "\x1b[1mX\x1b[0m"]
+)
+def test_a_fence_holds_all_of_its_text(text: str) -> None:
+    html = COMMONMARK.render(f"{fence(text)}\n\n{AFTER}")
+    assert html.endswith(f"<p>{AFTER}</p>\n")
+    inside = clean(text).removesuffix("\n")
+    assert f"{inside}\n</code>" in html
+
+
+@pytest.mark.parametrize("text", ["a`b", "``", "`", " x ", "<b>", "a\nb", "", "x" * 999, "\u202e"])
+def test_one_line_of_a_stranger_stays_one_line(text: str) -> None:
+    for made in (code_span(text), words(text), in_html(text), one_line(text)):
+        assert "\n" not in made
+        assert len(made) < 1000
+    html = COMMONMARK.render(f"**Note** {code_span(text)} {words(text)} {AFTER}")
+    assert set(re.findall(r"</?(\w+)", html)) <= {"p", "strong", "code"}
+
+
+def test_a_megabyte_of_marks_takes_no_longer_than_a_megabyte() -> None:
+    for piece in ("`x", "``a`", "`" * 999 + " ", "\\`", "<b", "![", "](", "\n```\n", "&#", "\x1b]"):
+        begun = time.process_time()
+        quoted(piece * (1_000_000 // len(piece)))
+        assert time.process_time() - begun < 20, piece  # a second or less; squared it is hours
+
+
+def test_a_veil_hides_places_and_tokens_and_nothing_like_them() -> None:
+    veil = Veil({"/srv/home": "~", "/srv/home/loops/x/workdir": "/workdir", "/": "root"})
+    token = "la_" + "0" * 48
+    for text, wanted in (
+        ("/srv/home/loops/x/workdir/a", "/workdir/a"),
+        ("cd /srv/home; ls", "cd ~; ls"),
+        ("/srv/homestead /a/srv/home.d x/srv/home", "/srv/homestead /a/srv/home.d x/srv/home"),
+        (f"x {token} y", "x la_… y"),
+        (f"{token}0", f"{token}0"),
+        ("http://h/?token=abc&x=1", "http://h/?token=…&x=1"),
+        ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
+        ("tokens=3", "tokens=3"),
+    ):
+        assert veil.text(text) == wanted
+    assert veil.value({token: [token, 1, None]}) == {"la_…": ["la_…", 1, None]}
