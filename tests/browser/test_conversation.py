@@ -8,6 +8,7 @@ from playwright.async_api import expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, ask, asked, bash
 
+from . import saved_file
 from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
@@ -33,6 +34,8 @@ async def test_a_person_talks_decides_and_stops(
     await chat.accessible()
     await page.picture("conversation")
     await _looks(chat)
+    await page.save()
+    saved_file.hold_no_secret(page)
 
 
 async def _streams(chat: Chat, model: MockModel) -> None:

@@ -10,8 +10,10 @@ import { h, setText } from "./dom.js";
 import { Footer } from "./footer.js";
 import { onceAFrame } from "./frames.js";
 import { Header } from "./header.js";
+import { keepKeys } from "./keyboard.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
+import { UploadsView } from "./uploads_view.js";
 
 const MOST_TURNS = 100; // in the page; older ones come back with "Show earlier messages"
 const NEAR = 40; // px from the end that count as being there
@@ -25,21 +27,30 @@ export class ChatView {
   #announcer = new Announcer();
   #composer;
   #outbox;
+  #uploads;
   #list = h("div", { class: "loopat-turns" });
   #earlier;
   #empty;
   #notice;
   #log;
   #stays = true;
+  #giveKeysBack;
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.#session = session;
-    this.#composer = new Composer({
+    this.#uploads = new UploadsView(
+      session.uploads,
+      (name) => this.#composer.mention(name),
+      (text) => this.#composer.say(text),
+    );
+    const actions = {
       send: (text, mode) => this.#send(text, mode),
       stop: () => this.#stop(),
       history: () => this.#written(),
-    });
+      files: (transfer) => this.#uploads.take(transfer),
+    };
+    this.#composer = new Composer(actions, this.#uploads.button);
     this.#outbox = new OutboxView(session, (text) => this.#composer.restore(text));
     this.#earlier = h("button", {
       type: "button",
@@ -64,14 +75,17 @@ export class ChatView {
       role: "region",
       "aria-label": "Loop chat",
     });
-    this.el.append(this.#header.el, this.#log, this.#notice, this.#composer.el, this.#footer.el);
-    this.el.append(this.#announcer.el);
+    this.el.append(this.#header.el, this.#log, this.#notice, this.#uploads.el, this.#composer.el);
+    this.el.append(this.#footer.el, this.#announcer.el);
+    this.#uploads.takeDrops(this.el);
     this.#listen();
+    this.#giveKeysBack = keepKeys(this.el, (event) => this.#composer.key(event));
     this.#frame.ask();
   }
 
   /** Draw no more; the nodes are somebody else's to remove. */
   close() {
+    this.#giveKeysBack();
     this.#frame.stop();
     this.#footer.stop();
     for (const [name, listener] of this.#listeners) {
@@ -133,7 +147,9 @@ export class ChatView {
     this.#header.update(session);
     this.#footer.update(newest);
     this.#outbox.update();
-    this.#composer.update({ busy: session.busy, closed: closed(session) });
+    const reason = closed(session);
+    this.#composer.update({ busy: session.busy, closed: reason });
+    this.#uploads.update(reason !== "");
     this.#earlier.hidden = !session.hasEarlier;
     this.#drawNotice();
     this.#drawEmpty();
@@ -209,6 +225,7 @@ export class ChatView {
 
   #send(text, mode) {
     this.#stays = true;
+    this.#session.uploads.clear();
     this.#session.outbox.send(text, mode);
   }
 

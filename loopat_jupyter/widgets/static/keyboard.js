@@ -1,0 +1,26 @@
+/**
+ * Keys that are pressed in a widget are the widget's.
+ *
+ * A notebook has shortcuts on plain keys: Shift+Enter runs the cell, arrows change cells, letters
+ * delete them. It listens at the document, in Notebook 7 before the element that has the focus
+ * hears of it. So keys are taken at the window, the first of all. What a key does by itself (type,
+ * press a button, change a radio button) it still does; and what is pressed with Ctrl, Command or
+ * Alt, and Tab and Escape, stay the notebook's.
+ */
+
+/**
+ * @param {HTMLElement} root
+ * @param {(event: KeyboardEvent) => void} [take] sees each key that is kept
+ * @returns {() => void} gives the keys back
+ */
+export function keepKeys(root, take = () => undefined) {
+  const listener = (event) => {
+    const notebook = event.ctrlKey || event.metaKey || event.altKey;
+    if (notebook || ["Tab", "Escape"].includes(event.key)) return;
+    if (!(event.target instanceof Node) || !root.contains(event.target)) return;
+    take(event);
+    event.stopPropagation();
+  };
+  window.addEventListener("keydown", listener, true);
+  return () => window.removeEventListener("keydown", listener, true);
+}
