@@ -10,6 +10,12 @@ API_TOKEN = re.compile(r"la_[0-9a-f]{48}")
 ADDRESS = re.compile(r"https?://[^\s\"\\]*token=")
 
 
+def story(page: NotebookPage, cell: int = 0) -> str:
+    """The Markdown that tells the conversation to whoever opens the file without a kernel."""
+    outputs = page.server.read_notebook(page.path).cells[cell].outputs
+    return "".join(one.data.get("text/markdown", "") for one in outputs if "data" in one)
+
+
 def hold_no_secret(page: NotebookPage) -> None:
     """Fail if the saved notebook of the page holds one of them."""
     text, server = page.on_disk(), page.server

@@ -76,9 +76,13 @@ async def test_hostile_text_is_shown_and_does_nothing(
         assert "noopener" in (await link.get_attribute("rel") or "")
     await expect(chat.region.locator(ACTIVE)).to_have_count(0)
 
+    await expect(chat.story).to_contain_text("the end of it")
     await page.save()
     await page.reload()  # what is in the file is drawn by the front end itself
     await page.run(1)
+    await chat.story.locator("summary").first.click()
+    await expect(chat.story).to_contain_text("the end of it")
+    await expect(page.output(0).locator("script, iframe, img, object, embed")).to_have_count(0)
     assert await page.page.evaluate(PWNED) is None
     await page.picture("hostile")
     saved_file.hold_no_secret(page)
