@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import anywidget
@@ -25,9 +26,9 @@ class LoopWidget(anywidget.AnyWidget):
         self._relay = Relay(loop_id, address, self.send)
         self.on_msg(self._take)
 
-    def _take(self, widget: Any, message: object, buffers: object) -> None:
+    def _take(self, widget: Any, message: object, buffers: Sequence[bytes | memoryview]) -> None:
         if self._relay is not None:
-            self._relay.take(message)
+            self._relay.take(message, buffers)
 
     def close(self) -> None:
         """End the widget wherever it is shown. The loop and its turns go on."""

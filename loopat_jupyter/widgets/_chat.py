@@ -16,7 +16,8 @@ class LoopChat(LoopWidget):
 
     Args:
         loop: a loop of a client; or a loop's id, of the server that
-            :func:`~loopat_jupyter.client.connect` finds; or nothing: then the loop that this cell spoke to before, else a new one.
+            :func:`~loopat_jupyter.client.connect` finds; or nothing: then the loop that this cell
+            spoke to before, else a new one.
         title: of the new loop, where one is made.
 
     Raises:

@@ -1,6 +1,7 @@
 """The calls of a widget, carried out with the client, as messages in and out.
 
-To the kernel    ``{op, id, args}`` with an ``op`` of :data:`CALLS`; ``{op: "unwatch", watch}``
+To the kernel    ``{op, id, args}`` with an ``op`` of :data:`CALLS` (a file's bytes in a buffer);
+                 ``{op: "unwatch", watch}``
 To the browser   ``{op: "answer", id, result | error}``; ``{op: "events", watch, events}``;
                  ``{op: "lost", watch, error}``
 
@@ -73,7 +74,8 @@ class Desk:
         answer: dict[str, Any] = {"op": "answer", "id": message.get("id")}
         try:
             call = CALLS[str(message.get("op"))]
-            answer["result"] = await call(self, message.get("args") or {})
+            args = {**(message.get("args") or {}), "buffers": message.get("buffers") or []}
+            answer["result"] = await call(self, args)
         except (LoopatError, ValueError, TypeError, KeyError) as error:
             answer["error"] = refusal(error)
         self._send(answer)
@@ -116,6 +118,11 @@ class Desk:
         request = RequiresChoice(choice_id=args["choice_id"], kind="permission", payload={})
         await (await self._loop()).choice(request).resolve(args["body"])
 
+    async def put(self, args: Args) -> None:
+        """Put a file into the workdir: ``path``, and its bytes in the message's buffer."""
+        (data,) = args["buffers"]
+        await (await self._loop()).put(data, args["path"])
+
     async def interrupt(self, args: Args) -> None:
         """End the running turn."""
         await (await self._loop()).interrupt()
@@ -144,6 +151,7 @@ CALLS: dict[str, Callable[[Desk, Args], Awaitable[Any]]] = {
     "messages": Desk.messages,
     "send": Desk.send,
     "choice": Desk.choice,
+    "put": Desk.put,
     "interrupt": Desk.interrupt,
     "watch": Desk.watch,
 }

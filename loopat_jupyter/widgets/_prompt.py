@@ -42,7 +42,7 @@ class ChoicePrompt(LoopWidget):
 
         An ``on_choice`` for everything that takes one.
         """
-        display(cls(choice))  # type: ignore[no-untyped-call]
+        display(cls(choice))
         return "wait"
 
     def __repr__(self) -> str:

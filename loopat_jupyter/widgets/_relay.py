@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopat_jupyter.client import AsyncClient, ServerAddress
@@ -40,14 +40,14 @@ class Relay:
         self._closed = False
         self._thread: _Thread | None = None
 
-    def take(self, message: object) -> None:
+    def take(self, message: object, buffers: Sequence[bytes | memoryview] = ()) -> None:
         """Carry out a message of the browser; what is none is left alone."""
         with self._lock:
             if self._closed or not isinstance(message, Mapping):
                 return
             if self._thread is None or not self._thread.is_alive:
                 self._thread = _Thread(self._loop_id, self._connect, self._send)
-            self._thread.hand_over(message)
+            self._thread.hand_over({**message, "buffers": [bytes(one) for one in buffers]})
 
     def close(self) -> None:
         """End everything; returns when the thread has ended."""

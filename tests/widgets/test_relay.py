@@ -170,3 +170,20 @@ def test_what_is_no_message_is_left_alone(client: Client, browser_of: BrowserOf)
     for message in (None, "loop", 3, [], {"op": None}, {}):
         browser.relay.take(message)
     assert browser.call("loop")["busy"] is False
+
+
+def test_a_file_goes_through_the_kernel_in_the_message_s_buffer(
+    client: Client, browser_of: BrowserOf
+) -> None:
+    loop = client.loops.create()
+    browser = browser_of(loop.id)
+    assert browser.relay is not None
+    message = {"op": "put", "id": "p", "args": {"path": "raw.bin"}}
+    browser.relay.take(message, [memoryview(b"\x00\xffbytes")])
+    assert browser.until(lambda one: one.get("id") == "p")["result"] is None
+    assert loop.get("raw.bin") == b"\x00\xffbytes"
+    browser.relay.take({**message, "id": "q", "args": {"path": "../out"}}, [memoryview(b"x")])
+    refused = browser.until(lambda one: one.get("id") == "q")["error"]
+    assert refused["code"] == "invalid_parameter"
+    browser.relay.take({**message, "id": "r"})  # without a buffer
+    assert browser.until(lambda one: one.get("id") == "r")["error"]["status"] == 400

@@ -13,6 +13,7 @@ import { Header } from "./header.js";
 import { keepKeys } from "./keyboard.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
+import { UploadsView } from "./uploads_view.js";
 
 const MOST_TURNS = 100; // in the page; older ones come back with "Show earlier messages"
 const NEAR = 40; // px from the end that count as being there
@@ -26,6 +27,7 @@ export class ChatView {
   #announcer = new Announcer();
   #composer;
   #outbox;
+  #uploads;
   #list = h("div", { class: "loopat-turns" });
   #earlier;
   #empty;
@@ -37,11 +39,18 @@ export class ChatView {
   /** @param {import("./session.js").Session} session */
   constructor(session) {
     this.#session = session;
-    this.#composer = new Composer({
+    this.#uploads = new UploadsView(
+      session.uploads,
+      (name) => this.#composer.mention(name),
+      (text) => this.#composer.say(text),
+    );
+    const actions = {
       send: (text, mode) => this.#send(text, mode),
       stop: () => this.#stop(),
       history: () => this.#written(),
-    });
+      files: (transfer) => this.#uploads.take(transfer),
+    };
+    this.#composer = new Composer(actions, this.#uploads.button);
     this.#outbox = new OutboxView(session, (text) => this.#composer.restore(text));
     this.#earlier = h("button", {
       type: "button",
@@ -66,8 +75,9 @@ export class ChatView {
       role: "region",
       "aria-label": "Loop chat",
     });
-    this.el.append(this.#header.el, this.#log, this.#notice, this.#composer.el, this.#footer.el);
-    this.el.append(this.#announcer.el);
+    this.el.append(this.#header.el, this.#log, this.#notice, this.#uploads.el, this.#composer.el);
+    this.el.append(this.#footer.el, this.#announcer.el);
+    this.#uploads.takeDrops(this.el);
     this.#listen();
     this.#giveKeysBack = keepKeys(this.el, (event) => this.#composer.key(event));
     this.#frame.ask();
@@ -137,7 +147,9 @@ export class ChatView {
     this.#header.update(session);
     this.#footer.update(newest);
     this.#outbox.update();
-    this.#composer.update({ busy: session.busy, closed: closed(session) });
+    const reason = closed(session);
+    this.#composer.update({ busy: session.busy, closed: reason });
+    this.#uploads.update(reason !== "");
     this.#earlier.hidden = !session.hasEarlier;
     this.#drawNotice();
     this.#drawEmpty();
@@ -213,6 +225,7 @@ export class ChatView {
 
   #send(text, mode) {
     this.#stays = true;
+    this.#session.uploads.clear();
     this.#session.outbox.send(text, mode);
   }
 

@@ -30,9 +30,11 @@ export class Composer {
 
   /**
    * @param {{send: (text: string, mode: string | null) => void, stop: () => void,
-   *   history: () => string[]}} actions `history`: sent messages, newest first
+   *   history: () => string[], files: (transfer: DataTransfer) => void}} actions
+   *   `history`: sent messages, newest first; `files`: takes files that were pasted
+   * @param {HTMLElement} clip the button for files
    */
-  constructor(actions) {
+  constructor(actions, clip) {
     this.#actions = actions;
     const note = uniqueId("note");
     this.#note = h("p", { id: note, class: "loopat-composer-note", role: "status" });
@@ -52,7 +54,14 @@ export class Composer {
     this.#stop = this.#button("Stop the turn", STOP, actions.stop, "loopat-stop");
     this.#mode = h("select", { class: "loopat-mode", "aria-label": "Permission mode" });
     this.#mode.append(...MODES.map(([value, text]) => h("option", { value }, text)));
-    const bar = h("div", { class: "loopat-composer-bar" }, this.#mode, this.#stop, this.#send);
+    const bar = h(
+      "div",
+      { class: "loopat-composer-bar" },
+      this.#mode,
+      clip,
+      this.#stop,
+      this.#send,
+    );
     this.el = h("div", { class: "loopat-composer" }, this.#field, bar, this.#note);
     this.update({ busy: false, closed: "" });
   }
@@ -73,6 +82,20 @@ export class Composer {
     this.#field.value = this.#field.value ? `${text}\n${this.#field.value}` : text;
     this.#changed();
     this.focus();
+  }
+
+  /** Write the name of a file where the cursor is. @param {string} name */
+  mention(name) {
+    const { value, selectionStart: start, selectionEnd: end } = this.#field;
+    const before = start === 0 || /\s$/.test(value.slice(0, start)) ? "" : " ";
+    const quoted = /[\s"'`]/.test(name) ? JSON.stringify(name) : name;
+    this.#field.setRangeText(`${before}${quoted} `, start, end, "end");
+    this.#changed();
+  }
+
+  /** Say something below the field, until it is written in. @param {string} text */
+  say(text) {
+    setText(this.#note, text);
   }
 
   focus() {
@@ -112,6 +135,11 @@ export class Composer {
   /** Large pastes are put in as a whole: a browser's own way takes minutes for many lines. */
   #paste(event) {
     const text = event.clipboardData?.getData("text/plain") ?? "";
+    if (text === "" && event.clipboardData?.files.length > 0) {
+      event.preventDefault();
+      this.#actions.files(event.clipboardData);
+      return;
+    }
     if (text.length < LARGE_PASTE) return;
     event.preventDefault();
     const { selectionStart, selectionEnd } = this.#field;

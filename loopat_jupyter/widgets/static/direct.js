@@ -13,6 +13,8 @@
  * @property {(content: string, key: string, mode: string | null) => Promise<object>} send
  *   resolves with the first event of the turn's stream: the message is on the server's disk
  * @property {(choiceId: string, body: object) => Promise<void>} resolve
+ * @property {(path: string, bytes: Blob, part: object | null, signal: AbortSignal) =>
+ *   Promise<void>} put  a file of the workdir, whole or a part of it (`upload, offset, size`)
  * @property {() => Promise<void>} interrupt
  */
 import { credentials } from "./address.js";
@@ -87,12 +89,19 @@ export class DirectPort {
     await this.#fetch("POST", `/choices/${encodeURIComponent(choiceId)}`, { body });
   }
 
+  async put(path, bytes, part, signal) {
+    const search = part === null ? "" : `?${new URLSearchParams(part)}`;
+    const name = path.split("/").map(encodeURIComponent).join("/");
+    const headers = { "Content-Type": "application/octet-stream" };
+    await this.#fetch("PUT", `/files/${name}${search}`, { bytes, headers, signal });
+  }
+
   async interrupt() {
     await this.#fetch("POST", "/interrupt");
   }
 
   /** A response that is a success; everything else is a `Refusal` (or the abort's own error). */
-  async #fetch(method, path, { body, headers = {}, signal } = {}) {
+  async #fetch(method, path, { body, bytes, headers = {}, signal } = {}) {
     const options = {
       method,
       signal,
@@ -105,7 +114,7 @@ export class DirectPort {
         ...credentials(this.address, this.page),
         ...headers,
       },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: body === undefined ? bytes : JSON.stringify(body),
     };
     let response;
     try {

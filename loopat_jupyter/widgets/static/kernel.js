@@ -46,6 +46,14 @@ export class KernelPort {
     return this.#call("choice", { choice_id: choiceId, body });
   }
 
+  async put(path, bytes, part) {
+    if (part !== null) {
+      const way = "put larger ones with loop.put() in a cell.";
+      throw new Refusal("body_too_large", `Through the kernel a file has at most 8 MiB; ${way}`);
+    }
+    await this.#call("put", { path }, [await bytes.arrayBuffer()]);
+  }
+
   interrupt() {
     return this.#call("interrupt", {});
   }
@@ -71,7 +79,7 @@ export class KernelPort {
     }
   }
 
-  #call(op, args) {
+  #call(op, args, buffers = []) {
     const id = this.#next++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
@@ -82,13 +90,13 @@ export class KernelPort {
         resolve: (value) => (clearTimeout(timer), resolve(value)),
         reject: (error) => (clearTimeout(timer), reject(error)),
       });
-      if (!this.#post({ op, id, args })) this.#settle({ id, error: NO_KERNEL });
+      if (!this.#post({ op, id, args }, buffers)) this.#settle({ id, error: NO_KERNEL });
     });
   }
 
-  #post(message) {
+  #post(message, buffers = []) {
     try {
-      this.#model.send(message);
+      this.#model.send(message, undefined, buffers);
       return true;
     } catch {
       return false; // the comm is closed: the kernel was restarted, or there never was one

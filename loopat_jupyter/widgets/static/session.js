@@ -8,8 +8,10 @@ import { Link } from "./link.js";
 import { Outbox } from "./outbox.js";
 import { Refusal } from "./refusal.js";
 import { Transcript } from "./transcript.js";
+import { Uploads } from "./uploads.js";
 
 const PAGE = 40; // rows of history at a time: twenty turns
+const PULSE = 10_000; // ms between looks at the loop's state where no pings come
 
 export class Session extends Link {
   transcript = new Transcript();
@@ -20,10 +22,12 @@ export class Session extends Link {
   /** Ids of turns that had ended before this widget looked. */
   past = new Set();
   outbox = new Outbox(this);
+  uploads = new Uploads(this);
 
   #loaded = false;
   #earlier = null;
   #refreshing = null;
+  #pulse = null;
 
   get hasEarlier() {
     return this.#earlier !== null;
@@ -43,8 +47,16 @@ export class Session extends Link {
   // ------------------------------------------------------------------ what happened
 
   async connected() {
+    clearInterval(this.#pulse);
+    // Straight from the server pings come, and each is a reason to look; not through the kernel.
+    if (this.viaKernel) this.#pulse = setInterval(() => this.refreshSoon(), PULSE);
     if (this.#loaded) await this.refresh();
     else await this.#load();
+  }
+
+  stop() {
+    clearInterval(this.#pulse);
+    super.stop();
   }
 
   get cursor() {

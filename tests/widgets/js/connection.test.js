@@ -19,7 +19,13 @@ test("the server is where the page says, on the page's own origin", () => {
 });
 
 test("a page without such a configuration has no server", () => {
-  for (const config of [null, "no json", "{}", '{"baseUrl": 3}', '{"baseUrl": "//evil.example/"}']) {
+  for (const config of [
+    null,
+    "no json",
+    "{}",
+    '{"baseUrl": 3}',
+    '{"baseUrl": "//evil.example/"}',
+  ]) {
     assert.equal(findServer(page(config)), null, config);
   }
 });
@@ -35,7 +41,10 @@ test("a request carries the page's token and its XSRF cookie", () => {
 
 test("the wait doubles, with jitter, up to a limit, and honours Retry-After", () => {
   const most = new Backoff(() => 1);
-  assert.deepEqual([1, 2, 3].map(() => most.next()), [400, 800, 1600]);
+  assert.deepEqual(
+    [1, 2, 3].map(() => most.next()),
+    [400, 800, 1600],
+  );
   for (let n = 0; n < 20; n += 1) most.next();
   assert.equal(most.next(), 15_000);
   most.reset();

@@ -44,7 +44,9 @@ test("ordinary text of any language is ordinary", () => {
 test("joining marks and text again gives the text", () => {
   const text = "a\u202eb\u200bc\nd";
   const back = segments(text)
-    .map((one) => (one.mark ? String.fromCodePoint(parseInt(one.title.split("U+")[1], 16)) : one.text))
+    .map((one) =>
+      one.mark ? String.fromCodePoint(parseInt(one.title.split("U+")[1], 16)) : one.text,
+    )
     .join("");
   assert.equal(back, text);
 });

@@ -36,7 +36,12 @@ test("a turn is made of its parts in their order", () => {
   const turn = transcript.turns.get("turn_1");
   assert.deepEqual(
     turn.parts.map((part) => [part.kind, part.text ?? part.ok]),
-    [["thinking", "hmm"], ["text", "I run."], ["tool", false], ["text", "Failed."]],
+    [
+      ["thinking", "hmm"],
+      ["text", "I run."],
+      ["tool", false],
+      ["text", "Failed."],
+    ],
   );
   assert.deepEqual([turn.content, turn.state, turn.usage], ["go", "done", { input_tokens: 1 }]);
   assert.equal(visibleText(turn), "I run.Failed.");

@@ -1,0 +1,128 @@
+/**
+ * Files on their way, above the composer; and the ways they come: drop, paste, or the button.
+ */
+import { h, icon, isolated, setText } from "./dom.js";
+import { oneLine } from "./text.js";
+import { filesOf } from "./uploads.js";
+
+const CLIP =
+  "M11 4.5v6a3 3 0 0 1-6 0V4a2 2 0 0 1 4 0v6a1 1 0 0 1-2 0V5H6v5a2 2 0 0 0 4 0V4a3 3 0 0 0-6 0v6.500a4 4 0 0 0 8 0v-6z";
+
+/** @param {number} bytes */
+export function sizeText(bytes) {
+  if (bytes < 1000) return `${bytes} B`;
+  const units = ["kB", "MB", "GB", "TB"];
+  const power = Math.min(units.length, Math.floor(Math.log10(bytes) / 3));
+  return `${(bytes / 1000 ** power).toFixed(1)} ${units[power - 1]}`;
+}
+
+export class UploadsView {
+  #uploads;
+  #arrived;
+  #say;
+  #rows = new Map();
+  #input = h("input", { type: "file", multiple: true, hidden: true, tabIndex: -1 });
+
+  /**
+   * @param {import("./uploads.js").Uploads} uploads
+   * @param {(name: string) => void} arrived a file is in the workdir
+   * @param {(text: string) => void} say a sentence to the person
+   */
+  constructor(uploads, arrived, say) {
+    this.#uploads = uploads;
+    this.#arrived = arrived;
+    this.#say = say;
+    const label = "Put files into the loop";
+    this.button = h("button", {
+      type: "button",
+      class: "loopat-icon-button loopat-clip",
+      title: label,
+    });
+    this.button.setAttribute("aria-label", label);
+    this.button.append(icon(CLIP));
+    this.button.addEventListener("click", () => this.#input.click());
+    this.#input.addEventListener("change", () => this.#picked());
+    this.el = h("div", {
+      class: "loopat-uploads",
+      role: "group",
+      "aria-label": "Files on their way",
+    });
+    this.el.append(this.#input);
+  }
+
+  /** Let files be dropped on `target`. @param {HTMLElement} target */
+  takeDrops(target) {
+    const carries = (event) => event.dataTransfer?.types.includes("Files");
+    const over = (event) => {
+      if (!carries(event) || this.button.disabled) return;
+      event.preventDefault();
+      event.stopPropagation();
+      target.dataset.drop = "true";
+    };
+    const leave = (event) => {
+      if (!target.contains(event.relatedTarget)) delete target.dataset.drop;
+    };
+    const drop = (event) => {
+      if (!carries(event)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      delete target.dataset.drop;
+      this.take(event.dataTransfer);
+    };
+    target.addEventListener("dragenter", over);
+    target.addEventListener("dragover", over);
+    target.addEventListener("dragleave", leave);
+    target.addEventListener("drop", drop);
+  }
+
+  /** Put the files of a drop or a paste on their way. @param {DataTransfer} transfer */
+  take(transfer) {
+    if (this.button.disabled) return;
+    const { files, folders } = filesOf(transfer);
+    if (folders > 0) this.#say("A folder cannot be dropped here: drop the files in it.");
+    this.#uploads.add(files, this.#arrived);
+  }
+
+  /** @param {boolean} closed whether the loop takes nothing */
+  update(closed) {
+    this.button.disabled = closed;
+    for (const [upload, row] of this.#rows) {
+      if (!this.#uploads.list.includes(upload)) {
+        row.el.remove();
+        this.#rows.delete(upload);
+      }
+    }
+    for (const upload of this.#uploads.list) {
+      if (!this.#rows.has(upload)) this.#rows.set(upload, this.#make(upload));
+      const row = this.#rows.get(upload);
+      row.el.dataset.state = upload.state;
+      setText(row.state, stateText(upload));
+    }
+    this.el.hidden = this.#rows.size === 0;
+  }
+
+  #picked() {
+    this.#uploads.add([...this.#input.files], this.#arrived);
+    this.#input.value = "";
+  }
+
+  #make(upload) {
+    const state = h("span", { class: "loopat-upload-state", role: "status" });
+    const remove = h("button", { type: "button", class: "loopat-copy" }, "×");
+    remove.setAttribute("aria-label", `Remove ${oneLine(upload.name, 80)} from the list`);
+    remove.addEventListener("click", () => this.#uploads.remove(upload));
+    const name = isolated(oneLine(upload.name, 120), { class: "loopat-upload-name" });
+    const el = h("div", { class: "loopat-upload" }, name, state, remove);
+    this.el.append(el);
+    return { el, state };
+  }
+}
+
+function stateText({ state, sent, size, error }) {
+  if (state === "failed") return `Not put into the loop: ${error}`;
+  if (state === "done") return `${sizeText(size)}, in the loop's workdir`;
+  if (state === "waiting") return "waiting";
+  return size > 0 && sent > 0
+    ? `${Math.floor((100 * sent) / size)} % of ${sizeText(size)}`
+    : "sending…";
+}

@@ -1,0 +1,68 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Refusal } from "../../../loopat_jupyter/widgets/static/refusal.js";
+import { Uploads, cut } from "../../../loopat_jupyter/widgets/static/uploads.js";
+
+/** A session whose port keeps what it is given, and fails as told. */
+function session(failures = []) {
+  const got = [];
+  const put = async (path, bytes, part) => {
+    const failure = failures.shift();
+    if (failure) throw failure;
+    got.push([path, await bytes.text(), part?.offset ?? null]);
+  };
+  return { got, port: { put }, touch: () => undefined };
+}
+const lost = () => new Refusal("unreachable", "The server does not answer.");
+const settled = async (uploads) => {
+  while (uploads.list.some((one) => ["waiting", "sending"].includes(one.state))) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+};
+
+test("a file goes whole where one request carries it, else in parts that are one upload", () => {
+  assert.deepEqual(
+    [...cut(new Blob(["abc"]), 3)].map(({ part }) => part),
+    [null],
+  );
+  const parts = [...cut(new Blob(["abcdefg"]), 3)];
+  assert.deepEqual(
+    parts.map(({ part, bytes }) => [part.offset, part.size, bytes.size]),
+    [[0, 7, 3], [3, 7, 3], [6, 7, 1]],
+  );
+  assert.equal(new Set(parts.map(({ part }) => part.upload)).size, 1);
+  assert.match(parts[0].part.upload, /^[A-Za-z0-9_-]{1,64}$/);
+});
+
+test("files go one after the other, and a request that was lost is repeated", async () => {
+  const one = session([lost()]);
+  const uploads = new Uploads(one);
+  const arrived = [];
+  uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], (name) => arrived.push(name));
+  await settled(uploads);
+  assert.deepEqual(arrived, ["a.txt", "b.txt"]);
+  assert.deepEqual(one.got, [["a.txt", "a", null], ["b.txt", "b", null]]);
+  uploads.clear();
+  assert.deepEqual(uploads.list, []);
+});
+
+test("a refusal is told, and the next file goes on", async () => {
+  const one = session([new Refusal("body_too_large", "Too large.", { status: 413 })]);
+  const uploads = new Uploads(one);
+  uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], () => undefined);
+  await settled(uploads);
+  assert.deepEqual(
+    uploads.list.map(({ state, error }) => [state, error]),
+    [["failed", "Too large."], ["done", ""]],
+  );
+});
+
+test("one that was taken off the list is not sent", async () => {
+  const one = session();
+  const uploads = new Uploads(one);
+  uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], () => undefined);
+  uploads.remove(uploads.list[1]);
+  await settled(uploads);
+  assert.deepEqual(one.got, [["a.txt", "a", null]]);
+});
