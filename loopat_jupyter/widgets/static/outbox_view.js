@@ -35,13 +35,15 @@ export class OutboxView {
         this.#rows.delete(key);
       }
     }
-    for (const [key, { content, state, note, message }] of wanted) {
+    for (const [index, [key, { content, state, note, message }]] of [...wanted].entries()) {
       if (!this.#rows.has(key)) this.#rows.set(key, this.#make(content, message));
       const row = this.#rows.get(key);
       row.el.dataset.state = state;
       setText(row.note, note);
       row.actions.hidden = state !== "failed";
-      this.el.append(row.el);
+      // Moved only where the order changed: a node that moves loses the focus.
+      const there = this.el.children[index] ?? null;
+      if (there !== row.el) this.el.insertBefore(row.el, there);
     }
     this.el.hidden = wanted.size === 0;
   }

@@ -79,6 +79,7 @@ export class Session extends Link {
     const page = await this.port.messages({ limit: PAGE, order: "desc" });
     this.#earlier = page.has_more ? page.last_id : null;
     this.#learn(page.data);
+    this.#markPast(page.data);
     this.queue = queued(page.data);
     const begun = page.data.map((row) => row.seq).filter((seq) => typeof seq === "number");
     this.transcript.cursor = page.has_more && begun.length > 0 ? Math.min(...begun) - 1 : 0;
@@ -137,9 +138,14 @@ export class Session extends Link {
 
   #learn(rows) {
     for (const row of rows) {
-      const over = !["queued", "running", "waiting"].includes(row.status);
-      if (over && !this.transcript.turns.has(row.turn_id)) this.past.add(row.turn_id);
       for (const call of row.tool_calls) this.details.set(call.tool_use_id, call);
+    }
+  }
+
+  /** What had ended before this widget looked is neither announced nor timed. */
+  #markPast(rows) {
+    for (const row of rows) {
+      if (!["queued", "running", "waiting"].includes(row.status)) this.past.add(row.turn_id);
     }
   }
 
@@ -167,6 +173,7 @@ export class Session extends Link {
     if (this.#earlier === null) return;
     const page = await this.port.messages({ limit: PAGE, order: "desc", after: this.#earlier });
     this.#learn(page.data);
+    this.#markPast(page.data);
     const begun = page.data.map((row) => row.seq).filter((seq) => typeof seq === "number");
     const from = page.has_more && begun.length > 0 ? Math.min(...begun) - 1 : 0;
     const older = await this.#replay(from, this.transcript);

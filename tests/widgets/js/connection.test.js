@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { credentials, findServer } from "../../../loopat_jupyter/widgets/static/address.js";
 import { Backoff, pause } from "../../../loopat_jupyter/widgets/static/backoff.js";
+import { findPort } from "../../../loopat_jupyter/widgets/static/port.js";
 import { refusalOf } from "../../../loopat_jupyter/widgets/static/refusal.js";
 import { Slots } from "../../../loopat_jupyter/widgets/static/slots.js";
 
@@ -94,4 +95,66 @@ test("nobody has to leave while nobody waits, and who gives up gets none", async
   await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal(lease.signal.aborted, false);
   lease.free();
+});
+
+// ------------------------------------------------------------------ which way
+
+/** A model whose kernel answers with `answers[op]`, or not at all. */
+function kernel(answers) {
+  const listeners = new Set();
+  return {
+    get: () => "loop_1",
+    on: (_name, listener) => listeners.add(listener),
+    off: (_name, listener) => listeners.delete(listener),
+    send({ op, id }) {
+      if (answers === null) throw new Error("Cannot send: the comm is closed");
+      for (const listener of listeners) listener({ op: "answer", id, ...answers[op] });
+    },
+    listeners,
+  };
+}
+const answering = (status, body) => async () =>
+  new Response(JSON.stringify(body), { status, headers: { "Content-Type": "application/json" } });
+const refused = (code) => ({ error: { type: "x", code, message: "No." } });
+const jupyter = () => page('{"baseUrl": "/"}');
+
+test("where the server has the loop, nothing goes through the kernel", async (context) => {
+  context.mock.method(globalThis, "fetch", answering(200, { id: "loop_1" }));
+  const model = kernel(null);
+  const { port, loop } = await findPort(model, "loop_1", jupyter());
+  assert.deepEqual([port.kind, loop.id, model.listeners.size], ["server", "loop_1", 0]);
+});
+
+test("where it does not, or there is none, everything goes through the kernel", async (context) => {
+  const answers = { loop: { result: { id: "loop_1" } } };
+  context.mock.method(globalThis, "fetch", answering(404, refused("loop_not_found")));
+  for (const where of [jupyter(), page(null)]) {
+    const { port, loop } = await findPort(kernel(answers), "loop_1", where);
+    assert.deepEqual([port.kind, loop.id], ["kernel", "loop_1"]);
+  }
+});
+
+test("a server that is only away for a moment is waited for", async (context) => {
+  context.mock.method(globalThis, "fetch", answering(503, refused("overloaded")));
+  await assert.rejects(findPort(kernel(null), "loop_1", jupyter()), (error) => error.passing);
+});
+
+test("where neither way leads there, a sentence says why", async (context) => {
+  context.mock.method(globalThis, "fetch", answering(404, refused("loop_not_found")));
+  const model = kernel(null);
+  await assert.rejects(findPort(model, "loop_1", jupyter()), (error) => {
+    assert.match(error.message, /has no such loop, and the notebook's kernel does not answer/);
+    return !error.passing;
+  });
+  assert.equal(model.listeners.size, 0);
+  await assert.rejects(
+    findPort(kernel(null), "loop_1", page(null)),
+    /no Jupyter server with loopat/,
+  );
+});
+
+test("what the kernel's server refuses is told in its own words", async () => {
+  const error = { code: "invalid_token", message: "Unknown token.", status: 401 };
+  const model = kernel({ loop: { error } });
+  await assert.rejects(findPort(model, "loop_1", page(null)), /Unknown token/);
 });

@@ -29,7 +29,11 @@ test("a file goes whole where one request carries it, else in parts that are one
   const parts = [...cut(new Blob(["abcdefg"]), 3)];
   assert.deepEqual(
     parts.map(({ part, bytes }) => [part.offset, part.size, bytes.size]),
-    [[0, 7, 3], [3, 7, 3], [6, 7, 1]],
+    [
+      [0, 7, 3],
+      [3, 7, 3],
+      [6, 7, 1],
+    ],
   );
   assert.equal(new Set(parts.map(({ part }) => part.upload)).size, 1);
   assert.match(parts[0].part.upload, /^[A-Za-z0-9_-]{1,64}$/);
@@ -42,7 +46,10 @@ test("files go one after the other, and a request that was lost is repeated", as
   uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], (name) => arrived.push(name));
   await settled(uploads);
   assert.deepEqual(arrived, ["a.txt", "b.txt"]);
-  assert.deepEqual(one.got, [["a.txt", "a", null], ["b.txt", "b", null]]);
+  assert.deepEqual(one.got, [
+    ["a.txt", "a", null],
+    ["b.txt", "b", null],
+  ]);
   uploads.clear();
   assert.deepEqual(uploads.list, []);
 });
@@ -54,7 +61,10 @@ test("a refusal is told, and the next file goes on", async () => {
   await settled(uploads);
   assert.deepEqual(
     uploads.list.map(({ state, error }) => [state, error]),
-    [["failed", "Too large."], ["done", ""]],
+    [
+      ["failed", "Too large."],
+      ["done", ""],
+    ],
   );
 });
 
