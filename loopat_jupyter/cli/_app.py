@@ -15,7 +15,7 @@ import typer
 
 from loopat_jupyter import __version__
 
-from . import _chat, _demo, _doctor, _loops, _messages, _network, _tokens
+from . import _chat, _demo, _doctor, _files, _loops, _messages, _network, _tokens
 from ._connection import Server
 from ._exit import EPILOG, CommandFailed, ExitCode, code_of, complain
 from ._terminal import tolerate_narrow_encodings
@@ -35,6 +35,10 @@ app.command("chat")(_chat.chat)
 app.command("send")(_messages.send)
 app.command("watch")(_messages.watch)
 app.command("network")(_network.network)
+app.command("files")(_files.files)
+app.command("put")(_files.put)
+app.command("get")(_files.get)
+app.command("export")(_files.export)
 app.command("doctor")(_doctor.doctor)
 app.add_typer(_loops.app, name="loops")
 app.add_typer(_tokens.app, name="token")

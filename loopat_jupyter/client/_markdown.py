@@ -5,17 +5,18 @@ outputs of a trusted notebook), nbconvert (which does not sanitise at all), a fo
 may be left to the renderer's good will. :func:`safe_markdown` keeps an agent's headings, lists,
 tables, emphasis, code and formulas, and takes the power from the rest:
 
-- no HTML: no ``<`` that could begin a tag is left outside of a fence
+- no HTML: no ``<`` is left that could begin a tag, but those of ``<code>`` and ``<pre>``
 - no link but to ``http``, ``https`` and ``mailto``; no reference definition
 - no image: showing one would send its address, with whatever is in it, to its host
 - no control character, no mark that shows a text in another order than it has
 - no command of a formula that makes links or loads things
 
-Renderers differ in what they take for code, and what one takes for code another might run. So
-code is rewritten to forms that all of them read alike: fences stand at the beginning of a line
-after an empty one, longer than any run of ticks in them, and always with an info string (so none
-can be taken for the end of another); a code span that holds anything of significance becomes a
-``<code>`` element of character references.
+Renderers differ in what they take for code or for a formula, and what one takes for code another
+might run. So nothing with any power is left anywhere, in code neither: a block of code that holds
+such a thing becomes a ``<pre>`` of character references, a code span a ``<code>``. Other code stays
+in fences that all renderers read alike: at the beginning of a line after an empty one, longer than
+any run of ticks inside, and always with an info string (so none can be taken for the end of
+another).
 
 Everything is linear in the length of the text.
 """
@@ -40,12 +41,27 @@ _NOT_SHOWN_AS_CODE = {"mermaid", "math"}
 """Info strings for which a renderer runs what stands in the fence instead of showing it."""
 _PLAIN_CODE = re.compile(r"(?!.*(?:\]\(|\]:|!\[))[^<\\`$\n]*")
 _TICKS = re.compile(r"`+")
-_TOKEN = re.compile(r"\\?`+|\$\$|\\(?=[A-Za-z])|\\?<(?=[A-Za-z/!?])|\\?!\[|\]\(|\]:", re.DOTALL)
+_MARK = re.compile(
+    r"\\?`+|\\?\${2,}|\\(?=[A-Za-z])|\\\\[\[(]|\\?<(?=[A-Za-z/!?])|\\?!\[|\]\(|\]:", re.DOTALL
+)
+_FORMULA = re.compile(
+    r"(?<![\\$])\$\$(?!\$)[^$`\n]+(?<!\\)\$\$(?!\$)"
+    r"|^ {0,3}\$\$[ \t]*\n(?:(?![ \t]*\n)[^$`\n]+\n)+ {0,3}\$\$[ \t]*$",
+    re.MULTILINE,
+)
+"""A displayed formula that every renderer sees as one, from its beginning to its end. All other
+marks that could begin one are taken away: it might end inside of code, and show that as HTML."""
 _LINK = re.compile(r"\]\(\s*(?:https?://|mailto:)", re.IGNORECASE)
 _COMMAND = re.compile(
-    r"\\(?:href|url|class|style|cssId|require|html\w*|unicode|includegraphics|input|def|let|"
-    r"csname|newcommand|renewcommand|newenvironment|renewenvironment)(?![A-Za-z])"
+    r"\\(?=(?:href|url|class|style|cssId|require|html\w*|unicode|includegraphics|input|def|let|"
+    r"csname|newcommand|renewcommand|newenvironment|renewenvironment)(?![A-Za-z]))"
 )
+_POWER = re.compile(
+    rf"<(?=[A-Za-z/!?])|\]\(|!\[|^[ \t>]*\[[^\]\n]*\]:|{_COMMAND.pattern}", re.MULTILINE
+)
+"""What would do something, were it not in code."""
+_REFERRED = {ord(c): f"&#{ord(c)};" for c in "<>&[]()!`$\\|\n"} | {ord("\n"): "\n"}
+_BEGIN = re.compile(r"\\begin(?![A-Za-z])")
 
 
 def plain_text(text: str) -> str:
@@ -75,6 +91,8 @@ def safe_markdown(text: str) -> str:
 def fenced(text: str, language: str = "") -> str:
     """``text`` as a block of code, whatever is in it, with empty lines around."""
     body = plain_text(text)
+    if _POWER.search(body):
+        return f"\n<pre><code>{body.translate(_REFERRED)}</code></pre>\n"
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     named = _LANGUAGE.fullmatch(language) and language.lower() not in _NOT_SHOWN_AS_CODE
@@ -138,20 +156,38 @@ def _dedented(line: str, width: int) -> str:
 
 def _prose(text: str) -> str:
     """Text between fences. What is not touched means nothing to anybody but typography."""
-    escape_math = text.count("$$") % 2 == 1
+    parts: list[str] = []
+    at = 0
+    for found in _FORMULA.finditer(text):
+        parts += _line_marks(text[at : found.start()]), _formula(found[0])
+        at = found.end()
+    return "".join([*parts, _line_marks(text[at:])])
+
+
+def _formula(text: str) -> str:
+    """A formula is no Markdown to one renderer and nothing else to another: blanks, which mean
+    nothing to it, take the power from both."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", r"\\lt ", text)
+    text = re.sub(r"\](?=[(:\[])|!(?=\[)", r"\g<0> ", text)
+    return _COMMAND.sub(r"\\ ", text)
+
+
+def _line_marks(text: str) -> str:
     ends = _span_ends(text)
     parts: list[str] = []
     at = 0
-    while (found := _TOKEN.search(text, at)) is not None:
+    while (found := _MARK.search(text, at)) is not None:
         parts.append(text[at : found.start()])
         mark, at = found[0], found.end()
         if mark.startswith("`") and (end := ends.get(found.start())) is not None:
             parts.append(_span(text, found.start(), end, len(mark)))
             at = end
-        elif mark == "$$":
-            parts.append("&#36;&#36;" if escape_math else mark)
-        elif mark.startswith("\\") and len(mark) == 1:
-            parts.append("\\ " if _COMMAND.match(text, found.start()) else mark)
+        elif mark.endswith("$$"):
+            parts.append("&#36;" * len(mark.lstrip("\\")))
+        elif mark == "\\":
+            at_word = found.start()
+            power = _COMMAND.match(text, at_word) or _BEGIN.match(text, at_word)
+            parts.append("\\ " if power else mark)
         elif mark == "](":
             parts.append(mark if _LINK.match(text, found.start()) else "]&#40;")
         else:
@@ -160,7 +196,7 @@ def _prose(text: str) -> str:
     return "".join(parts)
 
 
-_INERT = {"<": "&lt;", "![": "&#33;[", "]:": "]&#58;"}
+_INERT = {"[": "&#92;&#92;[", "(": "&#92;&#92;(", "<": "&lt;", "![": "&#33;[", "]:": "]&#58;"}
 
 
 def _span_ends(text: str) -> dict[int, int]:

@@ -5,7 +5,8 @@ Layout of ``$LOOPAT_HOME`` (mode 0700)::
     config.json     providers and models, written by people, never by the server
     loopat.db       everything that must survive
     lock            who owns the home
-    loops/<id>/     workdir/ and home/ of each loop; all that its sandbox sees of this home
+    loops/<id>/     workdir/ and home/ of each loop; all that its sandbox sees of this home;
+                    uploads/ of what is being put into the workdir
     profiles/<name> configuration bundles: AGENTS.md goes into the agent's instructions
     vaults/<name>   credential bundles, read by the server alone
     repos/<name>    git repositories that a loop can start from

@@ -42,7 +42,10 @@ class ChoiceRow:
 
 @dataclass(frozen=True, slots=True)
 class StoredTurn:
-    """One turn up to a sequence number: ``events`` have their order and their data."""
+    """One turn up to a sequence number.
+
+    ``events`` are names and data in their order; deltas that follow each other are one.
+    """
 
     turn_id: str
     status: TurnState

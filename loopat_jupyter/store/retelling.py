@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from ..loops.ports import TurnState
@@ -16,6 +18,8 @@ from ..loops.retelling import ChoiceRow, Outline, StoredTurn
 from .database import Database
 from .events import last_seq
 from .history import tool_calls
+
+DELTAS = frozenset({"assistant_delta", "thinking_delta"})
 
 
 class RetellingReader:
@@ -69,10 +73,24 @@ def _turn(
         engine=engine if is_begun else None,
         content=content,
         usage=json.loads(usage) if usage else None,
-        events=tuple((name, json.loads(data)) for name, data in events),
+        events=tuple(_joined(events)),
         calls={call.tool_use_id: call for call in tool_calls(connection, n)},
         choices=_choices(connection, n, loop_id, turn_id),
     )
+
+
+def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The events, with deltas that follow each other as one.
+
+    Tens of thousands of small objects at once would have the interpreter look for garbage among
+    all that the server holds, which stops it.
+    """
+    for name, group in groupby(rows, key=lambda row: row[0]):
+        if name in DELTAS:
+            yield name, {"text": "".join(json.loads(data)["text"] for _, data in group)}
+        else:
+            for _, data in group:
+                yield name, json.loads(data)
 
 
 def _status(state: TurnState, is_begun: bool, is_ended: bool) -> TurnState:

@@ -31,12 +31,18 @@ Tell = Callable[[Mapping[str, Any], int | None], None]
 
 
 class Follower:
-    """Starts at once. ``ended`` is set when the thread has nothing more to do."""
+    """Starts at once. ``retry`` says how long to wait between attempts to reach the server."""
 
     def __init__(
-        self, address: ServerAddress, loop_id: str, tell: Tell, seq: int | None = None
+        self,
+        address: ServerAddress,
+        loop_id: str,
+        tell: Tell,
+        seq: int | None = None,
+        *,
+        retry: RetryPolicy | None = None,
     ) -> None:
-        self._thread = _Thread(address, loop_id, tell, seq)
+        self._thread = _Thread(address, loop_id, tell, seq, retry or RetryPolicy())
         self._close = weakref.finalize(self, self._thread.end)
 
     @property
@@ -54,12 +60,20 @@ class Follower:
 
 
 class _Thread:
-    def __init__(self, address: ServerAddress, loop_id: str, tell: Tell, seq: int | None) -> None:
+    def __init__(
+        self,
+        address: ServerAddress,
+        loop_id: str,
+        tell: Tell,
+        seq: int | None,
+        retry: RetryPolicy,
+    ) -> None:
         self.failure: LoopatError | None = None
         self._address = address
         self._loop_id = loop_id
         self._tell = tell
         self._seq = seq
+        self._retry = retry
         self._events = asyncio.new_event_loop()
         self._work: asyncio.Task[None] | None = None
         context = contextvars.copy_context()  # where the outputs of this cell go
@@ -93,9 +107,8 @@ class _Thread:
     async def _follow(self) -> None:
         self._work = asyncio.current_task()
         self._started.set()
-        retry = RetryPolicy()
         failures = 0
-        async with AsyncClient(self._address) as client:
+        async with AsyncClient(self._address, retry=self._retry) as client:
             while True:
                 try:
                     loop = await client.loops.get(self._loop_id)
@@ -103,7 +116,7 @@ class _Thread:
                     await self._follow_once(loop)
                 except ConnectionFailed:
                     failures += 1
-                    await asyncio.sleep(retry.delay(failures))
+                    await asyncio.sleep(self._retry.delay(failures))
 
     async def _follow_once(self, loop: AsyncLoop) -> None:
         """Tell what there is, then again after every turn, until the connection is lost."""

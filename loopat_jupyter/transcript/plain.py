@@ -7,6 +7,8 @@ import json
 import re
 from typing import Any
 
+from .pieces import piecewise
+
 LIMIT = 10_000
 """Characters of one input or result in a document for people."""
 LINE_LIMIT = 200
@@ -28,6 +30,10 @@ def clean(text: str) -> str:
     Escape sequences go, line ends become ``\\n``, and marks that turn the direction of writing
     are spelled out, so that nothing reads otherwise than it is.
     """
+    return piecewise(_clean, text)
+
+
+def _clean(text: str) -> str:
     text = _ESCAPES.sub("", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n")
     text = text.replace("\u2029", "\n").replace("\x85", "\n")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .pieces import piecewise
 from .plain import clean, fence
 
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
@@ -69,7 +70,7 @@ def _line(line: str) -> str:
     made: list[str] = []
     place = 0
     while (run := _TICKS.search(line, place)) is not None:
-        made.append(_prose(line[place : run.start()]))
+        made.append(piecewise(_prose, line[place : run.start()]))
         end = _end_of_span(line, run)
         if end is None:
             made.append("&#96;" * len(run[0]))
@@ -77,7 +78,7 @@ def _line(line: str) -> str:
         else:
             made.append(line[run.start() : end])
             place = end
-    made.append(_prose(line[place:]))
+    made.append(piecewise(_prose, line[place:]))
     return "".join(made)
 
 

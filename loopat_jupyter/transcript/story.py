@@ -92,7 +92,6 @@ def tell(turn: StoredTurn, veil: Veil) -> TurnStory:
     teller = _Teller(turn, veil, story)
     for name, data in turn.events:
         teller.hear(name, data)
-    teller.finish()
     return story
 
 
@@ -101,16 +100,15 @@ class _Teller:
         self._turn = turn
         self._veil = veil
         self._story = story
-        self._saying: list[str] = []
         self._calls: dict[str, Done] = {}
         self._choices: dict[str, Asked] = {}
 
     def hear(self, name: str, data: Mapping[str, Any]) -> None:
         match name:
             case "assistant_delta":
-                self._say("text", data["text"])
+                self._add(Said("text", self._veil.text(data["text"])))
             case "thinking_delta":
-                self._say("thinking", data["text"])
+                self._add(Said("thinking", self._veil.text(data["text"])))
             case "tool_call":
                 self._call(data)
             case "tool_result":
@@ -125,29 +123,7 @@ class _Teller:
                     "message": self._veil.text(data["message"]),
                 }
 
-    def finish(self) -> None:
-        """A token may come in two pieces: only what was said whole can be looked at."""
-        self._end_saying()
-        for part in self._story.parts:
-            if isinstance(part, Said):
-                part.text = self._veil.text(part.text)
-
-    def _say(self, kind: Literal["text", "thinking"], text: str) -> None:
-        last = self._story.parts[-1] if self._story.parts else None
-        if not (isinstance(last, Said) and last.type == kind):
-            self._end_saying()
-            self._story.parts.append(Said(kind, ""))
-        self._saying.append(text)
-
-    def _end_saying(self) -> None:
-        if self._saying:
-            said = self._story.parts[-1]
-            assert isinstance(said, Said)
-            said.text = "".join(self._saying)
-            self._saying = []
-
-    def _add(self, part: Done | Asked) -> None:
-        self._end_saying()
+    def _add(self, part: Part) -> None:
         self._story.parts.append(part)
 
     def _call(self, data: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .pieces import piecewise
+
 _TOKENS = (
     (re.compile(r"\bla_[0-9a-f]{48}\b"), "la_…"),
     (re.compile(r"(?i)([?&](?:token|_xsrf|access_token)=)[^&\s\"'<>#)\]]+"), r"\1…"),
@@ -35,6 +37,9 @@ class Veil:
 
     def text(self, text: str) -> str:
         """``text`` without them."""
+        return piecewise(self._piece, text)
+
+    def _piece(self, text: str) -> str:
         if self._places is not None:
             text = self._places.sub(lambda found: self._names[found[0]], text)
         for pattern, instead in _TOKENS:

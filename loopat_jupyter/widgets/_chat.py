@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import anywidget
 from IPython.display import display
-from traitlets import Unicode
 
 from loopat_jupyter.client import Client, Loop, ServerAddress, connect
 from loopat_jupyter.story import Follower, reattach, remember, show_story
 
+from ._base import LoopWidget
 from ._bundle import compose, styles
-from ._relay import Relay
 
 
-class LoopChat(anywidget.AnyWidget):
+class LoopChat(LoopWidget):
     """A chat with a loop: transcript, tool calls, choices, composer.
 
     Args:
-        loop: a loop of a client; or a loop's id, of the server that :func:`connect` finds; or
-            nothing: then the loop that this cell spoke to before, else a new one.
+        loop: a loop of a client; or a loop's id, of the server that
+            :func:`~loopat_jupyter.client.connect` finds; or nothing: then the loop that this cell
+            spoke to before, else a new one.
         title: of the new loop, where one is made.
 
     Raises:
@@ -35,21 +32,12 @@ class LoopChat(anywidget.AnyWidget):
     _esm = compose("chat.js")
     _css = styles("base.css", "chat.css")
 
-    loop_id = Unicode(read_only=True, help="The loop's id.").tag(sync=True)
+    _stories: tuple[Follower, ...] = ()
 
     def __init__(self, loop: Loop | str | None = None, *, title: str | None = None) -> None:
         loop_id, address = _resolve(loop, title)
-        self._relay: Relay | None = None
+        super().__init__(loop_id, address)
         self._address = address
-        self._stories: list[Follower] = []
-        super().__init__()
-        self.set_trait("loop_id", loop_id)
-        self._relay = Relay(loop_id, address, self.send)
-        self.on_msg(self._take)
-
-    def _take(self, widget: Any, message: dict[str, Any], buffers: list[Any]) -> None:
-        if self._relay is not None:
-            self._relay.take(message)
 
     def _ipython_display_(self) -> None:
         """The widget, and below it the story, kept up to date for as long as the widget lives."""
@@ -57,14 +45,12 @@ class LoopChat(anywidget.AnyWidget):
         assert bundle is not None, "the widget has a view"
         data, metadata = bundle
         display(data, metadata=metadata, raw=True)
-        self._stories.append(show_story(self._address, self.loop_id))
+        self._stories += (show_story(self._address, self.loop_id),)
 
     def close(self) -> None:
         """End the widget everywhere. The loop and its turns go on, the story stays as it is."""
         for story in self._stories:
             story.close()
-        if self._relay is not None:
-            self._relay.close()
         super().close()
 
 
@@ -72,9 +58,8 @@ def _resolve(loop: Loop | str | None, title: str | None) -> tuple[str, ServerAdd
     if isinstance(loop, Loop):
         return loop.id, loop.address
     if loop is not None and not isinstance(loop, str):
-        raise TypeError(
-            f"a LoopChat is of a Loop, a loop's id or nothing, not {type(loop).__name__}"
-        )
+        kind = type(loop).__name__
+        raise TypeError(f"a LoopChat is of a Loop, a loop's id or nothing, not {kind}")
     with connect() as client:
         found = _of_cell(client, title) if loop is None else client.loops.get(loop)
         return found.id, client.address

@@ -66,6 +66,8 @@ def test_every_command_of_the_guide_runs_and_does_what_it_says(
         "202\n",
         "the same turn\n",
         '"role":"assistant"',
+        "## Turn 1",
+        "the same file\n",
         '{"data":[]',
         "loop_not_found",
         "204\n",

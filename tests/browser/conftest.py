@@ -116,10 +116,14 @@ async def open_notebook(
     numbers = itertools.count(1)
     opened: list[NotebookPage] = []
     own: list[str] = []
-    name = request.node.name.translate(str.maketrans("[]/ ", "----")).strip("-")
+    test = request.node.name.translate(str.maketrans("[]/ ", "----")).strip("-")
 
     async def make(
-        face: Face, *cells: str, own_kernel: bool = False, server: NotebookServer = notebook_server
+        face: Face,
+        *cells: str,
+        own_kernel: bool = False,
+        server: NotebookServer = notebook_server,
+        name: str = test,
     ) -> NotebookPage:
         path = server.write_notebook(f"{name}-{next(numbers)}", cells)
         if server is notebook_server:
@@ -133,9 +137,10 @@ async def open_notebook(
     yield make
     for number, page in enumerate(opened, 1):
         if request.node.stash.get(FAILED, False):
-            await page.picture(f"FAILED-{name}-{number}")
+            await page.picture(f"FAILED-{test}-{number}")
     for page in opened:
         await page.close()
+        page.server.forget_settings()
     for kernel in own:
         notebook_server.call("DELETE", f"kernels/{kernel}")
     for page in opened:

@@ -151,6 +151,11 @@ class NotebookPage:
             raise AssertionError(f"cell {index} failed:\n{await self.output(index).inner_text()}")
         return self.output(index)
 
+    async def delete(self, index: int) -> None:
+        """Delete a cell; those below move up."""
+        await self._select(index)
+        await self.page.evaluate(f"{APP}.commands.execute('notebook:delete-cell')")
+
     async def _select(self, index: int) -> None:
         await self.page.evaluate(
             f"index => {{ const panel = {APP}.shell.currentWidget;"
@@ -191,10 +196,14 @@ class NotebookPage:
         """A window this many pixels wide, and in JupyterLab nothing beside the notebook."""
         await self.page.set_viewport_size({"width": width, "height": HEIGHT})
         if self.face is Face.LAB:
-            await self.page.evaluate(
-                f"() => {{ const {{ shell }} = {APP}; shell.collapseLeft(); shell.mode ="
-                " 'single-document'; }"
-            )
+            await self.calm()
+
+    async def calm(self) -> None:
+        """JupyterLab with the notebook alone: no file browser, no tabs."""
+        await self.page.evaluate(
+            f"() => {{ const {{ shell }} = {APP}; shell.collapseLeft(); shell.mode ="
+            " 'single-document'; }"
+        )
 
     # ------------------------------------------------------------------ evidence
 

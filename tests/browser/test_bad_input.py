@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Request, expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, ask, asked, bash
 
@@ -159,6 +159,7 @@ async def test_what_is_not_there_or_not_allowed_is_said_in_a_sentence(
         FORGET,
         show("loop_00000000-0000-4000-8000-000000000000"),
         show(loop_id),
+        show(loop_id),
         "chat.close()",
         own_kernel=True,
     )
@@ -173,9 +174,18 @@ async def test_what_is_not_there_or_not_allowed_is_said_in_a_sentence(
     script = model.script([Text("going on "), Hold(gate), Text("without you")])
     await chat.send(script.message("deleted"))
     await expect(chat.answers).to_contain_text("going on")
-    async with page.page.expect_event("requestfailed", lambda one: one.url.endswith("/events")):
-        await page.run(5)  # closes the widget, and with it the stream
+    async with page.page.expect_event("requestfailed", _is_stream):
+        await page.delete(4)
+    await page.run(4)  # the next cell is in its place
+    again = await Chat(page, 4).live()
+    await expect(again.answers).to_contain_text("going on")
+    async with page.page.expect_event("requestfailed", _is_stream):
+        await page.run(5)  # closes the widget in the kernel
     gate.open()
     await page.run(4)
-    again = await Chat(page, 4).live()
     await expect(await again.ended(0)).to_contain_text("going on without you")
+    await page.picture("refusals")
+
+
+def _is_stream(request: Request) -> bool:
+    return request.url.endswith("/events")

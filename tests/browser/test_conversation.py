@@ -8,6 +8,7 @@ from playwright.async_api import expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, ask, asked, bash
 
+from . import saved_file
 from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
@@ -33,6 +34,8 @@ async def test_a_person_talks_decides_and_stops(
     await chat.accessible()
     await page.picture("conversation")
     await _looks(chat)
+    await page.save()
+    saved_file.hold_no_secret(page)
 
 
 async def _streams(chat: Chat, model: MockModel) -> None:
@@ -95,7 +98,8 @@ async def _queued_and_allowed(
 async def _denied(chat: Chat, model: MockModel, server: NotebookServer, loop_id: str) -> None:
     script = model.script([bash("touch denied.txt")], [Text("Then I leave it.")])
     await chat.send(script.message("deny"))
-    await chat.deny()
+    deny = (await chat.asked()).get_by_role("button", name="Deny")
+    await deny.press("Enter")  # in a notebook's command mode this key is Jupyter's
     turn = await chat.ended(3)
     choice = turn.locator("[data-loopat-choice]")
     await expect(choice).to_have_attribute("data-state", "denied")
@@ -121,7 +125,7 @@ async def _answers_questions(chat: Chat, model: MockModel) -> None:
     choice = await chat.asked()
     await choice.get_by_role("radio", name="Blue").check()
     await choice.get_by_role("checkbox", name="Apple").check()
-    await choice.get_by_role("checkbox", name="Plum").check()
+    await choice.get_by_role("checkbox", name="Plum").press("Space")
     await choice.get_by_role("button", name="Answer").click()
     await expect(choice.get_by_role("status")).to_contain_text("Every question needs an answer")
     await choice.get_by_role("textbox").last.fill("my own words")
@@ -158,6 +162,10 @@ async def _recalls(chat: Chat) -> None:
     await chat.field.fill("one")
     await chat.field.press("Shift+Enter")
     await chat.field.press_sequentially("two")
+    await expect(chat.field).to_have_value("one\ntwo")
+    await chat.field.press("Control+z")
+    await expect(chat.field).not_to_have_value("one\ntwo")
+    await chat.field.press("Control+Shift+z")
     await expect(chat.field).to_have_value("one\ntwo")
     await expect(chat.turns).to_have_count(7)
     await chat.notebook.saves(chat.field.press("Control+s"))

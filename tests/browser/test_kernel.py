@@ -54,7 +54,10 @@ from IPython.display import display
 from loopat_jupyter.client import connect
 from loopat_jupyter.widgets import ChoicePrompt
 loop = connect().loops.get("{loop}")
-result = loop.ask({message!r}, on_choice=lambda choice: display(ChoicePrompt(choice)))
+def on_page(choice):
+    display(ChoicePrompt(choice))
+    return "wait"
+result = loop.ask({message!r}, on_choice=on_page)
 print("the agent said:", result.text)
 """
 

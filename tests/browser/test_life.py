@@ -92,6 +92,27 @@ async def test_two_tabs_on_one_loop_stay_in_step(
         )
 
 
+async def test_many_chats_on_a_page_leave_the_page_its_connections(
+    open_notebook: OpenNotebook, notebook_server: NotebookServer, model: MockModel
+) -> None:
+    """A browser opens six connections to a server; eight chats must not take them all."""
+    loops = [notebook_server.new_loop(f"Number {n}") for n in range(4)]
+    page = await open_notebook(Face.NOTEBOOK, *(show(loops[n % 4]) for n in range(8)))
+    for cell in range(8):
+        await page.run(cell)
+    chats = [await Chat(page, cell).live() for cell in range(8)]
+    gate = Gate()
+    for chat in chats[:4]:
+        script = model.script([Text("first "), Hold(gate), Text("second")])
+        await chat.send(script.message("many"))
+    for chat in chats:
+        await expect(chat.answers).to_contain_text("first")
+    await page.save()
+    gate.open()
+    for chat in chats:
+        await expect(await chat.ended(0)).to_contain_text("first second")
+
+
 async def test_chats_come_back_after_the_server_was_killed(
     open_notebook: OpenNotebook, tmp_path: Path, model: MockModel
 ) -> None:

@@ -28,7 +28,20 @@ def refused(outcome: Outcome, code: int, *words: str) -> None:
 def test_help_names_every_command_and_exit_code_and_imports_little(loopat: Loopat):
     shown = loopat("--help")
     assert shown.code == 0
-    for name in ("demo", "chat", "send", "watch", "network", "loops", "token", "doctor"):
+    for name in (
+        "demo",
+        "chat",
+        "send",
+        "watch",
+        "network",
+        "loops",
+        "token",
+        "doctor",
+        "files",
+        "put",
+        "get",
+        "export",
+    ):
         assert f"\n  {name} " in shown.out
     codes = " " + " ".join(shown.out.split("Exit codes:")[1].split())
     for code in ("0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "130 "):
@@ -310,3 +323,57 @@ def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
     config.write_text("c.LoopatExtension.sandbox = (")
     checks = {check["name"]: check for check in loopat("doctor", "--json", env=env).json["checks"]}
     assert checks["configuration"]["state"] == "warning"
+
+
+# --------------------------------------------------------------------------- files and transcripts
+
+
+def test_files_go_in_are_listed_and_come_out(loopat: Loopat, loop_id: str, tmp_path: Path):
+    (tmp_path / "a.txt").write_text("hello\n")
+    (tmp_path / "b.txt").write_text("")
+    done = loopat("put", loop_id, str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "--to", "in")
+    assert (done.code, done.out) == (0, "in/a.txt (6 bytes)\nin/b.txt (0 bytes)\n")
+    listed = loopat("files", loop_id, "in", "--json").json
+    assert [(row["name"], row["type"], row["size"]) for row in listed] == [
+        ("a.txt", "file", 6),
+        ("b.txt", "file", 0),
+    ]
+    assert listed[0]["modified"].endswith("Z")
+    shown = loopat("files", loop_id).out.splitlines()
+    assert shown[-1].split()[-2:] == ["directory", "in"]
+    assert loopat("get", loop_id, "in/a.txt", "-o", "-").out == "hello\n"
+    target = tmp_path / "out"
+    target.mkdir()
+    assert loopat("get", loop_id, "in/a.txt", "-o", str(target)).out == f"{target / 'a.txt'}\n"
+    refused(loopat("get", loop_id, "in/a.txt", "-o", str(target)), 1, "--force")
+    assert loopat("get", loop_id, "in/a.txt", "-o", str(target), "--force").code == 0
+    assert (target / "a.txt").read_text() == "hello\n"
+    refused(loopat("get", loop_id, "in/none", "-o", "-"), 1, "in/none")
+    refused(loopat("get", loop_id, "../x", "-o", "-"), 2, "not a path")
+    refused(loopat("put", loop_id, str(tmp_path / "none")), 1, "none")
+
+
+def test_a_name_that_an_agent_chose_has_no_power_over_the_terminal(
+    loopat: Loopat, loop_id: str, demo_server: JupyterServer
+):
+    (demo_server.workdir(loop_id) / "\x1b[2Jred\u202e\nline").touch()
+    out = loopat("files", loop_id).out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert len(out.splitlines()) == 3
+
+
+def test_export_writes_a_story_in_the_format_of_its_name(
+    loopat: Loopat, loop_id: str, tmp_path: Path
+):
+    assert loopat("send", loop_id, "!echo told").code == 0
+    assert "```text\ntold\n```" in loopat("export", loop_id).out
+    assert loopat("export", loop_id, "--format", "json").json["turns"][0]["message"] == "!echo told"
+    for name in ("a.md", "a.json", "a.ipynb"):
+        done = loopat("export", loop_id, "-o", str(tmp_path / name), "--last", "1")
+        assert done.out == f"{tmp_path / name}\n"
+        assert "told" in (tmp_path / name).read_text()
+    assert json.loads((tmp_path / "a.ipynb").read_text())["nbformat"] == 4
+    refused(loopat("export", loop_id, "-o", str(tmp_path / "a.md")), 1, "--force")
+    refused(loopat("export", loop_id, "--turn", "x", "--last", "1"), 2, "not both")
+    refused(loopat("export", loop_id, "--turn", "turn_x"), 1, "turn")

@@ -9,6 +9,7 @@ import fcntl
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -241,6 +242,21 @@ async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
     assert seen["fine"] > 0, seen
     assert seen["invalid_parameter"] > 0, f"the race was never lost: {seen}"
     assert set(seen) <= {"fine", "invalid_parameter", "not_found"}, seen
+
+
+async def test_what_is_opened_is_what_was_looked_at(
+    files: Workdirs, top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (top / "f").write_bytes(b"inside")
+    (top / "x").symlink_to(tmp_path / "outside" / "f")
+    real = stat.S_ISREG
+
+    def swapped_meanwhile(mode: int) -> bool:
+        (top / "x").rename(top / "f")
+        return real(mode)
+
+    monkeypatch.setattr(stat, "S_ISREG", swapped_meanwhile)
+    assert await get(files, "f") == b"inside"
 
 
 # --------------------------------------------------------------------------- what is no file

@@ -27,6 +27,7 @@ ROUTES = [
     ("GET", "/loops/{loop}/rules", READ),
     ("DELETE", "/loops/{loop}/rules/rule_x", WRITE),
     ("GET", "/loops/{loop}/network", READ),
+    ("GET", "/loops/{loop}/transcript", READ),
     ("GET", "/loops/{loop}/files", READ),
     ("PUT", "/loops/{loop}/files/a.txt", WRITE),
     ("GET", "/loops/{loop}/files/a.txt", READ),

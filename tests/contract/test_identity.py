@@ -25,7 +25,8 @@ async def test_another_user_gets_not_loop_owner_on_every_route(
         for method, rest in (
             ("GET", ""), ("DELETE", ""), ("POST", "/messages"), ("GET", "/messages"),
             ("GET", "/events"), ("POST", "/interrupt"), ("POST", "/choices/choice_x"),
-            ("GET", "/rules"), ("DELETE", "/rules/rule_x"),
+            ("GET", "/rules"), ("DELETE", "/rules/rule_x"), ("GET", "/transcript"),
+            ("GET", "/files"), ("GET", "/files/a"), ("PUT", "/files/a"), ("GET", "/network"),
         ):  # fmt: skip
             answer = await other.request(method, f"/loops/{loop_id}{rest}")
             expect(answer, 403, "not_loop_owner")

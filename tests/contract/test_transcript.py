@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -274,3 +276,40 @@ async def test_the_story_is_its_owners_alone(person: People, somebody: str, nobo
     expect(await person("mallory").get(path), 403, "not_loop_owner")
     expect(await nobody.get(path), 401, "missing_credentials")
     assert json.loads((await person(somebody).get(path)).text)["turns"] == []
+
+
+HELD = """
+import time
+from pathlib import Path
+
+from loopat_jupyter.api import transcript
+
+write_down = transcript._write_down
+
+
+def held(*arguments):
+    while not Path(GATE).exists():
+        time.sleep(0.01)
+    return write_down(*arguments)
+
+
+transcript._write_down = held
+"""
+
+
+async def test_a_long_story_is_written_while_the_server_does_other_things(
+    new_server: Callable[..., JupyterServer], recorder: Any, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    server = new_server(model=None, config=f"GATE = {str(gate)!r}\n{HELD}").start()
+    async with Caller(server, recorder, headers=server.session) as caller:
+        loop_id = await caller.loop()
+        await caller.turn(loop_id, "count 300")
+        writing = asyncio.ensure_future(export(caller, loop_id, format="md"))
+        for _ in range(20):
+            assert (await caller.state(loop_id))["turn_count"] == 1
+        assert not writing.done()
+        gate.touch()
+        text = (await writing).text
+        assert "299" in text
+        assert text.rstrip().endswith("out.*")

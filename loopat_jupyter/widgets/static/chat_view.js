@@ -10,6 +10,7 @@ import { h, setText } from "./dom.js";
 import { Footer } from "./footer.js";
 import { onceAFrame } from "./frames.js";
 import { Header } from "./header.js";
+import { keepKeys } from "./keyboard.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
 
@@ -31,6 +32,7 @@ export class ChatView {
   #notice;
   #log;
   #stays = true;
+  #giveKeysBack;
 
   /** @param {import("./session.js").Session} session */
   constructor(session) {
@@ -67,11 +69,13 @@ export class ChatView {
     this.el.append(this.#header.el, this.#log, this.#notice, this.#composer.el, this.#footer.el);
     this.el.append(this.#announcer.el);
     this.#listen();
+    this.#giveKeysBack = keepKeys(this.el, (event) => this.#composer.key(event));
     this.#frame.ask();
   }
 
   /** Draw no more; the nodes are somebody else's to remove. */
   close() {
+    this.#giveKeysBack();
     this.#frame.stop();
     this.#footer.stop();
     for (const [name, listener] of this.#listeners) {

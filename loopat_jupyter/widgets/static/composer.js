@@ -45,7 +45,6 @@ export class Composer {
       spellcheck: true,
       on: {
         input: () => this.#changed(),
-        keydown: (event) => this.#key(event),
         paste: (event) => this.#paste(event),
       },
     });
@@ -128,11 +127,10 @@ export class Composer {
     this.#field.style.height = `${Math.min(this.#field.scrollHeight + 2, 240)}px`;
   }
 
-  #key(event) {
-    // Jupyter's own shortcuts are not for what is typed here.
-    event.stopPropagation();
-    if (event.isComposing) return;
-    if (event.key === "Enter" && !event.shiftKey && !event.altKey) {
+  /** A key was pressed somewhere in the chat. @param {KeyboardEvent} event */
+  key(event) {
+    if (event.target !== this.#field || event.isComposing) return;
+    if (event.key === "Enter" && !event.shiftKey) {
       event.preventDefault();
       this.#submit();
     } else if (event.key === "ArrowUp" && this.#mayRecall()) {

@@ -3,6 +3,7 @@
  */
 import { ChoiceView, outcomeText } from "./choice_view.js";
 import { h, setText } from "./dom.js";
+import { keepKeys } from "./keyboard.js";
 import { PromptSession } from "./prompt_session.js";
 
 class PromptView {
@@ -10,6 +11,7 @@ class PromptView {
   #session;
   #note = h("p", { class: "loopat-note", role: "status" });
   #body = h("div");
+  #giveKeysBack;
   #listener = () => this.#draw();
 
   /** @param {PromptSession} session */
@@ -18,10 +20,12 @@ class PromptView {
     const about = { role: "region", "aria-label": "Loop choice" };
     this.el = h("section", { class: "loopat loopat-prompt", ...about }, this.#body, this.#note);
     session.addEventListener("change", this.#listener);
+    this.#giveKeysBack = keepKeys(this.el);
     this.#draw();
   }
 
   close() {
+    this.#giveKeysBack();
     this.#session.removeEventListener("change", this.#listener);
   }
 
