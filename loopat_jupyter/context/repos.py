@@ -2,7 +2,9 @@
 
 git runs on the host here, on a repository that the administrator put into the home. Whatever that
 repository's configuration says, nothing of it is executed: no hooks, no file system monitor, no
-filters, no ``ext::`` transport, no prompt, and none of the server's or user's configuration.
+filters, no ``ext::`` transport, no helper, no prompt; and none of the server's or user's
+configuration. Objects are sent as to another machine: what arrives is whole, checked against its
+names, and leans on no other directory of the host.
 """
 
 from __future__ import annotations
@@ -16,15 +18,24 @@ from ..loops.errors import UnknownRepo
 TIMEOUT = 600.0
 """Seconds for a clone."""
 
-_SAFE = (
-    "-c", "core.hooksPath=/dev/null",
-    "-c", "core.fsmonitor=false",
-    "-c", "core.symlinks=true",
-    "-c", "protocol.allow=never",
-    "-c", "protocol.file.allow=always",
-    "-c", "safe.directory=*",
-    "-c", "submodule.recurse=false",
-)  # fmt: skip
+CONFIGURATION = Path(__file__).with_name("gitconfig")
+_ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": str(CONFIGURATION),
+    "GIT_ATTR_NOSYSTEM": "1",
+    # No configuration can widen these two.
+    "GIT_ALLOW_PROTOCOL": "file",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_ASKPASS": "/bin/false",
+    "GIT_SSH_COMMAND": "/bin/false",
+    "LC_ALL": "C.UTF-8",
+}
+_COMMAND = (
+    # Before a repository's own configuration, also in the new one.
+    *("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"),
+    *("clone", "--quiet", "--no-local", "--no-recurse-submodules", "--template=", "--"),
+)
 
 
 async def clone(source: Path, workdir: Path) -> None:
@@ -32,20 +43,11 @@ async def clone(source: Path, workdir: Path) -> None:
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(workdir.parent),
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_TERMINAL_PROMPT": "0",
-        "LC_ALL": "C.UTF-8",
+        **_ENVIRONMENT,
     }
     try:
         process = await asyncio.create_subprocess_exec(
-            "git",
-            *_SAFE,
-            "clone",
-            "--quiet",
-            "--no-hardlinks",
-            "--template=",
-            "--",
+            *_COMMAND,
             str(source),
             str(workdir),
             env=environment,
@@ -63,6 +65,13 @@ async def clone(source: Path, workdir: Path) -> None:
         await process.wait()
         raise
     if process.returncode != 0:
-        last = complaint.decode(errors="replace").strip().rpartition("\n")[2]
-        reason = last.replace(str(source.parent), "repos").replace(str(workdir), "workdir")
+        reason = _reason(complaint.decode(errors="replace"))
+        reason = reason.replace(str(source.parent), "repos").replace(str(workdir), "workdir")
         raise UnknownRepo(f"The repo {source.name!r} cannot be cloned: {reason}")
+
+
+def _reason(said: str) -> str:
+    """The line of git's that says what is wrong; what follows it is advice."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    fatal = [line for line in lines if line.startswith("fatal: ")]
+    return [*(fatal or lines), "git does not say why"][0].removeprefix("fatal: ")

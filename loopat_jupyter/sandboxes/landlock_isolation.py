@@ -21,7 +21,8 @@ SIGNALS = "processes outside the sandbox cannot be signalled"
 GAPS = (
     "weaker than bubblewrap: the sandbox shares all namespaces with the host, and the kernel",
     "whether a file of the host exists, its size, owner and times can be asked for by its name",
-    "process ids of the host are visible, and whose they are; nothing else of them is",
+    "process ids of the host are visible, whose they are and how they are scheduled; nothing else "
+    "of them is",
     "the host's /etc/passwd and /etc/group can be read",
     "shared memory (/dev/shm) is the host's: objects of the same user can be opened by whoever "
     "knows their names, what is left there stays, and its size is not limited",

@@ -140,6 +140,7 @@ async def open_notebook(
             await page.picture(f"FAILED-{test}-{number}")
     for page in opened:
         await page.close()
+        page.server.forget_settings()
     for kernel in own:
         notebook_server.call("DELETE", f"kernels/{kernel}")
     for page in opened:

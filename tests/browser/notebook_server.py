@@ -11,6 +11,7 @@ session takes that session's kernel: so notebooks can share one that is already 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,10 @@ class NotebookServer(JupyterServer):
         path = f"{name}.ipynb"
         nbformat.write(notebook, self.root / path)
         return path
+
+    def forget_settings(self) -> None:
+        """What tests set in the front ends (a theme, say) is nothing to the next one."""
+        shutil.rmtree(self.directory / "config" / "lab" / "user-settings", ignore_errors=True)
 
     def read_notebook(self, path: str) -> nbformat.NotebookNode:
         return nbformat.read(self.root / path, as_version=4)

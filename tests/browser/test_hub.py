@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nbformat
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Page, expect
 
 from tests.support.hub import START_TIMEOUT, Hub, PersonsServer
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
@@ -72,11 +73,29 @@ async def test_a_person_logs_in_and_talks_with_a_loop(
         await page.evaluate("window.jupyterapp.shell.currentWidget.content.node.focus()")
         await notebook.save()
         written = notebook.on_disk()
+        await _makes_a_token(page, server)
         notebook.hold_invariants()
     finally:
         await context.close()
     for secret in ("token", "la_", str(hub.port), str(hub.directory)):
         assert secret not in written, f"{secret} is in the notebook"
+
+
+async def _makes_a_token(page: Page, server: PersonsServer) -> None:
+    """As the guide says: in the reference page of her own server, with the Hub's cookies."""
+    await page.goto(f"{server.api_url}/docs")
+    operation = page.locator(".opblock-post").filter(has_text="/me/tokens")
+    await operation.locator(".opblock-summary-control").click()
+    await operation.get_by_role("button", name="Try it out").click()
+    await operation.get_by_role("button", name="Execute").click()
+    shown = operation.locator(".live-responses-table .response")
+    await expect(shown).to_contain_text("201")
+    found = re.search(r"la_[0-9a-f]{48}", await shown.inner_text())
+    assert found, await shown.inner_text()
+    headers = {"Authorization": f"Bearer {found[0]}"}
+    async with httpx.AsyncClient(headers=headers) as program:
+        listed = (await program.get(f"{server.api_url}/loops")).json()["data"]
+    assert [loop["created_by"] for loop in listed] == [CLEO]
 
 
 async def _talks(notebook: NotebookPage, model: MockModel) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import select
 import subprocess
@@ -209,6 +210,21 @@ def command_line(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return []
+
+
+def mounts_of(process: psutil.Process) -> set[str]:
+    """The mounts of this host that are named after the process's container, or are its root."""
+    names = [word for word in command_line(process) if len(word) == 64]
+    try:
+        lines = Path(f"/proc/{process.pid}/mountinfo").read_text()
+    except OSError:
+        return set()
+    names += [Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", lines)]
+    return {point for point in mount_points() if any(name in point for name in names)}
+
+
+def mount_points() -> set[str]:
+    return {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
 
 
 def outside(command: str, cwd: Path | None = None) -> str:

@@ -31,13 +31,18 @@ from tests.sandboxes.conftest import (
     MakeTier,
     Started,
     all_end,
+    all_killed,
+    command_line,
     inside,
+    mount_points,
+    mounts_of,
     open_pidfds,
     outer_process,
     outer_record,
+    unlike,
 )
 from tests.sandboxes.podman_ground import remove_containers
-from tests.sandboxes.tiers import TIERS
+from tests.sandboxes.tiers import TIERS, cycles_of
 
 
 def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
@@ -55,23 +60,63 @@ def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
 
 
 async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> None:
+    """No process, mount, socket, file, directory or cgroup of that loop, of whatever it had."""
     tier = isolating(grounds.settings())
-    cycles = next(tried.cycles for tried in TIERS.values() if tried.make is isolating)
+    cycles = cycles_of(isolating)
     spec = grounds.spec()
+    mark = unlike(100)
+    had: dict[str, set[str]] = {"mounts": set(), "cgroups": set()}
 
     async def cycle(number: int) -> None:
         sandbox = tier.create(spec)
         await sandbox.start()
-        await sandbox.run(f"sleep 100 & echo {number} > file", timeout=20)
+        made = f"setsid sleep {mark} >/dev/null 2>&1 & sleep {mark} & echo {number} > file"
+        await sandbox.run(made, timeout=20)
+        if number < 3:
+            for kind, found in belongings(grounds).items():
+                had[kind] |= found
         await sandbox.stop()
 
     await cycle(-1)
-    before = traces(grounds)
+    before, files = traces(grounds), everything_in(grounds)
     for number in range(cycles):
         await cycle(number)
     assert traces(grounds) == before
+    assert everything_in(grounds) == files
     assert (spec.workdir / "file").read_text() == f"{cycles - 1}\n"
+    assert all_killed("sleep", mark)
+    assert had["mounts"] & mount_points() == set()
+    assert [path for path in had["cgroups"] if Path(path).exists()] == []
+    await tier.discard(spec.loop_id)
     tier.close()
+
+
+def belongings(grounds: Grounds) -> dict[str, set[str]]:
+    """What the only sandbox has on the host while it lives, by which it could be found again.
+    Its sockets are this process's files, or of a network that lives as long as its processes."""
+    outer = outer_process(grounds)
+    family = [outer, *outer.children(recursive=True)]
+    return {
+        "mounts": {point for process in family for point in mounts_of(process)},
+        "cgroups": {path for process in family for path in cgroups_of(process)},
+    }
+
+
+def cgroups_of(process: psutil.Process) -> set[str]:
+    """The cgroups that are named after the process's container."""
+    names = [word for word in command_line(process) if len(word) == 64]
+    try:
+        lines = Path(f"/proc/{process.pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return set()
+    own = [line.split(":", 2)[1:] for line in lines if any(name in line for name in names)]
+    return {f"/sys/fs/cgroup/{hierarchy}{path}" for hierarchy, path in own}
+
+
+def everything_in(grounds: Grounds) -> set[str]:
+    """Every file and directory below the grounds; podman's own notes are its containers'."""
+    found = {str(path.relative_to(grounds.top)) for path in grounds.top.rglob("*")}
+    return {name for name in found if "/run/podman/" not in name}
 
 
 async def test_many_start_at_once(grounds: Grounds, isolating: MakeTier) -> None:

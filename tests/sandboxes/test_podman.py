@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
-import gc
 import os
 import subprocess
 import sys
@@ -34,10 +33,18 @@ from loopat_jupyter.sandboxes.podman_limits import (
 )
 from loopat_jupyter.sandboxes.podman_probe import check_version, how_to_fix
 from loopat_jupyter.sandboxes.podman_reaper import reap_containers
-from tests.sandboxes.conftest import SECRET, Grounds, all_end, inside, open_pidfds
+from tests.sandboxes.conftest import (
+    SECRET,
+    Grounds,
+    all_end,
+    inside,
+    living,
+    mount_points,
+    mounts_of,
+    open_pidfds,
+    unlike,
+)
 from tests.sandboxes.podman_ground import CI, base_image, tier_for, why_not
-
-CYCLES = 10
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -61,6 +68,11 @@ def processes_of(seconds: str) -> list[psutil.Process]:
 def begun(seconds: str) -> str:
     """A command that waits inside until somebody sleeps for so long."""
     return f"until grep -lz ^{seconds}$ /proc/[0-9]*/cmdline 2>/dev/null; do :; done"
+
+
+def all_mounts_of(outer: psutil.Process) -> set[str]:
+    family = [outer, *outer.children(recursive=True)]
+    return {point for process in family for point in mounts_of(process)}
 
 
 class Ship:
@@ -350,47 +362,6 @@ def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ life
 
 
-MARK = f"100.{os.getpid():07}"
-"""How long what is left behind would sleep: no other process of this host has just that."""
-
-
-def traces(ship: Ship) -> tuple[int, int, list[str], str]:
-    gc.collect()
-    ours = [line for line in command_lines() if MARK in line or str(ship.grounds.top) in line]
-    files = sorted(p.name for p in (ship.grounds.home / "run").rglob("*"))
-    return len(ours), len(list(Path("/proc/self/fd").iterdir())), files, mounts()
-
-
-def command_lines() -> list[str]:
-    """Of every living process; a zombie has none. Other runs on this host are not ours to count."""
-    return [" ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"])]
-
-
-def mounts() -> str:
-    """The mounts of this host, but for the one that podman makes of its own storage's top."""
-    lines = Path("/proc/mounts").read_text().splitlines()
-    return "\n".join(line for line in lines if not line.split()[1].endswith("/storage/overlay"))
-
-
-async def test_cycles_leave_nothing(ship: Ship) -> None:
-    tier, spec = ship.tier(), ship.grounds.spec()
-
-    async def cycle() -> None:
-        sandbox = tier.create(spec)
-        await sandbox.start()
-        await sandbox.run(f"sleep {MARK} & setsid sleep {MARK} >/dev/null 2>&1 &", timeout=20)
-        await sandbox.stop()
-
-    await cycle()
-    before = traces(ship)
-    for _ in range(CYCLES):
-        await cycle()
-    assert traces(ship) == before
-    assert ship.running() == []
-    await tier.discard(spec.loop_id)
-    assert ship.containers() == []
-
-
 async def test_many_start_at_once(ship: Ship) -> None:
     tier = ship.tier()
     sandboxes = [tier.create(ship.grounds.spec()) for _ in range(4)]
@@ -426,10 +397,12 @@ async def test_an_archived_loops_container_is_removed(ship: Ship) -> None:
 
 
 async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
-    before, spec = mounts(), ship.grounds.spec()
+    spec = ship.grounds.spec()
     async with ship.sailing(spec) as sandbox:
         [pid_file] = (ship.grounds.home / "run" / "podman").glob("*.conmon")
         conmon = psutil.Process(int(pid_file.read_text()))
+        mounts = all_mounts_of(conmon)
+        assert mounts
         family = open_pidfds(conmon.children(recursive=True))
         running = asyncio.create_task(sandbox.run("sleep 92", timeout=60))
         conmon.kill()
@@ -437,7 +410,7 @@ async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
             await running
         await sandbox.wait_closed()
         assert all_end(family)
-    assert mounts() == before
+    assert mounts & mount_points() == set()
     async with ship.sailing(spec) as sandbox:
         assert await inside(sandbox, "echo works") == "works\n"
 
@@ -464,7 +437,6 @@ asyncio.run(main())
 
 
 def test_kill_9_of_the_server_leaves_no_process_and_no_mount(ship: Ship, grounds: Grounds) -> None:
-    before = mounts()
     for name in ("w", "h"):
         (grounds.home / name).mkdir(parents=True)
     argv = [sys.executable, "-c", SERVER, str(grounds.home), ship.image]
@@ -475,11 +447,12 @@ def test_kill_9_of_the_server_leaves_no_process_and_no_mount(ship: Ship, grounds
         conmon = int((grounds.home / "run/podman/loop_1.conmon").read_text())
         outer = psutil.Process(conmon)
         pidfds = open_pidfds([outer, *outer.children(recursive=True)])
+        mounts = all_mounts_of(outer)
         server.kill()
     assert len(pidfds) >= 3
     assert all_end(pidfds)
     assert ship.running() == []
-    assert mounts() == before
+    assert mounts & mount_points() == set()
 
 
 async def test_the_reaper_stops_what_runs_of_this_home_and_nothing_else(
@@ -571,17 +544,19 @@ async def test_a_build_that_fails_says_why(ship: Ship, tmp_path: Path) -> None:
 async def test_a_build_that_is_cancelled_ends(ship: Ship, tmp_path: Path) -> None:
     file = tmp_path / "build" / "Containerfile"
     file.parent.mkdir()
-    file.write_text(f"FROM {ship.image}\nRUN sleep 957\n")
+    mark = unlike(957)
+    file.write_text(f"FROM {ship.image}\nRUN sleep {mark}\n")
     settings = replace(ship.settings(), podman=PodmanSettings(containerfile=file))
-    before = mounts()
     getting = asyncio.create_task(ship.tier(settings).image.get())
-    while not await asyncio.to_thread(processes_of, "957"):
+    while not (steps := await asyncio.to_thread(living, "sleep", mark)):
         assert not getting.done()
+    mounts = {point for step in steps for point in mounts_of(step)}
+    assert mounts
     getting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await getting
-    assert processes_of("957") == []
-    assert mounts() == before
+    assert living("sleep", mark) == []
+    assert mounts & mount_points() == set()
 
 
 # ------------------------------------------------------------------ the program

@@ -421,6 +421,68 @@ async def test_another_numbering_of_system_calls_ends_the_process(walled: Starte
     assert result.exit_code == -31
 
 
+OPENED = """
+import os
+def is_open(fd):
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+print([fd for fd in range(4096) if is_open(fd)])
+"""
+
+
+async def test_no_descriptor_is_inherited(walled: Started, grounds: Grounds) -> None:
+    with (grounds.top / "held").open("w") as held:
+        os.set_inheritable(held.fileno(), True)
+        async with walled() as sandbox:
+            command = f"python -S -c {shlex.quote(OPENED)}"
+            assert await inside(sandbox, command) == "[0, 1, 2]\n"
+            process = await sandbox.spawn(["python", "-S", "-c", OPENED])
+            assert (await process.read()).decode() == "[0, 1, 2]\n"
+
+
+async def test_a_crash_leaves_no_core_and_the_kernels_switches_are_out_of_reach(
+    walled: Started,
+) -> None:
+    switches = (
+        "sys/kernel/core_pattern",
+        "sysrq-trigger",
+        "sys/vm/drop_caches",
+        "sys/fs/suid_dumpable",
+    )
+    async with walled() as sandbox:
+        assert (
+            await inside(sandbox, "ulimit -c; ulimit -c unlimited 2>/dev/null; ulimit -c")
+            == "0\n0\n"
+        )
+        for switch in switches:
+            said = await inside(sandbox, f"echo 1 > /proc/{switch} && echo done")
+            assert "done" not in said, switch
+
+
+async def test_another_process_outside_is_not_watched_traced_or_read(walled: Started) -> None:
+    calls = {
+        "ptrace": "c.ptrace(16, out, 0, 0)",
+        "seize": "c.ptrace(0x4206, out, 0, 0)",
+        "madvise": "c.syscall(440, pidfd, 0, 0, 3, 0)",
+        "getfd": "c.syscall(438, pidfd, 0, 0)",
+        "signal": "c.syscall(424, pidfd, 0, 0, 0)",
+        "memory": "c.process_vm_readv(out, 0, 0, 0, 0, 0)",
+        "limits": "c.prlimit(out, 7, 0, ctypes.create_string_buffer(16))",
+        "namespace": "c.setns(pidfd, 0x20000000)",
+    }
+    code = (
+        f"import ctypes; c = ctypes.CDLL(None); out = {os.getpid()}; "
+        "pidfd = c.syscall(434, out, 0); "
+        f"print([n for n, r in dict({', '.join(f'{n}={call}' for n, call in calls.items())})"
+        ".items() if r >= 0])"
+    )
+    async with walled() as sandbox:
+        assert await inside(sandbox, f"python -c {shlex.quote(code)}") == "[]\n"
+
+
 async def test_the_supervisor_cannot_be_killed_stopped_or_traced(walled: Started) -> None:
     attack = (
         "for s in KILL STOP INT TERM HUP USR1 SEGV ABRT CHLD; do kill -$s $PPID; done; sleep 0.1"

@@ -32,8 +32,9 @@ class Tried:
     """Test name -> words of the gap in the tier's isolation."""
     not_tried: Mapping[str, str] = field(default_factory=dict)
     """Test name -> why what it asks is not this tier's to give."""
-    cycles: int = 50
-    """How often a test that looks for what is left behind starts and stops a sandbox."""
+    cycles: int = 200
+    """How often a test that looks for what is left behind starts and stops a sandbox. The
+    environment variable ``LOOPAT_TEST_CYCLES`` says it for all of them."""
     image: Callable[[], str] = str
     """The image that a server of the test must be given; empty where the tier needs none."""
 
@@ -68,6 +69,16 @@ AS_ROOT = {
 }
 """What podman lacks as root. test_podman tries both with folders that others may use."""
 
+CYCLES = os.environ.get("LOOPAT_TEST_CYCLES")
+
+
+def cycles_of(make: Callable[[SandboxSettings], SandboxTier]) -> int:
+    """How often to start and stop a sandbox of this tier."""
+    if CYCLES:
+        return int(CYCLES)
+    return next(tried.cycles for tried in TIERS.values() if tried.make is make)
+
+
 TIERS = {
     "bubblewrap": Tried(bubblewrap),
     "landlock": Tried(
@@ -97,7 +108,7 @@ TIERS = {
                 "it maps no owners"
             ),
         },
-        cycles=10,
+        cycles=20,  # each takes half a second
         image=podman_ground.image,
     ),
 }

@@ -42,6 +42,8 @@ async def exchange(agent: Agent, report: Report, texts: Sequence[str]) -> Answer
     answering = asyncio.create_task(_answer(agent, texts))
     try:
         ended = await _follow(agent, report)
+        if report.busy and isinstance(ended.outcome, AgentGone):
+            await agent.end_orphans(time.monotonic() - began)
         await report.close()
     except BaseException as error:
         if isinstance(error, (Silent, Unheld)):

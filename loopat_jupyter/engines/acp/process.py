@@ -6,6 +6,7 @@ It lives between turns and dies with :meth:`Agent.close`, with its sandbox, or b
 from __future__ import annotations
 
 import asyncio
+import secrets
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from ...loops.errors import SandboxLost, TurnFailed
 from ...loops.ports import Process, Sandbox
+from ..sweep import MARK, sweep
 from .failures import KEPT, AgentGone, AgentRefused, not_started, refused
 from .forms import Form
 from .inbox import Inbox
@@ -20,7 +22,6 @@ from .last_words import LastWords
 from .launch import Launch
 from .link import Answered, Link, Opened
 from .permission import Ask
-from .sweep import sweep
 from .wire import Wire, WireLimits
 
 OUTPUT_GRACE = 1.0
@@ -78,6 +79,7 @@ class Agent:
         self.inbox: Inbox[Item] = Inbox()
         self.session: Opened | None = None
         self.birth = ""
+        self.mark = ""
         self.can_load = False
         self.retired: frozenset[str] = frozenset()
         self._process = process
@@ -93,13 +95,15 @@ class Agent:
     @classmethod
     async def start(cls, launch: Launch, sandbox: Sandbox, sdk: Any, limits: AgentLimits) -> Self:
         """Start and greet it. Raises ``TurnFailed``, and leaves nothing running then."""
+        mark = secrets.token_hex(8)
         try:
             process = await sandbox.spawn(
-                list(launch.argv), cwd=sandbox.workdir, env=dict(launch.env)
+                list(launch.argv), cwd=sandbox.workdir, env={**launch.env, MARK: mark}
             )
         except OSError as error:
             raise not_started(launch.agent, launch.argv[0], str(error)) from error
         agent = cls(launch, sandbox, process, sdk, limits)
+        agent.mark = mark
         try:
             async with asyncio.timeout(limits.start):
                 agent.can_load = await agent.link.initialize()
@@ -211,6 +215,11 @@ class Agent:
     async def _cancel(self) -> None:
         if self.session is not None:
             await self.link.cancel(self.session.session_id)
+
+    async def end_orphans(self, tools_since: float) -> None:
+        """It has died: end the tools that it has left, begun within so many seconds."""
+        if self._exited.is_set() and self.sandbox.alive:
+            await sweep(self.sandbox, self._process.pid, younger_than=tools_since, mark=self.mark)
 
     async def close(self) -> None:
         """End it, and what it has started. When this returns nothing of it is left but what it

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import signal
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 from ...loops.errors import LoopatError, SandboxLost, TurnFailed
 from ...loops.ports import Sandbox
 from ..legible import half_free
+from ..sweep import MARK, sweep
 from . import misplaced
 from .failures import INSTALL_AGAIN, could_not_start
 from .launch import Launch
@@ -40,7 +44,7 @@ class AgentLimits:
 
     start: float = 30.0
     silence: float = 900.0
-    interrupt: float = 0.12
+    interrupt: float = 0.1
 
 
 @dataclass(eq=False, slots=True)
@@ -93,7 +97,8 @@ Event = Said | Asked | Ran | Continuing | Gone
 
 @dataclass(eq=False)
 class Agent:
-    """``held_after``: a call after which the CLI is stopped, see :class:`Continuing`."""
+    """``held_after``: a call after which the CLI is stopped, see :class:`Continuing`.
+    ``tools_since``: when the first of the tools that run began (monotonic), ``None``: none runs."""
 
     sdk: Any
     sandbox: Sandbox
@@ -105,11 +110,13 @@ class Agent:
     busy: bool = False
     """It was given something to do and has not come to its end."""
     held_after: str = ""
+    tools_since: float | None = None
     allowed: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._inbox: asyncio.Queue[Event] = asyncio.Queue(INBOX)
         self._gone = asyncio.Event()
+        self._mark = secrets.token_hex(8)
         self._client: Any = None
         self.pipe: Pipe = Pipe(self._never, self._take)
 
@@ -130,7 +137,7 @@ class Agent:
     async def start(self, *, resume: bool) -> None:
         """Start the CLI. Raises ``TurnFailed``; leaves nothing."""
         command = self.launch.command(self.session_id, resume=resume)
-        env = dict(self.launch.env)
+        env = {**dict(self.launch.env), MARK: self._mark}
         self.pipe = Pipe(
             lambda: self.sandbox.spawn(command, cwd=self.sandbox.workdir, env=env), self._take
         )
@@ -195,6 +202,26 @@ class Agent:
             await client.disconnect()
         else:
             await self.pipe.close()
+
+    def tools_run(self, running: bool) -> None:
+        """Whether any tool runs now."""
+        if not running:
+            self.tools_since = None
+        elif self.tools_since is None:
+            self.tools_since = time.monotonic()
+
+    async def end_tools(self) -> None:
+        """Kill the tools that run: the CLI does not end them any more. What was put into the
+        background before lives on."""
+        since, self.tools_since, pid = self.tools_since, None, self.pipe.pid
+        if since is None or pid is None or not self.sandbox.alive:
+            return
+        if self.pipe.failure is None:
+            await self.pipe.kill(signal.SIGSTOP)
+            await sweep(self.sandbox, pid)
+        else:
+            age = time.monotonic() - since
+            await sweep(self.sandbox, pid, younger_than=age, mark=self._mark)
 
     async def kill(self) -> None:
         await self.pipe.kill()
@@ -274,12 +301,15 @@ class Agent:
                 "kept: send the message again."
             ) from error
 
-    async def interrupt(self) -> bool:
-        """Stop what it is doing, its tools included; whether it can be talked to again."""
+    async def interrupt(self, patience: float | None = None) -> bool:
+        """Stop what it is doing, its tools included; whether it can be talked to again.
+
+        ``patience``: seconds, where nobody waits for it as for an interrupt.
+        """
         if not self.busy:
             return self.alive
         try:
-            async with asyncio.timeout(self.limits.interrupt):
+            async with asyncio.timeout(self.limits.interrupt if patience is None else patience):
                 await self._client.interrupt()
                 while True:
                     event = await self._inbox.get()

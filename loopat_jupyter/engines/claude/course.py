@@ -97,6 +97,7 @@ class Stretch:
 
     async def step(self) -> bool:
         """Take one event; whether the turn has ended."""
+        self.agent.tools_run(self.course.ledger.any_running)
         event = await self._next()
         if self.agent.pipe.has_stored:
             await self.note_session()

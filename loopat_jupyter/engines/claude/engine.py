@@ -36,6 +36,8 @@ from .recovery import Recovery, release
 from .session import Session
 from .telling import LOST, SESSION, last_session, unheard
 
+LATE_INTERRUPT = 2.0
+"""Seconds for the CLI of a turn that was interrupted while it waited, when the next one begins."""
 WRONG_API = (
     "The engine 'claude' speaks the Anthropic API, and the provider {provider!r} does not. Set its "
     '"api" to "anthropic" in config.json if it does, or LoopatExtension.engine to "builtin".'
@@ -154,6 +156,7 @@ class ClaudeEngine:
         except BaseException:
             agent = self._agents.get(loop_id)
             if agent is not None and (agent.busy or not agent.alive):
+                await asyncio.shield(agent.end_tools())
                 self._retire(loop_id)
             raise
 
@@ -229,7 +232,8 @@ class ClaudeEngine:
             and agent.session_id == session_id
             and not agent.held_after
         )
-        if fits and await agent.interrupt():  # a turn that waited may have been interrupted
+        # A turn that waited may have been interrupted, which the CLI has not heard.
+        if fits and await agent.interrupt(LATE_INTERRUPT):
             return agent
         self._retire(place.turn.loop_id)
         return None
@@ -259,6 +263,7 @@ class ClaudeEngine:
         if agent is not None and not _rests(agent):
             agent.course = None
             if not await asyncio.shield(agent.interrupt()):
+                await asyncio.shield(agent.end_tools())
                 self._retire(loop_id)
 
     def _retire(self, loop_id: str) -> None:

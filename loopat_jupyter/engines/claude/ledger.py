@@ -135,6 +135,10 @@ class Ledger:
         return found
 
     @property
+    def any_running(self) -> bool:
+        return any(entry.running for entry in self._entries.values())
+
+    @property
     def anything_open(self) -> bool:
         return any(not entry.ended for entry in self._entries.values())
 

@@ -112,11 +112,16 @@ class Pipe:
 
     # ------------------------------------------------------------------ ours
 
-    async def kill(self) -> None:
+    @property
+    def pid(self) -> int | None:
+        """The CLI's process id, inside."""
+        return None if self._process is None else self._process.pid
+
+    async def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
         """End the CLI at once. What its tools started lives on: it has sessions of its own."""
         if self._process is not None:
             try:
-                await self._process.kill(signal.SIGKILL)
+                await self._process.kill(how)
             except SandboxLost:
                 return
 

@@ -101,6 +101,16 @@ async def test_an_agent_that_dies_or_goes_too_far_in_its_turn(
     await recovers(engine, host, home)
 
 
+async def test_a_tool_of_an_agent_that_died_ends_too(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
+    configure(home, scripted())
+    turn = steps(call(status="in_progress"), ["run", "kill -9 $PPID; setsid sleep 1000"])
+    with pytest.raises(TurnFailed, match="killed by signal 9"):
+        await engine.run(turn, host)
+    await recovers(engine, host, home)
+
+
 async def test_death_is_noticed_where_a_child_holds_the_output_open(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:

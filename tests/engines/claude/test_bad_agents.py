@@ -108,10 +108,14 @@ async def test_a_missing_program_says_what_to_install(
 async def test_a_program_that_is_killed_in_the_middle_is_said(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
-    script = model.script([bash("kill -9 $PPID; sleep 1000")], [Text("never")])
+    background = bash("sleep 7711 > /dev/null & echo")
+    script = model.script([background], [bash("kill -9 $PPID; setsid sleep 7712")], [Text("never")])
     host = MemoryHost(await new_sandbox())
     with pytest.raises(TurnFailed, match="stopped: it was killed"):
         await engine.run(turn_of(script.message()), host)
+    found = (await host.box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
+    assert "sleep 7712" not in found
+    assert "sleep 7711" in found
 
 
 async def test_a_sandbox_that_ends_in_the_middle_is_said(

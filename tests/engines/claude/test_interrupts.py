@@ -15,6 +15,7 @@ from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 
 Start = Any
+NewEngine = Callable[..., ClaudeEngine]
 
 
 async def cancel(running: asyncio.Future[None]) -> float:
@@ -26,10 +27,11 @@ async def cancel(running: asyncio.Future[None]) -> float:
     return time.monotonic() - begun
 
 
+@pytest.mark.parametrize("hears", [True, False])
 async def test_a_running_tool_ends_and_background_processes_live(
-    new_engine: Callable[..., ClaudeEngine], new_sandbox: Start, model: MockModel, spec: SandboxSpec
+    new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec, hears: bool
 ) -> None:
-    engine = new_engine(interrupt=30)  # how fast the machine is is not what this is about
+    engine = new_engine(interrupt=30.0 if hears else 0.0)  # one that does not hear is killed
     box, past = await new_sandbox(), list[PastTurn]()
     first = turn_of(model.script([bash("sleep 7701 & echo $!")], [Text("a")]).message())
     host = MemoryHost(box)
@@ -47,13 +49,17 @@ async def test_a_running_tool_ends_and_background_processes_live(
     found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
-    assert engine._agents["loop_1"] is agent, "it was killed"
+    assert (engine._agents.get("loop_1") is agent) is hears
     past.append(host.ended(second, "interrupted"))
     after = model.script([Text("On we go.")])
     host = MemoryHost(box, past=past)
     await engine.run(turn_of(after.message("next"), "turn_3"), host)
     assert host.visible == "On we go."
     assert "interrupted" in after.requests[0].whole
+    assert (
+        "sleep 7701"
+        in (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
+    )
     assert not (spec.workdir / "ended").exists()
 
 
