@@ -47,7 +47,8 @@ async def _streams(chat: Chat, model: MockModel) -> None:
             Thinking("a secret thought"),
             Text("## Heading\n\nFirst "),
             Hold(gate),
-            Text("**last**.\n\n```python\nprint(1)\n```\n"),
+            Text("**last**.\n\n```python\nprint(1)\n```\n\n3. third\n\n"),
+            Text("| a | b |\n|---|---:|\n| x | 1 |\n"),
         ]
     )
     await chat.send(script.message("stream"))
@@ -62,6 +63,8 @@ async def _streams(chat: Chat, model: MockModel) -> None:
     await expect(turn.get_by_role("heading", name="Heading")).to_be_visible()
     await expect(turn.locator("strong")).to_have_text("last")
     await expect(turn.get_by_role("button", name="Copy code")).to_be_visible()
+    await expect(turn.get_by_role("list")).to_have_attribute("start", "3")
+    await expect(turn.get_by_role("cell", name="1")).to_have_attribute("align", "right")
     await expect(turn.get_by_text("a secret thought")).to_be_hidden()
     await turn.get_by_text("Thought", exact=True).click()
     await expect(turn.get_by_text("a secret thought")).to_be_visible()

@@ -22,7 +22,7 @@ from .notebook_server import NotebookServer
 LIMIT = 200_000
 """Bytes of a picture; they are in the repository."""
 
-WINDOW = {"width": 1120, "height": 860}
+WINDOW = {"width": 1120, "height": 940}
 CELL = 'from loopat_jupyter.widgets import LoopChat\n\nLoopChat("{loop}")'
 QUESTION = "Which of the files has the most rows without a price?"
 REQUEST = "Remove those rows, but keep a copy of the file."
