@@ -34,6 +34,9 @@ PASSED_TO_BUILDS = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
+ELSEWHERE = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
+"""Runs a program where nobody can leave a file: conmon writes one named ``oom`` into the directory
+it was started in when a container has used up its memory."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -99,7 +102,7 @@ class Podman:
             ]
             places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
             null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-            argv = self.argv(*arguments)
+            argv = [*ELSEWHERE, *self.argv(*arguments)]
             try:
                 pid = os.posix_spawn(
                     argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()

@@ -570,8 +570,11 @@ async def test_endless_output_is_bounded_and_slows_nobody(
 
 
 async def test_memory_is_limited_for_all_processes_together(
-    walled: Started, grounds: Grounds
+    walled: Started, grounds: Grounds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    here = tmp_path / "the server's own directory"
+    here.mkdir()
+    monkeypatch.chdir(here)
     grounds.limit(memory=200 << 20)
     hog = "x = bytearray(120 << 20); import time; time.sleep(3)"
     command = f"python -c {shlex.quote(hog)} & python -c {shlex.quote(hog)}; wait"
@@ -580,6 +583,7 @@ async def test_memory_is_limited_for_all_processes_together(
         assert "MemoryError" in await inside(sandbox, f"python -c {alone}")
         result = await sandbox.run(command, timeout=30)
         assert "used more than its 0.195 GiB of memory" in result.output
+    assert list(here.iterdir()) == []
 
 
 async def test_a_daemon_does_not_survive_the_stop(walled: Started, grounds: Grounds) -> None:
