@@ -200,7 +200,10 @@ def _answer(promise: Operation) -> dict[str, Any]:
     if answer.example is not None:
         content["example"] = answer.example
     described["content"] = {answer.media_type: content} | {
-        kind: {"schema": {"type": "string"}, "example": example}
+        kind: {
+            "schema": {"type": "object" if isinstance(example, dict) else "string"},
+            "example": example,
+        }
         for kind, example in answer.others.items()
     }
     return described

@@ -78,7 +78,7 @@ class TranscriptHandler(LoopatHandler):
                 JSON,
                 others={
                     MARKDOWN: "# Tidy the data folder\n\n## Turn 1\n\n> How many rows?\n",
-                    NOTEBOOK: '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}',
+                    NOTEBOOK: {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []},
                 },
             ),
             parameters=(

@@ -23,6 +23,7 @@ people. For :class:`APIError` and below, ``code`` is the contract's error code.
 
 from __future__ import annotations
 
+import traceback
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ class LoopatError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows, and keeps in the notebook: a sentence, and no path of this machine.
+
+        The name is IPython's. The line is the running cell's; ``__traceback__`` has the rest.
+        """
+        frames = traceback.walk_tb(self.__traceback__)
+        lines = [line for frame, line in frames if frame.f_globals.get("__name__") == "__main__"]
+        where = f" (line {lines[-1]} of the cell)" if lines else ""
+        return [f"{type(self).__name__}: {self}{where}"]
 
 
 class APIError(LoopatError):

@@ -112,8 +112,12 @@ def words(text: str, limit: int = 1000) -> str:
     return _references(flat if len(flat) <= limit else flat[: limit - 1] + "…")
 
 
+_LEFT = frozenset(" .,…-/=+%'?(){};")
+"""Marks that mean nothing within a line where all others are character references."""
+
+
 def _references(text: str) -> str:
-    return "".join(c if c.isalnum() or c in " .,…" else f"&#{ord(c)};" for c in text)
+    return "".join(c if c.isalnum() or c in _LEFT else f"&#{ord(c)};" for c in text)
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[str, list[str], str]]:

@@ -37,7 +37,7 @@ def is_attended() -> bool:
 
 
 def has_front_end() -> bool:
-    """Does a front end show this kernel's outputs?"""
+    """Does a front end show this kernel's outputs? A terminal cannot take one back."""
     return bool(request())
 
 

@@ -17,7 +17,7 @@ from loopat_jupyter.client import (
 )
 from loopat_jupyter.story import StoryRecord, TurnStory, bundle
 
-from ._choices import policy
+from ._choices import has_front_end, policy
 from ._interrupt import Interrupting
 from ._live import LiveOutput
 from ._prompt import Prompts
@@ -49,7 +49,7 @@ class CellTurn:
         decide = policy(self.on_choice, self._prompts.show, interrupting)
         try:
             self._not_behind_a_choice(decide)
-            with LiveOutput(self._bundle, live=self.live) as output:
+            with LiveOutput(self._bundle, live=self.live and has_front_end()) as output:
                 try:
                     with interrupting:
                         self._follow(output, decide)

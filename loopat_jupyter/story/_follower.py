@@ -43,7 +43,7 @@ class Follower:
         retry: RetryPolicy | None = None,
     ) -> None:
         self._thread = _Thread(address, loop_id, tell, seq, retry or RetryPolicy())
-        self._close = weakref.finalize(self, self._thread.end)
+        weakref.finalize(self, self._thread.cancel)
 
     @property
     def failure(self) -> LoopatError | None:
@@ -56,7 +56,8 @@ class Follower:
 
     def close(self) -> None:
         """End the thread; returns when it has ended. Again: nothing happens."""
-        self._close()
+        self._thread.cancel()
+        self._thread.join()
 
 
 class _Thread:
@@ -88,12 +89,13 @@ class _Thread:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
-    def end(self) -> None:
-        work = self._work
-        if self.is_alive and work is not None:
-            self._events.call_soon_threadsafe(work.cancel)
-        if threading.current_thread() is not self._thread:
-            self._thread.join()
+    def cancel(self) -> None:
+        """Let it end soon. Waits for nothing: it may be called in the midst of anything."""
+        if self.is_alive and self._work is not None:
+            self._events.call_soon_threadsafe(self._work.cancel)
+
+    def join(self) -> None:
+        self._thread.join()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._events) as runner:

@@ -20,6 +20,8 @@ DETAIL_LIMIT = 4_000
 """Characters of a tool's input and of its result, each."""
 DETAILS_LIMIT = 60_000
 """The same of all the tools of a turn together."""
+SUMMARY_LIMIT = 100
+"""Characters of a tool's input in the line that stands for the call."""
 PARTS_LIMIT = 120
 """Parts of a turn that are shown; of more the middle is counted."""
 MARKS = {True: "✓", False: "✗", None: "…"}
@@ -56,8 +58,12 @@ class Called:
     result: str | None = None
 
     @property
+    def _shown(self) -> str:
+        return code_span(self.summary or "", SUMMARY_LIMIT)
+
+    @property
     def title(self) -> str:
-        return f"{MARKS[self.ok]} **{words(self.tool, 60)}** {code_span(self.summary or '')}"
+        return f"{MARKS[self.ok]} **{words(self.tool, 60)}** {self._shown}"
 
     def markdown(self, limit: int = DETAIL_LIMIT) -> str:
         """The call, folded, with what went in and came out; a line while that is not known."""
@@ -72,7 +78,7 @@ class Called:
             shown = json.dumps(given, ensure_ascii=False, indent=2, default=str)
             blocks.append(fenced(shortened(shown, limit), "json"))
         blocks.append(fenced(shortened(self.result, limit)))
-        title = f"{MARKS[self.ok]} <b>{words(self.tool, 60)}</b> {code_span(self.summary or '')}"
+        title = f"{MARKS[self.ok]} <b>{words(self.tool, 60)}</b> {self._shown}"
         return folded(title, "\n".join(blocks))
 
 

@@ -33,7 +33,7 @@ class Chat:
         self.answers = self.region.locator("[data-loopat-role=assistant]")
         self.choices = self.region.locator("[data-loopat-choice]")
         self.waiting = self.region.get_by_role("group", name="Messages on their way")
-        self.notice = self.region.get_by_role("alert")
+        self.story = notebook.output(cell).locator("details", has_text="Transcript of")
 
     async def live(self) -> Chat:
         """Wait until the chat follows its loop."""

@@ -31,6 +31,7 @@ async def test_a_person_talks_decides_and_stops(
     await _answers_questions(chat, model)
     await _stops(chat, model)
     await _recalls(chat)
+    await _takes_files(chat, notebook_server, loop_id)
     await chat.accessible()
     await page.picture("conversation")
     await _looks(chat)
@@ -169,6 +170,33 @@ async def _recalls(chat: Chat) -> None:
     await expect(chat.field).to_have_value("one\ntwo")
     await expect(chat.turns).to_have_count(7)
     await chat.notebook.saves(chat.field.press("Control+s"))
+    await chat.field.fill("")
+
+
+FILE = """() => {
+  const transfer = new DataTransfer();
+  transfer.items.add(new File(["a,b\\n1,2\\n"], "dropped.csv", { type: "text/csv" }));
+  return transfer;
+}"""
+
+
+async def _takes_files(chat: Chat, server: NotebookServer, loop_id: str) -> None:
+    """Files that are dropped on the chat or picked are in the loop's workdir."""
+    page = chat.notebook.page
+    transfer = await page.evaluate_handle(FILE)
+    for event in ("dragenter", "dragover", "drop"):
+        await chat.region.dispatch_event(event, {"dataTransfer": transfer})
+    files = chat.region.get_by_role("group", name="Files on their way")
+    await expect(files).to_contain_text("in the loop's workdir")
+    assert (server.workdir(loop_id) / "dropped.csv").read_text() == "a,b\n1,2\n"
+    async with page.expect_file_chooser() as chooser:
+        await chat.region.get_by_role("button", name="Put files into the loop").click()
+    name = "<img src=x onerror=window.pwned=1>.txt"
+    await (await chooser.value).set_files({"name": name, "mimeType": "", "buffer": b"picked"})
+    await expect(files.get_by_text("in the loop's workdir")).to_have_count(2)
+    await expect(files).to_contain_text(name)
+    assert (server.workdir(loop_id) / name).read_bytes() == b"picked"
+    await expect(chat.field).to_have_value(re.compile("dropped.csv"))
     await chat.field.fill("")
 
 

@@ -47,7 +47,11 @@ async def test_a_turn_outlives_the_page_and_the_kernel(
     await chat.live()
     await expect(await chat.ended(1)).to_contain_text("kernel gone")
     await expect(chat.turns).to_have_count(2)
+    await expect(chat.story).to_contain_text("kernel gone")
     await page.save()
+    story = saved_file.story(page)
+    assert "before after" in story
+    assert "kernel gone" in story
     saved_file.hold_no_secret(page)
     await page.picture("after-restart")
 

@@ -287,3 +287,15 @@ def test_an_address_that_is_none_is_refused():
 def test_what_is_no_text_is_refused_in_words():
     with pytest.raises(ValueError, match="lone surrogates"):
         answering(httpx.Response(200, json=LOOP_BODY)).loops.get(LOOP).send("\ud800")
+
+
+def test_a_notebook_shows_an_error_as_a_sentence_and_no_path() -> None:
+    """IPython's own hook: a traceback would put this machine's paths into the notebook."""
+    error = api.NotFoundError("There is no such loop.", status=404, code="loop_not_found")
+    with pytest.raises(api.NotFoundError):
+        exec("def find():\n    raise error\nfind()", {"__name__": "__main__", "error": error})
+    said = "NotFoundError: There is no such loop."
+    assert error._render_traceback_() == [f"{said} (line 2 of the cell)"]
+    assert api.LoopatError("Nobody is here.")._render_traceback_() == [
+        "LoopatError: Nobody is here."
+    ]

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nbclient
+import nbconvert
 import nbformat
 import pytest
 from markdown_it import MarkdownIt
@@ -313,3 +315,21 @@ async def test_a_long_story_is_written_while_the_server_does_other_things(
         text = (await writing).text
         assert "299" in text
         assert text.rstrip().endswith("out.*")
+
+
+async def test_a_notebook_runs_nothing_in_nbclient_and_shows_nothing_that_acts_in_nbconvert(
+    api: Caller, model: MockModel, tmp_path: Path
+) -> None:
+    loop_id = await api.loop(title="<script>evil(1)</script>")
+    hostile = "<script>evil(2)</script> <img src=x onerror=evil(3)> [x](javascript:evil(4))"
+    script = model.script([bash(f"touch {tmp_path}/ran; echo '{hostile}'")], [Text(hostile)])
+    await api.turn(loop_id, script.message(hostile), mode="auto")
+    made = await notebook(api, loop_id)
+    page, _ = nbconvert.HTMLExporter(template_name="basic").from_notebook_node(made)
+    assert "evil(2)" in page
+    assert not re.search(r"<script[^>]*>evil|<img[^>]*evil|href=.javascript", page)
+    before = [cell.get("outputs") for cell in made.cells]
+    client = nbclient.NotebookClient(made, resources={"metadata": {"path": str(tmp_path)}})
+    await client.async_execute()
+    assert [cell.get("outputs") for cell in made.cells] == before
+    assert not (tmp_path / "ran").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -26,11 +27,7 @@ OURS_AT_MOST = 0.25
 machine's hiccup well below this, and what blocks in earnest (a disk, a lock, a model) far above."""
 
 ROOT = Path(__file__).parents[2]
-WATCHED = f"""
-import sys
-sys.path.insert(0, {str(ROOT)!r})
-c.ServerApp.jpserver_extensions = {{"tests.support.loop_watch": True, "loopat_jupyter": True}}
-"""
+WATCHER = "tests.support.loop_watch"
 
 
 @pytest.fixture
@@ -41,10 +38,14 @@ async def watched(
     report = tmp_path / "blocks.jsonl"
     report.touch()
     server = new_server(
-        config=WATCHED,
+        config=f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n",
         env={VARIABLE: str(report)},
-        options=["--LoopatExtension.ping_interval=1"],
+        options=[
+            "--LoopatExtension.ping_interval=1",
+            f"--ServerApp.jpserver_extensions={WATCHER}=True",
+        ],
     ).start()
+    assert f"{WATCHER} | extension was successfully loaded" in server.log
     async with Caller(server, recorder, headers=server.session) as caller:
         yield caller, report
         await recorder.settle()
@@ -140,6 +141,9 @@ async def test_the_watcher_names_who_blocks_and_passes_by_who_does_not() -> None
         while time.thread_time() < until:
             pass
 
+    def waits_here() -> None:
+        threading.Event().wait(2 * OURS_AT_MOST)
+
     async def after(ours: Path, block: Callable[[], None]) -> Block:
         found.clear()
         watch = LoopWatch(asyncio.get_running_loop(), ours, found.append)
@@ -150,7 +154,7 @@ async def test_the_watcher_names_who_blocks_and_passes_by_who_does_not() -> None
         watch.stop()
         return max(found, key=lambda block: block.lasted)
 
-    for block in (sleeps_here, works_here):
+    for block in (sleeps_here, works_here, waits_here):
         seen = await after(ROOT, block)
         assert seen.blamed > OURS_AT_MOST, seen
         assert block.__name__ in seen.where, seen

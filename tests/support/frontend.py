@@ -100,9 +100,10 @@ class FrontEnd:
         *,
         attended: bool = False,
         seen: Callable[[Ran], None] | None = None,
-        answer: Callable[[str], str] | None = None,
+        answer: Callable[[str], str | None] | None = None,
     ) -> Ran:
-        """Run a cell to its end. ``seen`` is told after everything that is shown."""
+        """Run a cell to its end. ``seen`` is told after everything that is shown, ``answer`` gives
+        what a person types at a prompt, or nothing."""
         cell = cell or f"cell-{len(self._sources)}"
         self._sources[cell], self.outputs[cell] = source, []
         content = {
@@ -210,12 +211,14 @@ class FrontEnd:
             if display is not None:
                 self._displays.setdefault(display, []).append(output)
 
-    def _answer(self, answer: Callable[[str], str]) -> None:
+    def _answer(self, answer: Callable[[str], str | None]) -> None:
         try:
             asked = self.client.get_stdin_msg(timeout=0)
         except Empty:
             return
-        self.client.input(answer(asked["content"]["prompt"]))
+        typed = answer(asked["content"]["prompt"])
+        if typed is not None:
+            self.client.input(typed)
 
     def _reply(self, ident: str) -> str:
         while True:

@@ -5,10 +5,12 @@ of JSON for each block into the file that the environment variable ``LOOPAT_TEST
 on any loop with :class:`LoopWatch`.
 
 A machine that is busy holds loops up as well. So a block is *blamed* on the code below ``ours``
-only while that code is on the stack, and only for the time in which this process could not have
-gone on: the processor time it used (its other threads' too: one that holds the interpreter's lock
-blocks the loop), and the time in which the loop's thread was asleep with nobody of the process
-waiting for a processor (a disk, a lock, a socket, a sleep).
+only while that code is on the stack, and only for the time in which the loop could not have gone
+on: the processor time its thread used, and the time it was asleep in a system call that waits (a
+disk, a socket, a sleep) or for a lock while nobody else of the process was at work.
+
+What it cannot name: a thread that keeps the interpreter's lock (a long call into C) stops this one
+as well. Such a standstill is written down without a stack.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import sys
 import threading
@@ -32,6 +35,11 @@ BEAT = 0.02
 """Seconds between two looks."""
 NOTICED = 0.1
 """Seconds of standstill that are written down."""
+
+
+TASKS = Path("/proc/self/task")
+FUTEX = {"202", "98"}
+"""The number of the system call that waits for locks, on x86-64 and on aarch64."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class LoopWatch(threading.Thread):
         self._report = report
         self._watched = threading.get_ident()
         self._task = str(threading.get_native_id())
+        self._clock = time.pthread_getcpuclockid(self._watched)
         self._beaten = threading.Event()
         self._ended = threading.Event()
 
@@ -65,6 +74,13 @@ class LoopWatch(threading.Thread):
         self.join()
 
     def run(self) -> None:
+        try:
+            self._watch()
+        except Exception:  # a watcher that sees nothing would be a test that always passes
+            self._report(Block(math.inf, math.inf, traceback.format_exc()))
+            raise
+
+    def _watch(self) -> None:
         while not self._ended.wait(BEAT):
             self._beaten.clear()
             try:
@@ -74,29 +90,36 @@ class LoopWatch(threading.Thread):
             began = time.monotonic()
             if not self._beaten.wait(NOTICED / 2):
                 self._look(began)
+            elif time.monotonic() - began >= NOTICED:  # nobody could look
+                self._report(Block(time.monotonic() - began, 0.0, "-"))
 
     def _look(self, began: float) -> None:
         stacks: Counter[tuple[bool, str]] = Counter()
-        blamed, last, last_cpu = 0.0, time.monotonic(), time.process_time()
+        blamed, then, worked = 0.0, time.monotonic(), time.clock_gettime(self._clock)
         while not self._beaten.wait(BEAT) and not self._ended.is_set():
             is_ours, stack = self._stack()
-            now, cpu = time.monotonic(), time.process_time()
+            asleep = self._is_asleep()
+            now, works = time.monotonic(), time.clock_gettime(self._clock)
             if is_ours:
-                blamed += now - last if self._is_asleep() else min(now - last, cpu - last_cpu)
-            last, last_cpu = now, cpu
+                blamed += now - then if asleep else works - worked
+            then, worked = now, works
             stacks[is_ours, stack] += 1
         lasted = time.monotonic() - began
         if lasted >= NOTICED:
             self._report(Block(lasted, blamed, self._most_seen(stacks)))
 
     def _is_asleep(self) -> bool:
-        """Whether the loop's thread sleeps and no other thread wants a processor."""
+        """Whether the loop's thread sleeps, and not for the interpreter's lock."""
         states: dict[str, str] = {}
-        for task in Path("/proc/self/task").iterdir():
+        for task in TASKS.iterdir():
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
                 states[task.name] = (task / "stat").read_text().rpartition(")")[2].split()[0]
         states.pop(str(self.native_id))
-        return states.pop(self._task) in "SD" and "R" not in states.values()
+        if states.pop(self._task) not in "SD":
+            return False
+        call = (TASKS / self._task / "syscall").read_text().split()[0]
+        # Any lock is waited for in the same call. With nobody at work it is not the interpreter's.
+        return call not in FUTEX or "R" not in states.values()
 
     @staticmethod
     def _most_seen(stacks: Counter[tuple[bool, str]]) -> str:
@@ -106,6 +129,7 @@ class LoopWatch(threading.Thread):
         return found[0][0] if found else "-"
 
     def _stack(self) -> tuple[bool, str]:
+        """Whether ours is on the loop's stack, and what is shown of it."""
         frame = sys._current_frames().get(self._watched)
         if frame is None:
             return False, "-"

@@ -36,6 +36,7 @@ class Call:
     tool: str = ""
     asked: int = 0
     asked_itself: bool = False
+    granted: bool = False
     denied: str | None = None
     ended: bool = False
 

@@ -74,7 +74,7 @@ async def _follow(agent: Agent, report: Report) -> Ended:
     """Report until the prompt has ended. The first failure is raised as it is."""
     try:
         async with asyncio.TaskGroup() as group:
-            reaching = Reaching(agent.launch.agent, report.host, group)
+            reaching = Reaching(agent.launch.agent, report, group)
             if report.mode in ASKING:
                 agent.sandbox.network.ask_with(reaching)
             try:

@@ -3,6 +3,9 @@
 The agent runs its tools itself, so nobody can tell it afterwards that it may try again; the request
 is what can be held. The broker does that, for as long as programs have patience; the question stays
 open until it is answered or the prompt ends, so a later try of the agent finds the answer.
+
+People are asked about what a tool wants that they have allowed, not about what the agent's own
+program looks for by itself (updates, catalogues): that is refused.
 """
 
 from __future__ import annotations
@@ -10,11 +13,13 @@ from __future__ import annotations
 import asyncio
 
 from ...loops.destinations import Destination
-from ...loops.ports import PermissionMode, TurnHost
+from ...loops.ports import PermissionMode
 from ..reaching import ASKED, permission_to_reach
+from .report import Report
 
 ASKING: tuple[PermissionMode, ...] = ("default", "acceptEdits")
 """The modes in which a person may be asked; in the others a request is refused at once."""
+NO_TOOL = "it is not on the allow-list of this loop, and no tool that was allowed is running."
 TOO_MANY = "nobody is asked about more than {count} destinations in one turn."
 OVER = "the turn ended before the user had answered."
 
@@ -23,15 +28,18 @@ class Reaching:
     """Implements :data:`~loopat_jupyter.loops.network.Asker` for one prompt; what it starts belongs
     to ``group``."""
 
-    def __init__(self, agent: str, host: TurnHost, group: asyncio.TaskGroup) -> None:
+    def __init__(self, agent: str, report: Report, group: asyncio.TaskGroup) -> None:
         self._agent = agent
-        self._host = host
+        self._report = report
+        self._host = report.host
         self._group = group
         self._asked: dict[Destination, asyncio.Task[str | None]] = {}
 
     async def __call__(self, destination: Destination) -> str | None:
         task = self._asked.get(destination)
         if task is None:
+            if not self._report.acting:
+                return NO_TOOL
             if len(self._asked) >= ASKED:
                 return TOO_MANY.format(count=ASKED)
             task = self._group.create_task(self._ask(destination))

@@ -56,6 +56,11 @@ class Report:
         return any(not call.ended for call in self._calls.values())
 
     @property
+    def acting(self) -> bool:
+        """Whether a tool that the agent was allowed to use may be running."""
+        return any(call.granted and not call.ended for call in self._calls.values())
+
+    @property
     def unfinished(self) -> frozenset[str]:
         """The agent's ids of the calls whose end it did not tell."""
         return frozenset(
@@ -153,7 +158,9 @@ class Report:
     async def decide(self, call: Call, ask: Ask) -> str | None:
         """The option that is to be chosen; ``None``: cancelled."""
         verdict = await decide(call, ask, self.host, self._sandbox)
-        if not verdict.allowed:
+        if verdict.allowed:
+            call.granted = True
+        else:
             call.denied = verdict.reason
         option = ask.option(allowed=verdict.allowed)
         self.gave_up = self.gave_up or option is None
