@@ -128,7 +128,8 @@ export class ChatView {
     }
     this.#trim();
     this.#drawRest();
-    if (this.#stays) this.#log.scrollTop = this.#log.scrollHeight;
+    // Where nothing but "later" was said, nothing moved, and measuring would cost a layout.
+    if (this.#stays && !again) this.#log.scrollTop = this.#log.scrollHeight;
     return again;
   }
 
