@@ -237,6 +237,3 @@ async def logged_in(context: BrowserContext, server: NotebookServer) -> None:
     await context.add_cookies(
         [{"name": name, "value": value, "url": server.url} for name, value in cookies.items()]
     )
-
-
-__all__ = ["Face", "NotebookPage", "logged_in", "picture_directory"]
