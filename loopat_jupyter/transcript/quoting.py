@@ -8,9 +8,9 @@ shown; renderers differ, so nothing here relies on how one of them reads a diffi
 * outside of code nothing can begin a tag, an entity, a picture, or the definition of a link, and a
   link leads to the web or nowhere;
 * a code span begins and ends in one line, and no other backtick is left standing;
-* a formula begins and ends in one line too, between two code spans, and no other mark of one is left
-  standing: some renderers look for formulas first, and one that ended in code would open it. None
-  of its commands makes a link or loads anything;
+* a formula begins and ends in one line too, between two code spans, and no other mark of one is
+  left standing: some renderers look for formulas first, and one that ended in code would open it.
+  None of its commands makes a link or loads anything;
 * no fence is of a language that a renderer runs instead of showing it.
 """
 
