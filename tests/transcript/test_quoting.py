@@ -245,6 +245,13 @@ def test_a_veil_hides_places_and_tokens_and_nothing_like_them() -> None:
         ("http://h/?token=abc&x=1", "http://h/?token=…&x=1"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
         ("tokens=3", "tokens=3"),
+        ("It is in /srv/home. And /srv/home... /srv/home.", "It is in ~. And ~... ~."),
+        ("gcc -I/srv/home/x -L/srv/home", "gcc -I~/x -L~"),
+        ('"a\\n/srv/home/x"', '"a\\n~/x"'),
+        ("\x1b[35m/srv/home/x\x1b[0m \x1b[m\x1b[K/srv/home", "\x1b[35m~/x\x1b[0m \x1b[m\x1b[K~"),
+        (f'"a\\n{token}\\n" KEY_{token}', '"a\\nla_…\\n" KEY_la_…'),
+        ('{"Authorization": "token abc"}', '{"Authorization": "token …"}'),
+        ('{\\"Authorization\\": \\"Bearer abc\\"}', '{\\"Authorization\\": \\"Bearer …\\"}'),
     ):
         assert veil.text(text) == wanted
     assert veil.value({token: [token, 1, None]}) == {"la_…": ["la_…", 1, None]}
