@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.client import RequiresChoice
+from loopat_jupyter.client import ChoiceRequired, RequiresChoice
 from loopat_jupyter.magics._choices import policy
+from loopat_jupyter.magics._errors import sentence
 
 
 def asked(payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -38,3 +39,9 @@ def test_a_command_is_shown_as_it_will_run_with_what_goes_with_it(
     more = {**plain, "run_in_background": True}
     asked({"tool": "Bash", "title": "Run", "input": more, **plain}, monkeypatch)
     assert capsys.readouterr().out.endswith("command: ls\nrm x\nrun_in_background: true\n")
+
+
+def test_what_an_agent_asks_has_no_power_in_an_error_either() -> None:
+    request = RequiresChoice(choice_id="choice_1", kind="question", payload={"questions": []})
+    error = ChoiceRequired("it waits: \x1b]52;c;eA==\x07", request)
+    assert sentence(error).startswith("it waits: ␛]52;c;eA==␇ (")
