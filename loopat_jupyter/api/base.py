@@ -74,7 +74,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
-        # Whatever the method, it meets our checks before it is refused: 401 comes first.
+        # Whatever the method, it meets our checks before it is refused: 401 comes first. One that
+        # is none of HTTP's gets a name that is no attribute of ours (``FINISH``, ``REQUEST``).
+        if self.request.method not in type(self).SUPPORTED_METHODS:
+            self.request.method = f"?{self.request.method}"
         self.SUPPORTED_METHODS = (*type(self).SUPPORTED_METHODS, self.request.method or "")
         self._chunks: list[bytes] = []
         self._received = 0

@@ -37,8 +37,9 @@ _FENCE = re.compile(
     r"(?P<lead>[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}(?=[^`]*$)|~{3,})(?P<info>.*)"
 )
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,30}")
-_NOT_SHOWN_AS_CODE = {"mermaid", "math"}
-"""Info strings for which a renderer runs what stands in the fence instead of showing it."""
+_NOT_SHOWN_AS_CODE = re.compile(r"mermaid|math$", re.IGNORECASE)
+"""Info strings for which a renderer runs what stands in the fence instead of showing it. Whatever
+begins with ``mermaid`` is that to nbconvert."""
 _PLAIN_CODE = re.compile(r"(?!.*(?:\]\(|\]:|!\[))[^<\\`$\n]*")
 _TICKS = re.compile(r"`+")
 _MARK = re.compile(
@@ -95,7 +96,7 @@ def fenced(text: str, language: str = "") -> str:
         return f"\n<pre><code>{body.translate(_REFERRED)}</code></pre>\n"
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
-    named = _LANGUAGE.fullmatch(language) and language.lower() not in _NOT_SHOWN_AS_CODE
+    named = _LANGUAGE.fullmatch(language) and not _NOT_SHOWN_AS_CODE.match(language)
     return f"\n{fence}{language if named else 'text'}\n{body}\n{fence}\n"
 
 

@@ -12,16 +12,20 @@ when IPython sits at a terminal.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from loopat_jupyter.client import Choice, Decision, OnChoice
-from loopat_jupyter.client._markdown import plain_text
+from loopat_jupyter.client._markdown import plain_text, shortened
 from loopat_jupyter.story import request
 
 if TYPE_CHECKING:
     from ._interrupt import Interrupting
+
+INPUT_LIMIT = 20_000
+"""Characters of an input that are shown to be judged; of a longer one head and tail are."""
 
 Show = Callable[[Choice], None]
 """Shows a prompt in the front end."""
@@ -66,8 +70,22 @@ def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
 def _asked(choice: Choice) -> Decision:
     if choice.kind == "question":
         return {question.id: _answer(question) for question in choice.questions}
-    print(plain_text(f"The agent asks to run {choice.tool}: {choice.command or choice.title}"))
+    print(plain_text(f"The agent asks to run {choice.tool}: {' '.join(choice.title.split())}"))
+    print(plain_text(shortened(_input(choice), INPUT_LIMIT)))
     return input("Allow it? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _input(choice: Choice) -> str:
+    """What will run, as it will."""
+    given = choice.input
+    if choice.command is not None and given in ({"command": choice.command}, None):
+        return choice.command
+    fields = given if isinstance(given, Mapping) else {"input": given}
+    lines = (
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in fields.items()
+    )
+    return "\n".join(lines)
 
 
 def _answer(question: object) -> str | list[str]:

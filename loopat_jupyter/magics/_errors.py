@@ -17,6 +17,7 @@ from loopat_jupyter.client import (
     StreamLost,
     TurnFailed,
 )
+from loopat_jupyter.client._markdown import plain_text
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def readable() -> Iterator[None]:
 
 def sentence(error: LoopatError) -> str:
     """What happened, what was kept, and what to do next."""
-    said = " ".join(error.message.split())
+    said = " ".join(plain_text(error.message).split())  # an agent's words may be in it
     match error:
         case StreamLost():
             return f"{said}. The turn goes on in the server: %loop status tells how it stands"

@@ -15,12 +15,16 @@ from loopat_jupyter.client import (
     Started,
     TurnResult,
 )
+from loopat_jupyter.client._markdown import plain_text, shortened
 from loopat_jupyter.story import StoryRecord, TurnStory, bundle
 
 from ._choices import has_front_end, policy
 from ._interrupt import Interrupting
 from ._live import LiveOutput
 from ._prompt import Prompts
+
+PLAIN_LIMIT = 60_000
+"""Characters of the agent's text in the output for consoles."""
 
 
 @dataclass(slots=True)
@@ -98,7 +102,8 @@ class CellTurn:
     def _bundle(self) -> dict[str, Any]:
         record = StoryRecord(self.loop.id, self._story.seq)
         story = self._final or self._story
-        return bundle(story.markdown(), record, self.result.text or self.result.status)
+        plain = shortened(plain_text(story.text), PLAIN_LIMIT)  # a terminal shows it as it is
+        return bundle(story.markdown(), record, plain or self.result.status)
 
     def _explain(self, failure: LoopatError | None) -> None:
         if failure is not None:

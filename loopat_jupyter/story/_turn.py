@@ -93,6 +93,12 @@ class TurnStory:
             self._parts.append(last)
         last.add(text)
 
+    @property
+    def text(self) -> str:
+        """All that the agent has said, without its thinking."""
+        said = (part for part in self._parts if isinstance(part, Said) and not part.thinking)
+        return "".join(piece for part in said for piece in part.pieces)
+
     def markdown(self, text_limit: int = TEXT_LIMIT) -> str:
         """The turn so far, without the message it answers."""
         shown = [f"*queued, position {self._position}*"] if self._position is not None else []

@@ -22,6 +22,9 @@ _ESCAPES = re.compile(
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _TICKS = re.compile(r"`+")
+_MATHS = re.compile(r"\$|\\\\[\[(]|\\begin(?![A-Za-z])")
+_POWER = re.compile(r"<|\]\(|\]:|!\[")
+_REFERRED = {ord(c): f"&#{ord(c)};" for c in '<>&[]()!`$\\|*_~:"'}
 
 
 def clean(text: str) -> str:
@@ -63,9 +66,21 @@ def fence(text: str, language: str = "text") -> str:
     return f"{ticks}{language}\n{text}\n{ticks}"
 
 
+def span(code: str, *, glued: bool = False) -> str | None:
+    """Code within a line that ticks do not hold; ``None``: they do.
+
+    Some renderers look for formulas, and for addresses (``glued``: something stands right before
+    the span), before they look for code; what is left of it would be read as Markdown.
+    """
+    loose = _MATHS.search(code) or (glued and _POWER.search(code))
+    return f"<code>{code.translate(_REFERRED)}</code>" if loose else None
+
+
 def code_span(text: str) -> str:
     """``text`` in one line, as code."""
     line = one_line(text) or " "
+    if (held := span(line)) is not None:
+        return held
     longest = max((len(run) for run in _TICKS.findall(line)), default=0)
     ticks = "`" * (longest + 1)
     pad = " " if line[0] in "` " or line[-1] in "` " else ""

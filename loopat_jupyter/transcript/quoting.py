@@ -7,7 +7,11 @@ shown; renderers differ, so nothing here relies on how one of them reads a diffi
 * its fences are taken apart and written anew with our own; no other fence is left standing;
 * outside of code nothing can begin a tag, an entity, a picture, or the definition of a link, and a
   link leads to the web or nowhere;
-* a code span begins and ends in one line, and no other backtick is left standing.
+* a code span begins and ends in one line, and no other backtick is left standing;
+* a formula begins and ends in one line too, between two code spans, and no other mark of one is
+  left standing: some renderers look for formulas first, and one that ended in code would open it.
+  None of its commands makes a link or loads anything;
+* no fence is of a language that a renderer runs instead of showing it.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import re
 from collections.abc import Iterator
 
 from .pieces import piecewise
-from .plain import clean, fence
+from .plain import clean, fence, span
 
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,30}")
@@ -25,6 +29,14 @@ _ENTITY = re.compile(r"&(?=#?[A-Za-z0-9]+;)")
 _LINK = re.compile(r'\]\((?!(?:https?://|mailto:|#)[^\s()<>\\`|]*(?:[ ]"[^"\\`|]*")?\))')
 _WAVES = re.compile(r"~{3,}")
 _TICKS = re.compile(r"`+")
+_RUN = re.compile(r"mermaid|math$", re.IGNORECASE)
+_FORMULA = re.compile(r"(?<![\\$])(\${1,2})(?![$\s])[^$\n]+(?<![\\$\s])\1(?!\$)")
+_DOLLAR = re.compile(r"(?<!\\)(\\*)\$")
+_OTHER_MATHS = re.compile(
+    r"(?<!\\)(?:\\{2,}(?=[\[(])|\\+(?=(?:begin|href|url|class|style|cssId|require|html[A-Za-z]*|"
+    r"unicode|includegraphics|input|def|let|csname|(?:re)?new(?:command|environment))"
+    r"(?![A-Za-z]))|\\\Z)"
+)
 
 
 def quoted(text: str) -> str:
@@ -62,7 +74,8 @@ def _code(lines: Iterator[str], line: str, ticks: str, info: str) -> str:
             break
         code.append(found[min(indent, len(found) - len(found.lstrip())) :])
     language = _LANGUAGE.match(info)
-    return fence("\n".join(code), language[0] if language else "")
+    shown = language is not None and not _RUN.match(language[0])
+    return fence("\n".join(code), language[0] if language and shown else "")
 
 
 def _line(line: str) -> str:
@@ -76,7 +89,10 @@ def _line(line: str) -> str:
             made.append("&#96;" * len(run[0]))
             place = run.end()
         else:
-            made.append(line[run.start() : end])
+            ticks = len(run[0])
+            glued = run.start() > 0 and not line[run.start() - 1].isspace()
+            held = span(line[run.end() : end - ticks], glued=glued)
+            made.append(line[run.start() : end] if held is None else held)
             place = end
     made.append(piecewise(_prose, line[place:]))
     return "".join(made)
@@ -98,4 +114,20 @@ def _prose(text: str) -> str:
     text = _TAG.sub("&lt;", text)
     text = text.replace("![", "&#33;[").replace("]:", "&#93;:")
     text = _LINK.sub("&#93;(", text)
-    return _WAVES.sub(lambda found: "&#126;" * len(found[0]), text)
+    text = _WAVES.sub(lambda found: "&#126;" * len(found[0]), text)
+    return _maths(text)
+
+
+def _maths(text: str) -> str:
+    text = _OTHER_MATHS.sub(lambda found: "&#92;" * len(found[0]), text)
+    made: list[str] = []
+    place = 0
+    for formula in _FORMULA.finditer(text):
+        made += _DOLLAR.sub(_as_reference, text[place : formula.start()]), formula[0]
+        place = formula.end()
+    return "".join([*made, _DOLLAR.sub(_as_reference, text[place:])])
+
+
+def _as_reference(dollar: re.Match[str]) -> str:
+    escapes = len(dollar[1])
+    return "\\" * (escapes - escapes % 2) + "&#36;"

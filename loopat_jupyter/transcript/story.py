@@ -156,7 +156,7 @@ class _Teller:
         if asked is None:
             return
         asked.outcome, asked.source = data["outcome"], data["source"]
-        asked.rule = data.get("rule")
+        asked.rule = self._veil.value(data.get("rule"))
         row = self._turn.choices.get(data["choice_id"])
         if row is not None:
             asked.resolved_at = row.resolved_at

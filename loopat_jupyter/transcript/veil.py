@@ -13,11 +13,19 @@ from typing import Any
 from .pieces import piecewise
 
 _TOKENS = (
-    (re.compile(r"\bla_[0-9a-f]{48}\b"), "la_…"),
+    (re.compile(r"la_[0-9a-f]{48}\b"), "la_…"),
     (re.compile(r"(?i)([?&](?:token|_xsrf|access_token)=)[^&\s\"'<>#)\]]+"), r"\1…"),
-    (re.compile(r"(?i)\b(authorization:\s*(?:bearer|token|basic)\s+)[^\s\"']+"), r"\1…"),
+    (
+        re.compile(
+            r"(?i)(authorization\\?[\"']?\s*[:=,]\s*\\?[\"']?(?:bearer|token|basic)\s+)[^\s\"'\\]+"
+        ),
+        r"\1…",
+    ),
 )
-_BEFORE, _AFTER = r"(?<![\w.-])", r"(?![\w.-])"
+_BEFORE = r"(?:(?<![\w.-])|(?<=\\[abfnrtv])|(?<=[0-9;\[][mK])|(?<=-[A-Za-z]))"
+_AFTER = r"(?![\w-]|\.+[\w-])"
+"""Where a place begins and ends: not within a name, but also after an escape in a JSON text, after
+a colour, in an option (``-I/srv``), and at the end of a sentence."""
 SHORTEST = 4
 """A place with a shorter name (``/``) stands in too many texts to be one."""
 

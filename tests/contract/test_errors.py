@@ -40,6 +40,14 @@ async def test_a_wrong_method_is_method_not_allowed(session: Caller) -> None:
         expect(await session.request(method, path), 405, "method_not_allowed")
 
 
+async def test_a_method_of_no_standard_is_refused_like_any_other(
+    session: Caller, nobody: Caller
+) -> None:
+    for method in ("PROPFIND", "FINISH", "REQUEST", "WRITE_ERROR", "PATH_ARGS", "LOG", "CALLER"):
+        expect(await session.request(method, "/loops"), 405, "method_not_allowed")
+        expect(await nobody.request(method, "/loops"), 401, "missing_credentials")
+
+
 @pytest.mark.parametrize("body", NO_OBJECTS + NO_JSON)
 async def test_a_body_that_is_no_json_object_is_invalid_json(session: Caller, body: str) -> None:
     loop_id = await session.loop()

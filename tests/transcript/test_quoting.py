@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from loopat_jupyter.transcript.plain import clean, code_span, fence, in_html, one_line, words
 from loopat_jupyter.transcript.quoting import harmless, quoted
@@ -24,11 +25,13 @@ RENDERERS: dict[str, Callable[[str], str]] = {
     "commonmark": COMMONMARK.render,
     "gfm": GFM.render,
     "mistune": lambda text: str(MISTUNE(text)),
+    "nbconvert": lambda text: str(markdown2html_mistune(text)),
 }
 PLAIN_TAGS = {
     "p", "blockquote", "pre", "code", "em", "strong", "ul", "ol", "li", "hr", "br", "a", "s",
     "h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td", "del",
     "section", "sup",
+    "div", "span", "input", "dl", "dt", "dd",  # nbconvert's: highlighted code, and lists
 }  # fmt: skip
 AFTER = "after-the-quote"
 
@@ -73,6 +76,17 @@ HOSTILE = [
     "`` ` <b> ``",
     "``x`<b>`",
     "[`x`](https://a.invalid/`<b>`)",
+    "$ a `$<img src=x onerror=alert(1)>`",
+    "\\$ a `$<img src=x onerror=alert(1)>$`",
+    "$$\n\n```\n$$\n<img src=x onerror=alert(1)>\n```",
+    "`$$`\n\n```\n$$\n<img src=x onerror=alert(1)>\n```",
+    "a $x$$y$\n\n```\n$$\n<img src=x onerror=alert(1)>\n```",
+    "\\begin{a}\n\n```\n\\end{a}\n<img src=x onerror=alert(1)>\n```",
+    "\\\\[\n\n```\n\\\\]\n<img src=x onerror=alert(1)>\n```",
+    "\\\\( `\\\\)<img src=x onerror=alert(1)>`",
+    "https://a.invalid/`<img src=x onerror=alert(1)>`",
+    "```mermaid\n</pre><img src=x onerror=alert(1)>\n```",
+    "```mermaid-too\n</pre><img src=x onerror=alert(1)>\n```",
     "a\rb\r\nc\u2028<b>\u2029<b>\x85<b>\x0c<b>",
 ]  # fmt: skip
 
@@ -135,6 +149,7 @@ PIECES = [
     "|", "\\", "[x]", "](", ")", "(", "javascript:", "https://a.invalid", "!", "[", "]", "]:",
     "&", "&lt;", "&#60;", "- ", "> ", "1. ", "#", "=", "---", "x", "\t", "*", "_", "$", '"', "\r",
     ":", "<https://a>", "<img src=x onerror=y>", "\x00", "\u202e", "--- | ---", "^", "[^1]",
+    "$$", "\\\\[", "\\\\]", "\\begin{a}", "\\end{a}", "mermaid",
 ]  # fmt: skip
 
 
@@ -155,6 +170,20 @@ def test_what_is_plain_stays_as_it_was() -> None:
     assert '<a href="https://a.invalid/x?a=1&amp;b=2">link</a>' in html
     assert '<code class="language-python">if a &lt; b:\n    pass\n</code>' in html
     assert "<code>code &lt;T&gt;</code>" in html
+
+
+def test_formulas_of_one_line_stay_and_have_no_power() -> None:
+    text = "as $x^2 < y_1$ and $$\\sum_i a_i$$ show, it costs $5."
+    assert harmless(text) == text.replace("$5", "&#36;5")
+    assert "\\href" not in harmless("$\\href{javascript:alert(1)}{x}$")
+    assert "&" not in harmless("C:\\begins \\x").replace("&#", "")
+
+
+@pytest.mark.parametrize("labels", [("$", "$<img src=x onerror=y>"), ("$$", "$$<img src=x>")])
+def test_labels_side_by_side_stay_code(labels: tuple[str, str]) -> None:
+    text = " ".join(code_span(label) for label in labels) + "\n\n" + fence("$$<img src=x>")
+    for name, render in RENDERERS.items():
+        assert "<img" not in render(text), name
 
 
 def test_nothing_that_was_written_is_lost() -> None:
@@ -184,7 +213,21 @@ def test_one_line_of_a_stranger_stays_one_line(text: str) -> None:
 
 
 def test_a_megabyte_of_marks_takes_no_longer_than_a_megabyte() -> None:
-    for piece in ("`x", "``a`", "`" * 999 + " ", "\\`", "<b", "![", "](", "\n```\n", "&#", "\x1b]"):
+    for piece in (
+        "`x",
+        "``a`",
+        "`" * 999 + " ",
+        "\\`",
+        "<b",
+        "![",
+        "](",
+        "\n```\n",
+        "&#",
+        "\x1b]",
+        "$",
+        "\\",
+        "$x",
+    ):
         begun = time.process_time()
         quoted(piece * (1_000_000 // len(piece)))
         assert time.process_time() - begun < 20, piece  # a second or less; squared it is hours
@@ -202,6 +245,13 @@ def test_a_veil_hides_places_and_tokens_and_nothing_like_them() -> None:
         ("http://h/?token=abc&x=1", "http://h/?token=…&x=1"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer …"),
         ("tokens=3", "tokens=3"),
+        ("It is in /srv/home. And /srv/home... /srv/home.", "It is in ~. And ~... ~."),
+        ("gcc -I/srv/home/x -L/srv/home", "gcc -I~/x -L~"),
+        ('"a\\n/srv/home/x"', '"a\\n~/x"'),
+        ("\x1b[35m/srv/home/x\x1b[0m \x1b[m\x1b[K/srv/home", "\x1b[35m~/x\x1b[0m \x1b[m\x1b[K~"),
+        (f'"a\\n{token}\\n" KEY_{token}', '"a\\nla_…\\n" KEY_la_…'),
+        ('{"Authorization": "token abc"}', '{"Authorization": "token …"}'),
+        ('{\\"Authorization\\": \\"Bearer abc\\"}', '{\\"Authorization\\": \\"Bearer …\\"}'),
     ):
         assert veil.text(text) == wanted
     assert veil.value({token: [token, 1, None]}) == {"la_…": ["la_…", 1, None]}

@@ -73,6 +73,8 @@ class Broker:
         self._server: asyncio.Task[None] | None = None
         self._shut = False
         self._visits: set[asyncio.Task[None]] = set()
+        self._held = 0
+        """Connections, also those that are being taken over."""
 
     # ------------------------------------------------------------------ the port
 
@@ -145,15 +147,15 @@ class Broker:
             entrance.leave()
 
     async def _receive(self, connection: socket.socket) -> None:
-        held = len(self._visits)
-        if held >= CONNECTIONS or not self._crowd.enter(held):
+        if self._held >= CONNECTIONS or not self._crowd.enter(self._held):
             connection.close()
             return
+        self._held += 1  # at once: others may leave while this one is taken over
         try:
             visitor = await Visitor.receive(connection)
         except BaseException as error:
             connection.close()
-            self._crowd.leave(held)
+            self._give_back()
             if isinstance(error, OSError):  # it left before it was let in
                 return
             raise
@@ -164,9 +166,13 @@ class Broker:
     def _visited(self, visitor: Visitor, visit: asyncio.Task[None]) -> None:
         visitor.drop()
         self._visits.discard(visit)
-        self._crowd.leave(len(self._visits))
+        self._give_back()
         if not visit.cancelled() and (error := visit.exception()) is not None:
             log.error("A request of %s failed in the broker", self._loop_id, exc_info=error)
+
+    def _give_back(self) -> None:
+        self._held -= 1
+        self._crowd.leave(self._held)
 
     # ------------------------------------------------------------------ one connection
 

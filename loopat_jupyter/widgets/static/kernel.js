@@ -2,7 +2,9 @@
  * The way to a loop through the notebook's kernel, where the page cannot reach the server itself.
  *
  * Calls and their answers are custom messages of the widget's model; `_relay.py` is the other
- * side. It needs a kernel that lives and, without subshells, one that is not busy.
+ * side. It needs a kernel that lives and, without subshells, one that is not busy. A busy one keeps
+ * what it is sent, and would do it later, when the person was told that it failed and may have
+ * decided otherwise: so whatever changes something is sent only once the kernel has answered.
  */
 import { Refusal } from "./refusal.js";
 
@@ -39,11 +41,11 @@ export class KernelPort {
   }
 
   send(content, key, mode) {
-    return this.#call("send", { content, key, mode });
+    return this.#act("send", { content, key, mode });
   }
 
   resolve(choiceId, body) {
-    return this.#call("choice", { choice_id: choiceId, body });
+    return this.#act("choice", { choice_id: choiceId, body });
   }
 
   async put(path, bytes, part) {
@@ -51,16 +53,11 @@ export class KernelPort {
       const way = "put larger ones with loop.put() in a cell.";
       throw new Refusal("body_too_large", `Through the kernel a file has at most 8 MiB; ${way}`);
     }
-    await this.#call("put", { path }, [await bytes.arrayBuffer()]);
+    await this.#act("put", { path }, [await bytes.arrayBuffer()]);
   }
 
   interrupt() {
-    return this.#call("interrupt", {});
-  }
-
-  /** The choice that the kernel knows this widget to be about. */
-  request() {
-    return this.#call("request", {});
+    return this.#act("interrupt", {});
   }
 
   async *events(after, signal) {
@@ -77,6 +74,11 @@ export class KernelPort {
       this.#watches.delete(name);
       this.#post({ op: "unwatch", watch: name });
     }
+  }
+
+  async #act(op, args, buffers = []) {
+    await this.loop();
+    return this.#call(op, args, buffers);
   }
 
   #call(op, args, buffers = []) {

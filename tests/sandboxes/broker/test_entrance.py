@@ -17,6 +17,7 @@ import pytest
 from loopat_jupyter.sandboxes.broker import entrance, peers
 from loopat_jupyter.sandboxes.broker.crowd import ASSURED, Crowd
 from loopat_jupyter.sandboxes.broker.entrance import Entrance
+from loopat_jupyter.sandboxes.broker.visitor import Visitor
 from tests.sandboxes.broker.conftest import Ground
 
 SOMEBODY = 61_234
@@ -241,6 +242,33 @@ async def test_many_sandboxes_together_have_a_bound_and_each_is_sure_of_some() -
         await greedy.broker.close()
         assert await take(third, 20) == ASSURED + 6
     assert crowd._beyond == 0
+
+
+async def test_who_leaves_while_another_comes_in_keeps_no_place(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = Visitor.receive
+
+    async def received(connection: socket.socket) -> Visitor:
+        visitor = await receive(connection)
+        if len(ground.broker._visits) == ASSURED:
+            leaving = next(iter(ground.broker._visits))
+            leaving.cancel()
+            while leaving in ground.broker._visits:
+                await asyncio.sleep(0)
+        return visitor
+
+    monkeypatch.setattr(Visitor, "receive", received)
+    for _ in range(ASSURED + 3):
+        before = set(ground.broker._visits)
+        await ground.client()
+        async with asyncio.timeout(20):
+            while not ground.broker._visits - before:
+                await asyncio.sleep(0)
+    assert len(ground.broker._visits) == ASSURED
+    assert ground.crowd._beyond == 0
+    await ground.broker.close()
+    assert ground.crowd._beyond == 0
 
 
 def test_the_bound_follows_the_files_that_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
