@@ -79,7 +79,7 @@ def required(request: RequiresChoice) -> ChoiceRequired:
         what = "; ".join(q.question for q in request.questions)
     stop = "" if what.endswith(("?", ".", "!")) else "."
     return ChoiceRequired(
-        f"the turn waits for a person to decide: {what}{stop} It keeps waiting; answer it, interrupt "
-        "the loop, or pass on_choice",
+        f"the turn waits for a person to decide: {what}{stop} It keeps waiting; answer it, "
+        "interrupt the loop, or pass on_choice",
         request,
     )
