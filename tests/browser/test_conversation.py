@@ -103,10 +103,12 @@ async def _queued_and_allowed(
     assert not (server.workdir(loop_id) / "ran.txt").exists()
     await chat.accessible()
     await chat.notebook.picture("permission")
-    await choice.get_by_role("button", name="Allow", exact=True).click()
+    await choice.get_by_role("button", name="Allow and remember").click()
     turn = await chat.ended(2)
     await expect(chat.choices.nth(0)).to_have_attribute("data-state", "allowed")
-    await expect(chat.choices.nth(0).get_by_role("status")).to_contain_text("Allowed")
+    said = chat.choices.nth(0).get_by_role("status")
+    await expect(said).to_contain_text("Allowed")
+    await expect(said).to_contain_text("cannot be remembered")  # two commands are no rule
     card = turn.locator("[data-loopat-tool=Bash]")
     await expect(card).to_have_attribute("data-state", "ok")
     await card.locator("summary").click()
@@ -219,8 +221,10 @@ async def _judges_a_change(
     await expect(choice).to_contain_text("1 character in it cannot be seen")
     await chat.accessible()
     await chat.notebook.picture("change")
-    await chat.allow()
-    await chat.ended(7)
+    await choice.get_by_role("button", name="Allow and remember").click()
+    turn = await chat.ended(7)
+    said = turn.locator("[data-loopat-choice]").get_by_role("status")
+    await expect(said).to_contain_text("Not asked again in this loop for Edit")
     assert (server.workdir(loop_id) / "ran.txt").read_text() == f"{after}\n"
 
 
