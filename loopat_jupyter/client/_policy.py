@@ -77,8 +77,9 @@ def required(request: RequiresChoice) -> ChoiceRequired:
     what = request.title or request.tool or "something"
     if request.kind == "question":
         what = "; ".join(q.question for q in request.questions)
+    stop = "" if what.endswith(("?", ".", "!")) else "."
     return ChoiceRequired(
-        f"the turn waits for a person to decide: {what}. It keeps waiting; answer it, interrupt "
-        "the loop, or pass on_choice",
+        f"the turn waits for a person to decide: {what}{stop} It keeps waiting; answer it, "
+        "interrupt the loop, or pass on_choice",
         request,
     )

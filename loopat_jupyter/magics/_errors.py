@@ -22,11 +22,22 @@ from loopat_jupyter.client._markdown import plain_text
 
 @contextmanager
 def readable() -> Iterator[None]:
-    """Inside, what the client raises on purpose becomes a :class:`UsageError`."""
+    """Inside, what the client raises on purpose becomes a :class:`UsageError`.
+
+    A ``KeyboardInterrupt`` stays one, but is shown in a line: a traceback of ours would tell the
+    notebook where on the server's machine this package lies, and the person nothing.
+    """
     try:
         yield
     except LoopatError as error:
         raise UsageError(sentence(error)) from None
+    except KeyboardInterrupt as error:
+        error._render_traceback_ = _interrupted  # type: ignore[attr-defined]  # IPython's name
+        raise
+
+
+def _interrupted() -> list[str]:
+    return ["KeyboardInterrupt: the cell was interrupted"]
 
 
 def sentence(error: LoopatError) -> str:

@@ -22,6 +22,8 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take the magics out and close their connections; loops and turns are the server's."""
+    from loopat_jupyter.story import speak_to
+
     from ._completion import Completion
 
     magics = _loaded(shell)
@@ -32,6 +34,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     Completion.remove(shell)
     magics.session.close()
+    speak_to(None)
 
 
 def _loaded(shell: InteractiveShell) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from IPython.core.error import UsageError
 
 from loopat_jupyter.client import Client, Loop, find_server
-from loopat_jupyter.story import reattach, remember
+from loopat_jupyter.story import reattach, remember, speak_to
 
 from ._names import pick
 
@@ -60,6 +60,7 @@ class Session:
         """Make ``loop`` the present one because a person says so."""
         self.loop_id, self.chosen = loop.id, True
         remember(loop.id)
+        speak_to(loop.id)
         return loop
 
     def create(self, title: str | None) -> Loop:
@@ -93,6 +94,7 @@ class Session:
     def _found(self, loop: Loop) -> Loop:
         self.loop_id = self.loop_id if self.chosen else loop.id
         remember(loop.id)
+        speak_to(self.loop_id)
         return loop
 
 

@@ -11,7 +11,7 @@ Neither ever holds a token, an address or a path. Sizes are bounded, and what is
 from __future__ import annotations
 
 from ._bundle import STORY_MIME, StoryRecord, bundle
-from ._cells import Earlier, cell_id, reattach, remember, request
+from ._cells import Earlier, cell_id, present, reattach, remember, request, speak_to
 from ._follower import Follower
 from ._output import show_story
 from ._turn import TurnStory
@@ -24,8 +24,10 @@ __all__ = [
     "TurnStory",
     "bundle",
     "cell_id",
+    "present",
     "reattach",
     "remember",
     "request",
     "show_story",
+    "speak_to",
 ]

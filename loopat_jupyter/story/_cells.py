@@ -17,6 +17,9 @@ from ._notebook import read_notebook
 _loops: dict[str, str] = {}
 """Cell id to loop id, for the life of the kernel."""
 
+_present: str | None = None
+"""The loop that the magics speak to, whatever the cell; ``None`` before their first word."""
+
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
@@ -49,6 +52,17 @@ def remember(loop_id: str) -> None:
     ident = cell_id()
     if ident is not None:
         _loops[ident] = loop_id
+
+
+def speak_to(loop_id: str | None) -> None:
+    """The magics speak to this loop from here on; ``None``: to none, they are taken out."""
+    global _present
+    _present = loop_id
+
+
+def present(client: Client) -> Loop | None:
+    """The loop that the magics speak to, if the caller still may; else ``None``."""
+    return None if _present is None else _look_up(client, _present, None).loop
 
 
 def reattach(client: Client) -> Earlier:

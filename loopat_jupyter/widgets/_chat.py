@@ -5,7 +5,7 @@ from __future__ import annotations
 from IPython.display import display
 
 from loopat_jupyter.client import Client, Loop, ServerAddress, connect
-from loopat_jupyter.story import Follower, reattach, remember, show_story
+from loopat_jupyter.story import Follower, present, reattach, remember, show_story
 
 from ._base import LoopWidget
 from ._bundle import compose, styles
@@ -17,8 +17,8 @@ class LoopChat(LoopWidget):
     Args:
         loop: a loop of a client; or a loop's id, of the server that
             :func:`~loopat_jupyter.client.connect` finds; or nothing: then the loop that this cell
-            spoke to before, else a new one.
-        title: of the new loop, where one is made.
+            spoke to before, else the one that the magics speak to, else a new one.
+        title: of a new loop; the cell then takes up none but one that is called so.
 
     Raises:
         ServerNotFound: there is no server to make or find the loop on.
@@ -69,6 +69,8 @@ def _of_cell(client: Client, title: str | None) -> Loop:
     """The loop that the running cell spoke to before, or a new one; which of them is said."""
     earlier = reattach(client)
     loop = earlier.loop
+    if loop is None and title is None:
+        loop = present(client)
     if loop is None or title not in {None, loop.title}:
         if earlier.reason is not None:
             print(f"{earlier.reason}; this is a new loop".capitalize())

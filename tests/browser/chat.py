@@ -31,6 +31,8 @@ class Chat:
         self.stop = self.region.get_by_role("button", name="Stop the turn")
         self.turns = self.region.locator("[data-loopat-turn]")
         self.answers = self.region.locator("[data-loopat-role=assistant]")
+        self.foot = self.region.locator(".loopat-foot")
+        self.announcer = self.region.locator("[data-loopat-announcer]")
         self.choices = self.region.locator("[data-loopat-choice]")
         self.waiting = self.region.get_by_role("group", name="Messages on their way")
         self.story = notebook.output(cell).locator("details", has_text="Transcript of")

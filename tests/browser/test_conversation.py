@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from playwright.async_api import expect
+from playwright.async_api import Locator, expect
 
-from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, ask, asked, bash
+from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, Tool, ask, asked, bash
 
 from . import saved_file
 from .chat import Chat, show
@@ -24,6 +24,8 @@ async def test_a_person_talks_decides_and_stops(
     chat = await Chat(page).live()
     await expect(chat.region).to_contain_text("Nothing has been said yet")
     await expect(chat.region).to_contain_text("Talk")
+    sandbox = notebook_server.loop_api("GET", f"loops/{loop_id}")["sandbox"]
+    await expect(chat.region.locator(".loopat-badge").first).to_contain_text(f"{sandbox} · ")
 
     await _streams(chat, model)
     await _queued_and_allowed(chat, model, notebook_server, loop_id)
@@ -31,6 +33,7 @@ async def test_a_person_talks_decides_and_stops(
     await _answers_questions(chat, model)
     await _stops(chat, model)
     await _recalls(chat)
+    await _judges_a_change(chat, model, notebook_server, loop_id)
     await _takes_files(chat, notebook_server, loop_id)
     await chat.accessible()
     await page.picture("conversation")
@@ -57,17 +60,28 @@ async def _streams(chat: Chat, model: MockModel) -> None:
     await expect(turn).to_have_attribute("data-state", "running")
     await expect(chat.stop).to_be_visible()
     await expect(turn).not_to_contain_text("last")
+    await expect(chat.foot).to_have_text(re.compile(r"^Working · \d"))
     gate.open()
     await chat.ended(0)
+    await expect(chat.foot).to_have_text(re.compile(r"^Done · \d+(\.\d)? s.*\d in · \d.* out"))
+    await expect(chat.announcer).to_contain_text("The answer is complete: ")
     await expect(chat.stop).to_be_hidden()
     await expect(turn.get_by_role("heading", name="Heading")).to_be_visible()
     await expect(turn.locator("strong")).to_have_text("last")
-    await expect(turn.get_by_role("button", name="Copy code")).to_be_visible()
+    await _copies(chat, turn.get_by_role("button", name="Copy code"))
     await expect(turn.get_by_role("list")).to_have_attribute("start", "3")
     await expect(turn.get_by_role("cell", name="1")).to_have_attribute("align", "right")
     await expect(turn.get_by_text("a secret thought")).to_be_hidden()
     await turn.get_by_text("Thought", exact=True).click()
     await expect(turn.get_by_text("a secret thought")).to_be_visible()
+
+
+async def _copies(chat: Chat, button: Locator) -> None:
+    page = chat.notebook.page
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await button.click()
+    await expect(button).to_have_text("Copied")
+    assert (await page.evaluate("navigator.clipboard.readText()")).strip() == "print(1)"
 
 
 async def _queued_and_allowed(
@@ -83,6 +97,7 @@ async def _queued_and_allowed(
     await expect(chat.waiting).to_contain_text("Queued: next")
     gate.open()
     choice = await chat.asked()
+    await expect(chat.announcer).to_contain_text("Permission needed: ")
     await expect(chat.waiting).to_be_hidden()
     await expect(choice).to_contain_text("echo it ran > ran.txt; cat ran.txt")
     assert not (server.workdir(loop_id) / "ran.txt").exists()
@@ -92,10 +107,12 @@ async def _queued_and_allowed(
     await expect(allow).to_have_css("background-color", ground)  # its name is white on it
     await chat.accessible()
     await chat.notebook.picture("permission")
-    await allow.click()
+    await choice.get_by_role("button", name="Allow and remember").click()
     turn = await chat.ended(2)
     await expect(chat.choices.nth(0)).to_have_attribute("data-state", "allowed")
-    await expect(chat.choices.nth(0).get_by_role("status")).to_contain_text("Allowed")
+    said = chat.choices.nth(0).get_by_role("status")
+    await expect(said).to_contain_text("Allowed")
+    await expect(said).to_contain_text("cannot be remembered")  # two commands are no rule
     card = turn.locator("[data-loopat-tool=Bash]")
     await expect(card).to_have_attribute("data-state", "ok")
     await card.locator("summary").click()
@@ -157,8 +174,13 @@ async def _stops(chat: Chat, model: MockModel) -> None:
     turn = await chat.ended(5, "interrupted")
     await expect(turn).to_contain_text("I begin")
     await expect(turn).to_contain_text("Stopped.")
-    await chat.send(model.script([Text("Still here.")]).message("last"))
-    await expect(await chat.ended(6)).to_contain_text("Still here.")
+    mode = chat.region.get_by_role("combobox", name="Permission mode")
+    await mode.select_option("Run everything unasked")
+    await chat.send(model.script([bash("true")], [Text("Still here.")]).message("last"))
+    turn = await chat.ended(6)
+    await expect(turn).to_contain_text("Still here.")
+    await expect(turn.locator("[data-loopat-choice]")).to_have_count(0)
+    await mode.select_option("Loop's own mode")
 
 
 async def _recalls(chat: Chat) -> None:
@@ -167,6 +189,8 @@ async def _recalls(chat: Chat) -> None:
     await expect(chat.field).to_have_value(re.compile("^last "))
     await chat.field.press("ArrowUp")
     await expect(chat.field).to_have_value(re.compile("^stop "))
+    await chat.field.press("ArrowDown")
+    await expect(chat.field).to_have_value(re.compile("^last "))
     await chat.field.fill("one")
     await chat.field.press("Shift+Enter")
     await chat.field.press_sequentially("two")
@@ -177,7 +201,35 @@ async def _recalls(chat: Chat) -> None:
     await expect(chat.field).to_have_value("one\ntwo")
     await expect(chat.turns).to_have_count(7)
     await chat.notebook.saves(chat.field.press("Control+s"))
+    await chat.field.press("Tab")  # the order of the keyboard is that of the eye
+    await expect(chat.region.get_by_role("combobox", name="Permission mode")).to_be_focused()
+    for name in ("Put files into the loop", "Send message"):
+        await chat.notebook.page.keyboard.press("Tab")
+        await expect(chat.region.get_by_role("button", name=name)).to_be_focused()
     await chat.field.fill("")
+
+
+async def _judges_a_change(
+    chat: Chat, model: MockModel, server: NotebookServer, loop_id: str
+) -> None:
+    """An edit is shown as what goes and what comes; nothing in it is obeyed or hidden."""
+    after = "it <b>changed</b>\u202e"
+    edit = {"file_path": "ran.txt", "old_string": "it ran", "new_string": after}
+    script = model.script([Tool("Edit", edit)], [Text("Changed.")])
+    await chat.send(script.message("edit"))
+    choice = await chat.asked()
+    await expect(choice.locator(".loopat-path")).to_have_text("ran.txt")
+    await expect(choice.locator(".loopat-removed")).to_contain_text("it ran")
+    await expect(choice.locator(".loopat-added")).to_contain_text("it <b>changed</b>")
+    await expect(choice.locator(".loopat-added .loopat-mark")).to_be_visible()
+    await expect(choice).to_contain_text("1 character in it cannot be seen")
+    await chat.accessible()
+    await chat.notebook.picture("change")
+    await choice.get_by_role("button", name="Allow and remember").click()
+    turn = await chat.ended(7)
+    said = turn.locator("[data-loopat-choice]").get_by_role("status")
+    await expect(said).to_contain_text("Not asked again in this loop for Edit")
+    assert (server.workdir(loop_id) / "ran.txt").read_text() == f"{after}\n"
 
 
 FILE = """() => {

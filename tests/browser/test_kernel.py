@@ -65,7 +65,8 @@ print("the agent said:", result.text)
 async def test_a_prompt_answers_the_call_that_the_kernel_waits_in(
     open_notebook: OpenNotebook, face: Face, notebook_server: NotebookServer, model: MockModel
 ) -> None:
-    """``loop.ask`` blocks the kernel; its choice is on the page, and in the chat too."""
+    """``loop.ask`` blocks the kernel; its choice is on the page, and in the chat too: where it is
+    answered in one of them, the other says so and takes no answer any more."""
     loop_id = notebook_server.new_loop("Prompt")
     script = model.script([bash("echo prompted")], [Text("Thank you.")])
     ask_cell = ASK.format(loop=loop_id, message=script.message("prompt"))
@@ -78,10 +79,12 @@ async def test_a_prompt_answers_the_call_that_the_kernel_waits_in(
     await chat.asked()
     await chat.accessible()
     await page.picture("prompt")
-    await prompt.get_by_role("button", name="Allow", exact=True).click()
+    where = prompt if face is Face.LAB else chat.region
+    await where.get_by_role("button", name="Allow", exact=True).click()
     await page.idle(1)
     await expect(page.output(1)).to_contain_text("the agent said: Thank you.")
     await expect(prompt).to_contain_text("Allowed")
+    await expect(prompt.locator("button:enabled")).to_have_count(0)
     await chat.ended(0)
     await expect(chat.choices).to_have_attribute("data-state", "allowed")
 

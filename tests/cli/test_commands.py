@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.server import JupyterServer
+from loopat_jupyter.store.filesystem import file_system_type
+from tests.support.mock_model import MockModel, Text
+from tests.support.server import JupyterServer, mock_provider
 
 from .conftest import COMMAND, Loopat, Outcome
 
@@ -283,7 +285,13 @@ def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterS
     assert str(demo_server.pid) in checks["lock"]["found"]
     assert "demo/demo" in checks["model"]["found"]
     assert checks["sandbox"]["state"] in {"ok", "warning"}
-    assert {"python", "packages", "home", "database", "engine", "kernel"} <= set(checks)
+    assert {"python", "packages", "home", "database", "engine", "kernel", "landlock"} <= set(checks)
+    for tier in ("bubblewrap", "landlock", "podman"):
+        check = checks[f"tier {tier}"]
+        assert check["fix"] or not check["found"].startswith("no: "), check
+    assert "memory" in checks["limits"]["found"]
+    assert "to other machines" in checks["open ports"]["found"]
+    assert file_system_type(demo_server.home) in checks["home"]["found"]
     assert "A loop can run here." in loopat("doctor").out
 
 
@@ -302,6 +310,28 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
     absent = tmp_path / "absent"
     assert loopat("doctor", "--home", str(absent)).code == 0
     assert not absent.exists()
+
+
+def test_doctor_asks_the_model_for_one_token_and_only_when_told_to(
+    loopat: Loopat, model: MockModel, tmp_path: Path
+):
+    def online(url: str, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
+        (tmp_path / "config.json").write_text(json.dumps(mock_provider(url)))
+        report = loopat("doctor", "--home", str(tmp_path), "--json", *options)
+        assert "key-of-the-test" not in report.out + report.err
+        return report.code, {check["name"]: check for check in report.json["checks"]}
+
+    script = model.script([Text("ok")], words="Say: ok")
+    _, checks = online(model.url)
+    assert "model online" not in checks
+    assert checks["provider mock"]["state"] == "ok"
+    assert script.requests == []
+    assert online(model.url, "--online")[1]["model online"]["state"] == "ok"
+    (request,) = script.requests
+    assert request.body["max_tokens"] == 1
+    code, checks = online("http://127.0.0.1:9", "--online")
+    assert (code, checks["model online"]["state"]) == (1, "bad")
+    assert "baseUrl" in checks["model online"]["fix"]
 
 
 def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):

@@ -109,5 +109,5 @@ def test_a_script_that_nobody_watches_fails_at_a_choice_and_does_not_hang(
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "ChoiceRequired: the turn waits for a person to decide: Drink?." in last
+    assert "ChoiceRequired: the turn waits for a person to decide: Drink? It" in last
     assert "on_choice" in last

@@ -113,6 +113,34 @@ def test_variables_go_in_only_on_request(notebook: FrontEnd, client: Client):
     ]
 
 
+def test_loops_are_listed_used_looked_at_and_counted(notebook: FrontEnd, client: Client):
+    notebook.run("%loop new counted")
+    notebook.run("%%loop\n!echo hi")
+    other, gone = client.loops.create("Not used yet"), client.loops.create("put away")
+    gone.archive()
+    listed = notebook.run("%loop list").markdown
+    (present,) = [line for line in listed.splitlines() if "→" in line]
+    assert "counted" in present
+    assert "Not used yet" in listed
+    assert "put away" not in listed
+    assert "put away" in notebook.run("%loop list --all").markdown
+    status = notebook.run("%loop status").markdown
+    for row in ("| state | idle |", "| turns | 1 |"):
+        assert row in status
+    assert "| turns | 0 |" in notebook.run("%loop status not-used-yet").markdown
+
+    counted = next(loop for loop in client.loops.list() if loop.title == "counted")
+    usage = list(counted.history())[-1].usage
+    assert usage is not None
+    cost = notebook.run("%loop cost").markdown
+    assert f"| input tokens | {usage.input_tokens:,} |" in cost
+    assert f"| output tokens | {usage.output_tokens:,} |" in cost
+
+    notebook.run("%loop use not-used-yet")
+    ran = notebook.run("%%loop --no-stream\nhello")
+    assert ran.data[0][STORY]["loop_id"] == other.id
+
+
 def test_no_secret_and_no_address_is_left_in_the_notebook(notebook: FrontEnd):
     notebook.run("%loop new silent")
     notebook.run("%%loop\n!env; pwd")

@@ -56,6 +56,18 @@ def test_what_a_person_chose_in_this_kernel_counts_more(notebook: FrontEnd):
     assert loop_of(notebook.run(HELLO, "more-a")) == chosen != first
 
 
+def test_a_chat_shows_the_loop_that_the_cells_speak_to(notebook: FrontEnd, client: Client):
+    spoken = loop_of(notebook.run(HELLO, "chat-a"))
+    make = "from loopat_jupyter import LoopChat; chat = LoopChat({}); chat"
+    assert loop_of(notebook.run(make.format(""), "chat-b")) == spoken
+    own = loop_of(notebook.run(make.format("title='its own'"), "chat-c"))
+    assert client.loops.get(own).title == "its own"
+    client.loops.archive(spoken)
+    assert loop_of(notebook.run(make.format(""), "chat-d")) not in {spoken, own}
+    forget(notebook)
+    assert loop_of(notebook.run(make.format(""), "chat-c")) not in {spoken, own}
+
+
 def test_an_archived_loop_is_replaced_and_that_is_said(notebook: FrontEnd, client: Client):
     first = loop_of(notebook.run(HELLO, "archived"))
     notebook.save()

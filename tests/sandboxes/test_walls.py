@@ -248,6 +248,39 @@ async def test_folders_are_read_only_or_writable_as_asked(
     assert made.stat().st_uid == os.geteuid()
 
 
+REPLACE = """
+import ctypes, os
+os.makedirs("own"); open("own/file", "w").write("x"); open("f", "w").write("x")
+exchange = lambda a, b: ctypes.CDLL(None).renameat2(-100, a.encode(), -100, b.encode(), 2)
+attacks = {
+    "swap": lambda: exchange("f", "ro/file"), "file": lambda: os.rename("f", "ro/file"),
+    "link in": lambda: os.link("f", "ro/new"), "link out": lambda: os.link("ro/file", "stolen"),
+    "swap all": lambda: exchange("own", "ro"), "away": lambda: os.rename("ro", "gone"),
+}
+for name, attack in attacks.items():
+    try: attack()
+    except OSError: pass
+print("tried")
+"""
+
+
+async def test_renames_and_hard_links_change_nothing_of_a_read_only_folder(
+    walled: Started, grounds: Grounds
+) -> None:
+    """A rename over a file, over the folder itself, or away; links into it and out of it."""
+    free = plant(grounds.top / "free" / "ro" / "file")
+    assert outside(f"{sys.executable} -c {shlex.quote(REPLACE)}", grounds.top / "free") == "tried\n"
+    assert not free.exists()
+    kept = plant(grounds.top / "data" / "ro" / "file")
+    kept.parent.chmod(0o777)
+    grounds.folders = (FolderMount(kept.parent, "ro", write=False),)
+    async with walled() as sandbox:
+        assert "tried" in await inside(sandbox, f"python3 -c {shlex.quote(REPLACE)}")
+    assert [path.name for path in kept.parent.iterdir()] == ["file"]
+    assert kept.read_text() == SECRET
+    assert kept.stat().st_nlink == 1
+
+
 async def test_a_folder_that_became_a_symlink_is_refused(walled: Started, grounds: Grounds) -> None:
     plant(grounds.top / "secret/file")
     (grounds.top / "folder").symlink_to(grounds.top / "secret")

@@ -46,6 +46,7 @@ export class ChoiceView {
   #status;
   #fields;
   #resolved = false;
+  #toRemember = false;
   #answerOf = () => ({});
 
   /**
@@ -81,7 +82,10 @@ export class ChoiceView {
     this.#fold();
     setText(this.#kind, KINDS[this.#request.kind].past);
     this.#title.hidden = false;
-    setText(this.#status, outcomeText(resolved));
+    // The server makes no rule of a command with several parts, and says so by silence.
+    const forgotten = this.#toRemember && resolved.outcome === "allowed" && !resolved.rule;
+    const more = forgotten ? " It cannot be remembered, and will be asked again." : "";
+    setText(this.#status, outcomeText(resolved) + more);
     if (hadFocus) this.#after();
   }
 
@@ -153,6 +157,7 @@ export class ChoiceView {
 
   async #answer(body) {
     this.#disable(true);
+    this.#toRemember = body.remember !== undefined;
     setText(this.#status, "Sending your answer…");
     try {
       await this.#resolve(this.#request.choice_id, body);
