@@ -38,9 +38,13 @@ class EgressProxy:
         record.kind = "connect"
         if visitor.has_body(request):
             raise BadDestination("a request for a tunnel has no body")
-        authority = request.target.decode("ascii")
-        async with _while_there(visitor):
-            reader, writer = await self._reach(authority, None, record)
+        destination = self._named(request.target.decode("ascii"), None, record)
+        if not self._gatekeeper.allows(destination):
+            # Only a wait for a person is given up: who has closed its own side of a tunnel may
+            # still hear what the other one says.
+            async with _while_there(visitor):
+                await self._gatekeeper.admit(destination)
+        reader, writer = await self._dial(destination, record)
         try:
             early = await visitor.tunnel()
             writer.write(early)
@@ -58,7 +62,9 @@ class EgressProxy:
         url = _split(request.target.decode("ascii"))
         try:
             async with _while_there(visitor):
-                streams = await self._reach(url.netloc, HTTP_PORT, record)
+                destination = self._named(url.netloc, HTTP_PORT, record)
+                await self._gatekeeper.admit(destination)
+                streams = await self._dial(destination, record)
                 target = (url.path or "/") + (f"?{url.query}" if url.query else "")
                 try:
                     await _Exchange(visitor, request, streams, record).run(target)
@@ -67,10 +73,12 @@ class EgressProxy:
         finally:
             record.bytes_out, record.bytes_in = visitor.received, visitor.sent
 
-    async def _reach(self, authority: str, port: int | None, record: Record) -> Streams:
+    def _named(self, authority: str, port: int | None, record: Record) -> Destination:
         destination = record.destination = parse_destination(authority, port)
         self._dialler.refuse_local(destination)
-        await self._gatekeeper.admit(destination)
+        return destination
+
+    async def _dial(self, destination: Destination, record: Record) -> Streams:
         streams = await self._dialler.dial(destination)
         record.verdict = "allowed"
         return streams

@@ -62,14 +62,14 @@ class Gatekeeper:
         Raises:
             Forbidden: it is not allowed.
         """
-        if self._allows(destination):
+        if self.allows(destination):
             return
         if self._asker is None or self._held >= HELD:
             if len(self._refused) < REFUSED_KEPT:
                 self._refused[destination] = None
             raise Forbidden(NOT_ALLOWED.format(destination=destination))
         why = await self._ask(self._asker, destination)
-        if why is not None or not self._allows(destination):
+        if why is not None or not self.allows(destination):
             reason = why or "it is not allowed any more"
             raise Forbidden(REFUSED.format(destination=destination, why=reason))
 
@@ -85,7 +85,7 @@ class Gatekeeper:
         finally:
             self._held -= 1
 
-    def _allows(self, destination: Destination) -> bool:
+    def allows(self, destination: Destination) -> bool:
         return destination in self._permitted or any(
             pattern.matches(destination) for pattern in self._egress.allowed
         )

@@ -270,8 +270,13 @@ async def test_a_door_that_was_shut_from_inside_ends_the_service_alone(
 def _door_of(ground: Ground) -> int:
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found = socket.socket(fileno=os.dup(int(entry.name)))
+            copy = os.dup(int(entry.name))
         except OSError:
+            continue
+        try:
+            found = socket.socket(fileno=copy)
+        except OSError:  # no socket
+            os.close(copy)
             continue
         with found:
             try:
