@@ -77,7 +77,7 @@ async def test_a_person_logs_in_and_talks_with_a_loop(
         notebook.hold_invariants()
     finally:
         await context.close()
-    for secret in ("token", "la_", str(hub.port), str(hub.directory)):
+    for secret in ("token=", "la_", str(hub.port), str(hub.directory)):
         assert secret not in written, f"{secret} is in the notebook"
 
 

@@ -49,10 +49,10 @@ def test_a_loop_is_named_by_its_title_or_its_title_as_one_word(notebook: FrontEn
 
 
 def test_a_name_that_means_nothing_brings_the_nearest(notebook: FrontEnd, client: Client):
-    client.loops.create("weather")
-    ran = notebook.run("%%loop --loop wheather\nhello")
+    client.loops.create("quicksilver")  # like no other title of these tests, which share a server
+    ran = notebook.run("%%loop --loop quiksilver\nhello")
     assert ran.status == "error"
-    assert ran.stderr == "UsageError: no loop is called 'wheather'. Did you mean 'weather'?\n"
+    assert ran.stderr == "UsageError: no loop is called 'quiksilver'. Did you mean 'quicksilver'?\n"
 
 
 def test_two_loops_of_one_name_are_not_guessed_between(notebook: FrontEnd, client: Client):

@@ -213,13 +213,18 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 def mounts_of(process: psutil.Process) -> set[str]:
-    """The mounts of this host that are named after the process's container, or are its root."""
+    """The mounts of this host that are named after the process's container, or are its root.
+
+    Rootless podman has them in a mount namespace of its own, so there are none on the host.
+    """
     names = [word for word in command_line(process) if len(word) == 64]
+    space = Path(f"/proc/{process.pid}/ns/mnt")
     try:
-        lines = Path(f"/proc/{process.pid}/mountinfo").read_text()
+        if space.readlink() != Path("/proc/self/ns/mnt").readlink():  # else: everybody's mounts
+            lines = Path(f"/proc/{process.pid}/mountinfo").read_text()
+            names += [Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", lines)]
     except OSError:
         return set()
-    names += [Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", lines)]
     return {point for point in mount_points() if any(name in point for name in names)}
 
 
