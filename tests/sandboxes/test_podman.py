@@ -34,6 +34,7 @@ from loopat_jupyter.sandboxes.podman_limits import (
 from loopat_jupyter.sandboxes.podman_probe import check_version, how_to_fix
 from loopat_jupyter.sandboxes.podman_reaper import reap_containers
 from tests.sandboxes.conftest import (
+    RUN,
     SECRET,
     Grounds,
     all_end,
@@ -515,15 +516,17 @@ async def test_an_image_without_what_is_needed_says_so_and_leaves_nothing(
 async def test_the_shipped_containerfile_is_built_once_for_all_that_wait(
     ship: Ship, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings = replace(ship.settings(), podman=PodmanSettings(base=ship.image))
-    tier = ship.tier(settings)
-    with contextlib.suppress(PodmanFailed):
-        ship.probed.podman.call("rmi", tier.image.name)
+    base = f"localhost/loopat-test:{RUN}"  # nobody has built on this one yet
+    ship.probed.podman.call("tag", ship.image, base)
+    tier = ship.tier(replace(ship.settings(), podman=PodmanSettings(base=base)))
     caplog.set_level("INFO", "loopat_jupyter")
     sandboxes = [tier.create(ship.grounds.spec()) for _ in range(2)]
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     assert await inside(sandboxes[0], "echo $IN_IMAGE") == "yes\n"
     await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
+    for loop_id in await tier.kept():
+        await tier.discard(loop_id)
+    ship.probed.podman.call("rmi", tier.image.name, base)
     assert caplog.text.count("Building the sandbox image") == 1
     assert "podman build: STEP" in caplog.text
 
