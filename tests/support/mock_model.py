@@ -19,7 +19,7 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,14 +128,21 @@ class Request:
 
     def tool_results(self) -> list[str]:
         """The text of every tool result in the request, oldest first."""
-        results: list[str] = []
+        return [text for _, text in self._results()]
+
+    def results_of_calls(self) -> dict[str, str]:
+        """The same by the ids of their calls: of parallel calls any may be told first."""
+        return dict(self._results())
+
+    def _results(self) -> Iterator[tuple[str, str]]:
         for message in self.body.get("messages", []):
             content = message.get("content")
             if message["role"] == "tool":
-                results.append(_flat(content))
+                yield message["tool_call_id"], _flat(content)
             elif message["role"] == "user" and isinstance(content, list):
-                results.extend(_flat(b["content"]) for b in content if b["type"] == "tool_result")
-        return results
+                for block in content:
+                    if block["type"] == "tool_result":
+                        yield block["tool_use_id"], _flat(block["content"])
 
     @property
     def whole(self) -> str:

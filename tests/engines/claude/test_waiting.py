@@ -130,6 +130,7 @@ async def test_what_ran_beside_a_waiting_call_is_not_run_again_where_the_cli_is_
     (spec.workdir / "seed.txt").write_text("seed\n")
     beside = [Tool("Read", {"file_path": "seed.txt"}), bash("echo beside >> ran.txt; cat ran.txt")]
     last = bash("echo waited > waited.txt") if mode == "default" else ask(asked("Yes?", "a", "b"))
+    calls = [call.id for call in beside]
     script = model.script([*beside, last], [Text("Done.")])
     box, engine = await new_sandbox(), new_engine()
     host, turn = MemoryHost(box, ask={last.id}), turn_of(script.message())
@@ -141,9 +142,10 @@ async def test_what_ran_beside_a_waiting_call_is_not_run_again_where_the_cli_is_
     host.answer(True if mode == "default" else {"q1": "a"})
     await new_engine().run(host.resumed(turn), host)
     assert (spec.workdir / "ran.txt").read_text() == "beside\n"
-    told = script.requests[1].tool_results()
-    assert "seed" in told[0]
-    assert "beside" in told[1]
+    told = script.requests[1].results_of_calls()
+    assert set(told) == {*calls, last.id}
+    assert "seed" in told[calls[0]]
+    assert "beside" in told[calls[1]]
     assert [ok for ok, _ in host.results] == [True] * 3
     assert len(script.requests) == 2
 
