@@ -12,10 +12,10 @@ import socket
 import sys
 from pathlib import Path
 
-from loopat_jupyter.context.config import ModelChoice
-from loopat_jupyter.engines.lending import Lender
-from loopat_jupyter.loops.network import Egress
-from loopat_jupyter.sandboxes.broker.broker import Broker
+from loopat_jupyter.context.config_file import ModelChoice
+from loopat_jupyter.engines.gateway.upstream import Lender
+from loopat_jupyter.loops.ports.network import Egress
+from loopat_jupyter.sandboxes.proxy.server import Broker
 from loopat_jupyter.store import Store
 
 

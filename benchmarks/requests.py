@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from loopat_jupyter.loops.records import Loop, new_loop_id, now
+from loopat_jupyter.loops.models import Loop, new_loop_id, now
 from loopat_jupyter.store import Store
 
 from .bench import Run, stage

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from loopat_jupyter.loops.ports import Sandbox, SandboxSpec
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier
-from loopat_jupyter.sandboxes.select import select_tier
+from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
+from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
+from loopat_jupyter.sandboxes.registry import select_tier
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 from .bench import Run, stage
 from .measures import Measure, quantiles

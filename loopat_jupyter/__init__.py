@@ -35,21 +35,21 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """``%load_ext loopat_jupyter``: the magics ``%loop`` and ``%%loop``."""
-    from .magics import load_ipython_extension as load
+    from .notebook.magics import load_ipython_extension as load
 
     load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """``%unload_ext loopat_jupyter``."""
-    from .magics import unload_ipython_extension as unload
+    from .notebook.magics import unload_ipython_extension as unload
 
     unload(shell)
 
 
 def __getattr__(name: str) -> Any:
     if name in {"ChoicePrompt", "LoopChat"}:
-        from . import widgets
+        from .notebook import widgets
 
         return getattr(widgets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,30 +19,30 @@ from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float, Int, List, Unicode, default
 
-from .api.base import Edge
-from .api.credentials import TokenAuthority
-from .api.rate import RateLimiter
+from .api.auth import TokenAuthority
+from .api.handler import Edge
+from .api.rate_limit import RateLimiter
 from .api.routes import handlers
 from .context.folders import Folders
 from .context.home import Home
 from .context.instructions import Instructions
-from .context.workdir import Workdirs
-from .engines.builtin import EngineLimits
-from .engines.select import ENGINES, EngineSet, Place, select_engines
-from .engines.tool_outcome import ToolLimits
+from .engines.builtin.engine import EngineLimits
+from .engines.registry import ENGINES, EngineSet, Place, select_engines
+from .engines.tools.outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
-from .loops.keeper import SandboxKeeper
-from .loops.log import EventLog
-from .loops.network import NetworkRequest
-from .loops.ports import Isolation, PermissionMode, SandboxTier
+from .loops.event_broadcaster import EventLog
+from .loops.ports.engine import Isolation, PermissionMode, SandboxTier
+from .loops.ports.network import NetworkRequest
+from .loops.sandbox_pool import SandboxKeeper
 from .loops.service import LoopService
-from .sandboxes.base import Limits, PodmanSettings, SandboxSettings
-from .sandboxes.cgroups import Division, NotDelegated, claim, find
-from .sandboxes.podman_reaper import reap_containers
-from .sandboxes.reaper import reap_leftovers
-from .sandboxes.select import select_tier
+from .sandboxes.podman.reaper import reap_containers
+from .sandboxes.registry import select_tier
+from .sandboxes.runtime.cgroups import Division, NotDelegated, claim, find
+from .sandboxes.runtime.reaper import reap_leftovers
+from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .store import HomeLock, Store
 from .store.database import JournalMode
+from .workspace.files import Workdirs
 
 HEARTBEAT = 5.0
 """Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so

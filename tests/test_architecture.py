@@ -20,30 +20,23 @@ ALLOWED: dict[str, set[str]] = {
     "engines": {
         "engines",
         "loops.ports",
-        "loops.network",
         "loops.destinations",
         "loops.errors",
-        "context.config",
+        "context.config_file",
         "context.vaults",
     },
-    "sandboxes": {
-        "sandboxes",
-        "loops.ports",
-        "loops.network",
-        "loops.destinations",
-        "loops.errors",
-    },
+    "sandboxes": {"sandboxes", "loops.ports", "loops.destinations", "loops.errors"},
     "context": {"context", "loops"},
-    # Pure: it makes documents of the heart's records, and the api sends them.
-    "transcript": {"transcript", "loops.records", "loops.retelling"},
+    "workspace": {"workspace", "loops"},
+    # Pure: it makes documents of the domain's records, and the api sends them.
+    "transcript": {"transcript", "loops.models", "loops.transcript_source"},
     "api": {"api", "loops", "transcript"},
     "client": {"client"},
-    "story": {"story", "client"},
-    "widgets": {"widgets", "story", "client"},
-    "magics": {"magics", "widgets", "story", "client"},
+    "notebook": {"notebook", "client"},
     "cli": {"cli", "client"},
-    "extension": {"api", "loops", "engines", "sandboxes", "context", "store"},
-    "__init__": {"extension", "magics", "widgets"},
+    "extension": {"api", "loops", "engines", "sandboxes", "context", "workspace", "store"},
+    "widgets": {"notebook.widgets"},
+    "__init__": {"extension", "notebook.magics", "notebook.widgets", "widgets"},
 }
 
 # `doctor` and `token` may open the home; the demo is told what the model is called.
@@ -52,7 +45,7 @@ OPENS_THE_HOME: dict[str, set[str]] = {
     "cli/_engine_checks.py": {"context", "engines", "extension", "loops.errors"},
     "cli/_sandbox_checks.py": {"sandboxes", "extension", "loops.errors"},
     "cli/_doctor.py": {"context", "engines", "sandboxes", "store", "extension", "loops.errors"},
-    "cli/_tokens.py": {"store", "api.credentials", "loops.records"},
+    "cli/_tokens.py": {"store", "api.auth", "loops.models"},
 }
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..loops.records import Source
-from .base import LoopatHandler
+from ..loops.models import Source
+from .handler import LoopatHandler
 from .operations import Answer, Operation, operation
 from .parameters import CHOICE_ID, LOOP_ID, RULE_ID
 from .schemas import ChoiceAnswer, RuleList, RuleView

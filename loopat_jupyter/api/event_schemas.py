@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from ..loops.host import SUMMARY_LIMIT
+from ..loops.turn_context import SUMMARY_LIMIT
 from .schemas import UsageView
 
 Absent = SkipJsonSchema[None]

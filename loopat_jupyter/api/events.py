@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..loops.errors import InvalidCursor
-from ..loops.records import Loop, Snapshot
+from ..loops.models import Loop, Snapshot
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import INCLUDE, LOOP_ID, STREAM_EXAMPLE
 from .sse import CONTENT_TYPE, EventStreamHandler, encode

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from ..loops.errors import InvalidParameter
-from ..loops.files import Part
+from ..loops.ports.files import Part
 from .schemas import PageQuery, Shape, Text, Timestamp, whole_number
 
 UPLOAD_ID = "^[A-Za-z0-9_-]{1,64}$"

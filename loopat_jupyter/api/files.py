@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from tornado.iostream import StreamClosedError
 
-from ..loops.files import FileEntry
-from .base import LoopatHandler
+from ..loops.ports.files import FileEntry
 from .file_schemas import SIZE_LIMIT, FileList, FileReceived, FilesQuery, FileView, PutQuery
+from .handler import LoopatHandler
 from .operations import Answer, Bytes, Operation, Parameter, operation
 from .parameters import LIMIT, LOOP_ID
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..loops.errors import InvalidCursor, PermissionRefused
-from ..loops.ports import EngineChoice
-from ..loops.records import Folder, LoopState, new_loop_id
-from ..loops.records import Loop as LoopRecord
+from ..loops.models import Folder, LoopState, new_loop_id
+from ..loops.models import Loop as LoopRecord
+from ..loops.ports.engine import EngineChoice
 from ..loops.service import LoopDraft, LoopService
-from .base import LoopatHandler
+from .handler import LoopatHandler
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import IDLE_EXAMPLE, LIMIT, LOOP_EXAMPLE, LOOP_ID
 from .schemas import (

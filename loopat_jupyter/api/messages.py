@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..loops.errors import IdempotencyKeyTooLong, InvalidRequest, LoopArchived
-from ..loops.records import Accepted, Loop, Message, MessageRow
-from .base import LoopatHandler
+from ..loops.models import Accepted, Loop, Message, MessageRow
+from .handler import LoopatHandler
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import IDEMPOTENCY_KEY, INCLUDE, LIMIT, LOOP_ID, STREAM_EXAMPLE
 from .schemas import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import LoopatHandler
+from .handler import LoopatHandler
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import LIMIT, LOOP_ID
 from .schemas import NetworkList, NetworkRequestView, PageQuery

@@ -12,11 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .base import LoopatHandler
 from .components import REFERENCE, SECURITY_SCHEMES, schemas
 from .error_examples import error_example
 from .errors import STATUS
 from .event_schemas import STREAM_EVENT
+from .handler import LoopatHandler
 from .operations import Bytes, Credentials, Operation, Parameter, operation_of
 
 Routes = Sequence[tuple[str, type[LoopatHandler]]]

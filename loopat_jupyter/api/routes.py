@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-from .base import LoopatHandler, UnknownRoute
 from .choices import ChoiceHandler, RuleHandler, RulesHandler
-from .documents import DocsAssetHandler, DocsHandler, OpenApiHandler
+from .docs_handlers import DocsAssetHandler, DocsHandler, OpenApiHandler
 from .events import EventsHandler
 from .files import FileHandler, FilesHandler
+from .handler import LoopatHandler, UnknownRoute
 from .loops import LoopHandler, LoopsHandler
 from .messages import InterruptHandler, MessagesHandler
 from .network import NetworkHandler

@@ -18,8 +18,8 @@ from ..loops.errors import (
     MissingContent,
     TitleTooLong,
 )
-from ..loops.ports import PermissionMode, TurnState
-from ..loops.records import to_json
+from ..loops.models import to_json
+from ..loops.ports.engine import PermissionMode, TurnState
 
 TITLE_LIMIT = 200
 METADATA_LIMIT = 16 << 10

@@ -15,9 +15,9 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 
 from ..loops.errors import InvalidParameter
-from ..loops.log import Frame, Lagged, Subscription
-from ..loops.records import to_json
-from .base import LoopatHandler
+from ..loops.event_broadcaster import Frame, Lagged, Subscription
+from ..loops.models import to_json
+from .handler import LoopatHandler
 
 CONTENT_TYPE = "text/event-stream"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .base import LoopatHandler
+from .handler import LoopatHandler
 from .operations import Answer, Operation, operation
 from .parameters import TOKEN_ID
 from .schemas import ApiTokenCreated, ApiTokenList, ApiTokenView, CreateToken

@@ -11,13 +11,13 @@ import asyncio
 from tornado.iostream import StreamClosedError
 
 from ..loops.errors import InvalidParameter
-from ..loops.records import Loop
-from ..loops.retelling import Retelling, StoredTurn
+from ..loops.models import Loop
+from ..loops.transcript_source import Retelling, StoredTurn
 from ..transcript import RENDERERS, Head, Renderer, Veil, tell
-from ..transcript.document import MEDIA_TYPE as JSON
+from ..transcript.json import MEDIA_TYPE as JSON
 from ..transcript.markdown import MEDIA_TYPE as MARKDOWN
 from ..transcript.notebook import MEDIA_TYPE as NOTEBOOK
-from .base import LoopatHandler
+from .handler import LoopatHandler
 from .operations import Answer, Operation, Parameter, operation
 from .parameters import LOOP_ID
 from .transcript_schemas import LAST_LIMIT, Transcript, TranscriptQuery

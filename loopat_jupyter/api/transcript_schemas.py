@@ -1,4 +1,4 @@
-"""The shape of a transcript as JSON; :mod:`loopat_jupyter.transcript.document` writes it."""
+"""The shape of a transcript as JSON; :mod:`loopat_jupyter.transcript.json` writes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from ..loops.ports import TurnState
+from ..loops.ports.engine import TurnState
 from .schemas import Shape, Text, Timestamp, UsageView, whole_number
 
 LAST_LIMIT = 10_000

@@ -36,7 +36,7 @@ def chat(
 ) -> None:
     """Talk with a loop. Choices are answered at the prompt."""
     from ._connection import find_loop
-    from ._render import console_for_text
+    from ._printers import console_for_text
 
     if not is_interactive():
         raise CommandFailed("chat needs a terminal; use `loopat send`", ExitCode.USAGE)
@@ -52,8 +52,8 @@ class Conversation:
     """One loop at one terminal."""
 
     def __init__(self, loop: Loop, console: Console, mode: PermissionMode | None) -> None:
-        from ._ask import TerminalChoices
-        from ._render import TerminalPrinter
+        from ._choice_prompt import TerminalChoices
+        from ._printers import TerminalPrinter
 
         self._loop = loop
         self._console = console

@@ -45,7 +45,7 @@ class Check:
 def examine(home: Path | None, *, online: bool = False) -> list[Check]:
     """All checks, in the order in which things are needed. ``online``: ask the model too."""
     from ._engine_checks import engine_checks
-    from ._kernel import kernel_checks, ports_check
+    from ._linux_checks import kernel_checks, ports_check
     from ._sandbox_checks import sandbox_checks
 
     extension, problem = configured_extension()
@@ -140,7 +140,7 @@ def _future_home(home: Path) -> Check:
 
 
 def _file_system(home: Path) -> str:
-    from loopat_jupyter.store.filesystem import file_system_type, is_network_file_system
+    from loopat_jupyter.store.network_fs import file_system_type, is_network_file_system
 
     kind = file_system_type(home) or "unknown file system"
     network = is_network_file_system(home)

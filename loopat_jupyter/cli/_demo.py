@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from loopat_jupyter.client import Choice, Decision, Loop, OnChoice, PermissionMode
 
-    from ._render import Printer
+    from ._printers import Printer
     from ._server import ChildServer
 
 DEFAULT_HOME = Path("~/.loopat-demo")
@@ -113,7 +113,7 @@ class Guide:
     """Leads a person through the conversation, in colours. ``svg``: records it, too."""
 
     def __init__(self, *, once: bool = False, svg: Path | None = None) -> None:
-        from ._render import TerminalPrinter, console_for_text
+        from ._printers import TerminalPrinter, console_for_text
 
         drawn = {"width": SVG_WIDTH, "record": True} if svg is not None else {}
         self.console: Console = console_for_text(**drawn)
@@ -155,8 +155,8 @@ class Guide:
         )
 
     def _turn(self, loop: Loop, step: Step) -> bool:
-        from ._ask import TerminalChoices
-        from ._render import TerminalPrinter
+        from ._choice_prompt import TerminalChoices
+        from ._printers import TerminalPrinter
         from ._turn import follow, interrupting
 
         self.console.print()
@@ -175,7 +175,7 @@ class Guide:
 
     def _answer(self, choice: Choice) -> Decision:
         """Nobody is here: decide, and say so."""
-        from ._ask import show_choice
+        from ._choice_prompt import show_choice
 
         self.printer.fresh_line()
         show_choice(self.console, choice)
@@ -227,19 +227,19 @@ class JsonGuide(Guide):
     """The same for programs: the addresses first, then each event. Choices answer themselves."""
 
     def __init__(self) -> None:
-        from ._render import JsonPrinter
+        from ._printers import JsonPrinter
 
         super().__init__()
         self.console.quiet = True
         self.printer = JsonPrinter()
 
     def opened(self, loop: Loop) -> None:
-        from ._render import print_json
+        from ._printers import print_json
 
         print_json({"loop_id": loop.id, "sandbox": loop.info.sandbox})
 
     def start(self, home: Path) -> ChildServer:
-        from ._render import print_json
+        from ._printers import print_json
 
         server = super().start(home)
         print_json(

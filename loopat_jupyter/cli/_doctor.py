@@ -34,7 +34,7 @@ def doctor(
     Changes nothing, and sends nothing unless --online. Ends with 1 when a loop could not run.
     """
     from ._checks import examine
-    from ._render import print_json
+    from ._printers import print_json
 
     checks = examine(home, online=online)
     able = not any(check.state == "bad" for check in checks)
@@ -50,7 +50,7 @@ def _print(checks: list[Check], able: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ._render import console_for_text
+    from ._printers import console_for_text
     from ._terminal import one_line
 
     console = console_for_text()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from ._checks import Check
 
 if TYPE_CHECKING:
-    from loopat_jupyter.context.config import ConfigFile, ModelChoice, ProviderSection
-    from loopat_jupyter.engines.select import Place
+    from loopat_jupyter.context.config_file import ConfigFile, ModelChoice, ProviderSection
+    from loopat_jupyter.engines.registry import Place
     from loopat_jupyter.extension import LoopatExtension
 
 
@@ -36,7 +36,7 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
 
 def model_check(home: Path) -> tuple[Check, ModelChoice | None]:
     """Which model the next turn would use, and why. Nothing is sent to it."""
-    from loopat_jupyter.context.config import CONFIG_NAME, ConfigFile
+    from loopat_jupyter.context.config_file import CONFIG_NAME, ConfigFile
     from loopat_jupyter.loops.errors import ConfigError
 
     there = (home / CONFIG_NAME).exists()
@@ -58,9 +58,14 @@ async def ask_model(choice: ModelChoice) -> Check:
     """One question, one token of an answer."""
     from dataclasses import replace
 
-    from loopat_jupyter.engines.conversation import UserMessage
-    from loopat_jupyter.engines.model import ModelError, ModelRequest, TextDelta, ThinkingDelta
-    from loopat_jupyter.engines.providers import Providers
+    from loopat_jupyter.engines.models.messages import UserMessage
+    from loopat_jupyter.engines.models.pool import Providers
+    from loopat_jupyter.engines.models.port import (
+        ModelError,
+        ModelRequest,
+        TextDelta,
+        ThinkingDelta,
+    )
 
     async def hear(_delta: TextDelta | ThinkingDelta) -> None:
         return
@@ -80,7 +85,7 @@ async def ask_model(choice: ModelChoice) -> Check:
 
 def provider_checks(home: Path) -> list[Check]:
     """Every provider of config.json, and whether what it refers to is there."""
-    from loopat_jupyter.context.config import ConfigFile
+    from loopat_jupyter.context.config_file import ConfigFile
     from loopat_jupyter.loops.errors import ConfigError
 
     file = ConfigFile(home)
@@ -111,7 +116,7 @@ def _provider(file: ConfigFile, name: str, provider: ProviderSection) -> Check:
 def engine_check(wanted: str, home: Path, place: Place | None = None) -> Check:
     """The engine of the next turn, and why it is that one."""
     from loopat_jupyter.context.instructions import Instructions
-    from loopat_jupyter.engines.select import select_engines
+    from loopat_jupyter.engines.registry import select_engines
     from loopat_jupyter.loops.errors import LoopatError
 
     try:
@@ -128,8 +133,8 @@ def engine_check(wanted: str, home: Path, place: Place | None = None) -> Check:
 
 def optional_checks(home: Path) -> list[Check]:
     """The engines that are extras, and the agents that config.json describes."""
-    from loopat_jupyter.context.config import ConfigFile
-    from loopat_jupyter.engines.select import OPTIONAL
+    from loopat_jupyter.context.config_file import ConfigFile
+    from loopat_jupyter.engines.registry import OPTIONAL
     from loopat_jupyter.loops.errors import ConfigError
 
     checks = []

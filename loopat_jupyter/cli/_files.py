@@ -38,7 +38,7 @@ def files(
 ) -> None:
     """What lies in a loop's workdir."""
     from ._connection import find_loop
-    from ._render import print_json
+    from ._printers import print_json
 
     with context.obj.connect() as client:
         found = find_loop(client, loop).files(path)
@@ -59,7 +59,7 @@ def put(
 ) -> None:
     """Copy files into a loop's workdir; what is there under the same name is replaced."""
     from ._connection import find_loop
-    from ._render import print_json
+    from ._printers import print_json
     from ._terminal import one_line
 
     folder = "" if to is None else f"{to.strip('/')}/"
@@ -178,7 +178,7 @@ def _print_table(files: list[FileInfo]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ._render import console_for_text
+    from ._printers import console_for_text
     from ._terminal import one_line
 
     console = console_for_text()

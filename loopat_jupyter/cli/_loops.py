@@ -27,7 +27,7 @@ def list_(
     """The loops you own, newest first."""
     from itertools import islice
 
-    from ._render import print_json
+    from ._printers import print_json
 
     with context.obj.connect() as client:
         loops = client.loops.list(archived=archived, page_size=min(limit, 100))
@@ -53,7 +53,7 @@ def new(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Make a loop and print its id."""
-    from ._render import print_json
+    from ._printers import print_json
 
     folders = None if folder is None else [_folder(text) for text in folder]
     with context.obj.connect() as client:
@@ -72,7 +72,7 @@ def archive(
 ) -> None:
     """Put loops away: their turns end, their records stay."""
     from ._connection import find_loop
-    from ._render import print_json
+    from ._printers import print_json
 
     with context.obj.connect() as client:
         found = [find_loop(client, wanted) for wanted in loops]
@@ -115,7 +115,7 @@ def _print_table(loops: list[LoopInfo]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ._render import console_for_text
+    from ._printers import console_for_text
     from ._terminal import one_line
 
     console = console_for_text()

@@ -14,7 +14,7 @@ from ._terminal import is_interactive
 if TYPE_CHECKING:
     from loopat_jupyter.client import Loop
 
-    from ._render import Printer
+    from ._printers import Printer
 
 
 class OnChoice(StrEnum):
@@ -87,7 +87,7 @@ def watch(
 ) -> None:
     """Show a loop's events as they come, until Ctrl-C. Takes no part."""
     from ._connection import find_loop
-    from ._render import JsonPrinter, TerminalPrinter, console_for_text
+    from ._printers import JsonPrinter, TerminalPrinter, console_for_text
 
     with context.obj.connect() as client:
         target = find_loop(client, loop)
@@ -113,8 +113,8 @@ def _content(message: str | None) -> str:
 
 def _faces(loop: Loop, wanted: OnChoice | None, json: bool) -> tuple[Printer, Any]:
     """Who shows the turn, and who decides its choices."""
-    from ._ask import TerminalChoices
-    from ._render import JsonPrinter, TerminalPrinter, console_for_text
+    from ._choice_prompt import TerminalChoices
+    from ._printers import JsonPrinter, TerminalPrinter, console_for_text
 
     can_ask = is_interactive() and not json
     decides = wanted or (OnChoice.ASK if can_ask else OnChoice.FAIL)

@@ -25,7 +25,7 @@ def network(
     from itertools import islice
 
     from ._connection import find_loop
-    from ._render import print_json
+    from ._printers import print_json
 
     with context.obj.connect() as client:
         asked = find_loop(client, loop).network(page_size=min(limit, 100))
@@ -45,7 +45,7 @@ def _print_table(requests: list[NetworkRequest]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from ._render import console_for_text
+    from ._printers import console_for_text
     from ._terminal import one_line
 
     console = console_for_text()

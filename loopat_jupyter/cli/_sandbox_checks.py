@@ -10,14 +10,14 @@ from ._checks import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.extension import LoopatExtension
-    from loopat_jupyter.sandboxes.probing import TierProbe
+    from loopat_jupyter.sandboxes.runtime.probe import TierProbe
 
 
 def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]:
     """The tier that would serve, really tried; then the others, with what each one lacks."""
     from loopat_jupyter.extension import LoopatExtension
     from loopat_jupyter.loops.errors import LoopatError
-    from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
+    from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
 
     extension = extension or LoopatExtension()
     wanted = extension.sandbox
@@ -52,7 +52,7 @@ def _serving(wanted: str, tier: Any) -> Check:
 
 
 def _limits(probe: TierProbe) -> Check:
-    from loopat_jupyter.sandboxes.limiting import limits_in_force
+    from loopat_jupyter.sandboxes.runtime.limits import limits_in_force
 
     limits = limits_in_force(probe.tier, probe.controllers)
     return Check("limits", "info", "; ".join(f"{one.limit}: {one.by}" for one in limits))

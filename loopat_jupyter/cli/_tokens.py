@@ -17,7 +17,7 @@ import typer
 from ._exit import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
-    from loopat_jupyter.loops.records import Token
+    from loopat_jupyter.loops.models import Token
 
 T = TypeVar("T")
 LABEL_LIMIT = 100
@@ -45,10 +45,10 @@ def create(
     json: Json = False,
 ) -> None:
     """Make a token. It is shown this once."""
-    from loopat_jupyter.api.credentials import new_token, new_token_record, token_digest
+    from loopat_jupyter.api.auth import new_token, new_token_record, token_digest
     from loopat_jupyter.store.tokens import insert_token
 
-    from ._render import print_json
+    from ._printers import print_json
 
     name = label.strip() or "default"
     if len(name) > LABEL_LIMIT or not name.isprintable():
@@ -69,7 +69,7 @@ def list_(home: Home = None, user: User = None, json: Json = False) -> None:
     """The tokens, newest first. The secrets are not kept anywhere."""
     from loopat_jupyter.store.tokens import list_tokens
 
-    from ._render import print_json
+    from ._printers import print_json
 
     owner = _owner(user)
     found = _run(home, lambda connection: list_tokens(connection, owner))
@@ -89,7 +89,7 @@ def revoke(
     """Revoke tokens. Takes effect at once, also for open streams."""
     from loopat_jupyter.store.tokens import delete_token
 
-    from ._render import print_json
+    from ._printers import print_json
 
     owner = _owner(user)
 
@@ -104,7 +104,7 @@ def revoke(
 
 
 def _owner(user: str | None) -> str:
-    from loopat_jupyter.api.credentials import OWNER
+    from loopat_jupyter.api.auth import OWNER
 
     return user or os.environ.get("JUPYTERHUB_USER") or OWNER
 
@@ -118,8 +118,8 @@ def find_home(home: Path | None) -> Path:
 def _run(home: Path | None, job: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``job`` in a transaction of the home's database."""
     from loopat_jupyter.store import Database, StoreUnusable
-    from loopat_jupyter.store.filesystem import is_network_file_system
     from loopat_jupyter.store.lock import is_locked
+    from loopat_jupyter.store.network_fs import is_network_file_system
 
     place = find_home(home)
     _check_home(place)
@@ -159,7 +159,7 @@ def _print_table(tokens: list[Token]) -> None:
     from rich import box
     from rich.table import Table
 
-    from ._render import console_for_text
+    from ._printers import console_for_text
     from ._terminal import one_line
 
     console = console_for_text()

@@ -14,7 +14,7 @@ from loopat_jupyter.client import Event, LoopatError, TurnResult
 from ._exit import ExitCode, complain
 
 if TYPE_CHECKING:
-    from ._render import Printer
+    from ._printers import Printer
 
 STATUS_CODES = {
     "done": ExitCode.OK,

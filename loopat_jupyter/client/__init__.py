@@ -24,6 +24,7 @@ from ._async.client import AsyncClient, AsyncTokens, connect_async
 from ._async.loop import AsyncChoice, AsyncLoop, AsyncOnChoice
 from ._async.loops import AsyncLoops
 from ._async.stream import AsyncEventStream
+from ._choice_policy import Decision
 from ._discovery import find_server, running_servers
 from ._errors import (
     APIError,
@@ -80,7 +81,6 @@ from ._models import (
     ToolRun,
     Usage,
 )
-from ._policy import Decision
 from ._result import ResolvedChoice, ToolUse, TurnResult
 from ._retry import RetryPolicy
 from ._sync.client import Client, Tokens, connect

@@ -10,8 +10,8 @@ import httpx
 from loopat_jupyter import __version__
 
 from ._address import ServerAddress
-from ._calls import EVENT_STREAM, Call
 from ._errors import ConnectionFailed, LoopatError, UnexpectedResponse, error_from_response
+from ._requests import EVENT_STREAM, Call
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from ._file_calls import PART
+from ._file_requests import PART
 
 
 def target_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:

@@ -19,10 +19,10 @@ from collections.abc import Callable
 import httpx
 from httpx_sse import ServerSentEvent
 
-from ._calls import Call
 from ._decode import decode_event
 from ._errors import APIError, ConnectionFailed, LoopatError, StreamLost
 from ._events import Event, Ping, Queued, Snapshot
+from ._requests import Call
 from ._retry import RetryPolicy
 
 KEY_WINDOW = 23 * 3600.0

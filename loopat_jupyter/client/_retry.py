@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from ._calls import Call
 from ._errors import APIError, LoopatError, RateLimitError
+from ._requests import Call
 
 _PASSING = {429, 502, 503, 504}
 """Statuses that say: not done, ask again. A plain 500 is not among them."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..loops.errors import InvalidParameter, SandboxSpawnFailed
-from ..loops.records import Folder
+from ..loops.models import Folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..loops.errors import UnknownProfile, UnknownRepo, UnknownVault
-from ..loops.ports import FolderMount, SandboxSpec
-from ..loops.records import Loop
+from ..loops.models import Loop
+from ..loops.ports.engine import FolderMount, SandboxSpec
 from ..loops.service import LoopDraft, PreparedLoop
-from .config import ConfigFile
+from .config_file import ConfigFile
+from .egress_policy import loop_egress
 from .folders import Folders
-from .network import loop_egress
 from .repos import clone
 from .vaults import DEFAULT_VAULT, Vaults
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from ..loops.network import Egress
-from ..loops.ports import Turn
+from ..loops.ports.engine import Turn
+from ..loops.ports.network import Egress
 
 PROFILE_LIMIT = 64 << 10
 """Bytes of a profile's AGENTS.md that are read."""

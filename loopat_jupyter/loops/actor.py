@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import LoopatError, SandboxSpawnFailed, StoreError, TurnFailed
-from .host import Host
-from .keeper import SandboxKeeper
-from .log import EventLog
-from .ports import Engine, Engines, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
-from .records import Choice, Loop, TurnRecord
-from .storage import Store
+from .event_broadcaster import EventLog
+from .models import Choice, Loop, TurnRecord
+from .ports.engine import Engine, Engines, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
+from .ports.store import Store
+from .sandbox_pool import SandboxKeeper
+from .turn_context import Host
 
 log = logging.getLogger(__name__)
 

@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from .actor import LoopActor, Surroundings
-from .answers import read_answer
+from .choice_answers import read_answer
 from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
-from .files import Files
-from .keeper import SandboxKeeper
-from .log import EventLog, Subscription
-from .ports import Engines, Isolation, PermissionMode, SandboxSpec
-from .records import (
+from .event_broadcaster import EventLog, Subscription
+from .models import (
     Accepted,
     Choice,
     Folder,
@@ -34,8 +31,11 @@ from .records import (
     new_loop_id,
     now,
 )
-from .retelling import Outline, Retelling, StoredTurn
-from .storage import Store
+from .ports.engine import Engines, Isolation, PermissionMode, SandboxSpec
+from .ports.files import Files
+from .ports.store import Store
+from .sandbox_pool import SandboxKeeper
+from .transcript_source import Outline, Retelling, StoredTurn
 
 QUEUE_LIMIT = 1000
 """Messages that may wait in one loop; more are refused with ``overloaded``."""

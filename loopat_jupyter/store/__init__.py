@@ -1,6 +1,6 @@
 """What survives: SQLite, one writer, migrations.
 
-:class:`Store` is the whole of it. It implements :class:`loopat_jupyter.loops.storage.Store`.
+:class:`Store` is the whole of it. It implements :class:`loopat_jupyter.loops.ports.store.Store`.
 """
 
 from __future__ import annotations
@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..loops.records import Event
+from ..loops.models import Event
+from .audit import NetworkRepository
 from .choices import ChoiceRepository
 from .database import Database, JournalMode, StoreCorrupt, StoreTooNew, StoreUnusable
 from .events import EventReader
 from .history import HistoryRepository
 from .lock import HomeLock, HomeLocked
 from .loops import LoopRepository
-from .network import NetworkRepository
 from .recovery import recover
-from .retelling import RetellingReader
 from .tokens import TokenRepository
+from .transcript import RetellingReader
 from .turns import TurnRepository
 
 __all__ = [

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.records import Choice, Event, Resolution, TurnRecord, now, to_json
+from ..loops.models import Choice, Event, Resolution, TurnRecord, now, to_json
 from .database import Database
 from .events import log_of_turn
 from .rows import read_turn

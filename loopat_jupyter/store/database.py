@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..loops.errors import StoreError
-from ..loops.records import Event
-from .filesystem import is_network_file_system
+from ..loops.models import Event
+from .network_fs import is_network_file_system
 from .schema import MIGRATIONS, migrate
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..loops.records import Event, Snapshot, TurnRecord, to_json
+from ..loops.models import Event, Snapshot, TurnRecord, to_json
 from .database import Database
 
 PAGE = 500

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..loops.errors import InvalidCursor
-from ..loops.ports import PastTurn
-from ..loops.records import MessagePage, MessageRow, ToolCallRow, TurnRecord
+from ..loops.models import MessagePage, MessageRow, ToolCallRow, TurnRecord
+from ..loops.ports.engine import PastTurn
 from .database import Database
 from .events import turn_text
 from .turns import read_journal

@@ -7,7 +7,7 @@ import sqlite3
 from typing import Any
 
 from ..loops.errors import InvalidCursor
-from ..loops.records import (
+from ..loops.models import (
     CurrentTurn,
     Event,
     Folder,
@@ -19,8 +19,8 @@ from ..loops.records import (
     to_json,
 )
 from .database import Database
-from .ending import finish_turn
 from .rows import unfinished_turns
+from .turn_end import finish_turn
 
 _COLUMNS = (
     "n, loop_id, owner, title, created_at, archived_at, metadata, profiles, vault, repo, folders"

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..loops.records import Event
-from .ending import finish_turn
+from ..loops.models import Event
 from .rows import running_turns, unfinished_turns_of_archived
+from .turn_end import finish_turn
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "

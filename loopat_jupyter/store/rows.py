@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..loops.records import TurnRecord
+from ..loops.models import TurnRecord
 
 _SELECT = """
     SELECT t.turn_id, l.loop_id, t.owner, {content}, t.permission_mode, t.state, t.created_at,

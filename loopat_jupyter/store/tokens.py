@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from ..loops.records import Token
+from ..loops.models import Token
 from .database import Database
 
 _COLUMNS = "token_id, owner, label, created_at, last_used_at"

@@ -11,13 +11,13 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..loops.ports import TurnState, Usage
-from ..loops.records import Accepted, Event, Message, TurnRecord, now, to_json
-from .acceptance import find_replay, insert_turn
+from ..loops.models import Accepted, Event, Message, TurnRecord, now, to_json
+from ..loops.ports.engine import TurnState, Usage
 from .database import Database
-from .ending import finish_turn
 from .events import log_of_turn
+from .idempotency import find_replay, insert_turn
 from .rows import oldest_unfinished, unfinished_turns
+from .turn_end import finish_turn
 
 
 class TurnRepository:

@@ -11,8 +11,8 @@ tokens and places of the host are left out: see :mod:`.veil`, :mod:`.plain` and 
 
 from __future__ import annotations
 
+from .redaction import Veil
 from .renderers import RENDERERS, Renderer
-from .story import Head, TurnStory, tell
-from .veil import Veil
+from .turn import Head, TurnStory, tell
 
 __all__ = ["RENDERERS", "Head", "Renderer", "TurnStory", "Veil", "tell"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .plain import capped, fence, in_html, pretty
-from .quoting import quoted
-from .story import Asked, Done, Head, Said, TurnStory
-from .wording import call_title, choice, end, heading, is_told_by_its_choice, speaker
+from .escape import capped, fence, in_html, pretty
+from .labels import call_title, choice, end, heading, is_told_by_its_choice, speaker
+from .markdown_sanitizer import quoted
+from .turn import Asked, Done, Head, Said, TurnStory
 
 MEDIA_TYPE = "text/markdown"
 

@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from .escape import capped, clean
+from .labels import end, heading, speaker
 from .markdown import is_shell, part_blocks
-from .plain import capped, clean
-from .quoting import quoted
-from .story import VERSION, Done, Head, Part, Said, TurnStory
-from .wording import end, heading, speaker
+from .markdown_sanitizer import quoted
+from .turn import VERSION, Done, Head, Part, Said, TurnStory
 
 MEDIA_TYPE = "application/x-ipynb+json"
 SKIP = "skip-execution"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .document import JsonRenderer
+from .json import JsonRenderer
 from .markdown import MarkdownRenderer
 from .notebook import NotebookRenderer
-from .story import Head, TurnStory
+from .turn import Head, TurnStory
 
 
 class Renderer(Protocol):

@@ -9,7 +9,7 @@ from jupyter_server.auth.identity import LegacyIdentityProvider, PasswordIdentit
 from jupyter_server.auth.login import LegacyLoginHandler
 from tornado.web import RequestHandler
 
-from loopat_jupyter.api.credentials import OWNER, new_token, owner_name, token_digest
+from loopat_jupyter.api.auth import OWNER, new_token, owner_name, token_digest
 
 ANNA = User(username="anna")
 

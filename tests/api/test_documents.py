@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from loopat_jupyter.api.documents import ASSETS, PAGE_POLICY, STATIC
+from loopat_jupyter.api.docs_handlers import ASSETS, PAGE_POLICY, STATIC
 from loopat_jupyter.api.openapi import build
 from loopat_jupyter.api.routes import ROUTES
 from tests.api.schema import fits_stream_event, validator

@@ -2,7 +2,7 @@
 
 import pytest
 
-from loopat_jupyter.api.rate import RateLimiter
+from loopat_jupyter.api.rate_limit import RateLimiter
 from loopat_jupyter.loops.errors import TooManyRequests
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loopat_jupyter.store.filesystem import file_system_type
+from loopat_jupyter.store.network_fs import file_system_type
 from tests.support.mock_model import MockModel, Text
 from tests.support.server import JupyterServer, mock_provider
 

@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter import client as api
 from loopat_jupyter.client import AsyncClient, Choice, ChoiceRequired, Client, RequiresChoice
-from loopat_jupyter.client._policy import NOBODY
+from loopat_jupyter.client._choice_policy import NOBODY
 
 from .scripted_api import LOOP, QUESTION, RECORDED, TURN, ScriptedApi, refusal
 

@@ -165,7 +165,7 @@ def test_silence_is_no_failure_however_often():
 
 def test_a_message_older_than_its_keys_window_is_never_sent_again():
     now = 0.0
-    message = api._calls.send_message(LOOP, "hi", None, "key", False)  # type: ignore[attr-defined]
+    message = api._requests.send_message(LOOP, "hi", None, "key", False)  # type: ignore[attr-defined]
     state = ResumingStream(lambda cursor: message, AT_ONCE, message=message, clock=lambda: now)
     state.next_call()
     now = KEY_WINDOW + 1

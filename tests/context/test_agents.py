@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config import AgentChoice, ConfigFile
+from loopat_jupyter.context.config_file import AgentChoice, ConfigFile
 from loopat_jupyter.loops.errors import ConfigError
 
 BOT = {"command": ["bot", "acp"]}

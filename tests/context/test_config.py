@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config import DEMO_CHOICE, ConfigFile, ModelChoice, parse
+from loopat_jupyter.context.config_file import DEMO_CHOICE, ConfigFile, ModelChoice, parse
 from loopat_jupyter.loops.errors import ConfigError
 
 KEY = "sk-very-secret"

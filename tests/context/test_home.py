@@ -19,8 +19,8 @@ from loopat_jupyter.loops.errors import (
     UnknownRepo,
     UnknownVault,
 )
-from loopat_jupyter.loops.ports import FolderMount, Turn
-from loopat_jupyter.loops.records import Folder, Loop, new_loop_id, now
+from loopat_jupyter.loops.models import Folder, Loop, new_loop_id, now
+from loopat_jupyter.loops.ports.engine import FolderMount, Turn
 from loopat_jupyter.loops.service import LoopDraft
 
 

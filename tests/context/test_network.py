@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.context.network import FILE_LIMIT, loop_egress
+from loopat_jupyter.context.egress_policy import FILE_LIMIT, loop_egress
 from loopat_jupyter.loops.errors import ConfigError
 
 OWN: Mapping[str, Sequence[str]] = {"ours": ["git.example", "*.ours.example:8443"], "none": []}
@@ -34,8 +34,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "user"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setattr("loopat_jupyter.context.network.PIP_FILES", ("~/pip.conf",))
-    monkeypatch.setattr("loopat_jupyter.context.network.NPM_FILES", ("~/.npmrc",))
+    monkeypatch.setattr("loopat_jupyter.context.egress_policy.PIP_FILES", ("~/pip.conf",))
+    monkeypatch.setattr("loopat_jupyter.context.egress_policy.NPM_FILES", ("~/.npmrc",))
     return home
 
 

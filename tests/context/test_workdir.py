@@ -19,9 +19,6 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.context import uploads, workdir
-from loopat_jupyter.context.walking import told
-from loopat_jupyter.context.workdir import Workdirs
 from loopat_jupyter.loops.errors import (
     ContentTooLarge,
     InvalidParameter,
@@ -30,8 +27,12 @@ from loopat_jupyter.loops.errors import (
     PermissionRefused,
     StoreError,
 )
-from loopat_jupyter.loops.files import Part
-from loopat_jupyter.loops.records import Loop, now
+from loopat_jupyter.loops.models import Loop, now
+from loopat_jupyter.loops.ports.files import Part
+from loopat_jupyter.workspace import files as files_module
+from loopat_jupyter.workspace import uploads
+from loopat_jupyter.workspace.files import Workdirs
+from loopat_jupyter.workspace.safe_path import told
 
 ROUNDS = 1000
 SECRET = b"of the host"
@@ -338,12 +339,12 @@ async def test_a_process_that_holds_a_lease_on_its_file_holds_nobody_up(
 
 async def test_a_file_that_grows_or_shrinks_while_it_is_read(files: Workdirs, top: Path) -> None:
     path = top / "f"
-    path.write_bytes(b"x" * (workdir.CHUNK * 2))
+    path.write_bytes(b"x" * (files_module.CHUNK * 2))
     async with files.open(LOOP, "f") as file:
         chunks = file.chunks()
         got = await anext(chunks)
         with path.open("ab") as growing:
-            growing.write(b"y" * workdir.CHUNK)
+            growing.write(b"y" * files_module.CHUNK)
         got += b"".join([chunk async for chunk in chunks])
     assert got == b"x" * file.size
     async with files.open(LOOP, "f") as file:
@@ -363,7 +364,7 @@ async def test_a_sparse_file_over_the_limit_is_not_begun(files: Workdirs, top: P
 async def test_a_directory_without_end_is_looked_at_to_a_limit(
     files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workdir, "LOOKED_AT", 50)
+    monkeypatch.setattr(files_module, "LOOKED_AT", 50)
     for n in range(60):
         (top / f"{n}").touch()
     page = await files.list(LOOP, "", limit=100, after=None)
@@ -441,14 +442,14 @@ async def test_a_reader_that_is_cancelled_while_it_opens_leaves_no_descriptor(
 ) -> None:
     (top / "f").write_bytes(b"x")
     began, go_on = threading.Event(), threading.Event()
-    real = workdir.open_file
+    real = files_module.open_file
 
     def slow(*arguments: object) -> object:
         began.set()
         go_on.wait(10)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(workdir, "open_file", slow)
+    monkeypatch.setattr(files_module, "open_file", slow)
     before = open_descriptors()
     reading = asyncio.ensure_future(get(files, "f"))
     await asyncio.to_thread(began.wait, 10)

@@ -21,7 +21,7 @@ from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
 
 CONFIG = """
-from loopat_jupyter.sandboxes.broker import broker, dialling
+from loopat_jupyter.sandboxes.proxy import dialer, server
 
 
 async def _resolve(host, port):
@@ -30,7 +30,7 @@ async def _resolve(host, port):
     return ["127.0.0.1"]
 
 
-broker.Dialler = lambda: dialling.Dialler(_resolve, lambda address: address == "127.0.0.1")
+server.Dialler = lambda: dialer.Dialler(_resolve, lambda address: address == "127.0.0.1")
 """
 
 GET = """

@@ -16,9 +16,9 @@ from tests.support.sse import EventStream
 
 THERE = "far.invalid:443"
 NO_LOOKUPS = """
-from loopat_jupyter.sandboxes.broker import resolving
+from loopat_jupyter.sandboxes.proxy import resolver
 
-resolving._addresses = lambda host, port: OSError("no such name")
+resolver._addresses = lambda host, port: OSError("no such name")
 """
 """What was let out is not looked up: no test sends anything beyond this machine."""
 

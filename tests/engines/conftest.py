@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.asking import Patience
-from loopat_jupyter.engines.builtin import BuiltinEngine, EngineLimits
-from loopat_jupyter.loops.ports import Turn
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
+from loopat_jupyter.engines.builtin.model_call import Patience
+from loopat_jupyter.loops.ports.engine import Turn
 
 from . import mock_provider as mock
 from .memory_host import DirectorySandbox, MemoryHost

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.ports import (
+from loopat_jupyter.loops.ports.engine import (
     CommandResult,
     FileError,
     PastTurn,

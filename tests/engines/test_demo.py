@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine
-from loopat_jupyter.loops.ports import TurnSuspended
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine
+from loopat_jupyter.loops.ports.engine import TurnSuspended
 
 from .memory_host import MemoryHost, turn_of
 

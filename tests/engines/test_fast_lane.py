@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from loopat_jupyter.engines.remote.fast_lane import Lane
+from loopat_jupyter.engines.models.delta_tap import Lane
 
 
 def openai(**delta) -> bytes:
@@ -127,7 +127,7 @@ async def test_each_delta_is_shown_as_the_model_sent_it() -> None:
 
 
 async def test_a_server_that_falls_behind_shows_what_has_arrived_as_one(monkeypatch) -> None:
-    monkeypatch.setattr("loopat_jupyter.engines.remote.fast_lane.BEHIND", -1.0)
+    monkeypatch.setattr("loopat_jupyter.engines.models.delta_tap.BEHIND", -1.0)
     sdk = Sdk()
     await sdk.stream([said("a"), said("b") + said("c"), said("d")])
     assert sdk.shown == [("fast", "a"), ("fast", "bc"), ("fast", "d")]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine
-from loopat_jupyter.engines.conversation import Response, UserMessage
-from loopat_jupyter.engines.history import NO_RESULT, past_turns
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine
+from loopat_jupyter.engines.builtin.history import NO_RESULT, past_turns
+from loopat_jupyter.engines.models.messages import Response, UserMessage
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import PastTurn
+from loopat_jupyter.loops.ports.engine import PastTurn
 
 from . import mock_provider as mock
 from .conftest import configure

@@ -16,14 +16,14 @@ from typing import Any
 import h11
 import pytest
 
-from loopat_jupyter.context.config import DEMO_CHOICE, NO_KEY, ModelChoice
-from loopat_jupyter.engines import carrying
-from loopat_jupyter.engines.carrying import Carrier
-from loopat_jupyter.engines.lending import BODY_LIMIT, Blotter, Lender, LentModel
-from loopat_jupyter.engines.remote.connection import tls_context
-from loopat_jupyter.engines.tunnelling import Address, proxy_for
+from loopat_jupyter.context.config_file import DEMO_CHOICE, NO_KEY, ModelChoice
+from loopat_jupyter.engines.gateway import http_pool
+from loopat_jupyter.engines.gateway.http_pool import Carrier
+from loopat_jupyter.engines.gateway.proxy_tunnel import Address, proxy_for
+from loopat_jupyter.engines.gateway.upstream import BODY_LIMIT, Blotter, Lender, LentModel
+from loopat_jupyter.engines.models.http import tls_context
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.network import ModelRefused
+from loopat_jupyter.loops.ports.network import ModelRefused
 
 KEY = "sk-planted-0123456789"
 MESSAGES = "/v1/messages"
@@ -396,7 +396,7 @@ async def test_nor_one_with_something_behind_the_answer(lend: Lend, provider: Pr
 async def test_a_kept_connection_is_let_go_in_time(
     lend: Lend, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(carrying, "KEPT_FOR", 0.01)
+    monkeypatch.setattr(http_pool, "KEPT_FOR", 0.01)
     await post(lend())
     async with asyncio.timeout(20):
         await asyncio.gather(*provider.open)

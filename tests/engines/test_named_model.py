@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.named_model import NamedModel, Unclear
+from loopat_jupyter.engines.gateway.model_field import NamedModel, Unclear
 
 
 def named(body: bytes, size: int) -> str:

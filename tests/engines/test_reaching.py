@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.calls import settle
-from loopat_jupyter.engines.conversation import (
+from loopat_jupyter.engines.builtin.tool_calls import settle
+from loopat_jupyter.engines.models.messages import (
     Exchange,
     Response,
     ToolCall,
     read_journal,
     response_entry,
 )
-from loopat_jupyter.engines.tool_outcome import ToolLimits
+from loopat_jupyter.engines.tools.outcome import ToolLimits
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.ports import TurnSuspended
+from loopat_jupyter.loops.ports.engine import TurnSuspended
 
 from .memory_host import MemoryHost
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine
-from loopat_jupyter.engines.remote.windows import guess_window
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine
+from loopat_jupyter.engines.models.context_sizes import guess_window
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import Turn
+from loopat_jupyter.loops.ports.engine import Turn
 
 from . import mock_provider as mock
 from .conftest import KEY, configure

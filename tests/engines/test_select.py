@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines import select
-from loopat_jupyter.engines.select import EngineUnavailable, Place, select_engines
-from loopat_jupyter.loops.ports import Turn
+from loopat_jupyter.engines import registry
+from loopat_jupyter.engines.registry import EngineUnavailable, Place, select_engines
+from loopat_jupyter.loops.ports.engine import Turn
 
 
 async def _nothing(turn: Turn) -> str:
@@ -27,16 +27,18 @@ class Toy:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optional engines are there."""
-    monkeypatch.setattr(select.EngineKind, "unavailable", lambda kind: None)
+    monkeypatch.setattr(registry.EngineKind, "unavailable", lambda kind: None)
     monkeypatch.setattr(
-        select.EngineKind, "make", lambda kind, home, instructions, limits: Toy(kind.name)
+        registry.EngineKind, "make", lambda kind, home, instructions, limits: Toy(kind.name)
     )
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No extra is installed."""
-    monkeypatch.setattr(select.EngineKind, "unavailable", lambda kind: f"{kind.name}: install it.")
+    monkeypatch.setattr(
+        registry.EngineKind, "unavailable", lambda kind: f"{kind.name}: install it."
+    )
 
 
 async def chosen(home: Path, wanted: str = "auto", api: str | None = None) -> tuple[str, str]:

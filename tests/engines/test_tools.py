@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.calls import settle
-from loopat_jupyter.engines.conversation import Exchange, Response, ToolCall
-from loopat_jupyter.engines.tool_inputs import BashInput
-from loopat_jupyter.engines.tool_outcome import RESULT_LIMIT, ToolLimits, shortened
-from loopat_jupyter.engines.tools import TOOLS
-from loopat_jupyter.loops.ports import Sandbox, SandboxSpec
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.select import select_tier
+from loopat_jupyter.engines.builtin.tool_calls import settle
+from loopat_jupyter.engines.models.messages import Exchange, Response, ToolCall
+from loopat_jupyter.engines.tools.inputs import BashInput
+from loopat_jupyter.engines.tools.outcome import RESULT_LIMIT, ToolLimits, shortened
+from loopat_jupyter.engines.tools.tools import TOOLS
+from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
+from loopat_jupyter.sandboxes.registry import select_tier
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 from .memory_host import MemoryHost
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine, EngineLimits
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
 from loopat_jupyter.loops.errors import SandboxLost, TurnFailed
-from loopat_jupyter.loops.ports import CommandResult, TurnSuspended
+from loopat_jupyter.loops.ports.engine import CommandResult, TurnSuspended
 
 from . import mock_provider as mock
 from .conftest import configure

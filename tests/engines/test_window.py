@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines.builtin import BuiltinEngine
-from loopat_jupyter.engines.conversation import (
+from loopat_jupyter.engines.builtin.context_window import Window, size
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine
+from loopat_jupyter.engines.models.messages import (
     Elision,
     Message,
     Response,
@@ -19,7 +20,6 @@ from loopat_jupyter.engines.conversation import (
     ToolResults,
     UserMessage,
 )
-from loopat_jupyter.engines.window import Window, size
 from loopat_jupyter.loops.errors import TurnFailed
 
 from . import mock_provider as mock

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.context.workdir import Workdirs
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.keeper import SandboxKeeper
-from loopat_jupyter.loops.log import EventLog
-from loopat_jupyter.loops.network import Egress
-from loopat_jupyter.loops.ports import EngineChoice, Isolation, SandboxSpec, Turn, TurnHost
-from loopat_jupyter.loops.records import Event, Loop, Message, new_loop_id
+from loopat_jupyter.loops.event_broadcaster import EventLog
+from loopat_jupyter.loops.models import Event, Loop, Message, new_loop_id
+from loopat_jupyter.loops.ports.engine import EngineChoice, Isolation, SandboxSpec, Turn, TurnHost
+from loopat_jupyter.loops.ports.network import Egress
+from loopat_jupyter.loops.sandbox_pool import SandboxKeeper
 from loopat_jupyter.loops.service import LoopDraft, LoopService, PreparedLoop
 from loopat_jupyter.store import Store
+from loopat_jupyter.workspace.files import Workdirs
 
 Script = Callable[[Turn, TurnHost], Awaitable[None]]
 

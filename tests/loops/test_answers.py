@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from loopat_jupyter.loops.answers import read_answer
+from loopat_jupyter.loops.choice_answers import read_answer
 from loopat_jupyter.loops.errors import InvalidChoicePayload
-from loopat_jupyter.loops.records import Choice
+from loopat_jupyter.loops.models import Choice
 
 
 def choice(kind: str, payload: dict) -> Choice:

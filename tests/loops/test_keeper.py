@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.keeper import SandboxKeeper
-from loopat_jupyter.loops.ports import SandboxSpec
+from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.sandbox_pool import SandboxKeeper
 
 from .conftest import ToyTier
 

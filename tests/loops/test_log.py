@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from loopat_jupyter.loops.log import BUFFER_BYTES, EventLog, Lagged
-from loopat_jupyter.loops.records import Event
+from loopat_jupyter.loops.event_broadcaster import BUFFER_BYTES, EventLog, Lagged
+from loopat_jupyter.loops.models import Event
 
 from .conftest import Heart
 

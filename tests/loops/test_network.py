@@ -7,8 +7,8 @@ import json
 import pytest
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.policy import decide, is_remembered, new_rule
-from loopat_jupyter.loops.ports import PermissionMode, Turn, TurnHost, Verdict
+from loopat_jupyter.loops.permissions import decide, is_remembered, new_rule
+from loopat_jupyter.loops.ports.engine import PermissionMode, Turn, TurnHost, Verdict
 from tests.loops.conftest import Heart, ToyNetwork
 
 ONCE, ALWAYS = Destination("once.test", 443), Destination("always.test", 443)

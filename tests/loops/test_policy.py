@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loopat_jupyter.loops.policy import command_key, decide, is_remembered, new_rule
+from loopat_jupyter.loops.permissions import command_key, decide, is_remembered, new_rule
 
 #         mode                 read   edit   edit outside  other
 TABLE = {

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from loopat_jupyter.loops.answers import read_answer
+from loopat_jupyter.loops.choice_answers import read_answer
 from loopat_jupyter.loops.errors import (
     ChoiceNotFound,
     IdempotencyKeyReused,
@@ -18,8 +18,8 @@ from loopat_jupyter.loops.errors import (
     StoreError,
     TurnFailed,
 )
-from loopat_jupyter.loops.ports import Question, Usage
-from loopat_jupyter.loops.records import Message
+from loopat_jupyter.loops.models import Message
+from loopat_jupyter.loops.ports.engine import Question, Usage
 
 from .conftest import Heart
 

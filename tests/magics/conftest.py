@@ -47,7 +47,7 @@ FORGET = """
 import os
 for name in ("LOOPAT_URL", "LOOPAT_TOKEN"):
     os.environ.pop(name, None)
-from loopat_jupyter.story import _cells
-_cells._loops.clear()
+from loopat_jupyter.notebook.output import _cell_loops
+_cell_loops._loops.clear()
 %reload_ext loopat_jupyter
 """

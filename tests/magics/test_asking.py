@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.client import ChoiceRequired, RequiresChoice
-from loopat_jupyter.magics._choices import policy
-from loopat_jupyter.magics._errors import sentence
+from loopat_jupyter.notebook.magics._choices import policy
+from loopat_jupyter.notebook.magics._errors import sentence
 
 
 def asked(payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Any:

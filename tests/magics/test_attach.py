@@ -12,8 +12,8 @@ import pytest
 from IPython.core.error import UsageError
 
 from loopat_jupyter.client import Client
-from loopat_jupyter.magics import _attach
-from loopat_jupyter.magics._attach import attach
+from loopat_jupyter.notebook.magics import _attach
+from loopat_jupyter.notebook.magics._attach import attach
 from tests.support.frontend import FrontEnd
 
 mpl.use("agg")

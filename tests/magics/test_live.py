@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.client import AssistantDelta
-from loopat_jupyter.magics import _live
-from loopat_jupyter.magics._live import LiveOutput
-from loopat_jupyter.story import TurnStory, bundle
+from loopat_jupyter.notebook.magics import _live
+from loopat_jupyter.notebook.magics._live import LiveOutput
+from loopat_jupyter.notebook.output import TurnStory, bundle
 
 
 class Shown:

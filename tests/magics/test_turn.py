@@ -6,8 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from loopat_jupyter.client import AssistantDelta
-from loopat_jupyter.magics._turn import CellTurn
-from loopat_jupyter.story import TurnStory
+from loopat_jupyter.notebook.magics._turn import CellTurn
+from loopat_jupyter.notebook.output import TurnStory
 
 LOOP: Any = SimpleNamespace(id="loop_00000000-0000-4000-8000-000000000000")
 

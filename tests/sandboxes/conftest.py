@@ -20,9 +20,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec, SandboxTier
-from loopat_jupyter.sandboxes.base import Limits, SandboxSettings
-from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
+from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec, SandboxTier
+from loopat_jupyter.sandboxes.none import UnconfinedTier
+from loopat_jupyter.sandboxes.runtime.settings import Limits, SandboxSettings
 from tests.sandboxes.podman_ground import remove_containers
 from tests.sandboxes.tiers import TIERS, bubblewrap
 

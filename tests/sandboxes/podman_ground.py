@@ -20,12 +20,12 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
-from loopat_jupyter.sandboxes.podman import PodmanTier
-from loopat_jupyter.sandboxes.podman_cli import Podman
-from loopat_jupyter.sandboxes.podman_containers import FOLDER, Containers
-from loopat_jupyter.sandboxes.podman_probe import try_podman
-from loopat_jupyter.sandboxes.probing import Attempt
+from loopat_jupyter.sandboxes.podman.cli import Podman
+from loopat_jupyter.sandboxes.podman.containers import FOLDER, Containers
+from loopat_jupyter.sandboxes.podman.probe import try_podman
+from loopat_jupyter.sandboxes.podman.tier import PodmanTier
+from loopat_jupyter.sandboxes.runtime.probe import Attempt
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 
 PROGRAMS = (
     *("bash", "sh", "env", "cat", "ls", "cp", "mv", "rm", "mkdir", "ln", "touch", "head", "tail"),

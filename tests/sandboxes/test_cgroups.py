@@ -16,17 +16,24 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports import CommandResult, Sandbox, SandboxSpec
-from loopat_jupyter.sandboxes import cgroups
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
-from loopat_jupyter.sandboxes.cgroups import Cgroup, Division, NotDelegated, Share, claim, find
-from loopat_jupyter.sandboxes.limiting import (
+from loopat_jupyter.loops.ports.engine import CommandResult, Sandbox, SandboxSpec
+from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.none import UnconfinedTier
+from loopat_jupyter.sandboxes.runtime import cgroups
+from loopat_jupyter.sandboxes.runtime.cgroups import (
+    Cgroup,
+    Division,
+    NotDelegated,
+    Share,
+    claim,
+    find,
+)
+from loopat_jupyter.sandboxes.runtime.limits import (
     MEMORY_GAP,
     PROCESSES_GAP,
     STRAY_GAP,
     limits_in_force,
 )
-from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
 from tests.sandboxes.conftest import Grounds, inside
 
 CYCLES = 200

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.sandboxes import frames
-from loopat_jupyter.sandboxes.channel import Channel
+from loopat_jupyter.sandboxes.inside import protocol
+from loopat_jupyter.sandboxes.runtime.channel import Channel
 
-DOOR = frames.frame(frames.DOOR, 0)
-READY = frames.frame(frames.READY, 0)
+DOOR = protocol.frame(protocol.DOOR, 0)
+READY = protocol.frame(protocol.READY, 0)
 
 
 @dataclass

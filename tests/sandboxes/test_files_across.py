@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from loopat_jupyter.context.workdir import Workdirs
 from loopat_jupyter.loops.errors import InvalidParameter, PermissionRefused
-from loopat_jupyter.loops.files import Part
-from loopat_jupyter.loops.ports import FolderMount
-from loopat_jupyter.loops.records import Folder, Loop, now
+from loopat_jupyter.loops.models import Folder, Loop, now
+from loopat_jupyter.loops.ports.engine import FolderMount
+from loopat_jupyter.loops.ports.files import Part
+from loopat_jupyter.workspace.files import Workdirs
 from tests.sandboxes.conftest import Grounds, Started, inside
 
 OWNER = 64999 if os.geteuid() == 0 else None

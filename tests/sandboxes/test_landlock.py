@@ -19,12 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports import FolderMount, Sandbox
-from loopat_jupyter.sandboxes import landlock_probe, landlock_rules
-from loopat_jupyter.sandboxes.landlock import LandlockTier
-from loopat_jupyter.sandboxes.landlock_isolation import BY_ABI, isolation
-from loopat_jupyter.sandboxes.landlock_probe import PUSH, try_landlock, why_not
-from loopat_jupyter.sandboxes.landlock_rules import KNOWN_ABI, kernel_abi
+from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox
+from loopat_jupyter.sandboxes.landlock import probe, ruleset
+from loopat_jupyter.sandboxes.landlock.isolation import BY_ABI, isolation
+from loopat_jupyter.sandboxes.landlock.probe import PUSH, try_landlock, why_not
+from loopat_jupyter.sandboxes.landlock.ruleset import KNOWN_ABI, kernel_abi
+from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside, unlike
 from tests.sandboxes.tiers import DENIED, TIERS
 
@@ -314,7 +314,7 @@ async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int)
 async def test_without_a_broker_no_socket_can_be_made(grounds: Grounds) -> None:
     tier = LandlockTier(grounds.settings(), kernel_abi())
     with socket.create_server(("127.0.0.1", 0)) as server:
-        said = landlock_probe.push(tier, grounds.spec(), "/nowhere", [server.getsockname()[1]] * 2)
+        said = probe.push(tier, grounds.spec(), "/nowhere", [server.getsockname()[1]] * 2)
         assert said == "a local port could be reached"
     tier.close()
 
@@ -481,9 +481,9 @@ def test_a_kernel_without_landlock_is_refused_with_a_remedy(
     grounds: Grounds, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
     def none() -> int:
-        raise landlock_rules.NoLandlock(number)
+        raise ruleset.NoLandlock(number)
 
-    monkeypatch.setattr(landlock_probe, "kernel_abi", none)
+    monkeypatch.setattr(probe, "kernel_abi", none)
     attempt = try_landlock(grounds.settings())
     assert attempt.tier is None
     assert remedy in attempt.probe.fix
@@ -496,7 +496,7 @@ def test_the_probe_says_which_wall_does_not_hold(
     secret = 'refused("a file outside could be read", lambda: open(secret))'
     assert secret in PUSH
     broken = PUSH.replace(secret, secret.replace("open(secret)", "None"))
-    monkeypatch.setattr(landlock_probe, "PUSH", broken)
+    monkeypatch.setattr(probe, "PUSH", broken)
     attempt = try_landlock(grounds.settings())
     assert attempt.tier is None
     assert "a file outside could be read" in attempt.probe.detail

@@ -22,10 +22,11 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports import SandboxTier
-from loopat_jupyter.sandboxes import frames, supervised
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier
-from loopat_jupyter.sandboxes.reaper import reap_leftovers, record, start_time
+from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
+from loopat_jupyter.sandboxes.inside import protocol
+from loopat_jupyter.sandboxes.runtime import sandbox as sandbox_module
+from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers, record, start_time
 from tests.sandboxes.conftest import (
     Grounds,
     MakeTier,
@@ -239,7 +240,7 @@ async def test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_w
 async def test_a_silent_supervisor_is_ended(
     walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
 ) -> None:
-    monkeypatch.setattr(supervised, "GRACE", 0.3)
+    monkeypatch.setattr(sandbox_module, "GRACE", 0.3)
     async with walled() as sandbox:
         [supervisor] = outer_process(grounds).children()
         supervisor.suspend()
@@ -252,7 +253,7 @@ async def test_a_silent_supervisor_is_ended(
 async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
     walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
 ) -> None:
-    monkeypatch.setattr(supervised, "KILL_GRACE", 0.2)
+    monkeypatch.setattr(sandbox_module, "KILL_GRACE", 0.2)
     async with walled() as sandbox:
         [supervisor] = outer_process(grounds).children()
         supervisor.suspend()
@@ -267,9 +268,9 @@ async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
-from loopat_jupyter.sandboxes.select import select_tier
+from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
+from loopat_jupyter.sandboxes.registry import select_tier
 
 async def main():
     top = Path(sys.argv[1])
@@ -333,9 +334,9 @@ def watched(place: Path) -> list[psutil.Process]:
 STARTING = """
 import asyncio, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
-from loopat_jupyter.sandboxes.select import select_tier
+from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
+from loopat_jupyter.sandboxes.registry import select_tier
 
 async def main():
     top = Path(sys.argv[1])
@@ -415,17 +416,17 @@ def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None
     "packet",
     [
         b"x",
-        frames.frame(frames.OUT, 99, b"nobody asked"),
-        frames.frame(b"?", 2),
-        frames.frame(frames.END, 2, b"not json"),
-        frames.frame(frames.END, 2, b"[]"),
-        frames.frame(frames.END, 2, b"[" * 50_000),
-        frames.frame(frames.OUT, 2, b"x" * 50_000),
+        protocol.frame(protocol.OUT, 99, b"nobody asked"),
+        protocol.frame(b"?", 2),
+        protocol.frame(protocol.END, 2, b"not json"),
+        protocol.frame(protocol.END, 2, b"[]"),
+        protocol.frame(protocol.END, 2, b"[" * 50_000),
+        protocol.frame(protocol.OUT, 2, b"x" * 50_000),
     ],
     ids=["short", "unknown-id", "unknown-kind", "no-json", "no-object", "deep", "flood"],
 )
 async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: bytes) -> None:
-    from loopat_jupyter.sandboxes.channel import Channel, Exchange
+    from loopat_jupyter.sandboxes.runtime.channel import Channel, Exchange
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -441,7 +442,7 @@ async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: b
     exchange = Exchange(100_000)
     channel.request(exchange, op="run")
     theirs.setblocking(False)
-    theirs.send(frames.frame(frames.READY, 0))
+    theirs.send(protocol.frame(protocol.READY, 0))
     assert await channel.ready == os.getpid()
     for _ in range(3):
         theirs.send(packet)
@@ -452,9 +453,9 @@ async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: b
 
 
 async def test_wrong_types_in_an_end_are_harmless() -> None:
-    assert supervised._integer(True) is None
-    assert supervised._integer("7") is None
+    assert sandbox_module._integer(True) is None
+    assert sandbox_module._integer("7") is None
     with pytest.raises(Exception, match="no answer"):
-        supervised.file_answer(json.dumps([1]).encode(), {})
+        sandbox_module.file_answer(json.dumps([1]).encode(), {})
     with pytest.raises(Exception, match="cut off"):
-        supervised.file_answer(b"{", {})
+        sandbox_module.file_answer(b"{", {})

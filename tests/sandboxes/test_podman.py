@@ -20,19 +20,20 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports import FolderMount, Sandbox, SandboxSpec
-from loopat_jupyter.sandboxes import bundle, podman_mounts
-from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
-from loopat_jupyter.sandboxes.limiting import MEMORY_GAP
-from loopat_jupyter.sandboxes.podman import PodmanTier
-from loopat_jupyter.sandboxes.podman_cli import Podman, PodmanFailed, find_podman, last_line
-from loopat_jupyter.sandboxes.podman_limits import (
+from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec
+from loopat_jupyter.sandboxes.inside import bundle
+from loopat_jupyter.sandboxes.podman import mounts
+from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman, last_line
+from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
     counts_of_kills,
     kills_counted,
 )
-from loopat_jupyter.sandboxes.podman_probe import check_version, how_to_fix
-from loopat_jupyter.sandboxes.podman_reaper import reap_containers
+from loopat_jupyter.sandboxes.podman.probe import check_version, how_to_fix
+from loopat_jupyter.sandboxes.podman.reaper import reap_containers
+from loopat_jupyter.sandboxes.podman.tier import PodmanTier
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from tests.sandboxes.conftest import (
     RUN,
     SECRET,
@@ -277,8 +278,8 @@ async def test_another_directory_than_was_meant_is_noticed(
     def swapped(source: Path, dest: str, write: bool) -> str:
         return shown(Path(str(source).replace("meant", "other")), dest, write)
 
-    shown = podman_mounts._bind
-    monkeypatch.setattr(podman_mounts, "_bind", swapped)
+    shown = mounts._bind
+    monkeypatch.setattr(mounts, "_bind", swapped)
     with pytest.raises(SandboxSpawnFailed, match="was replaced"):
         async with ship.sailing():
             pass
@@ -419,9 +420,9 @@ async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import PodmanSettings, SandboxSettings
-from loopat_jupyter.sandboxes.select import select_tier
+from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
+from loopat_jupyter.sandboxes.registry import select_tier
 
 async def main():
     top = Path(sys.argv[1])

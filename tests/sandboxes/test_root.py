@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.loops.ports import FolderMount
-from loopat_jupyter.sandboxes.ownership import hand_over
+from loopat_jupyter.loops.ports.engine import FolderMount
+from loopat_jupyter.sandboxes.launcher.ownership import hand_over
 from tests.sandboxes.conftest import Grounds, Started, inside
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="about a server that is root")

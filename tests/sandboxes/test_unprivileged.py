@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.sandboxes import launcher
+from loopat_jupyter.sandboxes.launcher import process as launcher
 from tests.sandboxes.podman_ground import SECOND_RUN
 
 UID = 64900

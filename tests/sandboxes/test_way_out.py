@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config import ModelChoice
-from loopat_jupyter.engines.carrying import Carrier
-from loopat_jupyter.engines.lending import LentModel
+from loopat_jupyter.context.config_file import ModelChoice
+from loopat_jupyter.engines.gateway.http_pool import Carrier
+from loopat_jupyter.engines.gateway.upstream import LentModel
 from loopat_jupyter.loops.destinations import Destination, parse_pattern
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.network import Egress, ModelLoan
-from loopat_jupyter.loops.ports import Sandbox
-from loopat_jupyter.sandboxes.broker.dialling import Dialler
+from loopat_jupyter.loops.ports.engine import Sandbox
+from loopat_jupyter.loops.ports.network import Egress, ModelLoan
+from loopat_jupyter.sandboxes.proxy.dialer import Dialler
 from tests.sandboxes.conftest import SECRET, Started, inside, outside
 
 KEY = f"sk-{SECRET}-0123456789"

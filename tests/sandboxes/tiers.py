@@ -11,11 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from loopat_jupyter.loops.ports import SandboxTier
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
-from loopat_jupyter.sandboxes.landlock import LandlockTier
-from loopat_jupyter.sandboxes.landlock_rules import NoLandlock, kernel_abi
+from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
+from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.sandboxes import podman_ground
 
 DENIED = re.compile("Read-only|Permission denied|Operation not permitted")

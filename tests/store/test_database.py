@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import InvalidCursor, StoreError
-from loopat_jupyter.loops.records import Event
+from loopat_jupyter.loops.models import Event
 from loopat_jupyter.store.database import Database, StoreCorrupt, StoreTooNew
 from loopat_jupyter.store.schema import MIGRATIONS
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.store.filesystem import file_system_type, is_network_file_system
 from loopat_jupyter.store.lock import HomeLock, HomeLocked, is_locked, owner_pid
+from loopat_jupyter.store.network_fs import file_system_type, is_network_file_system
 
 HOLD = """
 import sys; from pathlib import Path; from loopat_jupyter.store.lock import HomeLock

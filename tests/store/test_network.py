@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import InvalidCursor
-from loopat_jupyter.loops.network import NetworkRequest
-from loopat_jupyter.loops.records import Loop, new_loop_id
+from loopat_jupyter.loops.models import Loop, new_loop_id
+from loopat_jupyter.loops.ports.network import NetworkRequest
 from loopat_jupyter.store import Store
-from loopat_jupyter.store import network as module
+from loopat_jupyter.store import audit as module
 
 NOW = "2026-01-31T12:00:00.000000Z"
 

@@ -14,8 +14,8 @@ import pytest
 from nbconvert import HTMLExporter, MarkdownExporter
 
 from loopat_jupyter.client import Client, Loop, RetryPolicy
-from loopat_jupyter.story import Follower, StoryRecord, TurnStory, _loop, _parts
-from loopat_jupyter.story._loop import loop_markdown
+from loopat_jupyter.notebook.output import Follower, StoryRecord, TurnStory, _loop, _parts
+from loopat_jupyter.notebook.output._loop import loop_markdown
 from tests.support.frontend import FrontEnd
 from tests.support.server import JupyterServer
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from loopat_jupyter.transcript.plain import clean, code_span, fence, in_html, one_line, words
-from loopat_jupyter.transcript.quoting import harmless, quoted
-from loopat_jupyter.transcript.veil import Veil
+from loopat_jupyter.transcript.escape import clean, code_span, fence, in_html, one_line, words
+from loopat_jupyter.transcript.markdown_sanitizer import harmless, quoted
+from loopat_jupyter.transcript.redaction import Veil
 
 COMMONMARK = MarkdownIt("commonmark", {"html": True})
 GFM = MarkdownIt("js-default", {"html": True, "linkify": False})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.client import Client
-from loopat_jupyter.widgets._relay import Relay
+from loopat_jupyter.notebook.widgets._kernel_bridge import Relay
 from tests.support.mock_model import MockModel
 from tests.support.server import JupyterServer, mock_provider
 

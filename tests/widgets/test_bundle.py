@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.widgets import _bundle
+from loopat_jupyter.notebook.widgets import _esm
 
 from .test_javascript import node  # noqa: F401 - a fixture
 
@@ -18,7 +18,7 @@ Write = Callable[..., None]
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     """Puts sources where :func:`compose` looks for them."""
-    monkeypatch.setattr(_bundle, "STATIC", tmp_path)
+    monkeypatch.setattr(_esm, "STATIC", tmp_path)
 
     def put(**sources: str) -> None:
         for name, text in sources.items():
@@ -59,7 +59,7 @@ def test_names_of_modules_never_meet(node: str, write: Write, tmp_path: Path) ->
         "const hidden = `b${other}`;\n"
         "export { hidden as name };\n"
     )
-    assert run(node, _bundle.compose("main.js"), tmp_path) == "aa,ba,lib"
+    assert run(node, _esm.compose("main.js"), tmp_path) == "aa,ba,lib"
 
 
 def test_a_module_runs_once_however_often_it_is_imported(
@@ -75,13 +75,13 @@ def test_a_module_runs_once_however_often_it_is_imported(
         a_js="export const count = {};\n",
         b_js='import { count } from "./a.js";\nexport { count };\n',
     )
-    assert run(node, _bundle.compose("main.js"), tmp_path) == "true"
+    assert run(node, _esm.compose("main.js"), tmp_path) == "true"
 
 
 def test_a_circle_is_refused(write: Write) -> None:
     write(a_js='import { b } from "./b.js";\n', b_js='import { a } from "./a.js";\n')
     with pytest.raises(ValueError, match=r"a\.js imports itself, by way of b\.js"):
-        _bundle.compose("a.js")
+        _esm.compose("a.js")
 
 
 @pytest.mark.parametrize(
@@ -97,4 +97,4 @@ def test_a_circle_is_refused(write: Write) -> None:
 def test_a_form_that_is_not_known_is_refused(write: Write, line: str) -> None:
     write(a_js=f"{line}\n", b_js="export const a = 1;\n")
     with pytest.raises(ValueError, match="cannot compose"):
-        _bundle.compose("a.js")
+        _esm.compose("a.js")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.widgets._bundle import STATIC, compose
+from loopat_jupyter.notebook.widgets._esm import STATIC, compose
 
 HERE = Path(__file__).parent
 NEEDED = (20, 6)

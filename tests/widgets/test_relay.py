@@ -11,8 +11,8 @@ from itertools import pairwise
 import pytest
 
 from loopat_jupyter.client import Client, ServerAddress
-from loopat_jupyter.widgets._batches import UPDATES
-from loopat_jupyter.widgets._relay import Relay
+from loopat_jupyter.notebook.widgets._batches import UPDATES
+from loopat_jupyter.notebook.widgets._kernel_bridge import Relay
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 
 from .conftest import Browser

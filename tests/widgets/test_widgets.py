@@ -9,7 +9,7 @@ import pytest
 
 import loopat_jupyter
 from loopat_jupyter.client import AuthenticationError, Client, NotFoundError, ServerNotFound
-from loopat_jupyter.widgets import ChoicePrompt, LoopChat
+from loopat_jupyter.notebook.widgets import ChoicePrompt, LoopChat
 from tests.support.mock_model import MockModel, Text, bash
 from tests.support.server import JupyterServer
 

@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import httpx
 
-from .. import _calls
+from .. import _requests
 from .._address import ServerAddress, check_url
 from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
-from .carrier import AsyncCarrier
 from .loops import AsyncLoops
+from .transport import AsyncCarrier
 
 
 class AsyncTokens:
@@ -27,13 +27,13 @@ class AsyncTokens:
 
     async def create(self, label: str | None = None) -> ApiToken:
         """A new token; its ``token`` is shown this once."""
-        return await self._carrier.do(_calls.create_token(label))
+        return await self._carrier.do(_requests.create_token(label))
 
     async def list(self) -> builtins.list[ApiToken]:
-        return await self._carrier.do(_calls.list_tokens())
+        return await self._carrier.do(_requests.list_tokens())
 
     async def revoke(self, token_id: str) -> None:
-        await self._carrier.do(_calls.revoke_token(token_id))
+        await self._carrier.do(_requests.revoke_token(token_id))
 
 
 class AsyncClient:

@@ -6,13 +6,10 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Literal, Self
 
-from .. import _calls
+from .. import _requests
 from .._address import ServerAddress
 from .._choice import ChoiceView
-from .._errors import NotFoundError
-from .._events import Event, RequiresChoice, Snapshot
-from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
-from .._policy import (
+from .._choice_policy import (
     Decision,
     PolicyName,
     answers_body,
@@ -20,11 +17,14 @@ from .._policy import (
     check_policy,
     permission_body,
 )
+from .._errors import NotFoundError
+from .._events import Event, RequiresChoice, Snapshot
+from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._result import TurnResult
 from .._resume import ResumingStream
-from .carrier import AsyncCarrier
-from .exchange import AsyncExchange
+from .files import AsyncExchange
 from .stream import AsyncEventStream
+from .transport import AsyncCarrier
 
 
 class AsyncChoice(ChoiceView):
@@ -58,12 +58,12 @@ class AsyncChoice(ChoiceView):
 
     async def resolve(self, body: Mapping[str, object]) -> None:
         """Send the contract's body as it is."""
-        await self._carrier.do(_calls.resolve_choice(self._loop_id, self.id, body))
+        await self._carrier.do(_requests.resolve_choice(self._loop_id, self.id, body))
         self._carrier.answered.add(self.id)
 
 
 AsyncOnChoice = PolicyName | Callable[[AsyncChoice], Awaitable[Decision | None] | Decision | None]
-"""What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
+"""What happens when a turn asks a person: see :mod:`loopat_jupyter.client._choice_policy`."""
 
 
 class AsyncLoop(AsyncExchange):
@@ -98,7 +98,7 @@ class AsyncLoop(AsyncExchange):
         """
         check_policy(on_choice)
         key = idempotency_key or uuid.uuid4().hex
-        message = _calls.send_message(self.id, content, permission_mode, key, sdk_messages)
+        message = _requests.send_message(self.id, content, permission_mode, key, sdk_messages)
         state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, message=message)
         events = AsyncEventStream(
             self._carrier, state, lambda request: self.decide(request, on_choice)
@@ -149,10 +149,10 @@ class AsyncLoop(AsyncExchange):
 
     async def interrupt(self) -> None:
         """End the running turn; queued ones then run. Nothing happens to an idle loop."""
-        await self._carrier.do(_calls.interrupt(self.id))
+        await self._carrier.do(_requests.interrupt(self.id))
 
-    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _calls.Call[None]]:
-        return lambda cursor: _calls.watch(self.id, cursor, sdk_messages)
+    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.Call[None]]:
+        return lambda cursor: _requests.watch(self.id, cursor, sdk_messages)
 
     # ------------------------------------------------------------- choices
 
@@ -196,11 +196,11 @@ class AsyncLoop(AsyncExchange):
 
     async def rules(self) -> list[Rule]:
         """Permissions remembered for this loop."""
-        return await self._carrier.do(_calls.list_rules(self.id))
+        return await self._carrier.do(_requests.list_rules(self.id))
 
     async def withdraw_rule(self, rule_id: str) -> None:
         """Ask again for what the rule had allowed."""
-        await self._carrier.do(_calls.withdraw_rule(self.id, rule_id))
+        await self._carrier.do(_requests.withdraw_rule(self.id, rule_id))
 
     # ------------------------------------------------------------- the loop itself
 
@@ -208,7 +208,7 @@ class AsyncLoop(AsyncExchange):
         """The conversation so far, oldest first, through all pages."""
         after: str | None = None
         while True:
-            page = await self._carrier.do(_calls.history(self.id, page_size, after))
+            page = await self._carrier.do(_requests.history(self.id, page_size, after))
             for message in page.data:
                 yield message
             if not page.has_more or page.last_id is None:
@@ -219,13 +219,13 @@ class AsyncLoop(AsyncExchange):
         self, *, limit: int = 20, after: str | None = None, newest_first: bool = False
     ) -> MessagePage:
         """One page of the conversation, as the server cut it; ``after`` is a page's ``last_id``."""
-        return await self._carrier.do(_calls.history(self.id, limit, after, newest_first))
+        return await self._carrier.do(_requests.history(self.id, limit, after, newest_first))
 
     async def network(self, *, page_size: int = 100) -> AsyncIterator[NetworkRequest]:
         """What the loop's sandbox asked of the network, newest first, through all pages."""
         after: str | None = None
         while True:
-            page = await self._carrier.do(_calls.network(self.id, page_size, after))
+            page = await self._carrier.do(_requests.network(self.id, page_size, after))
             for request in page.data:
                 yield request
             if not page.has_more or page.last_id is None:
@@ -234,9 +234,9 @@ class AsyncLoop(AsyncExchange):
 
     async def refresh(self) -> Self:
         """Ask the server for the loop's present state."""
-        self.info = await self._carrier.do(_calls.get_loop(self.id))
+        self.info = await self._carrier.do(_requests.get_loop(self.id))
         return self
 
     async def archive(self) -> None:
         """Put the loop away: its turns end, its record stays. Again: nothing happens."""
-        await self._carrier.do(_calls.archive_loop(self.id))
+        await self._carrier.do(_requests.archive_loop(self.id))

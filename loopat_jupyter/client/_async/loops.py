@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from .. import _calls
+from .. import _requests
 from .._models import Folder, LoopPage
-from .carrier import AsyncCarrier
 from .loop import AsyncLoop
+from .transport import AsyncCarrier
 
 
 class AsyncLoops:
@@ -27,7 +27,7 @@ class AsyncLoops:
         folders: Sequence[Folder] | None = None,
     ) -> AsyncLoop:
         """Make a loop. Not sent again after a broken connection: it might then be made twice."""
-        call = _calls.create_loop(
+        call = _requests.create_loop(
             title,
             metadata,
             None if profiles is None else list(profiles),
@@ -59,11 +59,11 @@ class AsyncLoops:
         archived: bool = False,
     ) -> LoopPage:
         """One page of the listing, as the server cut it."""
-        return await self._carrier.do(_calls.list_loops(limit, after, before, archived))
+        return await self._carrier.do(_requests.list_loops(limit, after, before, archived))
 
     async def get(self, loop_id: str) -> AsyncLoop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return AsyncLoop(self._carrier, await self._carrier.do(_calls.get_loop(loop_id)))
+        return AsyncLoop(self._carrier, await self._carrier.do(_requests.get_loop(loop_id)))
 
     async def archive(self, loop_id: str) -> None:
-        await self._carrier.do(_calls.archive_loop(loop_id))
+        await self._carrier.do(_requests.archive_loop(loop_id))

@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from .._errors import LoopatError
 from .._events import Event, RequiresChoice
 from .._resume import ResumingStream
-from .carrier import AsyncCarrier
+from .transport import AsyncCarrier
 
 
 class AsyncEventStream(AsyncIterator[Event]):

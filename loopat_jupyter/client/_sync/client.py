@@ -9,13 +9,13 @@ from typing import Any, Self
 
 import httpx
 
-from .. import _calls
+from .. import _requests
 from .._address import ServerAddress, check_url
 from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
-from .carrier import Carrier
 from .loops import Loops
+from .transport import Carrier
 
 
 class Tokens:
@@ -27,13 +27,13 @@ class Tokens:
 
     def create(self, label: str | None = None) -> ApiToken:
         """A new token; its ``token`` is shown this once."""
-        return self._carrier.do(_calls.create_token(label))
+        return self._carrier.do(_requests.create_token(label))
 
     def list(self) -> builtins.list[ApiToken]:
-        return self._carrier.do(_calls.list_tokens())
+        return self._carrier.do(_requests.list_tokens())
 
     def revoke(self, token_id: str) -> None:
-        self._carrier.do(_calls.revoke_token(token_id))
+        self._carrier.do(_requests.revoke_token(token_id))
 
 
 class Client:

@@ -6,13 +6,10 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, Self
 
-from .. import _calls
+from .. import _requests
 from .._address import ServerAddress
 from .._choice import ChoiceView
-from .._errors import NotFoundError
-from .._events import Event, RequiresChoice, Snapshot
-from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
-from .._policy import (
+from .._choice_policy import (
     Decision,
     PolicyName,
     answers_body,
@@ -20,11 +17,14 @@ from .._policy import (
     check_policy,
     permission_body,
 )
+from .._errors import NotFoundError
+from .._events import Event, RequiresChoice, Snapshot
+from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._result import TurnResult
 from .._resume import ResumingStream
-from .carrier import Carrier
-from .exchange import Exchange
+from .files import Exchange
 from .stream import EventStream
+from .transport import Carrier
 
 
 class Choice(ChoiceView):
@@ -58,12 +58,12 @@ class Choice(ChoiceView):
 
     def resolve(self, body: Mapping[str, object]) -> None:
         """Send the contract's body as it is."""
-        self._carrier.do(_calls.resolve_choice(self._loop_id, self.id, body))
+        self._carrier.do(_requests.resolve_choice(self._loop_id, self.id, body))
         self._carrier.answered.add(self.id)
 
 
 OnChoice = PolicyName | Callable[[Choice], Decision | None]
-"""What happens when a turn asks a person: see :mod:`loopat_jupyter.client._policy`."""
+"""What happens when a turn asks a person: see :mod:`loopat_jupyter.client._choice_policy`."""
 
 
 class Loop(Exchange):
@@ -98,7 +98,7 @@ class Loop(Exchange):
         """
         check_policy(on_choice)
         key = idempotency_key or uuid.uuid4().hex
-        message = _calls.send_message(self.id, content, permission_mode, key, sdk_messages)
+        message = _requests.send_message(self.id, content, permission_mode, key, sdk_messages)
         state = ResumingStream(self._watch(sdk_messages), self._carrier.retry, message=message)
         return EventStream(self._carrier, state, lambda request: self.decide(request, on_choice))
 
@@ -140,10 +140,10 @@ class Loop(Exchange):
 
     def interrupt(self) -> None:
         """End the running turn; queued ones then run. Nothing happens to an idle loop."""
-        self._carrier.do(_calls.interrupt(self.id))
+        self._carrier.do(_requests.interrupt(self.id))
 
-    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _calls.Call[None]]:
-        return lambda cursor: _calls.watch(self.id, cursor, sdk_messages)
+    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.Call[None]]:
+        return lambda cursor: _requests.watch(self.id, cursor, sdk_messages)
 
     # ------------------------------------------------------------- choices
 
@@ -185,11 +185,11 @@ class Loop(Exchange):
 
     def rules(self) -> list[Rule]:
         """Permissions remembered for this loop."""
-        return self._carrier.do(_calls.list_rules(self.id))
+        return self._carrier.do(_requests.list_rules(self.id))
 
     def withdraw_rule(self, rule_id: str) -> None:
         """Ask again for what the rule had allowed."""
-        self._carrier.do(_calls.withdraw_rule(self.id, rule_id))
+        self._carrier.do(_requests.withdraw_rule(self.id, rule_id))
 
     # ------------------------------------------------------------- the loop itself
 
@@ -197,7 +197,7 @@ class Loop(Exchange):
         """The conversation so far, oldest first, through all pages."""
         after: str | None = None
         while True:
-            page = self._carrier.do(_calls.history(self.id, page_size, after))
+            page = self._carrier.do(_requests.history(self.id, page_size, after))
             yield from page.data
             if not page.has_more or page.last_id is None:
                 return
@@ -207,13 +207,13 @@ class Loop(Exchange):
         self, *, limit: int = 20, after: str | None = None, newest_first: bool = False
     ) -> MessagePage:
         """One page of the conversation, as the server cut it; ``after`` is a page's ``last_id``."""
-        return self._carrier.do(_calls.history(self.id, limit, after, newest_first))
+        return self._carrier.do(_requests.history(self.id, limit, after, newest_first))
 
     def network(self, *, page_size: int = 100) -> Iterator[NetworkRequest]:
         """What the loop's sandbox asked of the network, newest first, through all pages."""
         after: str | None = None
         while True:
-            page = self._carrier.do(_calls.network(self.id, page_size, after))
+            page = self._carrier.do(_requests.network(self.id, page_size, after))
             yield from page.data
             if not page.has_more or page.last_id is None:
                 return
@@ -221,9 +221,9 @@ class Loop(Exchange):
 
     def refresh(self) -> Self:
         """Ask the server for the loop's present state."""
-        self.info = self._carrier.do(_calls.get_loop(self.id))
+        self.info = self._carrier.do(_requests.get_loop(self.id))
         return self
 
     def archive(self) -> None:
         """Put the loop away: its turns end, its record stays. Again: nothing happens."""
-        self._carrier.do(_calls.archive_loop(self.id))
+        self._carrier.do(_requests.archive_loop(self.id))

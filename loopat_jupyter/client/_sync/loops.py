@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from .. import _calls
+from .. import _requests
 from .._models import Folder, LoopPage
-from .carrier import Carrier
 from .loop import Loop
+from .transport import Carrier
 
 
 class Loops:
@@ -27,7 +27,7 @@ class Loops:
         folders: Sequence[Folder] | None = None,
     ) -> Loop:
         """Make a loop. Not sent again after a broken connection: it might then be made twice."""
-        call = _calls.create_loop(
+        call = _requests.create_loop(
             title,
             metadata,
             None if profiles is None else list(profiles),
@@ -56,11 +56,11 @@ class Loops:
         archived: bool = False,
     ) -> LoopPage:
         """One page of the listing, as the server cut it."""
-        return self._carrier.do(_calls.list_loops(limit, after, before, archived))
+        return self._carrier.do(_requests.list_loops(limit, after, before, archived))
 
     def get(self, loop_id: str) -> Loop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return Loop(self._carrier, self._carrier.do(_calls.get_loop(loop_id)))
+        return Loop(self._carrier, self._carrier.do(_requests.get_loop(loop_id)))
 
     def archive(self, loop_id: str) -> None:
-        self._carrier.do(_calls.archive_loop(loop_id))
+        self._carrier.do(_requests.archive_loop(loop_id))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..builtin import EngineLimits, Instructions
+    from ..builtin.engine import EngineLimits, Instructions
     from .engine import AcpEngine
 
 

@@ -14,18 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ...context.config import AgentChoice, ConfigFile, ModelChoice
+from ...context.config_file import AgentChoice, ConfigFile, ModelChoice
 from ...loops.errors import TurnFailed
-from ...loops.ports import PastTurn, Sandbox, Turn, TurnHost
-from ..lending import Lender
-from . import past
-from .exchange import exchange
-from .failures import AgentGone, AgentRefused
+from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost
+from ..agents import catch_up
+from ..gateway.upstream import Lender
+from .client import Answered, load_sdk
+from .errors import AgentGone, AgentRefused
 from .launch import Launch, launch_of
-from .link import Answered, load_sdk
 from .modes import hold, put_into_mode
 from .process import Agent, AgentLimits
-from .report import Report
+from .prompt import exchange
+from .turn_reporter import Report
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ Instructions = Callable[[Turn], Awaitable[str]]
 
 
 class AcpEngine:
-    """Implements :class:`~loopat_jupyter.loops.ports.Engine`."""
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.Engine`."""
 
     name = "acp"
     durable_choices = False
@@ -140,16 +140,16 @@ class AcpEngine:
         assert agent.session is not None
         name = agent.launch.agent
         instructions = await self._instructions(turn)
-        fingerprint = past.fingerprint(instructions)
-        last = past.last_entry(turns, name)
+        fingerprint = catch_up.fingerprint(instructions)
+        last = catch_up.last_entry(turns, name)
         texts: list[str] = []
         if last is None or last.get("birth") != agent.birth or last.get("told") != fingerprint:
             texts.append(f"[loopat: what holds in this loop, from here on]\n{instructions}")
-        unheard = past.unheard(turns, agent.birth)
+        unheard = catch_up.unheard(turns, agent.birth)
         if unheard:
-            texts.append(past.told(unheard, all_of_it=len(unheard) == len(turns)))
+            texts.append(catch_up.told(unheard, all_of_it=len(unheard) == len(turns)))
         session_id = agent.session.session_id
-        await host.journal(past.journal_entry(name, session_id, agent.birth, fingerprint))
+        await host.journal(catch_up.journal_entry(name, session_id, agent.birth, fingerprint))
         return [*texts, turn.content]
 
 
@@ -157,7 +157,7 @@ async def _open(agent: Agent, turns: Sequence[PastTurn]) -> None:
     """A session: the one that is open, the loop's last one, else a new one."""
     if agent.session is not None:
         return
-    last = past.last_entry(turns, agent.launch.agent)
+    last = catch_up.last_entry(turns, agent.launch.agent)
     if last is not None and agent.can_load:
         try:
             agent.session = await agent.link.load_session(

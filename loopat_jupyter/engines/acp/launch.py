@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...context.config import AgentChoice, ModelChoice
-from ...loops.network import ModelLoan
+from ...context.config_file import AgentChoice, ModelChoice
+from ...loops.ports.network import ModelLoan
 
 _PLACEHOLDER = re.compile(r"\{(?:model_url|model_key|model)\}")
 

@@ -7,11 +7,11 @@ for the others before they have done anything. What they do is held by the sandb
 
 from __future__ import annotations
 
-from ...context.config import AgentChoice
+from ...context.config_file import AgentChoice
 from ...loops.errors import TurnFailed
-from ...loops.ports import PermissionMode
+from ...loops.ports.engine import PermissionMode
 from .process import Agent
-from .report import UNASKED
+from .turn_reporter import UNASKED
 
 
 def hold(choice: AgentChoice, mode: PermissionMode) -> None:

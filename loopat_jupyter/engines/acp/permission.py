@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...loops.ports import Sandbox, ToolKind, TurnHost, Verdict
-from ..tools import inside_workdir
-from .calls import Call, paths_of
-from .contents import diffs_of
-from .naming import policy_kind, readable, tool_name
+from ...loops.ports.engine import Sandbox, ToolKind, TurnHost, Verdict
+from ..tools.tools import inside_workdir
+from .content_blocks import diffs_of
+from .tool_call_state import Call, paths_of
+from .tool_names import policy_kind, readable, tool_name
 
 _RANK: dict[ToolKind, int] = {"read": 0, "edit": 1, "other": 2}
 

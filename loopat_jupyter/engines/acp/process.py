@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ...loops.errors import SandboxLost, TurnFailed
-from ...loops.ports import Process, Sandbox
-from ..sweep import MARK, sweep
-from .failures import KEPT, AgentGone, AgentRefused, not_started, refused
-from .forms import Form
-from .inbox import Inbox
-from .last_words import LastWords
+from ...loops.ports.engine import Process, Sandbox
+from ..agents.jsonlines import Wire, WireLimits
+from ..agents.process_cleanup import MARK, sweep
+from ..agents.stderr_tail import LastWords
+from .client import Answered, Link, Opened
+from .elicitation import Form
+from .errors import KEPT, AgentGone, AgentRefused, not_started, refused
 from .launch import Launch
-from .link import Answered, Link, Opened
 from .permission import Ask
-from .wire import Wire, WireLimits
+from .update_queue import Inbox
 
 OUTPUT_GRACE = 1.0
 """How long output may still come when the process has ended."""

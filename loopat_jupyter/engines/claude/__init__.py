@@ -9,8 +9,8 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...loops.ports import Engine
-from ..builtin import EngineLimits, Instructions
+from ...loops.ports.engine import Engine
+from ..builtin.engine import EngineLimits, Instructions
 
 SDK = "claude_agent_sdk"
 NOT_IN_IMAGES = (

@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...context.config import ConfigFile, ModelChoice
+from ...context.config_file import ConfigFile, ModelChoice
 from ...loops.errors import TurnFailed
-from ...loops.network import ModelLoan
-from ...loops.ports import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
-from ..builtin import EngineLimits, Instructions
-from ..lending import Lender
+from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
+from ...loops.ports.network import ModelLoan
+from ..builtin.engine import EngineLimits, Instructions
+from ..gateway.upstream import Lender
 from . import SDK
-from .agent import Agent, AgentLimits
-from .course import Course, Stretch
-from .failures import LOST_SESSION, NO_CONVERSATION
+from .catch_up import LOST, SESSION, last_session, unheard
+from .cli_process import Agent, AgentLimits
+from .error_capture import Overheard
+from .errors import LOST_SESSION, NO_CONVERSATION
 from .launch import Launch, cli_in, plan_launch, told_in
-from .overhearing import Overheard
 from .recovery import Recovery, release
 from .session import Session
-from .telling import LOST, SESSION, last_session, unheard
+from .turn_runner import Course, Stretch
 
 LATE_INTERRUPT = 2.0
 """Seconds for the CLI of a turn that was interrupted while it waited, when the next one begins."""
@@ -63,7 +63,7 @@ class _Place:
 
 
 class ClaudeEngine:
-    """Implements :class:`~loopat_jupyter.loops.ports.Engine`."""
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.Engine`."""
 
     name = "claude"
     durable_choices = True

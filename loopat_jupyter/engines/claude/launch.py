@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...context.config import ModelChoice, Thinking
-from ...loops.network import ModelLoan
-from ...loops.ports import Sandbox
-from ..tool_outcome import ToolLimits
-from .kinds import OFFERED
+from ...context.config_file import ModelChoice, Thinking
+from ...loops.ports.engine import Sandbox
+from ...loops.ports.network import ModelLoan
+from ..tools.outcome import ToolLimits
+from .tool_kinds import OFFERED
 
 SETTINGS = {
     "includeCoAuthoredBy": False,

@@ -26,16 +26,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...loops.errors import TurnFailed
-from ...loops.ports import TurnHost
-from ..calls import LOST_TRACK
-from ..reaching import ask_about
-from .agent import Agent
-from .course import Course, Stretch
-from .failures import LOST_SESSION
-from .kinds import SUBAGENTS
-from .results import results_that_wait, results_told
+from ...loops.ports.engine import TurnHost
+from ..agents.network_approval import ask_about
+from ..builtin.tool_calls import LOST_TRACK
+from .catch_up import LOST
+from .cli_process import Agent
+from .command_results import results_that_wait, results_told
+from .errors import LOST_SESSION
 from .session import Session
-from .telling import LOST
+from .tool_kinds import SUBAGENTS
+from .turn_runner import Course, Stretch
 
 SUBAGENT_LOST = (
     "This sub-agent ended while the user was being asked about one of its calls. What it had done "

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ...loops.errors import TurnFailed
-from ...loops.ports import FileError, Sandbox
+from ...loops.ports.engine import FileError, Sandbox
 from .launch import CONFIG_DIR
 
 ANSWER_MAX = 1 << 20
@@ -79,4 +79,4 @@ class Session:
 
 @cache
 def _program() -> str:
-    return Path(__file__).with_name("inside.py").read_text()
+    return Path(__file__).with_name("session_file.py").read_text()

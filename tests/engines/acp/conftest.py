@@ -13,8 +13,8 @@ import pytest
 
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.loops.policy import decide
-from loopat_jupyter.loops.ports import (
+from loopat_jupyter.loops.permissions import decide
+from loopat_jupyter.loops.ports.engine import (
     Answers,
     PastTurn,
     PermissionMode,

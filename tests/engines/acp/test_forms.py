@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from loopat_jupyter.engines.acp.elicitation import OPTIONS, QUESTIONS, form_of
 from loopat_jupyter.engines.acp.engine import AcpEngine
-from loopat_jupyter.engines.acp.forms import OPTIONS, QUESTIONS, form_of
 
 from .conftest import Host, configure, scripted, steps
 from .test_turns import call

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from loopat_jupyter.engines.acp import past
 from loopat_jupyter.engines.acp.engine import AcpEngine
-from loopat_jupyter.loops.ports import PastTurn
+from loopat_jupyter.engines.agents import catch_up
+from loopat_jupyter.loops.ports.engine import PastTurn
 
 from .conftest import Host, configure, scripted, steps
 
@@ -118,8 +118,8 @@ def test_what_is_told_is_bounded_and_the_newest_is_kept() -> None:
         PastTurn(f"turn_{n}", f"question {n} " + "x" * 5000, "done", None, (), "y" * 5000)
         for n in range(100)
     ]
-    text = past.told(turns, all_of_it=True)
-    assert len(text.encode()) < past.PAST_LIMIT + 1000
+    text = catch_up.told(turns, all_of_it=True)
+    assert len(text.encode()) < catch_up.PAST_LIMIT + 1000
     assert "question 99 " in text
     assert "question 0 " not in text
     assert "earlier turns are left out" in text

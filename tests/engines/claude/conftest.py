@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude import unavailable
-from loopat_jupyter.engines.claude.agent import AgentLimits
+from loopat_jupyter.engines.claude.cli_process import AgentLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports import Sandbox, SandboxSpec, Turn
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.bubblewrap import BubblewrapTier, find_bwrap
+from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, Turn
+from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.support.mock_model import MockModel
 from tests.support.server import mock_provider
 

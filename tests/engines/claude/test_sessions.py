@@ -10,7 +10,7 @@ import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import PastTurn, SandboxSpec
+from loopat_jupyter.loops.ports.engine import PastTurn, SandboxSpec
 from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, bash
 from tests.support.server import mock_provider

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports import SandboxSpec, TurnSuspended
+from loopat_jupyter.loops.ports.engine import SandboxSpec, TurnSuspended
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Script, Text, Tool, bash
 

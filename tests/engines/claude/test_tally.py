@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopat_jupyter.engines.claude.tally import Tally
-from loopat_jupyter.loops.ports import Usage
+from loopat_jupyter.engines.claude.usage_counter import Tally
+from loopat_jupyter.loops.ports.engine import Usage
 
 
 def of_model(tokens: int, cost: float | None) -> dict[str, Any]:

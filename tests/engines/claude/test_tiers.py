@@ -13,8 +13,8 @@ import pytest
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.engines.claude.launch import bundled_cli
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import Sandbox, SandboxSpec, TurnSuspended
-from loopat_jupyter.sandboxes.base import SandboxSettings
+from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, TurnSuspended
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.sandboxes.tiers import TIERS
 from tests.support.mock_model import MockModel, Text, Tool, bash

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin import EngineLimits
+from loopat_jupyter.engines.builtin.engine import EngineLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports import SandboxSpec, Turn
-from loopat_jupyter.sandboxes.base import SandboxSettings
-from loopat_jupyter.sandboxes.unconfined import UnconfinedTier
+from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn
+from loopat_jupyter.sandboxes.none import UnconfinedTier
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Thinking, Tool, bash
 from tests.support.server import mock_provider

@@ -18,10 +18,10 @@ import h11
 import pytest
 
 from loopat_jupyter.loops.destinations import parse_pattern
-from loopat_jupyter.loops.network import Egress, Headers, ModelRefused, NetworkRequest
-from loopat_jupyter.sandboxes.broker.broker import Broker
-from loopat_jupyter.sandboxes.broker.crowd import Crowd
-from loopat_jupyter.sandboxes.broker.dialling import Dialler
+from loopat_jupyter.loops.ports.network import Egress, Headers, ModelRefused, NetworkRequest
+from loopat_jupyter.sandboxes.proxy.connection_limit import Crowd
+from loopat_jupyter.sandboxes.proxy.dialer import Dialler
+from loopat_jupyter.sandboxes.proxy.server import Broker
 
 PATIENCE = 20.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.loops.network import Egress, NetworkRequest
-from loopat_jupyter.sandboxes.broker import broker as broker_module
-from loopat_jupyter.sandboxes.broker import visitor as visitor_module
-from loopat_jupyter.sandboxes.broker.broker import Broker
-from loopat_jupyter.sandboxes.broker.ledger import PENDING, Ledger
+from loopat_jupyter.loops.ports.network import Egress, NetworkRequest
+from loopat_jupyter.sandboxes.proxy import connection as visitor_module
+from loopat_jupyter.sandboxes.proxy import server as broker_module
+from loopat_jupyter.sandboxes.proxy.audit_writer import PENDING, Ledger
+from loopat_jupyter.sandboxes.proxy.server import Broker
 from tests.sandboxes.broker.conftest import Answer, Ground, Upstream, WebServer
 
 MODEL = "POST /model/v1/messages HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n"

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import pytest
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.sandboxes.broker import resolving
-from loopat_jupyter.sandboxes.broker.dialling import Dialler, Unreachable, is_public
-from loopat_jupyter.sandboxes.broker.resolving import LOOKUPS, Resolver
+from loopat_jupyter.sandboxes.proxy import resolver
+from loopat_jupyter.sandboxes.proxy.dialer import Dialler, Unreachable, is_public
+from loopat_jupyter.sandboxes.proxy.resolver import LOOKUPS, Resolver
 from tests.sandboxes.broker.conftest import Ground, WebServer
 
 
@@ -46,7 +46,7 @@ def test_this_machines_own_public_address_is_not_public(monkeypatch: pytest.Monk
         def getsockname(self) -> tuple[str, int]:
             return (self.peer if self.peer == "8.8.8.8" else "8.8.4.4", 1)
 
-    monkeypatch.setattr("loopat_jupyter.sandboxes.broker.dialling.socket.socket", Probe)
+    monkeypatch.setattr("loopat_jupyter.sandboxes.proxy.dialer.socket.socket", Probe)
     assert not is_public("8.8.8.8")
     assert is_public("1.1.1.1")
 
@@ -154,7 +154,7 @@ async def test_slow_lookups_hold_up_no_other_loop_and_not_the_server(
             released.wait(20)
         return [(0, 0, 0, "", ("8.8.8.8", port))]
 
-    monkeypatch.setattr(resolving.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(resolver.socket, "getaddrinfo", getaddrinfo)
     one, other = Resolver(), Resolver()
     waiting = [asyncio.ensure_future(one("slow.test", 443)) for _ in range(40)]
     try:
@@ -177,7 +177,7 @@ async def test_slow_lookups_hold_up_no_other_loop_and_not_the_server(
 
 
 async def test_an_address_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(resolving.socket, "getaddrinfo")
+    monkeypatch.delattr(resolver.socket, "getaddrinfo")
     assert await Resolver()("8.8.8.8", 53) == ["8.8.8.8"]
     assert await Resolver()("2606:4700::1", 53) == ["2606:4700::1"]
 
@@ -186,7 +186,7 @@ async def test_a_lookup_that_fails_is_an_oserror(monkeypatch: pytest.MonkeyPatch
     def getaddrinfo(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    monkeypatch.setattr(resolving.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(resolver.socket, "getaddrinfo", getaddrinfo)
     with pytest.raises(OSError, match="no such name"):
         await Resolver()("missing.test", 443)
     with pytest.raises(Unreachable, match="has no address"):

@@ -14,10 +14,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from loopat_jupyter.sandboxes.broker import entrance, peers
-from loopat_jupyter.sandboxes.broker.crowd import ASSURED, Crowd
-from loopat_jupyter.sandboxes.broker.entrance import Entrance
-from loopat_jupyter.sandboxes.broker.visitor import Visitor
+from loopat_jupyter.sandboxes.proxy import listener, peer_uid
+from loopat_jupyter.sandboxes.proxy.connection import Visitor
+from loopat_jupyter.sandboxes.proxy.connection_limit import ASSURED, Crowd
+from loopat_jupyter.sandboxes.proxy.listener import Entrance
 from tests.sandboxes.broker.conftest import Ground
 
 SOMEBODY = 61_234
@@ -117,7 +117,7 @@ async def test_without_threads_a_visitor_waits(
 ) -> None:
     door = socket.create_server(("127.0.0.1", 0))
     way_in = Entrance(door, "loop_1", ours=False)
-    monkeypatch.setattr(entrance, "ACCEPT_RETRY", 0.01)
+    monkeypatch.setattr(listener, "ACCEPT_RETRY", 0.01)
     start, refused = threading.Thread.start, []
 
     def refuse(thread: threading.Thread) -> None:
@@ -192,13 +192,13 @@ def test_the_other_end_is_known(monkeypatch: pytest.MonkeyPatch, diagnostics: bo
         raise OSError("no such protocol")
 
     if not diagnostics:
-        monkeypatch.setattr(peers, "_asked", without)
+        monkeypatch.setattr(peer_uid, "_asked", without)
     server, client, accepted = pair()
-    assert peers.owner(accepted, 7) == os.geteuid()
+    assert peer_uid.owner(accepted, 7) == os.geteuid()
     client.close()
     server.close()
     accepted.close()
-    assert peers.owner(accepted, 7) is None
+    assert peer_uid.owner(accepted, 7) is None
 
 
 def test_where_the_kernel_says_nothing_the_key_alone_decides(
@@ -207,10 +207,10 @@ def test_where_the_kernel_says_nothing_the_key_alone_decides(
     def without(*_: object) -> None:
         raise OSError("no such file")
 
-    monkeypatch.setattr(peers, "_asked", without)
-    monkeypatch.setattr(peers, "_looked_up", without)
+    monkeypatch.setattr(peer_uid, "_asked", without)
+    monkeypatch.setattr(peer_uid, "_looked_up", without)
     ends = pair()
-    assert peers.owner(ends[2], 7) == 7
+    assert peer_uid.owner(ends[2], 7) == 7
     for end in ends:
         end.close()
 

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.network import ModelRefused
+from loopat_jupyter.loops.ports.network import ModelRefused
 from tests.sandboxes.broker.conftest import Answer, Ground, Upstream
 
 PATH = "/model/v1/messages"
@@ -208,8 +208,8 @@ async def test_a_sandbox_that_is_gone_is_lent_nothing(ground: Ground) -> None:
 
 
 async def test_a_sandbox_that_never_opened_its_door_is_lent_nothing(ground: Ground) -> None:
-    from loopat_jupyter.loops.network import Egress
-    from loopat_jupyter.sandboxes.broker.broker import Broker
+    from loopat_jupyter.loops.ports.network import Egress
+    from loopat_jupyter.sandboxes.proxy.server import Broker
 
     broker = Broker("loop_2", Egress(), ground.keep, lambda: "now")
     waiting = asyncio.ensure_future(broker.lend_model(Upstream()))

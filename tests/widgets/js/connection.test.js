@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { credentials, findServer } from "../../../loopat_jupyter/widgets/static/address.js";
-import { Backoff, pause } from "../../../loopat_jupyter/widgets/static/backoff.js";
-import { findPort } from "../../../loopat_jupyter/widgets/static/port.js";
-import { refusalOf } from "../../../loopat_jupyter/widgets/static/refusal.js";
-import { Slots } from "../../../loopat_jupyter/widgets/static/slots.js";
+import { credentials, findServer } from "../../../loopat_jupyter/notebook/widgets/static/address.js";
+import { Backoff, pause } from "../../../loopat_jupyter/notebook/widgets/static/backoff.js";
+import { findPort } from "../../../loopat_jupyter/notebook/widgets/static/port.js";
+import { refusalOf } from "../../../loopat_jupyter/notebook/widgets/static/refusal.js";
+import { Slots } from "../../../loopat_jupyter/notebook/widgets/static/slots.js";
 
 const page = (config, cookie = "") => ({
   cookie,

@@ -7,7 +7,7 @@ import {
   oneLine,
   plain,
   segments,
-} from "../../../loopat_jupyter/widgets/static/text.js";
+} from "../../../loopat_jupyter/notebook/widgets/static/text.js";
 
 const shown = (text) =>
   segments(text)

@@ -1,0 +1,354 @@
+"""The base of every handler: credentials, order of checks, bodies, errors.
+
+The order is the contract's: credentials (401, also for unknown routes), then existence, ownership,
+state, body. :meth:`LoopatHandler.prepare` does the first for every route; the handlers do the rest
+with :meth:`owned_loop` and :meth:`read_body`, in that order.
+
+Why ``prepare`` does not call its parent's: jupyter_server answers 403 or a redirect where the
+contract says 401, and checks XSRF before it knows whether there are credentials at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pydantic_core
+from jupyter_core.utils import ensure_async
+from jupyter_server.auth import IdentityProvider, User
+from jupyter_server.base.call_context import CallContext
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.base.handlers import __name__ as jupyter_handlers
+from jupyter_server.extension.handler import ExtensionHandlerMixin
+from jupyter_server.utils import url_path_join
+from pydantic import BaseModel, ValidationError
+from tornado import web
+
+from ..loops.errors import InvalidParameter, LoopatError, PermissionRefused
+from ..loops.models import Loop
+from ..loops.service import LoopService
+from .auth import TOKEN_PREFIX, Caller, TokenAuthority, owner_name
+from .errors import (
+    BodyTooLarge,
+    InvalidJson,
+    MethodNotAllowed,
+    MissingCredentials,
+    XsrfFailed,
+    describe,
+    from_http_error,
+)
+from .operations import operation_of
+from .rate_limit import RateLimiter
+from .request_body import parse_object
+
+B = TypeVar("B", bound=BaseModel)
+
+MAX_BODY = 8 << 20
+NO_XSRF = "The X-XSRFToken header does not match the _xsrf cookie. Reload the page."
+RESOURCE = "loopat"
+"""What an administrator's Authorizer is asked about; the action is ``read`` or ``write``."""
+
+
+@dataclass(slots=True)
+class Edge:
+    """What the handlers work with; ``settings["loopat_edge"]``."""
+
+    service: LoopService
+    tokens: TokenAuthority
+    limiter: RateLimiter
+    ping_interval: float
+    token_session: bool
+    """Whether a Jupyter server token may call ``/me/tokens*`` like a browser session."""
+    ready: asyncio.Event
+    """Set when the store takes requests; a request that comes earlier waits."""
+
+
+@web.stream_request_body
+class LoopatHandler(ExtensionHandlerMixin, APIHandler):
+    """See the module's docstring."""
+
+    caller: Caller
+
+    def initialize(self, *args: Any, **kwargs: Any) -> None:
+        super().initialize(*args, **kwargs)
+        # Whatever the method, it meets our checks before it is refused: 401 comes first. One that
+        # is none of HTTP's gets a name that is no attribute of ours (``FINISH``, ``REQUEST``).
+        if self.request.method not in type(self).SUPPORTED_METHODS:
+            self.request.method = f"?{self.request.method}"
+        self.SUPPORTED_METHODS = (*type(self).SUPPORTED_METHODS, self.request.method or "")
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self._refusal: LoopatError | web.HTTPError | None = None
+
+    @property
+    def edge(self) -> Edge:
+        edge: Edge = self.settings["loopat_edge"]
+        return edge
+
+    @property
+    def service(self) -> LoopService:
+        return self.edge.service
+
+    def address(self, *parts: str) -> str:
+        """A path under this server's base URL."""
+        return str(url_path_join(self.base_url, "loopat/api/v1", *parts))
+
+    # ------------------------------------------------------------------ who calls
+
+    async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
+        CallContext.set(CallContext.JUPYTER_HANDLER, self)  # providers and authorizers may ask
+        try:
+            await self._admit()
+        except (LoopatError, web.HTTPError) as error:
+            # Answering before the body was read would make Tornado cut the connection, and a
+            # client that still sends might never see why. The verb raises it, after the body.
+            self._refusal = error
+            setattr(self, (self.request.method or "").lower(), self._refuse)
+
+    async def _refuse(self, *_: str) -> None:
+        assert self._refusal is not None
+        raise self._refusal
+
+    async def _admit(self) -> None:
+        if not self.check_host():
+            self.current_user = self._jupyter_current_user = None
+            raise PermissionRefused("The server does not answer to this Host.")
+        method = self.request.method or ""
+        if method == "OPTIONS" and (self.allow_origin or self.allow_origin_pat):
+            self.current_user = self._jupyter_current_user = None  # a preflight has no credentials
+            self.set_cors_headers()
+            return
+        promise = operation_of(self, method)
+        if promise is not None and promise.credentials == "none" and self.is_public():
+            self.current_user = self._jupyter_current_user = None
+            return
+        secret = self._bearer()
+        await self.edge.ready.wait()
+        if secret is not None:
+            await self._admit_program(secret, session_only=self._session_only)
+        else:
+            await self._admit_person(method)
+        if promise is None:
+            self._refuse_method(method)
+        await self._authorize("read" if method in ("GET", "HEAD") else "write")
+
+    def is_public(self) -> bool:
+        """Of an address without credentials: whether what it names is there for everybody."""
+        return True
+
+    @property
+    def _session_only(self) -> bool:
+        """Whether this address is for browser sessions alone, whatever the method."""
+        return any(
+            promise.credentials == "session"
+            for verb in type(self).SUPPORTED_METHODS
+            if (promise := operation_of(self, verb)) is not None
+        )
+
+    def _bearer(self) -> str | None:
+        scheme, _, secret = self.request.headers.get("Authorization", "").partition(" ")
+        secret = secret.strip()
+        if scheme.lower() == "bearer" and secret.startswith(TOKEN_PREFIX):
+            return secret
+        return None
+
+    async def _admit_program(self, secret: str, *, session_only: bool) -> None:
+        if session_only:
+            raise MissingCredentials("API tokens are made and revoked in a browser session only.")
+        token = await self.edge.tokens.check(secret)
+        # Marked as token-authenticated, so that nothing of jupyter_server asks for a cookie.
+        self._token_authenticated = True
+        self.current_user = self._jupyter_current_user = User(username=token.owner)
+        self.caller = Caller(token.owner, "api_token", token.token_id)
+        self.set_cors_headers()
+        self.edge.limiter.check(token.token_id)
+
+    async def _admit_person(self, method: str) -> None:
+        user, is_named = await self._jupyter_user()
+        self.current_user = self._jupyter_current_user = user
+        self.set_cors_headers()
+        if not self.check_origin():
+            raise PermissionRefused("The server does not answer to pages of this Origin.")
+        if user is None:
+            self._blame_xsrf_of_a_hub(method)
+            raise MissingCredentials(
+                "Log in to the Jupyter server, or send an API token: Authorization: Bearer la_…"
+            )
+        if method not in ("GET", "HEAD", "OPTIONS"):
+            self._check_xsrf()
+        by_token = bool(self.token_authenticated)
+        if by_token and self._session_only and not self.edge.token_session:
+            raise MissingCredentials(
+                "API tokens are made and revoked in a browser session only (an administrator can "
+                "allow the server token with LoopatExtension.token_session)."
+            )
+        name = user.username if is_named else owner_name(self.identity_provider, user)
+        self.caller = Caller(name, "jupyter_token" if by_token else "cookie")
+
+    async def _jupyter_user(self) -> tuple[User | None, bool]:
+        """The user, and whether a Hub named them in a way that no provider shows."""
+        module = inspect.getmodule(self.get_current_user)
+        overridden = module is not None and module.__name__ != jupyter_handlers
+        if type(self.identity_provider) is IdentityProvider and overridden:
+            # A Hub before 3.0 overrides get_current_user in place of an identity provider.
+            legacy: Any = self.get_current_user()
+            return User(legacy) if isinstance(legacy, str) else None, True
+        found: User | Awaitable[User | None] | None = self.identity_provider.get_user(self)
+        return await found if isinstance(found, Awaitable) else found, False
+
+    def _blame_xsrf_of_a_hub(self, method: str) -> None:
+        """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
+        cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
+        is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
+        has_token = "X-XSRFToken" in self.request.headers or self.get_query_argument("_xsrf", "")
+        if is_hub_session and not has_token and method not in ("GET", "HEAD", "OPTIONS"):
+            raise XsrfFailed(NO_XSRF)
+
+    def _check_xsrf(self) -> None:
+        try:
+            self.check_xsrf_cookie()
+        except web.HTTPError as error:
+            raise XsrfFailed(NO_XSRF) from error
+
+    def _refuse_method(self, method: str) -> None:
+        allowed = [verb for verb in type(self).SUPPORTED_METHODS if operation_of(self, verb)]
+        if not allowed:
+            raise web.HTTPError(404)
+        self.set_header("Allow", ", ".join(allowed))
+        raise MethodNotAllowed(f"This address takes {', '.join(allowed)} only.")
+
+    async def _authorize(self, action: str) -> None:
+        """Ask the administrator's Authorizer; explicitly, because jupyter_server's decorator
+        remembers the first caller's action and resource."""
+        allowed = await ensure_async(
+            self.authorizer.is_authorized(self, self.current_user, action, RESOURCE)
+        )
+        if not allowed:
+            raise PermissionRefused("This server's administrator does not allow you that.")
+
+    # ------------------------------------------------------------------ what they ask for
+
+    def decode_argument(self, value: bytes, name: str | None = None) -> str:
+        """A malformed id is just unknown, also where it is no UTF-8."""
+        return value.decode("utf-8", "replace")
+
+    async def owned_loop(self, loop_id: str) -> Loop:
+        """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""
+        loop = await self.service.owned(self.caller.name, loop_id)
+        if self.request.method in ("GET", "DELETE"):  # the others read the body, after the state
+            self.refuse_oversized()
+        return loop
+
+    def data_received(self, chunk: bytes) -> None:
+        self._received += len(chunk)
+        if self._received <= MAX_BODY and self._refusal is None:
+            self._chunks.append(chunk)
+        else:
+            self._chunks.clear()
+
+    def refuse_oversized(self) -> None:
+        """Whatever the route does with a body. Raises ``BodyTooLarge``."""
+        if self._received > MAX_BODY:
+            raise BodyTooLarge("The body is larger than 8 MiB.")
+
+    def read_bytes(self) -> bytes:
+        """The body as it came. Raises ``BodyTooLarge``."""
+        self.refuse_oversized()
+        return b"".join(self._chunks)
+
+    async def read_json(self, *, optional: bool = False) -> dict[str, Any]:
+        """The body as a JSON object. Raises ``InvalidJson``, ``BodyTooLarge``."""
+        body = self.read_bytes()
+        if optional and not body:
+            return {}
+        self._check_content_type()
+        return await parse_object(body)
+
+    def _check_content_type(self) -> None:
+        declared = self.request.headers.get("Content-Type")
+        if declared is None:
+            return
+        kind, *parameters = (part.strip().lower() for part in declared.split(";"))
+        charsets = [p.partition("=")[2].strip('"') for p in parameters if p.startswith("charset")]
+        is_json = kind == "application/json" or kind.endswith("+json")
+        if not is_json or any(charset not in ("utf-8", "utf8") for charset in charsets):
+            raise InvalidJson(
+                "Send the body as JSON in UTF-8, with the header Content-Type: application/json."
+            )
+
+    async def read_body(self, model: type[B], *, optional: bool = False) -> B:
+        """The body as ``model``. What does not fit is ``InvalidParameter``."""
+        return parse(model, await self.read_json(optional=optional))
+
+    def read_query(self, model: type[B]) -> B:
+        """The query string as ``model``; of a repeated parameter the last counts."""
+        given = {name: self._last(values) for name, values in self.request.query_arguments.items()}
+        return parse(model, given)
+
+    def _last(self, values: list[bytes]) -> str:
+        try:
+            return values[-1].decode()
+        except UnicodeDecodeError as error:
+            raise InvalidParameter("The query string is not UTF-8.") from error
+
+    # ------------------------------------------------------------------ what they get
+
+    def cut(self) -> None:
+        """Close the connection: of an answer whose head was sent it is the only way to say that
+        the rest will not come."""
+        stream = getattr(self.request.connection, "stream", None)
+        if stream is not None:
+            stream.close()
+
+    def answer(self, status: int, body: BaseModel | None = None) -> None:
+        self.set_status(status)
+        if body is None:
+            self.finish()
+        else:
+            self.finish(body.model_dump_json(by_alias=True, exclude_unset=True))
+
+    async def answer_large(self, status: int, body: BaseModel) -> None:
+        """Like :meth:`answer`, for what may take long to encode."""
+        text = await asyncio.to_thread(body.model_dump_json, by_alias=True, exclude_unset=True)
+        self.set_status(status)
+        self.finish(text)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        exc_info = kwargs.get("exc_info")
+        error = exc_info[1] if exc_info else from_http_error(web.HTTPError(status_code))
+        status, body, headers = describe(error)
+        self.set_status(status)
+        for name, value in headers.items():
+            self.set_header(name, value)
+        self.finish(pydantic_core.to_json(body))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        if isinstance(value, LoopatError):
+            self.log.debug("loopat: %s: %s", value.code, value.message)
+        else:
+            super().log_exception(typ, value, tb)
+
+    def compute_etag(self) -> None:
+        return None
+
+
+def parse(model: type[B], value: dict[str, Any]) -> B:
+    """``value`` as ``model``; an optional field that is ``null`` counts as absent.
+
+    Raises:
+        InvalidParameter: naming the field; or what the model's validators raise.
+    """
+    given = {name: item for name, item in value.items() if item is not None}
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidParameter(f"{where}: {first['msg']}.") from error
+
+
+class UnknownRoute(LoopatHandler):
+    """Every address under ``loopat/api`` that is no route: 401 without credentials, else 404."""

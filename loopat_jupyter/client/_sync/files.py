@@ -1,0 +1,141 @@
+"""What goes in and out of a loop besides turns: files, transcripts. For synchronous callers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, overload
+
+from .. import _file_requests as calls
+from .._local_files import local_path, open_local, pieces, target_name
+from .._loop_view import LoopView
+from .._models import FileInfo, LoopInfo
+from .transport import Carrier
+
+
+class Exchange(LoopView):
+    """Files lie in the loop's workdir; a name is a path from there on, with ``/``."""
+
+    def __init__(self, carrier: Carrier, info: LoopInfo) -> None:
+        super().__init__(info)
+        self._carrier = carrier
+
+    # ------------------------------------------------------------- files
+
+    def files(self, path: str = "") -> list[FileInfo]:
+        """What lies in the directory ``path`` of the workdir, in the order of the names."""
+        found: list[FileInfo] = []
+        after: str | None = None
+        while True:
+            page = self._carrier.do(calls.list_files(self.id, path, 100, after))
+            found += page.data
+            if not page.has_more or page.last_id is None:
+                return found
+            after = page.last_id
+
+    def put(self, source: str | os.PathLike[str] | bytes, name: str | None = None) -> FileInfo:
+        """Copy a local file, or bytes, into the workdir, also while a turn runs.
+
+        The file appears whole, and replaces one of the same name. ``name`` defaults to the local
+        file's own; directories in it are made.
+
+        Raises:
+            InvalidRequestError: the loop is archived, the name cannot be, or the file is larger
+                than the server's limit (``body_too_large``).
+            OSError: the local file cannot be read.
+            ValueError: ``name`` is no path in a workdir.
+        """
+        target = target_name(source, name)
+        if not isinstance(source, str | os.PathLike):
+            return self._put_bytes(bytes(source), target)
+        file, size = open_local(source)
+        with file:
+            return self._put_file(file, size, target)
+
+    def _put_bytes(self, data: bytes, name: str) -> FileInfo:
+        if len(data) <= calls.PART:
+            got = self._carrier.do(calls.write_file(self.id, name, data))
+            assert got.file is not None
+            return got.file
+        upload, size = calls.new_upload(), len(data)
+        file: FileInfo | None = None
+        for offset in range(0, size, calls.PART):
+            piece = data[offset : offset + calls.PART]
+            part = calls.write_part(self.id, name, piece, upload, offset, size)
+            file = (self._carrier.do(part)).file
+        assert file is not None
+        return file
+
+    def _put_file(self, source: BinaryIO, size: int, name: str) -> FileInfo:
+        if size <= calls.PART:
+            return self._put_bytes(source.read(), name)
+        upload = calls.new_upload()
+        file: FileInfo | None = None
+        parts = pieces(source, size)
+        while (part := next(parts, None)) is not None:
+            call = calls.write_part(self.id, name, part[1], upload, part[0], size)
+            file = (self._carrier.do(call)).file
+        assert file is not None
+        return file
+
+    @overload
+    def get(self, name: str, path: None = None) -> bytes: ...
+    @overload
+    def get(self, name: str, path: str | os.PathLike[str]) -> Path: ...
+    def get(self, name: str, path: str | os.PathLike[str] | None = None) -> bytes | Path:
+        """A file of the workdir: its bytes, or with ``path`` where it was written here.
+
+        ``path`` is a file, or a directory to write it into under its own name. What an agent made
+        is not to be trusted: look before you open it.
+
+        Raises:
+            NotFoundError: there is none.
+            InvalidRequestError: it is no regular file (symlinks are not followed), or too large.
+        """
+        if path is None:
+            return self._carrier.do(calls.read_file(self.id, name))
+        target = local_path(path, name)
+        self._carrier.save(calls.save_file(self.id, name), target)
+        return target
+
+    # ------------------------------------------------------------- transcripts
+
+    @overload
+    def transcript(
+        self, format: Literal["md"] = "md", *, turn: str | None = None, last: int | None = None
+    ) -> str: ...
+    @overload
+    def transcript(
+        self,
+        format: Literal["json", "ipynb"],
+        *,
+        turn: str | None = None,
+        last: int | None = None,
+    ) -> dict[str, Any]: ...
+    def transcript(
+        self,
+        format: calls.TranscriptFormat = "md",
+        *,
+        turn: str | None = None,
+        last: int | None = None,
+    ) -> str | dict[str, Any]:
+        """The loop's story: Markdown (``md``), or as a ``dict`` its data or a notebook.
+
+        ``turn``: of that turn alone; ``last``: of so many turns, the newest.
+        """
+        found: str | dict[str, Any] = self._carrier.do(
+            calls.transcript(self.id, format, turn, last)
+        )
+        return found
+
+    def to_notebook(
+        self, path: str | os.PathLike[str], *, turn: str | None = None, last: int | None = None
+    ) -> Path:
+        """Write the loop's story as a notebook; returns where it is.
+
+        A directory gets a file named by the loop's id. Nothing is executed; the cells with the
+        agent's commands are marked so that nbclient and papermill do not run them either.
+        """
+        target = local_path(path, f"{self.id}.ipynb")
+        self._carrier.save(calls.save_transcript(self.id, "ipynb", turn, last), target)
+        return target

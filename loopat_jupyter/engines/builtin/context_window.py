@@ -1,0 +1,218 @@
+"""Keeping a long conversation inside its model's context window.
+
+What does not fit is left out, the least valuable first: the oldest tool results, then the oldest
+turns. The running turn's message and the results that the model has just asked for stay. The
+agent is told what is missing and how to see it again.
+
+How large a request is, is estimated from its length, and the estimate corrected by what the
+provider reported for the last one. Once over the limit, more is left out than needed and the new
+:class:`~.conversation.Elision` is journaled: so the beginning of the prompt stays the same for a
+while, which providers' prompt caches live from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..models.messages import (
+    Elision,
+    Message,
+    Response,
+    ToolCall,
+    ToolResult,
+    ToolResults,
+    UserMessage,
+)
+from ..tools.outcome import shortened
+
+CHARACTERS_PER_TOKEN = 3
+"""Below what is usual, so that the first guess of a conversation is rather too large."""
+MESSAGE_TOKENS = 8
+ANSWER_SHARE, ANSWER_LIMIT = 4, 32_000
+"""The answer's part of the window: a quarter, at most so many tokens."""
+ROOM = 0.7
+"""What is aimed at, as a part of the limit, once something must be left out."""
+WORTH_ELIDING = 400
+"""Characters. Shorter results and inputs stay: a note would be as long."""
+
+NOTE = (
+    "[loopat: this result ({} characters) was left out to save room. Call the tool again if you "
+    "need it.]"
+)
+TURNS_NOTE = (
+    "[loopat: the first {} turns of this conversation were left out because it had become too "
+    "long. The files they made are still there.]"
+)
+INPUT_NOTE = "… [loopat: {} characters left out to save room]"
+
+Turns = Sequence[Sequence[Message]]
+"""The conversation by turns; the last one is the running turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """A conversation as it is sent, and its size by our own estimate."""
+
+    messages: list[Message]
+    elision: Elision
+    estimate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A model's context window; ``overhead`` is the estimate of instructions and tools."""
+
+    tokens: int
+    overhead: int
+
+    def fit(self, turns: Turns, elision: Elision, *, tighter_than: int | None = None) -> Fitted:
+        """``turns`` with at least ``elision`` left out, and more where that is too large.
+
+        ``tighter_than``: the estimate of a request that the provider found too long. Much less
+        is aimed at then, and the newest results are shortened too.
+        """
+        limit = self.tokens - min(self.tokens // ANSWER_SHARE, ANSWER_LIMIT)
+        limit = int(limit / correction(turns))
+        if tighter_than is not None:
+            limit = min(limit, tighter_than) // 2
+        fitted = self._fitted(turns, elision)
+        if fitted.estimate <= limit:
+            return fitted
+        fitted = self._leave_out(turns, fitted, int(limit * ROOM))
+        if tighter_than is None or fitted.estimate <= limit:
+            return fitted
+        return self._shorten_newest(fitted, limit)
+
+    def _fitted(self, turns: Turns, elision: Elision) -> Fitted:
+        messages = apply(turns, elision)
+        return Fitted(messages, elision, self.overhead + sum(map(size, messages)))
+
+    def _leave_out(self, turns: Turns, fitted: Fitted, aim: int) -> Fitted:
+        """Results first: the fewest that reach ``aim``; then turns, likewise."""
+        results, excess = fitted.elision.results, fitted.estimate - aim
+        for saved in _savings(turns)[results:]:
+            if excess <= 0:
+                break
+            results, excess = results + 1, excess - saved
+        fitted = self._fitted(turns, replace(fitted.elision, results=results))
+        left_out, excess = fitted.elision.turns, fitted.estimate - aim
+        for turn in _elided_results(turns[:-1], results)[left_out:]:
+            if excess <= 0:
+                break
+            left_out, excess = left_out + 1, excess - sum(map(size, turn))
+        return self._fitted(turns, replace(fitted.elision, turns=left_out))
+
+    def _shorten_newest(self, fitted: Fitted, limit: int) -> Fitted:
+        """The last resort: head and tail of what the last results hold."""
+        last = fitted.messages[-1]
+        if not isinstance(last, ToolResults):
+            return fitted
+        room = max(limit - (fitted.estimate - size(last)), 0) * CHARACTERS_PER_TOKEN
+        share = max(room // max(len(last.results), 1), 2 * WORTH_ELIDING)
+        results = tuple(replace(one, text=shortened(one.text, share)) for one in last.results)
+        messages = [*fitted.messages[:-1], ToolResults(results)]
+        return Fitted(messages, fitted.elision, self.overhead + sum(map(size, messages)))
+
+
+def text_size(text: str) -> int:
+    """An estimate in tokens."""
+    length = len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+    return length // CHARACTERS_PER_TOKEN + 1
+
+
+def size(message: Message) -> int:
+    """An estimate in tokens."""
+    if isinstance(message, UserMessage):
+        return MESSAGE_TOKENS + text_size(message.text)
+    if isinstance(message, ToolResults):
+        return sum(MESSAGE_TOKENS + text_size(result.text) for result in message.results)
+    return MESSAGE_TOKENS + sum(
+        text_size(str(part.input) if isinstance(part, ToolCall) else part.text)
+        for part in message.parts
+    )
+
+
+def correction(turns: Turns) -> float:
+    """Real tokens for each estimated one, from the last answer that came with both."""
+    for turn in reversed(turns):
+        for message in reversed(turn):
+            if isinstance(message, Response) and message.estimate and message.tokens.context:
+                guessed = message.estimate + size(message)
+                return min(max(message.tokens.context / guessed, 0.5), 4.0)
+    return 1.0
+
+
+def apply(turns: Turns, elision: Elision) -> list[Message]:
+    """The conversation as one list, with ``elision`` left out and notes in its place."""
+    kept = _elided_results(turns, elision.results)[elision.turns :]
+    messages: list[Message] = [message for turn in kept for message in turn]
+    if elision.turns:
+        messages.insert(0, UserMessage(TURNS_NOTE.format(elision.turns)))
+    return messages
+
+
+def _elided_results(turns: Turns, count: int) -> list[list[Message]]:
+    """``turns`` with their first ``count`` results, and the calls of these, made short."""
+    elided = {id(result) for result in _in_order(turns)[:count]}
+    if not elided:
+        return [list(turn) for turn in turns]
+    return [
+        [_without(message, following, elided) for message, following in _pairs(turn)]
+        for turn in turns
+    ]
+
+
+def _pairs(turn: Sequence[Message]) -> Iterator[tuple[Message, Message | None]]:
+    following: list[Message | None] = [*turn[1:], None]
+    return zip(turn, following, strict=True)
+
+
+def _without(message: Message, following: Message | None, elided: set[int]) -> Message:
+    if isinstance(message, ToolResults):
+        return ToolResults(
+            tuple(_note(one) if id(one) in elided else one for one in message.results)
+        )
+    if isinstance(message, Response) and isinstance(following, ToolResults):
+        calls = {one.id for one in following.results if id(one) in elided}
+        if calls:
+            return replace(
+                message,
+                parts=tuple(
+                    _short_input(part) if isinstance(part, ToolCall) and part.id in calls else part
+                    for part in message.parts
+                ),
+            )
+    return message
+
+
+def _note(result: ToolResult) -> ToolResult:
+    if len(result.text) < WORTH_ELIDING:
+        return result
+    return replace(result, text=NOTE.format(len(result.text)))
+
+
+def _short_input(call: ToolCall) -> ToolCall:
+    return replace(call, input=_short(call.input))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str) and len(value) >= 2 * WORTH_ELIDING:
+        return value[:WORTH_ELIDING] + INPUT_NOTE.format(len(value) - WORTH_ELIDING)
+    if isinstance(value, Mapping):
+        return {key: _short(item) for key, item in value.items()}
+    return [_short(item) for item in value] if isinstance(value, list) else value
+
+
+def _in_order(turns: Turns) -> list[ToolResult]:
+    """All results that may be left out: not those that the model has just asked for."""
+    messages = [message for turn in turns for message in turn]
+    if messages and isinstance(messages[-1], ToolResults):
+        messages.pop()
+    return [one for each in messages if isinstance(each, ToolResults) for one in each.results]
+
+
+def _savings(turns: Turns) -> list[int]:
+    """What leaving out each result of :func:`_in_order` saves, in tokens; inputs not counted."""
+    return [text_size(one.text) - text_size(_note(one).text) for one in _in_order(turns)]

@@ -1,0 +1,98 @@
+"""One call of a model: streamed to the host as it comes, and tried again where that can help.
+
+A call is repeated only while nothing of its answer has been shown; afterwards a repetition would
+say things twice. Waiting times grow, with jitter, unless the provider says how long to wait; the
+whole of it is bounded. Everything stops at once when the turn is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from ...loops.errors import TurnFailed
+from ...loops.ports.engine import TurnHost
+from ..models.messages import Response
+from ..models.port import Model, ModelError, ModelRequest, TextDelta, ThinkingDelta
+from ..models.sanitize import Joiner
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a model that does not answer is asked again. Times in seconds."""
+
+    attempts: int = 6
+    total: float = 120.0
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+
+    def wait(self, attempt: int, wish: float | None) -> float:
+        """How long to wait after the ``attempt``-th failure (from 1); ``wish``: the provider's."""
+        if wish is not None:
+            return max(wish, 0.0)
+        longest = min(self.longest_wait, self.first_wait * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+
+async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Patience) -> Response:
+    """The model's answer, its deltas already shown.
+
+    Raises:
+        ModelError: ``too_long``, and nothing has been shown.
+        TurnFailed: the provider did not answer, or its answer broke off.
+    """
+    give_up = time.monotonic() + patience.total
+    attempt = 0
+    while True:
+        attempt += 1
+        shown = _Shown(host)
+        try:
+            return await _stream(model, request, shown)
+        except ModelError as error:
+            if error.too_long and not shown.anything:
+                raise
+            wait = patience.wait(attempt, error.retry_after)
+            late = attempt >= patience.attempts or time.monotonic() + wait > give_up
+            if shown.anything or not error.retryable or late:
+                raise _failure(model, error, shown, attempt) from error
+        await asyncio.sleep(wait)
+
+
+class _Shown:
+    """Passes deltas on as whole characters, and knows whether there were any."""
+
+    def __init__(self, host: TurnHost) -> None:
+        self._host = host
+        self._text, self._thinking = Joiner(), Joiner()
+        self.anything = False
+
+    async def show(self, event: TextDelta | ThinkingDelta) -> None:
+        if isinstance(event, TextDelta):
+            await self._say(self._host.text, self._text.add(event.text))
+        else:
+            await self._say(self._host.thinking, self._thinking.add(event.text))
+
+    async def end(self) -> None:
+        await self._say(self._host.thinking, self._thinking.end())
+        await self._say(self._host.text, self._text.end())
+
+    async def _say(self, say: Callable[[str], Awaitable[None]], text: str) -> None:
+        if text:
+            self.anything = True
+            await say(text)
+
+
+async def _stream(model: Model, request: ModelRequest, shown: _Shown) -> Response:
+    response = await model.answer(request, shown.show)
+    await shown.end()
+    return response
+
+
+def _failure(model: Model, error: ModelError, shown: _Shown, attempts: int) -> TurnFailed:
+    if shown.anything:
+        return TurnFailed(f"The answer of {model.name} broke off: {error.message}")
+    tried = f" (tried {attempts} times)" if attempts > 1 else ""
+    return TurnFailed(f"{model.name} did not answer{tried}: {error.message}")

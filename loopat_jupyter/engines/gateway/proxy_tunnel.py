@@ -1,0 +1,113 @@
+"""The way to a provider: straight, or through the proxy that the server's environment names.
+
+As for every other request of the server: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
+``NO_PROXY`` count, and this machine itself is never reached through a proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import h11
+
+from ...loops.ports.network import Headers
+
+READ_LIMIT = 64 * 1024
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Address(NamedTuple):
+    """Where a provider listens."""
+
+    tls: bool
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """As the ``Host`` header has it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A connection. ``prefix`` and ``headers`` are what a proxy on the way wants in a request."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    prefix: str = ""
+    headers: Headers = ()
+
+
+async def open_route(address: Address, tls: ssl.SSLContext) -> Route:
+    """Raises ``OSError``."""
+    proxy = proxy_for(address)
+    if proxy is None:
+        reader, writer = await asyncio.open_connection(
+            address.host, address.port, ssl=tls if address.tls else None, limit=READ_LIMIT
+        )
+        writer.transport.set_write_buffer_limits(0)
+        return Route(reader, writer)
+    if proxy.scheme not in ("http", "") or not proxy.hostname:
+        raise OSError("the server's environment names a proxy that is no http:// one")
+    reader, writer = await asyncio.open_connection(
+        proxy.hostname, proxy.port or 80, limit=READ_LIMIT
+    )
+    try:
+        if address.tls:
+            await _connect(address, proxy, reader, writer)
+            await writer.start_tls(tls, server_hostname=address.host)
+    except BaseException:
+        writer.transport.abort()
+        raise
+    writer.transport.set_write_buffer_limits(0)
+    if address.tls:
+        return Route(reader, writer)
+    return Route(reader, writer, f"http://{address.authority}", _credentials(proxy))
+
+
+def proxy_for(address: Address) -> SplitResult | None:
+    """The proxy on the way to ``address``, if there is one."""
+    proxies = getproxies()
+    named = proxies.get("https" if address.tls else "http") or proxies.get("all")
+    host = address.host.lower()
+    if not named or host in LOOPBACK or host.endswith(".localhost"):
+        return None
+    if proxy_bypass(f"{host}:{address.port}"):
+        return None
+    return urlsplit(named if "://" in named else f"http://{named}")
+
+
+async def _connect(
+    address: Address,
+    proxy: SplitResult,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    http = h11.Connection(h11.CLIENT)
+    target = f"{address.authority.removesuffix(f':{address.port}')}:{address.port}"
+    headers = [("host", target), *_credentials(proxy)]
+    writer.write(http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b"")
+    writer.write(http.send(h11.EndOfMessage()) or b"")
+    await writer.drain()
+    try:
+        while (event := http.next_event()) is h11.NEED_DATA:
+            http.receive_data(await reader.read(READ_LIMIT))
+    except h11.RemoteProtocolError as error:
+        raise OSError("the server's proxy sent no valid HTTP/1.1") from error
+    if not isinstance(event, h11.Response) or event.status_code // 100 != 2:
+        raise OSError("the server's proxy refused the way there")
+
+
+def _credentials(proxy: SplitResult) -> Headers:
+    if proxy.username is None:
+        return ()
+    pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+    return [("proxy-authorization", f"Basic {base64.b64encode(pair.encode()).decode()}")]

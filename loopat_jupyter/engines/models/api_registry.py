@@ -1,0 +1,35 @@
+"""The APIs we speak, each in a module of its own so that only the needed SDK is imported.
+
+The SDKs read environment variables for keys, addresses and headers. Their modules here say
+everything explicitly and undo what cannot be said, so that ``config.json`` alone decides where a
+request goes and what it carries. The SDKs' own retries are off; see
+:mod:`loopat_jupyter.engines.builtin.model_call`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
+
+import httpx2
+from pydantic_ai.models import Model
+
+from ...context.config_file import ModelChoice
+
+
+class Api(Protocol):
+    """What the module of an API offers."""
+
+    SETTINGS: Mapping[str, Any]
+    """pydantic-ai's model settings that every request of this API has."""
+    SDK_ERROR: type[Exception]
+    """The base of what its SDK raises."""
+
+    def connect(self, choice: ModelChoice, http: httpx2.AsyncClient) -> Model:
+        """pydantic-ai's model for ``choice``, on ``http``."""
+
+
+def load(choice: ModelChoice) -> Api:
+    """The module of the choice's API. Imports an SDK: call it off the event loop."""
+    return cast(Api, importlib.import_module(f"{__package__}.{choice.api}"))

@@ -1,0 +1,81 @@
+"""From a configured model to one that can be asked.
+
+Each provider address has one pooled HTTP client, shared by all loops and closed with the engine.
+The code that speaks to providers takes seconds to import; it is imported when the first turn
+needs it, in a thread. The demo never needs it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ...context.config_file import ModelChoice
+from .demo import DemoModel
+from .port import Model
+
+MODELS_KEPT = 64
+
+
+class Providers:
+    """The models of one server, made when they are first used."""
+
+    def __init__(self) -> None:
+        self._demo = DemoModel()
+        self._models: OrderedDict[ModelChoice, Model] = OrderedDict()
+        self._clients: dict[tuple[str, str], Any] = {}
+        self._making = threading.Lock()
+
+    async def model(self, choice: ModelChoice) -> Model:
+        """The model for ``choice``; the same one for the same choice."""
+        if choice.api == "demo":
+            return self._demo
+        model = self._models.get(choice)
+        if model is None:
+            model = await asyncio.to_thread(self._make, choice)
+        self._models[choice] = model
+        self._models.move_to_end(choice)
+        if len(self._models) > MODELS_KEPT:
+            self._models.popitem(last=False)
+        return model
+
+    def _make(self, choice: ModelChoice) -> Model:
+        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
+        with self._making, uncollected():
+            return self._open(choice)
+
+    def _open(self, choice: ModelChoice) -> Model:
+        connection = importlib.import_module(f"{__package__}.http")
+        remote = importlib.import_module(f"{__package__}.pydantic_ai")
+        address = (choice.provider, connection.base_url(choice))
+        if address not in self._clients:
+            self._clients[address] = connection.open_http_client()
+        model: Model = remote.RemoteModel(choice, self._clients[address])
+        return model
+
+    async def close(self) -> None:
+        """Close all connections. Idempotent."""
+        self._models.clear()
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.aclose()
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the collector of cyclic garbage: an SDK makes very many objects, and they stay. To
+    look through them again and again would be a quarter of its import."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -1,0 +1,80 @@
+"""What a model says, made fit to be stored, shown and sent back.
+
+Models produce half characters (lone surrogates, when a provider cuts its JSON between the two
+escapes of one character), the same id twice, or none. After :func:`legible` an answer has whole
+characters only, and each call an id that is unique within the turn.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .messages import Part, Response, ToolCall
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+ID_LIMIT = 200
+
+
+def whole(text: str) -> str:
+    """``text`` with pairs of surrogates joined, and lone ones and NUL replaced."""
+    if text.isascii():
+        return text.replace("\0", REPLACEMENT)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", REPLACEMENT)
+
+
+class Joiner:
+    """Makes a stream of deltas whole: a first half waits for its second."""
+
+    def __init__(self) -> None:
+        self._half = ""
+
+    def add(self, delta: str) -> str:
+        text, self._half = self._half + delta, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]
+        return whole(text)
+
+    def end(self) -> str:
+        """What is left when the stream is over."""
+        text, self._half = self._half, ""
+        return whole(text)
+
+
+def legible(response: Response, taken: set[str]) -> Response:
+    """``response`` as it goes into the journal. ``taken``: the conversation's call ids so far;
+    those of this response are added."""
+    return replace(response, parts=tuple(_legible_part(part, taken) for part in response.parts))
+
+
+def _legible_part(part: Part, taken: set[str]) -> Part:
+    if not isinstance(part, ToolCall):
+        return replace(part, text=whole(part.text))
+    sent = part.input if isinstance(part.input, str) else half_free(part.input)
+    call_id = whole(part.id).strip()
+    if not call_id or len(call_id) > ID_LIMIT or call_id in taken:
+        call_id = f"toolu_{secrets.token_hex(12)}"
+    taken.add(call_id)
+    return replace(part, id=call_id, tool=whole(part.tool), input=sent)
+
+
+def half_free(value: Any) -> Any:
+    """Half characters replaced anywhere in a call's input. NUL stays: the tool refuses it."""
+    if isinstance(value, str):
+        return _joined(value)
+    if isinstance(value, Mapping):
+        return {_joined(str(key)): half_free(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [half_free(item) for item in value]
+    return value
+
+
+def _joined(text: str) -> str:
+    """Like :func:`whole`, but NUL stays."""
+    return "\0".join(whole(piece) for piece in text.split("\0"))

@@ -1,0 +1,39 @@
+"""The tool ``AskUserQuestion``: questions of the agent to the person.
+
+The questions are numbered ``q1``, ``q2``, … in the order the agent wrote them; those are the ids
+under which the answers come back.
+"""
+
+from __future__ import annotations
+
+from ...loops.ports.engine import Answers, Question, QuestionOption
+from .inputs import AskUserQuestionInput
+from .outcome import shortened
+
+
+def questions_of(asked: AskUserQuestionInput) -> list[Question]:
+    return [
+        Question(
+            id=f"q{number}",
+            question=item.question,
+            options=tuple(
+                QuestionOption(option.label, option.description or None) for option in item.options
+            ),
+            multi_select=item.multiSelect,
+            header=item.header or None,
+        )
+        for number, item in enumerate(asked.questions, 1)
+    ]
+
+
+def answer_text(questions: list[Question], answers: Answers) -> str:
+    """The answers as the agent reads them."""
+    if len(questions) == 1:
+        return shortened(f"The user answered: {_value(answers, questions[0])}")
+    lines = (f"- {question.question} {_value(answers, question)}" for question in questions)
+    return shortened("The user answered:\n" + "\n".join(lines))
+
+
+def _value(answers: Answers, question: Question) -> str:
+    value = answers.get(question.id, "(no answer)")
+    return value if isinstance(value, str) else ", ".join(value)

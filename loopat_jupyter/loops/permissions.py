@@ -1,0 +1,138 @@
+"""The permission policy: may this tool call run, must it be refused, or must a person be asked?
+
+The contract's table ("Agent behaviour seen through the API"), the same whatever engine runs the
+turn. Pure functions; where the answer comes from a person, see :mod:`.host`.
+
+A *remembered rule* stands for one tool in one loop. For Bash it is narrower: it stands for one
+program with one subcommand, and only for *simple* commands. What cannot be read with certainty
+is never covered by a rule. For the network it stands for one destination.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from .destinations import Destination
+from .models import Rule, new_rule_id, now
+from .ports.engine import PermissionMode, ToolKind
+from .ports.network import NETWORK
+
+Decision = Literal["run", "ask", "deny"]
+
+_NOT_SIMPLE = re.compile(r"[;&|<>$(){}`\n\x00-\x08\x0b-\x1f\x7f]")
+
+# Programs whose first words name another program to run: "env git" says nothing about what runs.
+_RUN_OTHERS = frozenset(
+    {
+        ".", "awk", "bash", "builtin", "busybox", "choom", "chroot", "chrt", "command", "conda",
+        "dash", "docker", "doas", "env", "eval", "exec", "expect", "find", "fish", "flock", "gawk",
+        "gdb", "hatch", "i386", "ionice", "ipython", "julia", "ksh", "linux", "ltrace", "lua",
+        "make", "nice", "node", "nohup", "npx", "nsenter", "numactl", "parallel", "pdm", "perl",
+        "php", "pipx", "podman", "poetry", "prlimit", "pypy", "python", "rscript", "ruby",
+        "runuser", "script", "sed", "setarch", "setpriv", "setsid", "sh", "source", "ssh",
+        "ssh-agent", "stdbuf", "strace", "su", "sudo", "systemd-run", "taskset", "time", "timeout",
+        "unshare", "uv", "uvx", "valgrind", "vi", "vim", "watch", "x86_", "xargs", "zsh",
+    }
+)  # fmt: skip
+_VERSION = re.compile(r"[\d.]+$")
+
+# Words of the shell's own grammar: what follows them is a command, not a subcommand.
+_RESERVED = frozenset(
+    {
+        "!", "[[", "case", "coproc", "do", "done", "elif", "else", "esac", "fi", "for", "function",
+        "if", "in", "select", "then", "until", "while",
+    }
+)  # fmt: skip
+
+
+def decide(
+    mode: PermissionMode, kind: ToolKind, *, inside_workdir: bool, remembered: bool
+) -> Decision:
+    """The contract's table. ``remembered``: a rule of the loop covers this call.
+
+    A destination outside of the allow-list is no tool of the agent's but a hole in the wall: a
+    mode that asks nobody does not make one.
+    """
+    if kind == "network":
+        return _decide_network(mode, remembered=remembered)
+    if kind == "read" or mode in ("auto", "bypassPermissions"):
+        return "run"
+    if mode == "plan":
+        return "deny"
+    if remembered:
+        return "run"
+    if kind == "edit" and inside_workdir and mode in ("acceptEdits", "dontAsk"):
+        return "run"
+    return "deny" if mode == "dontAsk" else "ask"
+
+
+def _decide_network(mode: PermissionMode, *, remembered: bool) -> Decision:
+    if mode == "plan":
+        return "deny"
+    if remembered:
+        return "run"
+    return "ask" if mode in ("default", "acceptEdits") else "deny"
+
+
+def command_key(command: str) -> str | None:
+    """What a rule about ``command`` stands for: its program and subcommand.
+
+    ``None`` for a command that is not simple. A command with options and nothing else has no
+    subcommand, and stands for its program. One whose second word is an option with operands
+    behind it has none that could be read with certainty (``git -C dir push``): it stands for
+    itself alone, like one whose program runs others or takes code as an option.
+    """
+    if _NOT_SIMPLE.search(command):
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    if not words or "=" in words[0] or words[0] in _RESERVED:
+        return None
+    program, *rest = words
+    if _runs_others(program):
+        return shlex.join(words)
+    if all(word.startswith("-") for word in rest):
+        return shlex.join([program])
+    if rest[0].startswith("-"):
+        return shlex.join(words)
+    return shlex.join([program, rest[0]])
+
+
+def _runs_others(program: str) -> bool:
+    name = program.rpartition("/")[2].lower()
+    return name in _RUN_OTHERS or _VERSION.sub("", name) in _RUN_OTHERS
+
+
+def new_rule(tool: str, tool_input: Mapping[str, Any]) -> Rule | None:
+    """The rule that remembers an allowed call, ``None`` where none can cover it."""
+    prefix = _rule_prefix(tool, tool_input)
+    if tool in _NARROW and prefix is None:
+        return None
+    return Rule(new_rule_id(), tool, prefix, now())
+
+
+def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any]) -> bool:
+    """Whether one of the loop's rules covers this call."""
+    key = _rule_prefix(tool, tool_input)
+    if tool in _NARROW and key is None:
+        return False
+    return any(rule.tool == tool and rule.prefix == key for rule in rules)
+
+
+_NARROW = frozenset({"Bash", NETWORK})
+"""Tools whose rules stand for less than the tool."""
+
+
+def _rule_prefix(tool: str, tool_input: Mapping[str, Any]) -> str | None:
+    if tool == "Bash":
+        return command_key(str(tool_input.get("command", "")))
+    if tool == NETWORK:
+        host, port = tool_input.get("host"), tool_input.get("port")
+        if isinstance(host, str) and isinstance(port, int):
+            return str(Destination(host, port))
+    return None

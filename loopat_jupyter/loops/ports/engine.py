@@ -1,0 +1,370 @@
+"""The ports of the heart: what an engine, its host and a sandbox promise each other.
+
+The heart (:mod:`loopat_jupyter.loops`) defines these protocols and knows no implementation;
+:mod:`loopat_jupyter.engines` and :mod:`loopat_jupyter.sandboxes` implement them and know
+nothing else of the heart than this module and :mod:`loopat_jupyter.loops.errors`.
+
+Invariants
+----------
+* An engine reports through its :class:`TurnHost` only. Every call on the host is on disk
+  before it returns, so an engine that dies between two calls has lost nothing it reported.
+* A turn is *resumable*: what an engine needs to go on it writes with :meth:`TurnHost.journal`,
+  and finds again in :attr:`Turn.journal`. ``TurnHost.permission`` and ``TurnHost.question``
+  raise :class:`TurnSuspended` when a person has to be asked; the engine lets it pass, the turn
+  is stored as ``waiting`` and holds no process. When the answer comes (now, or after a restart)
+  ``Engine.run`` is called again with the same turn; the engine finds its place from its journal,
+  asks the same question with the same ``tool_use_id`` again, and gets the answer.
+* Interrupt is cancellation of the task in ``Engine.run``, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from .network import Egress, Network
+
+PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
+ToolKind = Literal["read", "edit", "other", "network"]
+"""``network``: a destination that is on no allow-list; asked where the mode asks, else refused."""
+TurnState = Literal["queued", "running", "waiting", "done", "interrupted", "error", "cancelled"]
+
+
+# --------------------------------------------------------------------------- sandboxes
+
+
+@dataclass(frozen=True, slots=True)
+class FolderMount:
+    """A folder of the Jupyter server's root that appears at ``workdir/<name>``."""
+
+    source: Path
+    name: str
+    write: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """Where one loop lives on the host. ``workdir`` and ``home`` exist, owned by the server."""
+
+    loop_id: str
+    workdir: Path
+    home: Path
+    folders: tuple[FolderMount, ...] = ()
+    egress: Egress = field(default_factory=Egress)
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What a tier really enforces, in words for people. ``gaps`` is the honest rest."""
+
+    tier: str
+    isolates: bool
+    enforced: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """The end of one shell command.
+
+    ``output`` is stdout and stderr as they came, UTF-8 with replacement characters, at most the
+    sandbox's output limit (head and tail, with a line between them that says what was left out
+    and names ``output_file``). ``output_file`` is a path inside the sandbox that the agent can
+    read, or ``None`` when nothing was left out. ``exit_code`` is negative for a signal, and
+    ``None`` for a command that was put in the background or timed out.
+    """
+
+    exit_code: int | None
+    output: str
+    timed_out: bool = False
+    output_file: str | None = None
+    background_pid: int | None = None
+
+
+class FileError(Exception):
+    """A file operation inside the sandbox failed; the message is for the agent."""
+
+
+class Process(Protocol):
+    """A process inside a sandbox, with its streams piped to the server."""
+
+    @property
+    def pid(self) -> int: ...
+    async def read(self) -> bytes:
+        """The next chunk of stdout (with a pty: of everything); ``b""`` at its end."""
+
+    async def read_stderr(self) -> bytes: ...
+    async def write(self, data: bytes) -> None:
+        """Write to stdin; returns when the sandbox has taken it. Raises ``SandboxLost``."""
+
+    async def close_stdin(self) -> None: ...
+    async def resize(self, rows: int, columns: int) -> None: ...
+    async def kill(self, signal: int = 9) -> None:
+        """Signal the whole process group."""
+
+    async def wait(self) -> int:
+        """The exit code, negative for a signal."""
+
+
+class Sandbox(Protocol):
+    """One loop's sandbox: a living thing, not one per command.
+
+    ``workdir`` and ``home`` are paths *inside*. All methods raise
+    :class:`~loopat_jupyter.loops.errors.SandboxLost` when the sandbox ends under them.
+    Cancelling ``run`` kills the command's process group before the cancellation is delivered.
+    """
+
+    @property
+    def isolation(self) -> Isolation: ...
+    @property
+    def workdir(self) -> str: ...
+    @property
+    def home(self) -> str: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def network(self) -> Network: ...
+
+    async def start(self) -> None:
+        """Start it. Raises ``SandboxSpawnFailed`` with a message that helps; leaves nothing."""
+
+    async def run(
+        self,
+        command: str,
+        *,
+        timeout: float,
+        background: bool = False,
+    ) -> CommandResult:
+        """Run ``bash -c command`` in the workdir, in a session of its own; ``timeout`` in s.
+
+        Returns when the command itself ends; processes it left in the background live on and do
+        not delay the return. ``background``: return at once, output goes to ``output_file``.
+        """
+
+    async def spawn(
+        self,
+        argv: Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        pty: tuple[int, int] | None = None,
+    ) -> Process:
+        """Start ``argv`` with piped streams; ``pty`` is ``(rows, columns)``."""
+
+    async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
+        """Run one operation of ``sandboxes/inside/file_ops.py``; raises :class:`FileError`."""
+
+    async def stop(self) -> None:
+        """End it. When this returns nothing of it is left; idempotent."""
+
+    async def wait_closed(self) -> None:
+        """Returns when the sandbox has ended, for whatever reason."""
+
+
+class SandboxTier(Protocol):
+    """A way to make sandboxes on this host."""
+
+    @property
+    def isolation(self) -> Isolation: ...
+    def create(self, spec: SandboxSpec) -> Sandbox: ...
+    async def kept(self) -> Sequence[str]:
+        """The loops of which the tier keeps something between sandboxes."""
+
+    async def discard(self, loop_id: str) -> None:
+        """The loop was archived: remove what is kept of it. Its sandbox has been stopped."""
+
+    def close(self) -> None:
+        """End whatever the tier keeps running. Blocks; call it off the event loop."""
+
+
+# --------------------------------------------------------------------------- engines
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """An earlier turn of the same loop, as the next one's history."""
+
+    turn_id: str
+    content: str
+    state: TurnState
+    error_code: str | None
+    journal: tuple[dict[str, Any], ...]
+    text: str
+    """The turn's visible text. Of a turn that was cut off, whatever had been shown."""
+    engine: str = "builtin"
+    """The name of the engine that ran it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The turn an engine is to run, or to go on with when ``journal`` is not empty."""
+
+    turn_id: str
+    loop_id: str
+    owner: str
+    content: str
+    permission_mode: PermissionMode
+    vault: str
+    profiles: tuple[str, ...]
+    journal: tuple[dict[str, Any], ...]
+    folders: tuple[FolderMount, ...] = ()
+    egress: Egress = field(default_factory=Egress)
+
+
+@dataclass(slots=True)
+class Usage:
+    """Token counts; a turn's are the sums over its model calls. ``cost_usd`` where known."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cost_usd: float | None = None
+
+    def __add__(self, other: Usage) -> Usage:
+        known = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            sum(known) if known else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the permission policy, or a person, said about one tool call."""
+
+    allowed: bool
+    reason: str = ""
+    confined: bool = False
+    """An edit that was allowed because it stays in the workdir: the tool must check that again
+    when it writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuestionOption:
+    label: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    id: str
+    question: str
+    options: tuple[QuestionOption, ...]
+    multi_select: bool
+    header: str | None = None
+
+
+Answers = Mapping[str, str | list[str]]
+"""Question id -> what the person said; always complete, keyed by id."""
+
+
+class TurnSuspended(Exception):
+    """The turn waits for a person. Raised by the host, passed through by the engine."""
+
+
+class TurnHost(Protocol):
+    """What an engine may do to the world while it runs one turn."""
+
+    async def text(self, delta: str) -> None:
+        """Visible text of the assistant. Stored and sent before this returns."""
+
+    async def thinking(self, delta: str) -> None: ...
+
+    async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
+        """Announce a call (``tool_use_id`` unique within the turn; idempotent by it). ``input``
+        is a string only where the model sent something that is no JSON object."""
+
+    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
+        """The one result of an announced call. ``result`` is what the model will see."""
+
+    async def permission(
+        self,
+        tool_use_id: str,
+        tool: str,
+        input: Mapping[str, Any],
+        *,
+        kind: ToolKind,
+        inside_workdir: bool = False,
+        title: str,
+        display_name: str,
+        reason: str | None = None,
+    ) -> Verdict:
+        """May this announced call run? Answers from the policy and the loop's rules, else asks.
+
+        ``inside_workdir``: an edit whose target, all symlinks resolved inside the sandbox, lies
+        in the workdir. Raises :class:`TurnSuspended` when a person has to be asked.
+        """
+
+    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+        """Ask the person. Raises :class:`TurnSuspended` until they have answered."""
+
+    async def journal(self, *entries: dict[str, Any]) -> None:
+        """Append to the turn's journal, all entries or none."""
+
+    async def usage(self, usage: Usage) -> None:
+        """Add one model call's usage to the turn's sums."""
+
+    async def sdk_message(self, message: Mapping[str, Any]) -> None:
+        """The engine's raw message, for watchers that asked for it. Not stored."""
+
+    async def history(self) -> Sequence[PastTurn]:
+        """The loop's earlier turns that began, oldest first."""
+
+    async def sandbox(self) -> Sandbox:
+        """The loop's living sandbox; starts one where it was evicted meanwhile."""
+
+
+class Engine(Protocol):
+    """Who thinks. One object serves all loops and keeps nothing of a turn but its journal."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def durable_choices(self) -> bool: ...
+
+    async def run(self, turn: Turn, host: TurnHost) -> None:
+        """Run the turn to its end, or go on with it.
+
+        Raises:
+            TurnFailed: with a message for the person; the turn ends with ``error``.
+            TurnSuspended: from the host, passed through.
+            asyncio.CancelledError: the turn was interrupted. Stop within milliseconds.
+        """
+
+    async def prepare(self) -> None:
+        """Load ahead what the first turn would have to wait for. Raises nothing."""
+
+    async def close_loop(self, loop_id: str) -> None:
+        """The loop's sandbox is gone or about to go; drop what is kept for it."""
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """Which engine serves the next turn, and why; for the Loop object and ``loopat doctor``."""
+
+    engine: Engine
+    why: str
+
+
+class Engines(Protocol):
+    """The engines of this server."""
+
+    async def choose(self) -> EngineChoice:
+        """The engine of a turn that begins now. Raises nothing."""
+
+    def named(self, name: str) -> Engine | None:
+        """The engine that a stored turn began with, if it is still there."""
+
+    async def prepare(self) -> None:
+        """Load ahead what the first turn would have to wait for. Raises nothing."""
+
+    async def close_loop(self, loop_id: str) -> None: ...
+    async def close(self) -> None: ...

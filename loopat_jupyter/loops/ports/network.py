@@ -1,0 +1,122 @@
+"""The network as the heart knows it: a sandbox's one way out, and what engines may do with it.
+
+A sandbox has no network of its own. What it may reach it reaches through its *broker*, which
+implements :class:`Network`: the model that an engine has lent to it, and the destinations that
+the loop's profiles, or a person, allow. :mod:`.destinations` says what a destination is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from ..destinations import Destination, Pattern
+
+NETWORK = "Network"
+"""What a permission to reach a destination is called; its input is ``host`` and ``port``."""
+
+Headers = Sequence[tuple[str, str]]
+Verdict = Literal["allowed", "refused", "failed"]
+
+
+class ModelRefused(Exception):
+    """The gateway does not pass this request on; the message says why, for the agent."""
+
+
+class ModelAnswer(Protocol):
+    """A provider's answer; must be closed."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Headers: ...
+    def body(self) -> AsyncIterator[bytes]:
+        """The bytes as they come, unchanged. Raises ``OSError`` when it breaks off."""
+
+    async def close(self) -> None: ...
+
+
+class ModelUpstream(Protocol):
+    """A model provider as the gateway of a sandbox reaches it. The real key stays in here."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    async def ask(
+        self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
+    ) -> ModelAnswer:
+        """Pass a request on: ``target`` is path and query below the base URL.
+
+        Raises:
+            ModelRefused: nothing was sent: this path is not the agent's to ask.
+            OSError: the provider could not be reached; the message holds no secret.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLoan:
+    """The lent model as it is seen inside the sandbox.
+
+    ``url`` is a base URL for the provider's SDK, ``key`` takes the place of the API key and is
+    worthless elsewhere. Both stay the same for the sandbox's life.
+    """
+
+    url: str
+    key: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Egress:
+    """What one loop may reach, from its profiles. Default: nothing."""
+
+    allowed: tuple[Pattern, ...] = ()
+
+
+Asker = Callable[[Destination], Awaitable[str | None]]
+"""Puts a destination to a person: ``None`` where it may be reached now, else why it may not."""
+
+
+class Network(Protocol):
+    """A sandbox's one way out, as engines see it."""
+
+    async def lend_model(self, upstream: ModelUpstream) -> ModelLoan:
+        """Let the sandbox use this model until :meth:`end_loan`; replaces an earlier loan.
+
+        Raises ``SandboxLost`` when the sandbox has ended.
+        """
+
+    def end_loan(self) -> None:
+        """Nothing inside can use the provider any more; requests under way are cut off."""
+
+    def permit(self, destinations: Iterable[Destination]) -> None:
+        """What a person allowed, besides the profiles; replaces what was permitted before."""
+
+    def allow(self, egress: Egress) -> None:
+        """What the loop's profiles allow now."""
+
+    def take_refused(self) -> Sequence[Destination]:
+        """What was refused since the last call and could be permitted, oldest first."""
+
+    def ask_with(self, asker: Asker | None) -> None:
+        """From here on hold a request that would be refused until ``asker`` has answered, though
+        not for long; ``None``: refuse it at once. For engines that do not hold their tools."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRequest:
+    """One line of a loop's network audit. Sizes are bytes of payload, both ways.
+
+    ``kind``: ``connect`` (a tunnel), ``http`` (a plain request), or ``model`` (the gateway).
+    """
+
+    loop_id: str
+    started_at: str
+    kind: Literal["connect", "http", "model"]
+    host: str
+    port: int
+    verdict: Verdict
+    reason: str = ""
+    bytes_out: int = 0
+    bytes_in: int = 0

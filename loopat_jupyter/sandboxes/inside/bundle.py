@@ -1,0 +1,115 @@
+"""The programs that run inside a sandbox, as one sealed file in memory.
+
+The sandbox sees no ``loopat_jupyter``: the supervisor and its modules are handed over as an
+inherited file descriptor, which its Python runs as ``/proc/self/fd/N``. They are compiled here
+where the sandbox has the server's own Python, and are sent as source where it has another.
+Modules are found by name in the bundle and executed when first imported, so that the supervisor
+can say that it is there before it has paid for imports.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import marshal
+import os
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "loopat_jupyter.sandboxes.inside"
+_PACKAGES = ("loopat_jupyter", "loopat_jupyter.sandboxes", PACKAGE)
+MODULES = (
+    *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
+    *("file_process", "file_ops", "file_search", "protocol"),
+)
+
+_COMPILED = """
+import os, sys
+os.write({control}, b"R\\0\\0\\0\\0")
+import marshal
+CODE = marshal.loads({bundle!r})
+"""
+
+_SOURCE = """
+import os, sys
+os.dup2({errors}, 2)
+if sys.version_info < {oldest}:
+    sys.exit("the image's Python is %d.%d, and {oldest[0]}.{oldest[1]} is needed"
+             % sys.version_info[:2])
+os.write({control}, b"R\\0\\0\\0\\0")
+CODE = {bundle!r}
+"""
+
+_LOADER = """
+class Bundle:
+    def find_spec(self, name, path=None, target=None):
+        if name in CODE:
+            return type(sys.__spec__)(name, self, is_package=CODE[name] is None)
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        if CODE[module.__name__] is not None:
+            exec(CODE[module.__name__], module.__dict__)
+
+sys.meta_path.insert(0, Bundle())
+from {package}.supervisor import main
+main({control}, *map(int, sys.argv[1:]))
+"""
+
+CONTROL_FD = 3
+"""Where the supervisor finds its control channel."""
+BUNDLE_FD = 4
+"""Where its Python finds this bundle."""
+ERRORS_FD = 5
+"""Where a bundle of sources writes what goes wrong before there is a channel."""
+OLDEST_PYTHON = (3, 9)
+"""What the supervisor's sources need."""
+RULES_FD = 5
+"""Where it finds the rules of what it starts; named in its arguments where there are some."""
+
+
+@cache
+def bundle_bytes() -> bytes:
+    """The bundle as the content of a ``.pyc`` file for the running Python."""
+    code: dict[str, object] = dict.fromkeys(_PACKAGES)
+    for name in MODULES:
+        source = Path(__file__).with_name(f"{name}.py")
+        code[f"{PACKAGE}.{name}"] = compile(source.read_bytes(), f"<{name}>", "exec", optimize=0)
+    loader = (_COMPILED + _LOADER).format(
+        control=CONTROL_FD, bundle=marshal.dumps(code), package=PACKAGE
+    )
+    return (
+        importlib.util.MAGIC_NUMBER
+        + bytes(12)
+        + marshal.dumps(compile(loader, "<loopat supervisor>", "exec"))
+    )
+
+
+@cache
+def source_bundle() -> bytes:
+    """The bundle as a script that any Python from ``OLDEST_PYTHON`` on can run."""
+    code: dict[str, str | None] = dict.fromkeys(_PACKAGES)
+    for name in MODULES:
+        code[f"{PACKAGE}.{name}"] = Path(__file__).with_name(f"{name}.py").read_text()
+    script = (_SOURCE + _LOADER).format(
+        control=CONTROL_FD,
+        errors=ERRORS_FD,
+        oldest=OLDEST_PYTHON,
+        bundle=code,
+        package=PACKAGE,
+    )
+    return script.encode()
+
+
+def sealed_file(name: str, content: bytes) -> int:
+    """A read-only file in memory; the caller owns the descriptor."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    view = memoryview(content)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd

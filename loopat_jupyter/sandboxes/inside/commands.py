@@ -1,0 +1,240 @@
+"""Starting processes inside the sandbox, and the one shell command: standard library only.
+
+Every process gets a session and process group of its own, the loop's limits, a clean
+environment, and no descriptor of the supervisor's.
+"""
+
+# Lean on purpose: what this file imports is paid for in every sandbox.
+# ruff: noqa: S606
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+
+from loopat_jupyter.sandboxes.inside.output_capture import Capture
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.inside.types import Host
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
+
+READ_SIZE = 65_536
+DRAIN_MAX = 1 << 20
+LANDLOCK_RESTRICT_SELF, PR_SET_DUMPABLE = 446, 4
+THROTTLE = 0.01
+"""Seconds between two reads from a command that floods; bounds what discarding costs."""
+
+
+def apply_limits(config: dict[str, Any]) -> None:
+    """Give this process, and all it starts, the loop's limits."""
+    processes = config["processes"]
+    if processes is not None:
+        processes += config.get("others", 0)
+    for name, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, processes),
+        (resource.RLIMIT_FSIZE, config["file_size"]),
+        (resource.RLIMIT_NOFILE, config["open_files"]),
+        (resource.RLIMIT_DATA, config["memory"]),
+    ):
+        if value is None:
+            continue
+        _, hard = resource.getrlimit(name)
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(name, (value, value))
+
+
+def submit(config: dict[str, Any]) -> None:
+    """Lay the agent's own rules on this process, where the tier has some (Landlock).
+
+    The guard must be able to look at who asks it, which the supervisor's seal would forbid.
+    """
+    if config["rules"] is None:
+        return
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(LANDLOCK_RESTRICT_SELF, config["rules"], 0):
+        raise OSError(ctypes.get_errno(), "landlock")
+    libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+
+
+def start_process(
+    config: dict[str, Any],
+    argv: list[str],
+    *,
+    streams: tuple[int, int, int],
+    cwd: str | None = None,
+    env: dict[str, str] | None = None,
+    terminal: bool = False,
+) -> int:
+    """Fork and run ``argv``; returns its pid. Raises ``OSError`` when it could not be run."""
+    failed, report = os.pipe()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(failed)
+        os.close(report)
+        raise
+    if pid == 0:
+        try:
+            _become(config, argv, streams, cwd, env, terminal)
+        except OSError as error:
+            where = f": {error.filename}" if error.filename else ""
+            os.write(report, f"{error.errno} {os.strerror(error.errno or 0)}{where}".encode())
+        finally:
+            os._exit(127)
+    os.close(report)
+    try:
+        message = os.read(failed, 4096)
+    finally:
+        os.close(failed)
+    if message:
+        number, _, text = message.decode(errors="replace").partition(" ")
+        raise OSError(int(number), text)
+    return pid
+
+
+def _become(
+    config: dict[str, Any],
+    argv: list[str],
+    streams: tuple[int, int, int],
+    cwd: str | None,
+    env: dict[str, str] | None,
+    terminal: bool,
+) -> None:
+    os.setsid()
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in streams]
+    for target, fd in enumerate(lifted):
+        os.dup2(fd, target)
+    if terminal:
+        import termios
+
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    apply_limits(config)
+    submit(config)
+    os.chdir(cwd or config["workdir"])
+    os.execvpe(argv[0], argv, {**config["env"], **(env or {})})
+
+
+def kill_group(pid: int, number: int) -> None:
+    """Signal a process group; one that has ended is as good as killed."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        return
+
+
+class Command:
+    """``bash -c`` with captured output; answers when bash itself ends."""
+
+    def __init__(self, host: Host, request: int, ask: dict[str, Any]) -> None:
+        self._host = host
+        self._request = request
+        self._timeout: float = ask["timeout"]
+        self._background: bool = ask["background"]
+        self._timed_out = False
+        self._answered = False
+        self._timer: int | None = None
+        config = host.config
+        name = f"{os.urandom(4).hex()}-{request}.txt"
+        self._capture = Capture(config["output_dir"], name, config["output"], config["kept_output"])
+        self._start(ask["command"])
+
+    def _start(self, command: str) -> None:
+        if self._background:
+            self._capture.spill()
+        self._pipe, writer = os.pipe()
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            argv = ["bash", "-c", command]
+            self._pid = start_process(self._host.config, argv, streams=(null, writer, writer))
+        except OSError:
+            os.close(self._pipe)
+            raise
+        finally:
+            os.close(writer)
+            os.close(null)
+        os.set_blocking(self._pipe, False)
+        self._host.watch(self._pipe, self._readable)
+        self._host.expect(self._pid, self._exited)
+        if self._background:
+            self._answer(None, pid=self._pid)
+        else:
+            self._timer = self._host.after(self._timeout, self._expired)
+
+    def kill(self, number: int) -> None:
+        kill_group(self._pid, number)
+
+    def note(self, pid: int, text: str) -> None:
+        """Say in the output why a process (maybe one of this command's) was killed."""
+        try:
+            if pid == self._pid or os.getpgid(pid) == self._pid:
+                self._capture.add(f"\n[{text}]\n".encode())
+        except ProcessLookupError:
+            return
+
+    def _expired(self) -> None:
+        self._timer = None
+        self._timed_out = True
+        self.kill(signal.SIGKILL)
+
+    def _readable(self) -> None:
+        self._take()
+        if self._pipe >= 0 and ((self._answered and not self._background) or self._capture.full):
+            self._host.unwatch(self._pipe)
+            self._host.after(THROTTLE, self._resume)
+
+    def _resume(self) -> None:
+        if self._pipe >= 0:
+            self._host.watch(self._pipe, self._readable)
+
+    def _take(self) -> int:
+        """Read once; the number of bytes, 0 when there is nothing for now or ever."""
+        if self._pipe < 0:
+            return 0
+        try:
+            data = os.read(self._pipe, DRAIN_MAX if self._capture.full else READ_SIZE)
+        except BlockingIOError:
+            return 0
+        if data:
+            self._capture.add(data)
+        else:
+            self._host.unwatch(self._pipe)
+            os.close(self._pipe)
+            self._pipe = -1
+            if self._answered:
+                self._capture.close()
+        return len(data)
+
+    def _exited(self, code: int) -> None:
+        if self._answered:
+            return
+        if self._timer is not None:
+            self._host.cancel(self._timer)
+        drained = 0
+        while drained < DRAIN_MAX and (count := self._take()):
+            drained += count
+        self._answer(None if self._timed_out else code)
+
+    def _answer(self, code: int | None, pid: int | None = None) -> None:
+        self._answered = True
+        exit_code = "null" if code is None else str(code)
+        file = f'"{self._capture.path}"' if self._capture.spilled else "null"
+        end = (
+            f'{{"exit": {exit_code}, "timed_out": {"true" if self._timed_out else "false"}, '
+            f'"file": {file}, "pid": {"null" if pid is None else pid}}}'
+        )
+        self._host.answer(self._request, self._capture.text(), end)
+        if self._pipe < 0:
+            self._capture.close()
+        self._host.finished(self._request)

@@ -1,0 +1,117 @@
+"""The memory of all processes of a sandbox together, watched from inside: standard library only.
+
+Where no cgroup is delegated to us, nothing in the kernel limits a sum over processes; each
+process has a limit of its own (``RLIMIT_DATA``), and this looks at the sum a few times a second
+while there is any process. Shared pages are counted once for the decision (proportional sizes),
+which is dearer and therefore done only when the plain sum is over.
+"""
+
+# Lean on purpose: what this file imports is paid for in every sandbox.
+# ruff: noqa: PTH116, PTH123, PTH208
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+
+    from loopat_jupyter.sandboxes.inside.types import Clock
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
+
+INTERVAL = 0.2
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class MemoryWatch:
+    """Kills the largest process when all together are over the limit."""
+
+    def __init__(self, clock: Clock, limit: int, note: Callable[[int, str], None]) -> None:
+        self._clock = clock
+        self._limit = limit
+        self._note = note
+        self._running = False
+
+    def wake(self) -> None:
+        """A process was started; look until there is none."""
+        if not self._running:
+            self._running = True
+            self._clock.after(INTERVAL, self._look)
+
+    def _look(self) -> None:
+        sizes = resident(os.getpid())
+        if sum(sizes.values()) > self._limit:
+            sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
+            if sum(sizes.values()) > self._limit:
+                self._kill(max(sizes, key=lambda pid: sizes[pid]))
+        self._running = bool(sizes)
+        if self._running:
+            self._clock.after(INTERVAL, self._look)
+
+    def _kill(self, pid: int) -> None:
+        limit = self._limit / (1 << 30)
+        self._note(pid, f"killed: the sandbox used more than its {limit:.3g} GiB of memory")
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+
+
+def resident(root: int) -> dict[int, int]:
+    """Resident bytes of every process below ``root``."""
+    parents: dict[int, int] = {}
+    sizes: dict[int, int] = {}
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        parents[int(name)] = int(fields[1])
+        sizes[int(name)] = int(fields[21]) * PAGE
+    return {pid: size for pid, size in sizes.items() if _below(pid, root, parents)}
+
+
+def others(root: int) -> int:
+    """Threads of this user that are not below ``root``: what its limit of processes counts too."""
+    own = resident(root)
+    count = 0
+    for name in os.listdir("/proc"):
+        if not name.isdecimal() or int(name) in own:
+            continue
+        try:
+            if os.stat(f"/proc/{name}").st_uid == os.getuid():
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    count += int(file.read().rpartition(b")")[2].split()[17])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return count
+
+
+def _below(pid: int, root: int, parents: dict[int, int]) -> bool:
+    seen = 0
+    while pid != root and pid in parents and seen < len(parents):
+        pid, seen = parents[pid], seen + 1
+        if pid == root:
+            return True
+    return False
+
+
+def proportional(pid: int, resident_size: int) -> int:
+    """A process's share of memory, each shared page divided among its users."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    except PermissionError:
+        return resident_size
+    return resident_size

@@ -1,0 +1,319 @@
+"""The loop's process inside its sandbox: starts commands, and nothing else.
+
+It runs as pid 1 of the sandbox's namespace, or where a filter protects its pid, so nothing inside
+can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control
+channel; no process it starts inherits that. It dies with the server: the end of the channel is its
+end, and that of everything inside.
+
+Standard library only; imports are kept few, because the sandbox's start waits for them.
+"""
+
+# Lean on purpose: what this file imports is paid for in every sandbox.
+# ruff: noqa: S302, SIM105
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import time
+
+from loopat_jupyter.sandboxes.inside import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+    from typing import Any
+
+    from loopat_jupyter.sandboxes.inside.memory_watch import MemoryWatch
+    from loopat_jupyter.sandboxes.inside.spawn import Stream
+    from loopat_jupyter.sandboxes.inside.types import Job
+else:
+    import _signal as signal  # the module around it costs milliseconds
+
+
+COUNT_INTERVAL = 5.0
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+FIRST_TO_GO, SPARED = b"1000", b"500"
+"""Whom the kernel kills first when memory runs out: what the agent started, not this process."""
+
+
+def main(control: int, rules: int | None = None) -> None:
+    """Serve the channel until it ends. ``rules``: what each process it starts submits to."""
+    supervisor = Supervisor(control, rules, _seal(control, rules))
+    try:
+        supervisor.serve()
+    finally:
+        supervisor.end()
+
+
+def _seal(control: int, rules: int | None) -> int | None:
+    """Let go of everything inherited but the channel; become untraceable.
+
+    The descriptor by which this process says how willingly it goes when memory runs out: the file
+    cannot be opened any more afterwards. Where there are rules it cannot be opened at all.
+    """
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.closerange(control + 1, rules or 4096)
+    os.closerange((rules or control) + 1, 4096)
+    for fd in (2, control, *([rules] if rules else [])):
+        os.set_inheritable(fd, False)
+    score = None
+    if not rules:
+        score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+        os.write(score, SPARED)
+    import ctypes
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in ((PR_SET_DUMPABLE, 0), (PR_SET_CHILD_SUBREAPER, 1)):
+        if libc.prctl(option, value, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+    return score
+
+
+def _filter_calls(program: bytes) -> None:
+    """Put this process, and all it starts, under a system call filter (see ``seccomp.py``)."""
+    import ctypes
+    import struct
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    code = ctypes.create_string_buffer(program, len(program))
+    # struct sock_fprog: the number of instructions, and where they are.
+    what = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
+    if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, what, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+class Supervisor:
+    """One poll loop over the channel, the output of commands, ended children and timers."""
+
+    def __init__(self, control: int, rules: int | None, score: int | None) -> None:
+        self.config: dict[str, Any] = {}
+        self._rules = rules
+        self._score = score
+        self._control = control
+        self._poll = select.poll()
+        self._ready: dict[int, Callable[[], None]] = {}
+        self._children: dict[int, Callable[[int], None]] = {}
+        self._timers: dict[int, tuple[float, Callable[[], None]]] = {}
+        self._timer = 0
+        self._jobs: dict[int, Job] = {}
+        self._streams: dict[int, Stream] = {}
+        self._parts: dict[int, bytearray] = {}
+        self._memory: MemoryWatch | None = None
+        self._counted = -COUNT_INTERVAL
+        self._open = True
+
+    # ------------------------------------------------------------------ the loop
+
+    def serve(self) -> None:
+        wake, signalled = os.pipe()
+        for fd in (wake, signalled):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.watch(wake, lambda: self._reap(wake))
+        self.watch(self._control, self._receive)
+        while self._open:
+            for fd, _ in self._poll.poll(self._next_timer()):
+                if fd in self._ready:
+                    self._ready[fd]()
+            self._run_timers()
+
+    def _next_timer(self) -> float | None:
+        if not self._timers:
+            return None
+        first = min(when for when, _ in self._timers.values())
+        return max(0.0, (first - time.monotonic()) * 1000 + 0.5)
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        for timer in [t for t, (when, _) in self._timers.items() if when <= now]:
+            entry = self._timers.pop(timer, None)
+            if entry:
+                entry[1]()
+
+    def _reap(self, wake: int) -> None:
+        try:
+            os.read(wake, 4096)
+        except BlockingIOError:
+            pass  # a spurious wake-up; the children are asked all the same
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            exited = self._children.pop(pid, None)
+            if exited:
+                exited(os.waitstatus_to_exitcode(status))
+
+    # ------------------------------------------------------------------ for jobs
+
+    def watch(self, fd: int, ready: Callable[[], None], *, write: bool = False) -> None:
+        self._ready[fd] = ready
+        self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        if self._ready.pop(fd, None):
+            self._poll.unregister(fd)
+
+    def expect(self, pid: int, exited: Callable[[int], None]) -> None:
+        self._children[pid] = exited
+
+    def after(self, seconds: float, call: Callable[[], None]) -> int:
+        self._timer += 1
+        self._timers[self._timer] = (time.monotonic() + seconds, call)
+        return self._timer
+
+    def cancel(self, timer: int) -> None:
+        self._timers.pop(timer, None)
+
+    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+        try:
+            os.write(self._control, protocol.frame(kind, request, payload))
+        except (BrokenPipeError, ConnectionResetError):
+            self._open = False
+
+    def answer(self, request: int, data: bytes, end: str) -> None:
+        """Send a whole answer: the data in pieces, then the end."""
+        for piece in protocol.chunks(data):
+            self.send(protocol.OUT, request, piece)
+        self.send(protocol.END, request, end.encode())
+
+    def finished(self, request: int) -> None:
+        self._jobs.pop(request, None)
+        self._streams.pop(request, None)
+
+    # ------------------------------------------------------------------ the channel
+
+    def _receive(self) -> None:
+        packet = os.read(self._control, protocol.PACKET_MAX)
+        if not packet:
+            self._open = False
+            return
+        kind, request, payload = protocol.parse(packet)
+        if kind == protocol.REQUEST_PART:
+            self._parts.setdefault(request, bytearray()).extend(payload)
+        elif kind == protocol.REQUEST:
+            whole = bytes(self._parts.pop(request, b"")) + payload
+            self._request(request, marshal.loads(whole))
+        elif kind == protocol.KILL:
+            if job := self._jobs.get(request):
+                job.kill(payload[0])
+        elif stream := self._streams.get(request):
+            stream.receive(kind, payload)
+
+    def _request(self, request: int, ask: dict[str, Any]) -> None:
+        if ask["op"] == "configure":
+            self.config = {**ask["config"], "rules": self._rules}
+            self._open_way_out(self.config["proxy"])
+            if self.config["filter"] is not None:
+                _filter_calls(self.config["filter"])
+            return
+        self._rank(FIRST_TO_GO)  # what is started inherits it
+        try:
+            self._start(request, ask)
+        except OSError as error:
+            self._refuse(request, error)
+        else:
+            self._watch_memory()
+        finally:
+            self._rank(SPARED)
+
+    def _rank(self, score: bytes) -> None:
+        if self._score is not None:
+            os.write(self._score, score)
+
+    def _open_way_out(self, proxy: dict[str, Any] | None) -> None:
+        """Have programs inside use the broker; where its door is to be in here, make it."""
+        if proxy is None:
+            return
+        from loopat_jupyter.sandboxes.inside.proxy_listener import (
+            hand_out,
+            open_door,
+            proxy_environment,
+        )
+
+        port: int | None = proxy["port"]
+        if port is None:
+            door, port = open_door()
+            hand_out(self._control, protocol.frame(protocol.DOOR, 0), door)
+            os.close(door)
+        self.config["env"].update(proxy_environment(port, proxy["credentials"]))
+
+    def _start(self, request: int, ask: dict[str, Any]) -> None:
+        if self.config["shared_user"]:
+            self._count_others()
+        if ask["op"] == "run":
+            from loopat_jupyter.sandboxes.inside.commands import Command
+
+            command = Command(self, request, ask)
+            if not ask["background"]:
+                self._jobs[request] = command
+        elif ask["op"] == "file":
+            from loopat_jupyter.sandboxes.inside.file_process import FileWorker
+
+            self._jobs[request] = FileWorker(self, request, ask)
+        elif ask["op"] == "spawn":
+            from loopat_jupyter.sandboxes.inside.spawn import Stream
+
+            self._jobs[request] = self._streams[request] = Stream(self, request, ask)
+        else:
+            raise OSError(0, f"unknown request {ask['op']}")
+
+    def _count_others(self) -> None:
+        """The kernel counts processes by user, and this user has others: they are added to the
+        limit, as many as there were some moments ago."""
+        if time.monotonic() < self._counted + COUNT_INTERVAL:
+            return
+        from loopat_jupyter.sandboxes.inside.memory_watch import others
+
+        self._counted = time.monotonic()
+        self.config["others"] = others(os.getpid())
+
+    def _watch_memory(self) -> None:
+        if not self.config["memory_watch"]:
+            return
+        if self._memory is None:
+            from loopat_jupyter.sandboxes.inside.memory_watch import MemoryWatch
+
+            self._memory = MemoryWatch(self, self.config["memory"], self._note)
+        self._memory.wake()
+
+    def _note(self, pid: int, text: str) -> None:
+        for job in self._jobs.values():
+            job.note(pid, text)
+
+    def _refuse(self, request: int, error: OSError) -> None:
+        import json
+
+        self.answer(request, b"", json.dumps({"error": error.strerror or str(error)}))
+
+    def end(self) -> None:
+        """Leave nothing behind. Where we are pid 1, our end is the namespace's end; where there
+        are rules there is a guard, which sees to it."""
+        if os.getpid() == 1 or self._rules:
+            return
+        from loopat_jupyter.sandboxes.inside.memory_watch import resident
+
+        while True:
+            for pid in resident(os.getpid()):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return

@@ -1,0 +1,245 @@
+"""The guard of one Landlock sandbox: its outer process, forked from the launcher.
+
+There is no pid namespace here whose end would be everybody's. Instead the guard is the parent to
+which whatever is left of the sandbox falls: when the supervisor ends, or the launcher, or when it
+is told to, it kills everything inside, waits until nothing is left, empties the sandbox's
+temporary directory, and ends. Meanwhile it answers what the system call filter asks
+(:mod:`deputy`).
+
+Three layers of Landlock, each within the one before:
+
+1. the guard's own: signals reach nothing outside, so that *kill everybody* means the sandbox;
+2. the supervisor's: files, TCP, and signals not even to the guard;
+3. the agent's, which the supervisor gives each process it starts: no ``/proc``, no terminals.
+
+It runs in the launcher's child: standard library only, and no import of ours.
+"""
+
+# Lean on purpose: it runs beside every sandbox of its tier.
+# ruff: noqa: PTH101, PTH123, PTH208
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import select
+import signal
+import socket
+import struct
+from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+RESTRICT_SELF = 446
+SECCOMP = {"x86_64": 317, "aarch64": 277}
+SET_MODE_FILTER, NEW_LISTENER = 1, 8
+PINNED = 0x200000
+"""O_PATH."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+deputy = importlib.import_module(f"{__package__}.syscall_handler")
+
+
+class Relieved(BaseException):
+    """The guard was told to end."""
+
+
+def check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def prctl(option: int, value: int) -> None:
+    check(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
+
+
+def wall_in(walls: dict[str, Any], fds: list[int], launcher: int) -> None:
+    """Returns in the process that is to become the supervisor; the guard never returns."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    if walls["outer"] is not None:
+        restrict(fds[walls["outer"]])
+    ours, theirs = socket.socketpair()
+    signal.signal(signal.SIGTERM, relieve)
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ours.close()
+        confine(walls, fds, theirs)
+        return
+    try:
+        theirs.close()
+        stand(walls, fds, pid, ours, launcher)
+    except BaseException as error:
+        os.write(2, f"{error}\n".encode())
+    finally:
+        os._exit(0)
+
+
+def relieve(*_: object) -> None:
+    raise Relieved
+
+
+def restrict(ruleset: int) -> None:
+    check(libc.syscall(RESTRICT_SELF, ruleset, 0), "landlock")
+
+
+# ------------------------------------------------------------------ the supervisor to be
+
+
+def confine(walls: dict[str, Any], fds: list[int], guard: socket.socket) -> None:
+    """Submit to the rules and the filters, and hand the guard the filter's questions."""
+    prctl(PR_SET_DUMPABLE, 1)  # after a change of user one's own /proc is closed
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
+    restrict(fds[walls["inner"]])
+    pids = {walls["marks"][0]: os.getpid(), walls["marks"][1]: os.getppid()}
+    install(walls["filters"][0], 0)
+    listener = install(marked(walls["filters"][1], pids), NEW_LISTENER)
+    socket.send_fds(guard, [b"x"], [listener])
+    os.close(listener)
+    guard.close()
+
+
+def install(program: bytes, flags: int) -> int:
+    """Install a filter; the listener, where one was asked for."""
+    code = ctypes.create_string_buffer(program, len(program))
+    described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
+    call = SECCOMP[os.uname().machine]
+    return check(libc.syscall(call, SET_MODE_FILTER, flags, described), "seccomp")
+
+
+def marked(program: bytes, pids: dict[int, int]) -> bytes:
+    """The program with the pids, and the groups of those pids, in the marked places."""
+    groups = {-mark & 0xFFFFFFFF: -pid & 0xFFFFFFFF for mark, pid in pids.items()}
+    places = {**pids, **groups}
+    found = bytearray(program)
+    for at in range(0, len(program), 8):
+        code, yes, no, value = struct.unpack_from("=HBBI", program, at)
+        struct.pack_into("=HBBI", found, at, code, yes, no, places.get(value, value))
+    return bytes(found)
+
+
+# ------------------------------------------------------------------ the guard
+
+
+def stand(
+    walls: dict[str, Any], fds: list[int], supervisor: int, channel: socket.socket, launcher: int
+) -> None:
+    """Answer until the supervisor or the launcher is gone; then leave nothing."""
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(PR_SET_DUMPABLE, 0)
+        if os.getppid() == launcher:
+            watch(walls, supervisor, channel, fds[walls["tmp"]])
+    except Relieved:
+        pass  # the end is the same
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        clear(walls["outer"] is not None)
+        empty(fds[walls["tmp"]])
+
+
+def watch(walls: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
+    ended = os.pidfd_open(supervisor)
+    _, fds, _, _ = socket.recv_fds(channel, 1, 1)
+    channel.close()
+    if not fds:
+        return
+    keep = {0, 1, 2, ended, fds[0], tmp}
+    for fd in range(3, 1024):
+        if fd not in keep:
+            close(fd)
+    # Entries of /proc are made anew when nobody holds them, and a rule would not know them.
+    pins = [os.open(path, PINNED) for path in walls["pin"]]
+    answering = deputy.Deputy(fds[0], walls["calls"], walls["roots"], walls["broker"])
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(fds[0], select.POLLIN)
+    while pins is not None:
+        for fd, event in poll.poll():
+            if fd == ended:
+                return
+            if event & select.POLLIN:
+                answering.answer()
+            else:  # nobody is left under the filter
+                poll.unregister(fd)
+
+
+def close(fd: int) -> None:
+    try:
+        os.close(fd)
+    except OSError:
+        return
+
+
+def clear(scoped: bool) -> None:
+    """Kill everything inside until nothing is left. It all falls to this process, in the end.
+
+    ``scoped``: signals from here reach the sandbox alone, so everybody can be killed at one blow,
+    also those that fork faster than anyone could look.
+    """
+    while True:
+        if scoped:
+            kill(-1)
+        else:
+            for pid in below(os.getpid()):
+                kill(pid)
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def below(root: int) -> list[int]:
+    """Every process that descends from ``root``."""
+    parents = {}
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found: list[int] = []
+    ring = {root}
+    while ring := {pid for pid, parent in parents.items() if parent in ring}:
+        found += ring
+    return found
+
+
+def empty(directory: int) -> None:
+    """Remove what is in a directory; what resists is left. Follows no symlink."""
+    with os.scandir(directory) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_directory in found:
+        try:
+            if is_directory:
+                remove_directory(directory, name)
+            else:
+                os.unlink(name, dir_fd=directory)
+        except (OSError, RecursionError):
+            continue
+
+
+def remove_directory(parent: int, name: str) -> None:
+    fd = os.open(name, PINNED | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", 0o700)
+        opened = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
+    finally:
+        os.close(fd)
+    try:
+        empty(opened)
+    finally:
+        os.close(opened)
+    os.rmdir(name, dir_fd=parent)

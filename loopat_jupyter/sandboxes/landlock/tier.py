@@ -1,0 +1,292 @@
+"""The tier ``landlock``: no namespaces; Landlock, two system call filters and a guard.
+
+Invariants
+----------
+* Nothing is granted by default: the rules name what may be opened
+  (:mod:`loopat_jupyter.sandboxes.landlock.grants`), and the filter refuses what Landlock does not
+  restrict (:mod:`loopat_jupyter.sandboxes.landlock.seccomp`).
+* Paths inside are the host's own; folders appear in the workdir as symlinks.
+* Every rule is made from a descriptor that was opened here, so that a name cannot change its
+  meaning in between.
+* A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher shows that
+  user what only root could reach.
+* What remains open is in its :class:`Isolation`, by the version of Landlock found here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
+from loopat_jupyter.sandboxes.inside.bundle import RULES_FD
+from loopat_jupyter.sandboxes.landlock import seccomp as landlock_seccomp
+from loopat_jupyter.sandboxes.landlock.grants import (
+    PROC_FILES,
+    Grant,
+    host_grants,
+    own_grants,
+    supervisor_grants,
+)
+from loopat_jupyter.sandboxes.landlock.isolation import isolation
+from loopat_jupyter.sandboxes.landlock.ruleset import (
+    KNOWN_ABI,
+    SCOPE_ABSTRACT_UNIX,
+    SCOPE_SIGNAL,
+    WRITE,
+    Ruleset,
+)
+from loopat_jupyter.sandboxes.launcher.client import Launch, Launched, Launcher
+from loopat_jupyter.sandboxes.launcher.ownership import let_through, make_ready
+from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
+from loopat_jupyter.sandboxes.none import user_name
+from loopat_jupyter.sandboxes.runtime import seccomp
+from loopat_jupyter.sandboxes.runtime.environment import clean_environment
+from loopat_jupyter.sandboxes.runtime.limits import held_by, with_cgroups
+from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_part
+from loopat_jupyter.sandboxes.runtime.sandbox import BIRTH_GRACE, SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
+
+GUARD_GRACE = 20.0
+"""How long the guard may take to end everything and to empty the temporary directory."""
+CAP_SYS_ADMIN = 21
+OUT_OF_REACH = (
+    "The sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
+    "this server may not mount. Move it to where every user may pass (for the home of loopat, set "
+    "LOOPAT_HOME), or run the server as an ordinary user."
+)
+
+
+class LandlockTier:
+    """Makes Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`. ``abi``
+    is the version of Landlock to use, at most the kernel's."""
+
+    def __init__(self, settings: SandboxSettings, abi: int) -> None:
+        self._settings = settings
+        self._abi = min(abi, KNOWN_ABI)
+        self._launcher = Launcher(sole=True)
+        root = os.geteuid() == 0
+        own = isolation(self._abi, root=root, mounts=root and may_mount())
+        self._isolation = with_cgroups(own, held_by(settings))
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._isolation
+
+    def create(self, spec: SandboxSpec) -> LandlockSandbox:
+        return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
+
+    def launch(self, launch: Launch) -> Launched:
+        """Start what was prepared; for the probe, which needs no event loop."""
+        return self._launcher.launch(launch)
+
+    async def kept(self) -> Sequence[str]:
+        return ()
+
+    async def discard(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
+    def close(self) -> None:
+        """End the launcher, and every sandbox that is still there."""
+        self._launcher.close()
+
+
+class LandlockSandbox(SupervisedSandbox):
+    """A loop's processes beside the server's own, behind rules and filters.
+
+    ``door_port`` is the one port on 127.0.0.1 that can be connected to from inside: the broker's.
+    Where it is ``None`` no socket can be made at all.
+    """
+
+    own_network = False
+
+    def __init__(
+        self,
+        spec: SandboxSpec,
+        settings: SandboxSettings,
+        launcher: Launcher,
+        isolation: Isolation,
+        abi: int,
+    ) -> None:
+        super().__init__(spec, settings, launcher, isolation)
+        self._guards = launcher
+        self._abi = abi
+        self.workdir = str(spec.workdir.resolve())
+        self.home = str(spec.home.resolve())
+        self._tmp = settings.run_dir.resolve() / f"{spec.loop_id}.tmp"
+
+    def configuration(self) -> dict[str, Any]:
+        return {**super().configuration(), "shared_user": True}
+
+    def outside_uid(self) -> int:
+        return self._settings.sandbox_uid if os.geteuid() == 0 else os.geteuid()
+
+    def environment(self) -> dict[str, str]:
+        user = USER if os.geteuid() == 0 else user_name()
+        env = clean_environment(self._settings, self.home, user)
+        # The host's own settings for git are there and cannot be read, which git takes ill.
+        return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+        uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
+        own = (self._spec.workdir, self._spec.home, self._tmp)
+        self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_ready(own, uid)
+        link_folders(self._spec)
+        grants = [*own_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
+        if uid is not None:
+            launch.uid = uid
+            self._open_the_way(launch, uid, own)
+        outer = None
+        if self._abi >= 6:
+            outer = launch.add(Ruleset(self._abi, scope=SCOPE_SIGNAL).take())
+        inner, agent = rulesets(self._abi, [*host_grants(self._settings), *grants])
+        launch.fixed.append((RULES_FD, launch.add(agent)))
+        launch.walls = {
+            "outer": outer,
+            "inner": launch.add(inner),
+            "filters": (
+                seccomp.program(),
+                landlock_seccomp.strict_program(self._abi, self.door_port is not None),
+            ),
+            "marks": (landlock_seccomp.SUPERVISOR, landlock_seccomp.GUARD),
+            "calls": landlock_seccomp.asked(),
+            "roots": [str(g.path) for g in grants if g.rights == WRITE],
+            "broker": self.door_port,
+            "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
+            "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
+        }
+        launch.argv = [*supervisor, str(RULES_FD)]
+
+    def _open_the_way(self, launch: Launch, uid: int, own: Iterable[Path]) -> None:
+        """See that the user whom root drops to gets to every path that is granted."""
+        entries, _, _ = host_part(self._settings)
+        host = [e.source for e in entries if isinstance(e, Bind)]
+        folders = [folder.source for folder in self._spec.folders]
+        if not may_mount():
+            run_dir = self._settings.run_dir.resolve()
+            tops = [
+                m.resolve() for m in self._settings.masks if run_dir.is_relative_to(m.resolve())
+            ]
+            let_through(own, tops[0] if tops else run_dir, uid)
+            for path in (*own, *host, *folders):
+                if not passable(path, uid):
+                    raise SandboxSpawnFailed(OUT_OF_REACH.format(what=path.name))
+            return
+        for path in dict.fromkeys(p.resolve() for p in (*own, *host)):
+            if not passable(path, uid):
+                fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                launch.reach.append((launch.add(fd), str(path), False))
+        for path in folders:
+            launch.reach.append((launch.add(open_grant(path, shared=True)), str(path), True))
+
+    def end_processes(self) -> None:
+        """The supervisor is killed and the guard does the rest; then force."""
+        if len(self._pids) == 2:
+            self.send(self._pids[1], signal.SIGKILL)
+            return
+        grace = GUARD_GRACE if self._supervised else BIRTH_GRACE
+        asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
+
+    def close(self) -> None:
+        """The guard left nothing; should it have been killed, the launcher makes sure of it."""
+        sweeping = asyncio.ensure_future(asyncio.to_thread(self._guards.sweep))
+        sweeping.add_done_callback(self._close)
+
+    def _close(self, *_: object) -> None:
+        self.clean_up()
+        super().close()
+
+    def clean_up(self) -> None:
+        """The guard has emptied it; what it could not is taken away here."""
+        shutil.rmtree(self._tmp, ignore_errors=True)
+
+
+def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
+    """The supervisor's rules, and the agent's within them; the caller owns both."""
+    inner = Ruleset(abi, files=True, tcp=True, scope=SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL)
+    try:
+        agent = Ruleset(abi, files=True)
+    except OSError:
+        inner.close()
+        raise
+    try:
+        for grant in grants:
+            give(grant, inner, agent)
+        for grant in supervisor_grants():
+            give(grant, inner)
+        return inner.take(), agent.take()
+    finally:
+        inner.close()
+        agent.close()
+
+
+def give(grant: Grant, *sets: Ruleset) -> None:
+    if not grant.shared and not grant.path.exists():
+        return  # it went away since the plan was made
+    fd = open_grant(grant.path, shared=grant.shared)
+    try:
+        for rules in sets:
+            rules.allow(fd, grant.rights)
+    finally:
+        os.close(fd)
+
+
+def open_grant(path: Path, *, shared: bool) -> int:
+    """``O_PATH``. No symlink is followed on the way to a folder. Raises ``SandboxSpawnFailed``."""
+    try:
+        if shared:
+            return open_beneath(path, directory=False)
+        return os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except OSError as error:
+        why = error.strerror or "it cannot be opened"
+        raise SandboxSpawnFailed(
+            f"A directory of the loop cannot be shown: {path.name}: {why}."
+        ) from error
+
+
+def link_folders(spec: SandboxSpec) -> None:
+    """A symlink in the workdir for each folder; an empty directory is another tier's place for
+    it. Raises ``SandboxSpawnFailed`` when there is anything else."""
+    for folder in spec.folders:
+        link = spec.workdir / folder.name
+        if link.is_symlink() and link.readlink() == folder.source:
+            continue
+        try:
+            if link.is_dir() and not link.is_symlink():
+                link.rmdir()
+            link.symlink_to(folder.source)
+        except OSError as error:
+            raise SandboxSpawnFailed(
+                f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
+                "that name. Create a loop without that folder, or with another name for it."
+            ) from error
+
+
+def may_mount() -> bool:
+    """Whether this process has the capability to."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("CapEff:"):
+            return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
+    return False
+
+
+def passable(path: Path, uid: int) -> bool:
+    """Whether the user (and group) ``uid`` may pass every directory on the way to ``path``."""
+    for parent in path.resolve().parents:
+        found = parent.stat()
+        bit = stat.S_IXOTH
+        if found.st_uid == uid:
+            bit = stat.S_IXUSR
+        elif found.st_gid == uid:
+            bit = stat.S_IXGRP
+        if not found.st_mode & bit:
+            return False
+    return True

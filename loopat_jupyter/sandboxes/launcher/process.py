@@ -1,0 +1,303 @@
+"""The small process outside that starts sandboxes for the server.
+
+Why there is one: a child of the server itself would be forked from a large process with
+threads, would stop the event loop while that lasts, and dies with the *thread* that made it
+(``--die-with-parent``). It is also where a root server's privileges end: in a child of this
+process the mounts a sandbox needs are gathered in a private mount namespace at paths that the
+unprivileged user can reach, and then the user is dropped, before bubblewrap runs.
+
+It runs as a script, standard library only, and holds one end of a ``SOCK_SEQPACKET`` pair. Each
+request is one packet (``marshal``) with the descriptors it speaks of; the answer is the child's
+pid and a pidfd, or an error. The end of the channel is its end, and that of every sandbox.
+"""
+
+# Lean on purpose: what this file imports is paid for in every sandbox.
+# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, PTH123, PTH208, S302, S606
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import importlib
+import marshal
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+from typing import Any
+
+PACKAGE = "loopat_jupyter.sandboxes.launcher"
+if __name__ == "__main__":
+    # Run as a script: stand-ins for the packages above, whose own code is not loaded.
+    _folder = os.path.dirname(os.path.abspath(__file__))
+    sys.modules[f"{PACKAGE}.process"] = sys.modules["__main__"]
+    for _name in (PACKAGE, *(PACKAGE.rsplit(".", depth)[0] for depth in (1, 2))):
+        sys.modules[_name] = type(sys)(_name)
+        sys.modules[_name].__path__ = [_folder]
+        _folder = os.path.dirname(_folder)
+idmap = importlib.import_module(f"{PACKAGE}.idmap")
+
+STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
+REQUEST_MAX = 60_000
+FDS_MAX = 120
+CLONE_NEWNS = 0x20000
+PR_SET_CHILD_SUBREAPER = 36
+MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 4096, 16384, 1 << 18, 2, 4
+
+MODULES = {
+    "reach": f"{PACKAGE}.reachable_mounts",
+    "walls": "loopat_jupyter.sandboxes.landlock.monitor",
+}
+"""What carries out these parts of a request."""
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    arguments = (a.encode() if a is not None else None for a in (source, target, kind))
+    source_b, target_b, kind_b = arguments
+    data_b = data.encode() if data is not None else None
+    check(libc.mount(source_b, target_b, kind_b, ctypes.c_ulong(flags), data_b), f"mount {target}")
+
+
+def reopen(fd: int) -> int:
+    """The same file, seen from this mount namespace: a mount cannot be bound from another one.
+
+    It is found by its name, without following any symlink, and must be the very same.
+    """
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    found = os.open("/", os.O_PATH)
+    for part in path.split("/")[1:]:
+        found = os.open(part, os.O_PATH | os.O_NOFOLLOW, dir_fd=found) if part else found
+    then, now = os.fstat(fd), os.fstat(found)
+    if (then.st_dev, then.st_ino) != (now.st_dev, now.st_ino):
+        raise OSError(0, "a directory was replaced while the sandbox started")
+    return found
+
+
+def stage(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
+    """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
+
+    Some are bound through the map of ``users``.
+    """
+    check(libc.unshare(CLONE_NEWNS), "unshare")
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    sources = {index: reopen(fds[index]) for index, _, _ in places}
+    mount("loopat", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
+    for index, name, mapped in places:
+        source, target = sources[index], f"{STAGE}/{name}"
+        if stat.S_ISDIR(os.fstat(source).st_mode):
+            os.makedirs(target, 0o755)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        if not (mapped and bind_mapped(source, target, users)):
+            mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
+
+
+def bind_mapped(source: int, target: str, users: int) -> bool:
+    """Whether it could be mounted with owners mapped; the server reads on stderr why not."""
+    try:
+        idmap.bind(source, target, users)
+    except OSError as error:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{source}"))
+        os.write(2, f"the owners of folder {name} cannot be mapped: {error.strerror}\n".encode())
+        return False
+    return True
+
+
+def drop(uid: int) -> None:
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+
+
+def place(request: dict[str, Any], fds: list[int]) -> list[int]:
+    """Give the descriptors that have fixed numbers those, and keep the rest for the child."""
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
+    os.closerange(3, 512)
+    for number, index in request["fixed"]:
+        os.dup2(lifted[index], number)
+    return lifted
+
+
+def become(request: dict[str, Any], fds: list[int]) -> None:
+    """In the child: gather, drop, run."""
+    launcher = os.getppid()
+    os.dup2(fds[request["stderr"]], 2)
+    if request["cgroup"] is not None:
+        os.write(fds[request["cgroup"]], b"0")
+    os.setsid()
+    os.umask(0o022)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    fds = place(request, fds)
+    if request["stage"]:
+        users = -1
+        if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
+            users = idmap.namespace(request["uid"])
+        stage(request["stage"], fds, users)
+    if request["reach"]:
+        module("reach").open_the_way(request, fds)
+    if request["uid"] is not None:
+        drop(request["uid"])
+    if request["walls"] is not None:
+        module("walls").wall_in(request["walls"], fds, launcher)
+    argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
+    os.execve(argv[0], argv, request["env"])
+
+
+def module(part: str) -> Any:
+    return importlib.import_module(MODULES[part])
+
+
+def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
+    """Start one sandbox; its outer pid and a pidfd.
+
+    The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
+    (a mount may hang, and others want to start): what went wrong it says on its stderr.
+    """
+    for name in ("reach", "walls"):
+        if request[name]:  # imported once here, not in every child
+            module(name)
+    hold, release = os.pipe()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.close(release)
+                os.read(hold, 1)
+                become(request, fds)
+            except OSError as error:
+                os.write(2, f"{error.strerror or error}\n".encode())
+            finally:
+                os._exit(127)
+        return pid, os.pidfd_open(pid)
+    finally:
+        os.close(hold)
+        os.close(release)
+
+
+def serve(channel: socket.socket, orphans: Orphans | None) -> None:
+    """Answer requests until the server is gone."""
+    while True:
+        if orphans is not None:
+            orphans.kill_until(channel)
+        packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
+        if not packet:
+            return
+        request = marshal.loads(packet)
+        if orphans is not None and "sweep" in request:
+            orphans.sweep()
+            channel.send(marshal.dumps({}))
+            continue
+        try:
+            pid, pidfd = launch(request, fds)
+        except OSError as error:
+            channel.send(marshal.dumps({"error": error.strerror or str(error)}))
+        else:
+            if orphans is not None:
+                orphans.started.add(pid)
+            socket.send_fds(channel, [marshal.dumps({"pid": pid})], [pidfd])
+            os.close(pidfd)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+class Orphans:
+    """What falls to this process without having been started by it: killed as it comes."""
+
+    def __init__(self) -> None:
+        self.started: set[int] = set()
+        self._wake, signalled = os.pipe()
+        for fd in (self._wake, signalled):
+            os.set_blocking(fd, False)
+        signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def kill_until(self, channel: socket.socket) -> None:
+        """Returns when the channel has something."""
+        while True:
+            ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
+            if self._wake in ready:
+                os.read(self._wake, 4096)
+                self._reap()
+            if channel.fileno() in ready:
+                return
+
+    def _reap(self) -> None:
+        """Somebody died; its children may have come here."""
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+            self.started.discard(pid)
+        for pid in self._fallen():
+            os.kill(pid, signal.SIGKILL)
+
+    def sweep(self) -> None:
+        """Kill them until there are none, and what falls here then."""
+        while fallen := self._fallen():
+            for pid in fallen:
+                os.kill(pid, signal.SIGKILL)
+            for pid in fallen:
+                os.waitpid(pid, 0)
+
+    def _fallen(self) -> list[int]:
+        return [pid for pid in children(os.getpid()) if pid not in self.started]
+
+
+def end() -> None:
+    """Kill what was started, and what that left behind, until there is nothing.
+
+    Orphans come to this process. bwrap killed in its first moments leaves a child that waits for
+    it for ever, so its death alone is not enough.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while True:
+        for pid in children(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def children(parent: int) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == parent:
+                found.append(int(name))
+    return found
+
+
+if __name__ == "__main__":
+    check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        orphans = Orphans() if sys.argv[2:] == ["sole"] else None
+        serve(socket.socket(fileno=int(sys.argv[1])), orphans)
+    finally:
+        end()

@@ -1,0 +1,189 @@
+"""The image that podman sandboxes run: named by the administrator, or built here when first needed.
+
+An image that is built is tagged with a hash of what it is built from, so a new Containerfile
+gives a new image and an old one is never taken for it. Several loops that need it at once wait
+for one build. A build that is cancelled keeps the steps it has finished.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.sandboxes.launcher.process import children
+from loopat_jupyter.sandboxes.podman.cli import (
+    PASSED_TO_BUILDS,
+    Podman,
+    PodmanFailed,
+    environment,
+    last_line,
+)
+from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings
+
+SHIPPED = Path(__file__).with_name("Containerfile")
+BUILD_TIMEOUT = 1800.0
+END_TRIES, END_GRACE = 10, 1.0
+LINE_MAX = 1 << 16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that is here, and the environment it gives its programs."""
+
+    name: str
+    id: str
+    env: dict[str, str]
+
+
+class ImageSource:
+    """Where the tier's image comes from."""
+
+    def __init__(self, podman: Podman, settings: PodmanSettings) -> None:
+        self._podman = podman
+        self._settings = settings
+        self._lock = asyncio.Lock()
+        self._found: Image | None = None
+
+    @property
+    def name(self) -> str:
+        """The image's name. Raises ``SandboxSpawnFailed`` when its Containerfile is not there."""
+        if self._settings.image:
+            return self._settings.image
+        try:
+            content = self._containerfile.read_bytes()
+        except OSError as error:
+            raise SandboxSpawnFailed(
+                f"The Containerfile of the sandbox image cannot be read ({error.strerror}). Set "
+                "LoopatExtension.podman_containerfile to one that can."
+            ) from error
+        digest = hashlib.sha256(content + b"\0" + self._settings.base.encode())
+        return f"localhost/loopat-sandbox:{digest.hexdigest()[:16]}"
+
+    @property
+    def _containerfile(self) -> Path:
+        return self._settings.containerfile or SHIPPED
+
+    async def get(self) -> Image:
+        """The image; built first where it has to be, which may take minutes.
+
+        Raises ``SandboxSpawnFailed`` with what podman said and what to do.
+        """
+        async with self._lock:
+            if self._found is None:
+                name = self.name
+                found = await asyncio.to_thread(self.look, name)
+                if found is None:
+                    await self._make(name)
+                    found = await asyncio.to_thread(self.look, name)
+                if found is None:
+                    raise SandboxSpawnFailed("podman built the sandbox image and does not find it.")
+                self._found = found
+            return self._found
+
+    def look(self, name: str) -> Image | None:
+        """What podman knows of the image; ``None`` when it is not here. Blocks."""
+        try:
+            self._podman.call("image", "exists", name)
+        except PodmanFailed:
+            return None
+        [found] = json.loads(self._podman.call("image", "inspect", name))
+        pairs = (entry.partition("=") for entry in found["Config"].get("Env") or ())
+        return Image(name, found["Id"], {key: value for key, _, value in pairs})
+
+    async def _make(self, name: str) -> None:
+        if self._settings.image:
+            raise SandboxSpawnFailed(
+                f"The image {name} is not on this host. Pull or build it as the server's user "
+                f"(podman pull {name}), or unset LoopatExtension.podman_image."
+            )
+        log.warning("Building the sandbox image %s. Loops wait for it; it can take minutes.", name)
+        try:
+            async with asyncio.timeout(BUILD_TIMEOUT):
+                code, said = await self._build(name)
+        except TimeoutError:
+            code, said = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
+        if code:
+            raise SandboxSpawnFailed(
+                f"The sandbox image could not be built: {last_line(said).rstrip('.')}. "
+                "The server's log has podman's whole output. Where no registry can be reached, "
+                "name an image that is here with LoopatExtension.podman_image, or a base for it "
+                "with LoopatExtension.podman_base."
+            )
+        log.warning("The sandbox image %s is built.", name)
+
+    async def _build(self, name: str) -> tuple[int, str]:
+        """Run the build, each line to the log; its status and its last lines."""
+        file = self._containerfile
+        arguments = ["--file", str(file), "--tag", name, "--format", "oci"]
+        # Its steps come from the administrator or this package; the host's own network needs no
+        # slirp4netns, and no tun device, for them.
+        arguments.append("--network=host")
+        if self._settings.base:
+            arguments += ["--build-arg", f"BASE={self._settings.base}"]
+        process = await asyncio.create_subprocess_exec(
+            *self._podman.argv("build", *arguments, str(file.parent)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment(*PASSED_TO_BUILDS),
+            limit=LINE_MAX,
+            start_new_session=True,
+        )
+        assert process.stdout is not None
+        said = ""
+        try:
+            while piece := await process.stdout.read(LINE_MAX):
+                text = piece.decode(errors="replace")
+                said = (said + text)[-LINE_MAX:]
+                for line in text.splitlines():
+                    log.info("podman build: %s", line)
+            return await process.wait(), said
+        finally:
+            if process.returncode is None:
+                await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """End a build that nobody waits for.
+
+    The step that runs has a session of its own and would outlive podman: it is killed, and podman
+    then clears up as after any step that failed. By force only when it does not.
+    """
+    for _ in range(END_TRIES):
+        if not await asyncio.to_thread(_kill_steps, process.pid):
+            process.terminate()
+        try:
+            async with asyncio.timeout(END_GRACE):
+                await process.wait()
+                return
+        except TimeoutError:
+            continue
+    os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _kill_steps(build: int) -> int:
+    """Kill the processes below a build that are in another session; how many there were."""
+    found = 0
+    for pid in _descendants(build):
+        try:
+            if os.getsid(pid) != build:
+                os.kill(pid, signal.SIGKILL)
+                found += 1
+        except ProcessLookupError:
+            continue
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    below = children(pid)
+    return below + [lower for child in below for lower in _descendants(child)]

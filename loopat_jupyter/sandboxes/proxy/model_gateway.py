@@ -1,0 +1,124 @@
+"""The model gateway: what an agent's own program inside asks its model through.
+
+Open only while an engine lends a model. The program knows a key that is good for this sandbox
+alone; the real one is added by the :class:`~loopat_jupyter.loops.ports.network.ModelUpstream`
+outside. Bytes are passed on as they come, in both directions. A request ends with the loan, and
+with the visitor that sent it: nobody pays for an answer that nobody reads.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+
+import h11
+
+from loopat_jupyter.loops.destinations import Destination
+from loopat_jupyter.loops.ports.network import Headers, ModelAnswer, ModelRefused, ModelUpstream
+from loopat_jupyter.sandboxes.proxy.audit_record import Record
+from loopat_jupyter.sandboxes.proxy.connection import Errand, Gone, Visitor
+from loopat_jupyter.sandboxes.proxy.headers import end_to_end
+
+PREFIX = b"/model"
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "api-key"})
+
+CLOSED = (
+    "The model is lent to this sandbox only while one of the loop's turns runs on an engine that "
+    "works inside it."
+)
+ENDED = "The turn that the model was lent for has ended."
+WRONG_KEY = "The key of this request is not the one of this sandbox."
+NOT_REACHED = "The model provider could not be reached: {why}"
+BROKE_OFF = "The model provider's answer broke off: {why}"
+
+
+class Gateway:
+    """One sandbox's door to the lent model."""
+
+    def __init__(self) -> None:
+        self.key = f"loopat-{secrets.token_hex(24)}"
+        self._upstream: ModelUpstream | None = None
+        self._under_way: set[Errand] = set()
+
+    def lend(self, upstream: ModelUpstream) -> None:
+        self._upstream = upstream
+
+    def end_loan(self) -> None:
+        self._upstream = None
+        for errand in self._under_way:
+            errand.end()
+
+    async def forward(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
+        """Answer one request, or break off when the loan ends or the visitor leaves."""
+        record.kind = "model"
+        headers = end_to_end(request.headers)
+        upstream = self._upstream
+        if upstream is None:
+            record.reason = CLOSED
+            return await visitor.refuse(403, "model_not_lent", CLOSED)
+        record.destination = Destination(upstream.host, upstream.port)
+        if not self._knows_key(headers):
+            record.reason = WRONG_KEY
+            return await visitor.refuse(401, "wrong_key", WRONG_KEY)
+        errand = Errand()
+        self._under_way.add(errand)
+        try:
+            async with errand:
+                visitor.attend(errand)
+                await self._pass_on(visitor, request, headers, upstream, record)
+        except TimeoutError as error:
+            if not errand.ended:
+                raise
+            if visitor.left:
+                raise Gone from error
+            record.break_off(ENDED)
+            await visitor.refuse(403, "model_not_lent", ENDED)
+        finally:
+            visitor.attend(None)
+            self._under_way.discard(errand)
+            record.bytes_out, record.bytes_in = visitor.received, visitor.sent
+
+    def _knows_key(self, headers: Headers) -> bool:
+        given = [value for name, value in headers if name in _CREDENTIALS]
+        given = [value.split(" ", 1)[-1].strip() for value in given]
+        return any(hmac.compare_digest(value.encode(), self.key.encode()) for value in given)
+
+    async def _pass_on(
+        self,
+        visitor: Visitor,
+        request: h11.Request,
+        headers: Headers,
+        upstream: ModelUpstream,
+        record: Record,
+    ) -> None:
+        target = request.target[len(PREFIX) :].decode("ascii")
+        kept = [(name, value) for name, value in headers if name not in _CREDENTIALS]
+        body = visitor.body() if visitor.has_body(request) else None
+        try:
+            answer = await upstream.ask(request.method.decode(), target, kept, body)
+        except ModelRefused as error:
+            record.reason = str(error)
+            return await visitor.refuse(403, "not_lent", record.reason)
+        except OSError as error:
+            record.verdict, record.reason = "failed", NOT_REACHED.format(why=error)
+            return await visitor.refuse(502, "provider_unreachable", record.reason)
+        record.verdict = "allowed"
+        try:
+            if body is None:
+                async for _ in visitor.body():
+                    raise Gone  # it said that it had none
+            await self._answer(visitor, answer)
+        except OSError as error:
+            record.verdict, record.reason = "failed", BROKE_OFF.format(why=error)
+            raise Gone from error
+        finally:
+            await answer.close()
+
+    async def _answer(self, visitor: Visitor, answer: ModelAnswer) -> None:
+        encoded = [
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
+        ]
+        await visitor.begin(answer.status, end_to_end(encoded))
+        async for piece in answer.body():
+            await visitor.send(piece)
+        await visitor.end()

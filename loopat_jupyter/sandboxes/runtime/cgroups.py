@@ -1,0 +1,291 @@
+"""Control groups (version 2): one for each sandbox, where a part of the tree is ours to divide.
+
+A cgroup limits all processes of a loop together, in the kernel, and ends them at once. It is
+there for us only where the system has delegated a subtree to this server: a systemd service with
+``Delegate=yes``, a container that may write its own cgroup, or a directory the administrator
+names. Anything else has a manager of its own, which would undo what we did.
+
+Layout, below the delegated directory::
+
+    loopat-server/               what was in the directory itself: a cgroup that is divided must
+                                 hold no process of its own
+    loopat-<pid>-<start time>/   a server's sandboxes
+        <loop id>-<n>/           one sandbox
+
+Detection (:func:`find`) only reads; :func:`claim` makes the layout. Files are small and in the
+kernel, so reading one does not block; :meth:`Cgroup.end` waits and belongs in a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from loopat_jupyter.sandboxes.runtime.reaper import start_time
+
+SERVER = "loopat-server"
+WANTED = ("memory", "pids", "cpu")
+"""Controllers; what is not there is limited by other means."""
+PERIOD = 100_000
+"""Microseconds over which the kernel accounts for processor time."""
+SWAP = "memory.swap.max"
+"""Not there where the kernel does not account for swap."""
+END_TIMEOUT = 5.0
+DELEGATED_MARKS = ("user.delegate", "trusted.delegate")
+"""Extended attributes by which systemd says that a cgroup is left to its owner."""
+
+log = logging.getLogger(__name__)
+_numbers = count(1)
+
+
+class NotDelegated(Exception):
+    """There is no subtree for this server; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delegation:
+    """A directory of the cgroup tree that this server may divide."""
+
+    path: Path
+    controllers: tuple[str, ...]
+    inhabited: bool
+    """The server itself lives in it, and has to move into a leaf first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """This server's own part, in which sandboxes get their cgroups."""
+
+    path: Path
+    controllers: tuple[str, ...]
+
+    def release(self) -> None:
+        """Remove it; the sandboxes have ended."""
+        remove(self.path)
+
+
+# ------------------------------------------------------------------ finding
+
+
+def find(where: str = "auto", root: Path = Path("/")) -> Delegation:
+    """The subtree that is ours: detected, or the directory that the administrator names.
+
+    ``root`` is where ``/proc`` and the cgroup mount are looked for. Raises :class:`NotDelegated`.
+    """
+    if where == "none":
+        raise NotDelegated("it is turned off")
+    if where != "auto":
+        return _checked(Path(where), inhabited=False)
+    mount, below = _mounted(root)
+    own = _own(root, mount, below)
+    if own.name == SERVER:
+        return _checked(own.parent, inhabited=False)
+    if not _is_ours(own, mount):
+        raise NotDelegated("the system has not delegated this server's cgroup to it")
+    return _checked(own, inhabited=True)
+
+
+def _mounted(root: Path) -> tuple[Path, str]:
+    """Where cgroup2 is mounted, and which of its directories is."""
+    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split()[0] == "cgroup2":
+            _, _, _, below, point, *_ = fields.split()
+            return root / point.lstrip("/"), below
+    raise NotDelegated("there is no cgroup version 2 on this host")
+
+
+def _own(root: Path, mount: Path, below: str) -> Path:
+    for line in (root / "proc/self/cgroup").read_text().splitlines():
+        if line.startswith("0::"):
+            path = line[3:]
+            break
+    else:
+        raise NotDelegated("this server is in no cgroup of version 2")
+    relative = os.path.relpath(path, below)
+    if relative.startswith(".."):
+        raise NotDelegated("this server's cgroup is not visible here")
+    return mount / relative
+
+
+def _is_ours(own: Path, mount: Path) -> bool:
+    """Marked by systemd, or the top of a container's own tree (the real top has no type)."""
+    if own == mount / ".":
+        own = mount
+    if own == mount and (own / "cgroup.type").exists():
+        return True
+    return any(_marked(own, mark) for mark in DELEGATED_MARKS)
+
+
+def _marked(path: Path, mark: str) -> bool:
+    try:
+        return os.getxattr(path, mark) == b"1"
+    except OSError:
+        return False
+
+
+def _checked(path: Path, *, inhabited: bool) -> Delegation:
+    try:
+        available = (path / "cgroup.controllers").read_text().split()
+    except OSError:
+        raise NotDelegated("there is no such cgroup") from None
+    controllers = tuple(name for name in WANTED if name in available)
+    if not controllers:
+        raise NotDelegated(f"it has none of the controllers {', '.join(WANTED)}")
+    for name in ("", "cgroup.procs", "cgroup.subtree_control"):
+        if not os.access(path / name, os.W_OK):
+            raise NotDelegated("this server may not write to its cgroup")
+    return Delegation(path, controllers, inhabited)
+
+
+# ------------------------------------------------------------------ claiming
+
+
+def claim(found: Delegation) -> Division:
+    """Make this server's part. Raises :class:`NotDelegated` when the kernel refuses."""
+    path = found.path
+    own = path / f"loopat-{os.getpid()}-{start_time(os.getpid())}"
+    try:
+        if found.inhabited:
+            _move_into_leaf(path)
+        _enable(path, found.controllers)
+        reap(path)
+        own.mkdir(exist_ok=True)
+        _enable(own, found.controllers)
+    except OSError as error:
+        why = error.strerror or "it was refused"
+        raise NotDelegated(f"this server's cgroup could not be divided: {why}") from error
+    return Division(own, found.controllers)
+
+
+def _move_into_leaf(path: Path) -> None:
+    leaf = path / SERVER
+    leaf.mkdir(exist_ok=True)
+    for pid in (path / "cgroup.procs").read_text().split():
+        try:
+            (leaf / "cgroup.procs").write_text(pid)
+        except ProcessLookupError:
+            continue
+
+
+def _enable(path: Path, controllers: tuple[str, ...]) -> None:
+    (path / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
+
+
+def reap(path: Path) -> list[str]:
+    """Kill and remove what servers left behind that are no more; their names."""
+    reaped = []
+    for place in sorted(path.glob("loopat-*-*")):
+        _, pid, started = place.name.split("-", 2)
+        if not pid.isdecimal() or start_time(int(pid)) == started:
+            continue
+        for group in place.iterdir():
+            if group.is_dir():
+                Cgroup(group).end()
+        remove(place)
+        reaped.append(place.name)
+    return reaped
+
+
+def remove(path: Path) -> None:
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        log.warning("The cgroup %s could not be removed: %s", path.name, error.strerror)
+
+
+# ------------------------------------------------------------------ one sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one sandbox may use; 0 processors is no limit."""
+
+    memory: int
+    processes: int
+    cpus: float
+
+
+def _settings(controllers: tuple[str, ...], share: Share) -> dict[str, str]:
+    """The files of a cgroup that hold a share, and what is written there."""
+    found: dict[str, str] = {}
+    if "memory" in controllers:
+        found |= {"memory.max": str(share.memory), SWAP: "0"}
+    if "pids" in controllers:
+        found["pids.max"] = str(share.processes)
+    if "cpu" in controllers and share.cpus:
+        found["cpu.max"] = f"{round(share.cpus * PERIOD)} {PERIOD}"
+    return found
+
+
+class Cgroup:
+    """The cgroup of one sandbox."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def make(cls, division: Division, loop_id: str, share: Share) -> Cgroup:
+        """Make it, with its limits. Raises ``OSError``."""
+        path = division.path / f"{loop_id}-{next(_numbers)}"
+        path.mkdir()
+        try:
+            for file, value in _settings(division.controllers, share).items():
+                if file != SWAP or (path / file).exists():
+                    (path / file).write_text(value)
+        except OSError:
+            remove(path)
+            raise
+        return cls(path)
+
+    def entrance(self) -> int:
+        """``cgroup.procs``, open for writing; the caller owns the descriptor."""
+        return os.open(self.path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+
+    def admit(self, pid: int) -> None:
+        (self.path / "cgroup.procs").write_text(str(pid))
+
+    def memory_kills(self) -> int:
+        """How many processes the kernel has killed here for want of memory."""
+        try:
+            lines = (self.path / "memory.events").read_text().splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+
+    def end(self) -> None:
+        """Kill everything in it, wait until that has ended, and remove it."""
+        try:
+            self._kill()
+        except FileNotFoundError:
+            return
+        remove(self.path)
+
+    def _kill(self) -> None:
+        deadline = time.monotonic() + END_TIMEOUT
+        with (self.path / "cgroup.events").open() as events:
+            poll = select.poll()
+            poll.register(events, select.POLLPRI)
+            while "populated 1" in events.read() and (left := deadline - time.monotonic()) > 0:
+                self._signal()
+                poll.poll(left * 1000)
+                events.seek(0)
+
+    def _signal(self) -> None:
+        kill = self.path / "cgroup.kill"
+        if kill.exists():
+            kill.write_text("1")
+            return
+        for pid in (self.path / "cgroup.procs").read_text().split():  # before Linux 5.14
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                continue

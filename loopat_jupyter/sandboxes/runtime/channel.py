@@ -1,0 +1,239 @@
+"""The server's end of a sandbox's control channel.
+
+What comes in is not trusted: a frame that is too short, of an unknown id, or more than its
+consumer allows is a :class:`ProtocolViolation`, and the sandbox is ended for it. At most
+``BATCH`` frames are taken per turn of the event loop, so a flood cannot starve it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import marshal
+import os
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from loopat_jupyter.sandboxes.inside import protocol
+
+BATCH = 32
+MARSHAL_VERSION = 4
+"""What every Python since 3.4 reads: a sandbox may have another one than the server."""
+CREDENTIALS_SIZE = 12
+ANCILLARY_SIZE = socket.CMSG_SPACE(CREDENTIALS_SIZE) + socket.CMSG_SPACE(4)
+
+
+class ProtocolViolation(Exception):
+    """The sandbox sent what no supervisor of ours sends."""
+
+
+class Consumer(Protocol):
+    """Whoever waits for the frames of one request."""
+
+    def frame(self, kind: bytes, payload: bytes) -> bool:
+        """Take a frame; true when it was the last. Raises :class:`ProtocolViolation`."""
+
+    def lost(self, error: Exception) -> None:
+        """No more frames will come."""
+
+
+class Exchange:
+    """A request with one bounded answer: bytes, and the object that ends it."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._data = bytearray()
+        self.done: asyncio.Future[tuple[bytes, dict[str, Any]]] = (
+            asyncio.get_running_loop().create_future()
+        )
+
+    def frame(self, kind: bytes, payload: bytes) -> bool:
+        if kind == protocol.OUT:
+            self._data += payload
+            if len(self._data) > self._limit:
+                raise ProtocolViolation("an answer over its limit")
+            return False
+        if kind != protocol.END:
+            raise ProtocolViolation("an unexpected frame")
+        end = parse_end(payload)
+        if not self.done.done():
+            self.done.set_result((bytes(self._data), end))
+        return True
+
+    def lost(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
+            self.done.exception()  # whoever still waits is told; nobody need
+
+
+def parse_end(payload: bytes) -> dict[str, Any]:
+    """The object in an ``END`` frame."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolViolation("an end that is no JSON") from error
+    if not isinstance(value, dict):
+        raise ProtocolViolation("an end that is no object")
+    return value
+
+
+class Channel:
+    """Frames in and out, on the running event loop."""
+
+    def __init__(
+        self,
+        end: socket.socket,
+        lost: Callable[[str], None],
+        on_door: Callable[[socket.socket], None] | None = None,
+    ) -> None:
+        self._socket = end
+        self._lost = lost
+        self._on_door = on_door
+        self._door_came = False
+        self._loop = asyncio.get_running_loop()
+        self._consumers: dict[int, Consumer] = {}
+        self._outbox: deque[bytes] = deque()
+        self._next = 0
+        self._open = True
+        self.ready: asyncio.Future[int] = self._loop.create_future()
+        """The supervisor's pid in our namespace, once it has said that it is there."""
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._loop.add_reader(end, self._readable)
+
+    # ------------------------------------------------------------------ out
+
+    def request(self, consumer: Consumer | None, **ask: Any) -> int:
+        """Send a request; its frames go to ``consumer``. Returns its id."""
+        self._next += 1
+        number = self._next
+        if consumer is not None:
+            self._consumers[number] = consumer
+        *parts, last = protocol.chunks(marshal.dumps(ask, MARSHAL_VERSION))
+        for part in parts:
+            self.send(protocol.REQUEST_PART, number, part)
+        self.send(protocol.REQUEST, number, last)
+        return number
+
+    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+        if not self._open:
+            return
+        self._outbox.append(protocol.frame(kind, request, payload))
+        if len(self._outbox) == 1:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outbox:
+            try:
+                self._socket.send(self._outbox[0])
+            except BlockingIOError:
+                self._loop.add_writer(self._socket, self._flush)
+                return
+            except OSError as error:
+                self.close()
+                self._lost(f"its channel broke ({os.strerror(error.errno or 0)})")
+                return
+            self._outbox.popleft()
+        self._loop.remove_writer(self._socket)
+
+    # ------------------------------------------------------------------ in
+
+    def _readable(self) -> None:
+        for _ in range(BATCH):
+            if not self._open:
+                return
+            try:
+                packet = self._receive()
+            except BlockingIOError:
+                return
+            except ProtocolViolation as error:
+                self._lost(f"its supervisor broke the protocol ({error})")
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._lost("it ended")
+                return
+            try:
+                self._dispatch(*protocol.parse(packet))
+            except (ProtocolViolation, ValueError) as error:
+                self._lost(f"its supervisor broke the protocol ({error})")
+                return
+
+    def _receive(self) -> bytes:
+        if self.ready.done() and self._on_door is None:
+            return self._socket.recv(protocol.PACKET_MAX)
+        packet, ancillary, _, _ = self._socket.recvmsg(
+            protocol.PACKET_MAX, ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
+        )
+        for level, kind, data in ancillary:
+            if level != socket.SOL_SOCKET:
+                continue
+            if kind == socket.SCM_RIGHTS:
+                self._take_door(packet, data)
+            elif kind == socket.SCM_CREDENTIALS and packet and not self.ready.done():
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+                self.ready.set_result(int.from_bytes(data[:4], sys.byteorder))
+        return packet
+
+    def _take_door(self, packet: bytes, rights: bytes) -> None:
+        """A descriptor came: the one listening socket that was expected, or nothing of use."""
+        fds = [
+            int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
+        ]
+        on_door, self._on_door = self._on_door, None
+        door = _listening(fds[0]) if len(fds) == 1 else None
+        if on_door is None or door is None or packet[:1] != protocol.DOOR:
+            for fd in fds if door is None else ():
+                os.close(fd)
+            if door is not None:
+                door.close()
+            raise ProtocolViolation("a descriptor nobody asked for")
+        self._door_came = True
+        on_door(door)
+
+    def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
+        if kind == protocol.READY and request == 0:
+            return
+        if kind == protocol.DOOR and request == 0 and self._door_came:
+            return
+        consumer = self._consumers.get(request)
+        if consumer is None:
+            raise ProtocolViolation("a frame nobody asked for")
+        if consumer.frame(kind, payload):
+            del self._consumers[request]
+
+    # ------------------------------------------------------------------ end
+
+    def fail(self, error: Exception) -> None:
+        """Tell everybody who waits that nothing will come."""
+        consumers, self._consumers = self._consumers, {}
+        for consumer in consumers.values():
+            consumer.lost(error)
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
+            self._outbox.clear()
+            self._socket.close()
+
+
+def _listening(fd: int) -> socket.socket | None:
+    """The descriptor as a socket, if it is what a broker listens on. Else it is the caller's."""
+    try:
+        door = socket.socket(fileno=fd)
+    except OSError:
+        return None
+    listens = door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if door.family == socket.AF_INET and door.type == socket.SOCK_STREAM and listens:
+        return door
+    door.detach()
+    return None

@@ -1,0 +1,72 @@
+"""A sandbox's place in a cgroup, where this server has a part of the tree to divide.
+
+Where it has none, everything here does nothing: other limits hold then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from loopat_jupyter.sandboxes.launcher.client import Launch
+from loopat_jupyter.sandboxes.runtime.cgroups import Cgroup, Share
+from loopat_jupyter.sandboxes.runtime.settings import GIB, SandboxSettings
+
+OWN_PROCESSES = 4
+"""What a sandbox's own processes take of its cgroup beside the agent's."""
+
+log = logging.getLogger(__name__)
+
+
+class Membership:
+    """From before a sandbox's outer process is made until its cgroup is removed."""
+
+    def __init__(self, settings: SandboxSettings, loop_id: str) -> None:
+        self._settings = settings
+        self._loop_id = loop_id
+        self._cgroup: Cgroup | None = None
+        self._clearing: asyncio.Future[None] | None = None
+        self._foreign: Callable[[], int] = int
+
+    def begin(self, plan: Launch) -> None:
+        """Make the cgroup, which the outer process enters first. Raises ``OSError``."""
+        if self._settings.cgroup is None:
+            return
+        limits = self._settings.limits
+        share = Share(limits.memory, limits.processes + OWN_PROCESSES, limits.cpus)
+        self._cgroup = Cgroup.make(self._settings.cgroup, self._loop_id, share)
+        plan.cgroup = plan.add(self._cgroup.entrance())
+
+    def admit(self, pid: int) -> bool:
+        """Move a process in that another program has made; whether there is a cgroup."""
+        if self._cgroup is not None:
+            self._cgroup.admit(pid)
+        return self._cgroup is not None
+
+    def observe(self, memory_kills: Callable[[], int]) -> None:
+        """Count the kills in a cgroup that another program has made."""
+        self._foreign = memory_kills
+
+    def memory_kills(self) -> int:
+        return self._cgroup.memory_kills() if self._cgroup is not None else self._foreign()
+
+    def memory_note(self, before: int) -> str:
+        """What the agent is told when the kernel has killed something since ``before``."""
+        if self.memory_kills() == before:
+            return ""
+        limit = self._settings.limits.memory / GIB
+        return f"\n[killed: the sandbox used more than its {limit:.3g} GiB of memory]\n"
+
+    def clear(self, done: Callable[[], None]) -> None:
+        """End what may still be in the cgroup and remove it; then ``done`` is called, once."""
+        if self._cgroup is None:
+            done()
+        elif self._clearing is None:
+            self._clearing = asyncio.ensure_future(asyncio.to_thread(self._cgroup.end))
+            self._clearing.add_done_callback(lambda clearing: self._cleared(clearing, done))
+
+    def _cleared(self, clearing: asyncio.Future[None], done: Callable[[], None]) -> None:
+        if not clearing.cancelled() and (error := clearing.exception()) is not None:
+            log.warning("The cgroup of %s could not be removed: %s", self._loop_id, error)
+        done()

@@ -1,0 +1,263 @@
+"""The files of a loop, for its owner: implements :class:`~loopat_jupyter.loops.ports.files.Files`.
+
+Everything is done on the host, by the server: it works whether or not a sandbox runs, and in every
+tier. How a hostile workdir is walked is in :mod:`.walking`, how files come into it in
+:mod:`.uploads`. The work is done in threads of its own: a slow file system holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+import stat
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from ..loops.errors import ContentTooLarge, InvalidCursor, InvalidParameter
+from ..loops.models import Loop
+from ..loops.ports.files import FileEntry, FilePage, FileTooLarge, FileType, Part, Received
+from .safe_path import NAME_LIMIT, directory, open_file, opened, parse, shown, told
+from .uploads import Uploads
+
+T = TypeVar("T")
+
+THREADS = 4
+CHUNK = 256 << 10
+"""Bytes that are read and sent at a time."""
+LOOKED_AT = 100_000
+"""Names of one directory that are looked at for a page of it."""
+
+
+class OpenFile:
+    """Implements :class:`~loopat_jupyter.loops.ports.files.FileReader`."""
+
+    def __init__(self, name: str, fd: int, size: int, threads: ThreadPoolExecutor) -> None:
+        self.name = name
+        self.size = size
+        self._fd = fd
+        self._threads = threads
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        offset = 0
+        while offset < self.size:
+            wanted = min(CHUNK, self.size - offset)
+            chunk = await loop.run_in_executor(self._threads, os.pread, self._fd, wanted, offset)
+            if not chunk:
+                return
+            offset += len(chunk)
+            yield chunk
+
+
+class Workdirs:
+    """``loop_dir`` says where a loop lies, ``max_size`` is the largest file in bytes, ``owner``
+    the user its sandbox runs as where that is not the server's own."""
+
+    def __init__(
+        self, loop_dir: Callable[[str], Path], *, max_size: int, owner: int | None
+    ) -> None:
+        self._loop_dir = loop_dir
+        self._max_size = max_size
+        self._owner = owner
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="loopat-files")
+        self._locks: weakref.WeakValueDictionary[str, threading.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+
+    # ------------------------------------------------------------------ reading
+
+    async def list(self, loop: Loop, path: str, *, limit: int, after: str | None) -> FilePage:
+        parts = parse(path) if path else ()
+        cursor = b"" if after is None else _cursor(after)
+        folders = _folders(loop)
+        _refuse_folder(folders, parts)
+
+        def work() -> FilePage:
+            with (
+                told(path),
+                opened(self._workdir(loop)) as top,
+                directory(top, parts) as place,
+            ):
+                return _page(place, path, {} if parts else folders, limit, cursor)
+
+        return await self._run(work)
+
+    @asynccontextmanager
+    async def open(self, loop: Loop, path: str) -> AsyncIterator[OpenFile]:
+        parts = parse(path)
+        _refuse_folder(_folders(loop), parts)
+
+        def work() -> OpenFile:
+            with told(path), opened(self._workdir(loop)) as top:
+                fd, found = open_file(top, parts)
+            if found.st_size > self._max_size:
+                os.close(fd)
+                raise ContentTooLarge(
+                    f"{shown(path)} has {found.st_size} bytes, and files of more than "
+                    f"{self._max_size} are not sent. Let the agent split or compress it."
+                )
+            return OpenFile(parts[-1], fd, found.st_size, self._threads)
+
+        opening = asyncio.ensure_future(self._run(work))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unwanted)
+            raise
+        try:
+            yield file
+        finally:
+            os.close(file._fd)
+
+    # ------------------------------------------------------------------ writing
+
+    async def put(self, loop: Loop, path: str, data: bytes, part: Part | None) -> Received:
+        parts = parse(path)
+        if not path.isprintable() or "\N{REPLACEMENT CHARACTER}" in path:
+            raise InvalidParameter(
+                f"path: {shown(path)} holds characters that a file name should not. Choose another."
+            )
+        _refuse_folder(_folders(loop), parts)
+        size = len(data) if part is None else part.size
+        if size > self._max_size:
+            raise FileTooLarge(f"A file has at most {self._max_size} bytes; this one has {size}.")
+        if part is not None and part.offset + len(data) > part.size:
+            raise InvalidParameter("offset: this part goes beyond the size of the file.")
+        uploads = self._uploads(loop)
+        lock = self._lock(loop)
+
+        def work() -> Received:
+            with lock, told(path):
+                if part is None:
+                    received, found = size, uploads.whole(parts, data)
+                else:
+                    received, settled = uploads.part(parts, data, part)
+                    if settled is None:
+                        return Received(received, size, None)
+                    found = settled
+            return Received(received, size, _entry(parts[-1], path, found))
+
+        return await self._run(work)
+
+    async def discard(self, loop: Loop) -> None:
+        lock, uploads = self._lock(loop), self._uploads(loop)
+
+        def work() -> None:
+            with lock, told("uploads"):
+                uploads.discard()
+
+        await self._run(work)
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    # ------------------------------------------------------------------
+
+    def _workdir(self, loop: Loop) -> Path:
+        return self._loop_dir(loop.loop_id) / "workdir"
+
+    def _uploads(self, loop: Loop) -> Uploads:
+        return Uploads(self._loop_dir(loop.loop_id), self._owner)
+
+    def _lock(self, loop: Loop) -> threading.Lock:
+        lock = self._locks.get(loop.loop_id)
+        if lock is None:
+            lock = self._locks[loop.loop_id] = threading.Lock()
+        return lock
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _close_unwanted(opening: asyncio.Future[OpenFile]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result()._fd)
+
+
+def _folders(loop: Loop) -> dict[str, str]:
+    """The loop's folders: their name in the workdir, and their path under the server's root."""
+    return {folder.path.rstrip("/").rpartition("/")[2]: folder.path for folder in loop.folders}
+
+
+def _refuse_folder(folders: Mapping[str, str], parts: tuple[str, ...]) -> None:
+    if parts and parts[0] in folders:
+        raise InvalidParameter(
+            f"path: {shown(parts[0])} is the folder {shown(folders[parts[0]])} of the Jupyter "
+            "server. Its files are there: use Jupyter's file browser or its contents API."
+        )
+
+
+# --------------------------------------------------------------------------- a page of a directory
+
+
+def _cursor(text: str) -> bytes:
+    name = unquote_to_bytes(text)
+    if not name or len(name) > NAME_LIMIT or b"/" in name or _as_cursor(name) != text:
+        raise InvalidCursor("after: take the last_id of a page of this folder.")
+    return name
+
+
+def _as_cursor(name: bytes) -> str:
+    return quote_from_bytes(name, safe="")
+
+
+def _page(place: int, path: str, folders: Mapping[str, str], limit: int, after: bytes) -> FilePage:
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+    try:
+        with os.scandir(fd) as scan:
+            names = (os.fsencode(entry.name) for entry in islice(scan, LOOKED_AT))
+            own = {os.fsencode(name) for name in folders}
+            wanted = {name for name in names if name > after} | {n for n in own if n > after}
+            truncated = next(scan, None) is not None
+        picked = heapq.nsmallest(limit + 1, wanted)
+        entries = [_look(place, name, path, name in own) for name in picked[:limit]]
+    finally:
+        os.close(fd)
+    return FilePage(
+        entries=[entry for entry in entries if entry is not None],
+        has_more=len(picked) > limit,
+        last_id=_as_cursor(picked[:limit][-1]) if picked else None,
+        truncated=truncated,
+    )
+
+
+def _look(place: int, name: bytes, path: str, is_folder: bool) -> FileEntry | None:
+    text = name.decode("utf-8", "replace")
+    address = f"{path}/{text}" if path else text
+    if is_folder:
+        return FileEntry(text, address, "folder", None, None)
+    try:
+        found = os.stat(name, dir_fd=place, follow_symlinks=False)
+    except FileNotFoundError:  # it went away while we looked
+        return None
+    return _entry(text, address if text.encode() == name else None, found)
+
+
+def _entry(name: str, path: str | None, found: os.stat_result) -> FileEntry:
+    kind: FileType = "other"
+    if stat.S_ISREG(found.st_mode):
+        kind = "file"
+    elif stat.S_ISDIR(found.st_mode):
+        kind = "directory"
+    elif stat.S_ISLNK(found.st_mode):
+        kind = "symlink"
+    size = found.st_size if kind == "file" else None
+    return FileEntry(name, path, kind, size, _time(found.st_mtime_ns))
+
+
+def _time(nanoseconds: int) -> str | None:
+    """RFC 3339; ``None`` where the agent set a time that no calendar has."""
+    try:
+        moment = datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
