@@ -12,17 +12,17 @@ import socket
 import sys
 from pathlib import Path
 
-from loopat_jupyter.context.config_file import ModelChoice
-from loopat_jupyter.engines.gateway.upstream import Lender
+from loopat_jupyter.context.config_file import SelectedModel
+from loopat_jupyter.engines.gateway.upstream import ModelUpstreamFactory
 from loopat_jupyter.loops.ports.network import Egress
-from loopat_jupyter.sandboxes.proxy.server import Broker
+from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 from loopat_jupyter.store import Store
 
 
 async def serve(model_port: int, folder: Path) -> None:
     store = Store(folder / "loopat.db")
     store.start(lambda *_: None)
-    choice = ModelChoice(
+    choice = SelectedModel(
         provider="bench",
         model="mock-1",
         api="openai",
@@ -30,10 +30,12 @@ async def serve(model_port: int, folder: Path) -> None:
         api_key="the-key-of-the-benchmark",
         models=("mock-1",),
     )
-    lender = Lender()
-    broker = Broker("loop_bench", Egress(), store.network.record, lambda: "2026-01-01T00:00:00Z")
-    broker.open(socket.create_server(("127.0.0.1", 0)))
-    loan = await broker.lend_model(await lender.upstream(choice))
+    lender = ModelUpstreamFactory()
+    broker = EgressProxyServer(
+        "loop_bench", Egress(), store.audit.record, lambda: "2026-01-01T00:00:00Z"
+    )
+    broker.start(socket.create_server(("127.0.0.1", 0)))
+    loan = await broker.open_model_gateway(await lender.upstream(choice))
     (folder / "key").write_text(loan.key)
     print(loan.url.rpartition(":")[2].partition("/")[0], flush=True)
     await asyncio.to_thread(sys.stdin.read)

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from loopat_jupyter.loops.models import Loop, new_loop_id, now
+from loopat_jupyter.loops.models import LoopRecord, new_loop_id, now
 from loopat_jupyter.store import Store
 
 from .bench import Run, stage
@@ -125,7 +125,9 @@ async def _fill(server: JupyterServer, count: int) -> None:
     store.start(lambda _events: None)
     owner = "owner"
     drafts = [
-        Loop(new_loop_id(), owner, f"loop {i}", now(), {"number": str(i)}, (), "default", None)
+        LoopRecord(
+            new_loop_id(), owner, f"loop {i}", now(), {"number": str(i)}, (), "default", None
+        )
         for i in range(count)
     ]
     await asyncio.gather(*(store.loops.create(loop) for loop in drafts))

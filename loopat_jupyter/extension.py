@@ -19,21 +19,21 @@ from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float, Int, List, Unicode, default
 
-from .api.auth import TokenAuthority
-from .api.handler import Edge
+from .api.auth import ApiTokenService
+from .api.handler import ApiContext
 from .api.rate_limit import RateLimiter
 from .api.routes import handlers
 from .context.folders import Folders
 from .context.home import Home
 from .context.instructions import Instructions
 from .engines.builtin.engine import EngineLimits
-from .engines.registry import ENGINES, EngineSet, Place, select_engines
+from .engines.registry import ENGINES, EngineRegistry, SandboxPlacement, select_engines
 from .engines.tools.outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
-from .loops.event_broadcaster import EventLog
-from .loops.ports.engine import Isolation, PermissionMode, SandboxTier
-from .loops.ports.network import NetworkRequest
-from .loops.sandbox_pool import SandboxKeeper
+from .loops.event_broadcaster import EventBroadcaster
+from .loops.ports.engine import PermissionMode, SandboxIsolation, SandboxTier
+from .loops.ports.network import AuditEntry
+from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
 from .sandboxes.podman.reaper import reap_containers
 from .sandboxes.registry import select_tier
@@ -42,7 +42,7 @@ from .sandboxes.runtime.reaper import reap_leftovers
 from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .store import HomeLock, Store
 from .store.database import JournalMode
-from .workspace.files import Workdirs
+from .workspace.files import WorkspaceFiles
 
 HEARTBEAT = 5.0
 """Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
@@ -190,9 +190,9 @@ class LoopatExtension(ExtensionApp):
             self.log.error("loopat is not available: %s", error)  # noqa: TRY400
             raise
         self._service = self._build_service(engines, self._select_tier(private))
-        self._tokens = TokenAuthority(self._store.tokens)
+        self._tokens = ApiTokenService(self._store.tokens)
         self._ready = asyncio.Event()
-        self.settings["loopat_edge"] = Edge(
+        self.settings["loopat_edge"] = ApiContext(
             service=self._service,
             tokens=self._tokens,
             limiter=RateLimiter(self.rate_limit),
@@ -278,43 +278,43 @@ class LoopatExtension(ExtensionApp):
             self.log.log(level, "loopat limits sandboxes without cgroups: %s", error)
             return None
 
-    async def _audit(self, request: NetworkRequest) -> None:
+    async def _audit(self, request: AuditEntry) -> None:
         """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
         try:
-            await self._store.network.record(request)
+            await self._store.audit.record(request)
         except StoreError as error:
             self.log.warning("loopat could not keep a line of the network audit: %s", error)
 
-    def _select_engines(self) -> EngineSet:
+    def _select_engines(self) -> EngineRegistry:
         tools = ToolLimits(self.bash_timeout, self.bash_timeout_max, self.tool_output)
         return select_engines(
             self.engine,
             self._home.path,
             Instructions(self._home.path),
             EngineLimits(tools=tools),
-            self.engine_place(),
+            self.engine_placement(),
         )
 
-    def engine_place(self) -> Place:
+    def engine_placement(self) -> SandboxPlacement:
         """Where the engines' turns run, by the traits."""
-        return Place(self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths))
+        return SandboxPlacement(
+            self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths)
+        )
 
     def _build_service(
-        self, engines: EngineSet, tier: SandboxTier | SandboxSpawnFailed
+        self, engines: EngineRegistry, tier: SandboxTier | SandboxSpawnFailed
     ) -> LoopService:
         if isinstance(tier, SandboxSpawnFailed):
-            isolation = Isolation(tier="unavailable", isolates=False, gaps=(tier.message,))
+            isolation = SandboxIsolation(tier="unavailable", isolates=False, gaps=(tier.message,))
         else:
             isolation = tier.isolation
-        keeper = SandboxKeeper(
-            tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict
-        )
+        keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
         mode: PermissionMode = "bypassPermissions" if isolation.isolates else "default"
         if self.default_permission_mode:
             mode = cast(PermissionMode, self.default_permission_mode)
         return LoopService(
             self._store,
-            EventLog(self._store.events),
+            EventBroadcaster(self._store.events),
             engines,
             keeper,
             self._home,
@@ -324,10 +324,10 @@ class LoopatExtension(ExtensionApp):
             on_activity=self._touch,
         )
 
-    def _files(self) -> Workdirs:
+    def _files(self) -> WorkspaceFiles:
         """A root server's sandboxes run as another user, who must be able to use what is put."""
         drops = os.geteuid() == 0 and self.sandbox != "none"
-        return Workdirs(
+        return WorkspaceFiles(
             self._home.loop_dir,
             max_size=self.max_file_size,
             owner=self.sandbox_uid if drops else None,

@@ -21,7 +21,7 @@ from jupyter_server.auth.identity import LegacyIdentityProvider
 from jupyter_server.auth.login import LegacyLoginHandler
 
 from ..loops.errors import StoreError, TokenNotFound
-from ..loops.models import Token, now
+from ..loops.models import TokenRecord, now
 from .errors import InvalidToken
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Caller:
         return self.kind == "api_token"
 
 
-def owner_name(provider: IdentityProvider, user: User) -> str:
+def resolve_owner(provider: IdentityProvider, user: User) -> str:
     """The name that a Jupyter credential resolves to (contract, Credentials).
 
     jupyter_server's own providers know one person, whom they give a random name per browser; that
@@ -70,22 +70,22 @@ def token_digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def new_token_record(owner: str, label: str) -> Token:
-    return Token(f"tok_{secrets.token_hex(6)}", owner, label, now())
+def new_token_record(owner: str, label: str) -> TokenRecord:
+    return TokenRecord(f"tok_{secrets.token_hex(6)}", owner, label, now())
 
 
-class Tokens(Protocol):
+class TokenStore(Protocol):
     """What is kept of tokens; :class:`loopat_jupyter.store.tokens.TokenRepository`."""
 
-    async def create(self, token: Token, token_hash: str) -> None: ...
-    async def find(self, token_hash: str) -> tuple[Token, str] | None: ...
-    async def of_owner(self, owner: str) -> list[Token]: ...
+    async def create(self, token: TokenRecord, token_hash: str) -> None: ...
+    async def find(self, token_hash: str) -> tuple[TokenRecord, str] | None: ...
+    async def of_owner(self, owner: str) -> list[TokenRecord]: ...
     async def delete(self, owner: str, token_id: str) -> bool: ...
     async def touch(self, used: Mapping[str, str]) -> None: ...
     async def existing(self, token_ids: frozenset[str]) -> frozenset[str]: ...
 
 
-class TokenAuthority:
+class ApiTokenService:
     """Makes, checks and revokes tokens, and ends the streams of revoked ones.
 
     :meth:`watch` must run as a task while the server lives: it writes ``lastUsedAt`` down and
@@ -95,20 +95,20 @@ class TokenAuthority:
     FLUSH_INTERVAL = 60.0
     RECHECK_INTERVAL = 0.5
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: TokenStore) -> None:
         self._tokens = tokens
         self._used: dict[str, str] = {}
         self._streams: dict[str, set[Callable[[], None]]] = {}
         self._has_streams = asyncio.Event()
 
-    async def create(self, owner: str, label: str) -> tuple[Token, str]:
+    async def create(self, owner: str, label: str) -> tuple[TokenRecord, str]:
         """A new token and its secret, which is not kept."""
         secret = new_token()
         token = new_token_record(owner, label)
         await self._tokens.create(token, token_digest(secret))
         return token, secret
 
-    async def check(self, secret: str) -> Token:
+    async def check(self, secret: str) -> TokenRecord:
         """The token with that secret. Raises ``InvalidToken``."""
         digest = token_digest(secret)
         found = await self._tokens.find(digest)
@@ -118,7 +118,7 @@ class TokenAuthority:
         self._used[token.token_id] = now()
         return token
 
-    async def of_owner(self, owner: str) -> list[tuple[Token, str | None]]:
+    async def of_owner(self, owner: str) -> list[tuple[TokenRecord, str | None]]:
         """The owner's tokens, newest first, each with when it was last used."""
         tokens = await self._tokens.of_owner(owner)
         return [(token, self._used.get(token.token_id, token.last_used_at)) for token in tokens]

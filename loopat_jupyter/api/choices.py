@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..loops.models import Source
 from .handler import LoopatHandler
-from .operations import Answer, Operation, operation
+from .operations import Operation, ResponseSpec, operation
 from .parameters import CHOICE_ID, LOOP_ID, RULE_ID
 from .schemas import ChoiceAnswer, RuleList, RuleView
 
@@ -15,7 +15,7 @@ class ChoiceHandler(LoopatHandler):
             "answerChoice",
             "choices",
             "Answer a pending choice",
-            Answer(202, "The answer is on disk; the turn goes on."),
+            ResponseSpec(202, "The answer is on disk; the turn goes on."),
             description='A permission: `{"allow": true}`, with `"remember": "loop"` to be asked '
             'no more. A question: `{"answers": {…}}`, all at once. Of two answers exactly one '
             "is taken; a body that does not fit leaves the choice pending.",
@@ -38,7 +38,7 @@ class ChoiceHandler(LoopatHandler):
         body = {name: value for name, value in given.items() if value is not None}
         source: Source = "api" if self.caller.is_program else "web"
         await self.service.answer(loop, choice_id, body, source)
-        self.answer(202)
+        self.send_json(202)
 
 
 class RulesHandler(LoopatHandler):
@@ -47,7 +47,7 @@ class RulesHandler(LoopatHandler):
             "listRules",
             "choices",
             "List what a loop remembers as allowed",
-            Answer(
+            ResponseSpec(
                 200,
                 "The rules.",
                 RuleList,
@@ -77,7 +77,7 @@ class RulesHandler(LoopatHandler):
             )
             for rule in await self.service.rules(loop)
         ]
-        self.answer(200, RuleList(rules=rules))
+        self.send_json(200, RuleList(rules=rules))
 
 
 class RuleHandler(LoopatHandler):
@@ -86,7 +86,7 @@ class RuleHandler(LoopatHandler):
             "withdrawRule",
             "choices",
             "Withdraw a remembered rule",
-            Answer(204, "The agent has to ask again."),
+            ResponseSpec(204, "The agent has to ask again."),
             parameters=(LOOP_ID, RULE_ID),
             errors=("not_loop_owner", "loop_not_found", "not_found"),
         )
@@ -94,4 +94,4 @@ class RuleHandler(LoopatHandler):
     async def delete(self, loop_id: str, rule_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         await self.service.delete_rule(loop, rule_id)
-        self.answer(204)
+        self.send_json(204)

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 from ..loops.errors import NotFound
 from .handler import LoopatHandler
 from .openapi import INTERNAL, TITLE, VERSION, build
-from .operations import Answer, Operation, Parameter, operation
+from .operations import Operation, Parameter, ResponseSpec, operation
 
 
 class OpenApiDocument(BaseModel):
@@ -66,7 +66,7 @@ PAGE_POLICY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class StaticDocument:
     """A file as it is sent. Only the compressed form is kept; nearly every client takes it."""
 
     etag: str
@@ -74,13 +74,13 @@ class Document:
     content_type: str
 
 
-def _document(data: bytes, content_type: str) -> Document:
+def _document(data: bytes, content_type: str) -> StaticDocument:
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    return Document(etag, gzip.compress(data, 6, mtime=0), content_type)
+    return StaticDocument(etag, gzip.compress(data, 6, mtime=0), content_type)
 
 
 @lru_cache(maxsize=len(ASSETS))
-def asset(name: str) -> Document:
+def asset(name: str) -> StaticDocument:
     """Raises ``NotFound``."""
     if name not in ASSETS:
         raise NotFound("There is nothing at this address.")
@@ -89,12 +89,12 @@ def asset(name: str) -> Document:
 
 
 @lru_cache(maxsize=1)
-def page() -> Document:
+def page() -> StaticDocument:
     return _document(STATIC.joinpath("docs.html").read_bytes(), "text/html; charset=utf-8")
 
 
 @lru_cache(maxsize=4)
-def openapi(server: str) -> Document:
+def openapi(server: str) -> StaticDocument:
     """The OpenAPI document of the API at the path ``server``."""
     from .routes import ROUTES  # which names the handlers of this module
 
@@ -102,12 +102,12 @@ def openapi(server: str) -> Document:
     return _document(text.encode(), "application/json")
 
 
-class DocumentHandler(LoopatHandler):
+class StaticDocumentHandler(LoopatHandler):
     """Base of the handlers that answer with a fixed document."""
 
     _track_activity = False
 
-    async def send(self, make: Callable[[], Document]) -> None:
+    async def send(self, make: Callable[[], StaticDocument]) -> None:
         document = await asyncio.to_thread(make)
         self.set_header("Cache-Control", "no-cache")
         self.set_header("Vary", "Accept-Encoding")
@@ -124,13 +124,13 @@ class DocumentHandler(LoopatHandler):
         self.finish(body, set_content_type=document.content_type)
 
 
-class OpenApiHandler(DocumentHandler):
+class OpenApiHandler(StaticDocumentHandler):
     @operation(
         Operation(
             "getOpenApi",
             "documents",
             "This document",
-            Answer(
+            ResponseSpec(
                 200, "The OpenAPI 3.1 document of this server.", OpenApiDocument, _DOCUMENT_EXAMPLE
             ),
             credentials="none",
@@ -140,7 +140,7 @@ class OpenApiHandler(DocumentHandler):
         await self.send(lambda: openapi(self.address()))
 
 
-class DocsHandler(DocumentHandler):
+class DocsHandler(StaticDocumentHandler):
     @property
     def content_security_policy(self) -> str:
         # Not APIHandler's, which bars scripts, but what the administrator may have set.
@@ -152,7 +152,7 @@ class DocsHandler(DocumentHandler):
             "getDocs",
             "documents",
             "An interactive reference for people",
-            Answer(
+            ResponseSpec(
                 200,
                 "A page that loads nothing from elsewhere.",
                 example="<!doctype html><title>Loopat Loop API</title>",
@@ -165,7 +165,7 @@ class DocsHandler(DocumentHandler):
         await self.send(page)
 
 
-class DocsAssetHandler(DocumentHandler):
+class DocsAssetHandler(StaticDocumentHandler):
     def is_public(self) -> bool:
         return bool(self.path_args) and self.path_args[0] in ASSETS
 
@@ -174,7 +174,7 @@ class DocsAssetHandler(DocumentHandler):
             "getDocsAsset",
             "documents",
             "A file of the reference page",
-            Answer(200, "The file.", example="body { margin: 0; }", media_type="*/*"),
+            ResponseSpec(200, "The file.", example="body { margin: 0; }", media_type="*/*"),
             credentials="none",
             parameters=(
                 Parameter(

@@ -10,7 +10,7 @@ from typing import Any
 
 from tornado import web
 
-from ..loops.errors import InvalidRequest, LoopatError, Overloaded, TooManyRequests
+from ..loops.errors import DomainError, InvalidRequest, Overloaded, TooManyRequests
 
 STATUS: dict[str, int] = {
     "invalid_json": 400,
@@ -70,34 +70,34 @@ class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
 
 
-class MissingCredentials(LoopatError):
+class MissingCredentials(DomainError):
     type = "authentication_error"
     code = "missing_credentials"
 
 
-class InvalidToken(LoopatError):
+class InvalidToken(DomainError):
     type = "authentication_error"
     code = "invalid_token"
 
 
-class XsrfFailed(LoopatError):
+class XsrfFailed(DomainError):
     type = "permission_error"
     code = "xsrf_failed"
 
 
-def from_http_error(error: web.HTTPError) -> LoopatError:
+def from_http_error(error: web.HTTPError) -> DomainError:
     """What Tornado or jupyter_server refused, in the contract's words."""
     if error.status_code == 404:
-        return _plain("not_found", "There is nothing at this address.")
+        return _generic_error("not_found", "There is nothing at this address.")
     if error.status_code == 405:
         return MethodNotAllowed("This address does not take that method.")
     if error.status_code == 403:
-        return _plain("forbidden", "The server refuses this request.")
+        return _generic_error("forbidden", "The server refuses this request.")
     if error.status_code == 413:
         return BodyTooLarge("The body is larger than 8 MiB.")
     if 400 <= error.status_code < 500:
-        return _plain("invalid_parameter", "The request is malformed.")
-    return _plain("internal", INTERNAL)
+        return _generic_error("invalid_parameter", "The request is malformed.")
+    return _generic_error("internal", INTERNAL)
 
 
 INTERNAL = (
@@ -106,18 +106,18 @@ INTERNAL = (
 )
 
 
-def _plain(code: str, message: str) -> LoopatError:
-    error = LoopatError(message)
+def _generic_error(code: str, message: str) -> DomainError:
+    error = DomainError(message)
     error.code = code  # type: ignore[misc]  # an instance of the base stands for any code
     return error
 
 
-def describe(error: BaseException | None) -> tuple[int, dict[str, Any], dict[str, str]]:
+def to_response(error: BaseException | None) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and extra headers of the response to ``error``."""
     if isinstance(error, web.HTTPError):
         error = from_http_error(error)
-    if not isinstance(error, LoopatError):
-        error = _plain("internal", INTERNAL)
+    if not isinstance(error, DomainError):
+        error = _generic_error("internal", INTERNAL)
     status = STATUS[error.code]
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded | TooManyRequests):

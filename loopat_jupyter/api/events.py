@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import Loop, Snapshot
-from .operations import Answer, Operation, Parameter, operation
+from ..loops.models import LoopRecord, TurnSnapshot
+from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import INCLUDE, LOOP_ID, STREAM_EXAMPLE
 from .sse import CONTENT_TYPE, EventStreamHandler, encode
 
@@ -17,7 +17,7 @@ class EventsHandler(EventStreamHandler):
             "watchLoop",
             "messages",
             "Watch a loop",
-            Answer(
+            ResponseSpec(
                 200,
                 "The loop's events, across turns, until the client leaves. Without a cursor it "
                 "begins with `snapshot` while a turn is under way.",
@@ -48,7 +48,7 @@ class EventsHandler(EventStreamHandler):
     async def get(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         cursor = self._cursor()
-        with self.service.subscribe(loop, raw=self.wants_raw) as subscription:
+        with self.service.subscribe(loop, raw=self.wants_sdk_messages) as subscription:
             if cursor is None:
                 newest, snapshot = await self.service.store.events.snapshot(loop_id)
                 await self.stream(subscription, first=_encode(snapshot), after=newest, upto=newest)
@@ -56,7 +56,7 @@ class EventsHandler(EventStreamHandler):
             newest = await self._newest(loop, cursor)
             await self.stream(subscription, after=cursor, upto=newest)
 
-    async def _newest(self, loop: Loop, cursor: int) -> int:
+    async def _newest(self, loop: LoopRecord, cursor: int) -> int:
         newest = await self.service.store.events.last_seq(loop.loop_id)
         if cursor > newest:
             raise InvalidCursor(f"This loop's newest event is {newest}; there is no {cursor} yet.")
@@ -73,7 +73,7 @@ class EventsHandler(EventStreamHandler):
         return int(given)
 
 
-def _encode(snapshot: Snapshot | None) -> bytes:
+def _encode(snapshot: TurnSnapshot | None) -> bytes:
     if snapshot is None:
         return b""
     data = {

@@ -7,15 +7,15 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from ..loops.errors import InvalidParameter
-from ..loops.ports.files import Part
-from .schemas import PageQuery, Shape, Text, Timestamp, whole_number
+from ..loops.ports.files import UploadPart
+from .schemas import ApiModel, PageQuery, Text, Timestamp, whole_number
 
 UPLOAD_ID = "^[A-Za-z0-9_-]{1,64}$"
 SIZE_LIMIT = 1 << 50
 """More than any disk has; the real limit is the administrator's."""
 
 
-class FileView(Shape):
+class FileView(ApiModel):
     """One name in a loop's workdir."""
 
     name: str
@@ -30,7 +30,7 @@ class FileView(Shape):
     modified: Timestamp | None
 
 
-class FileList(Shape):
+class FileList(ApiModel):
     """A page of a directory, in the order of the names' bytes."""
 
     path: str
@@ -42,7 +42,7 @@ class FileList(Shape):
     )
 
 
-class FileReceived(Shape):
+class FileReceivedView(ApiModel):
     """What there is of a file after a request that put it, or a part of it."""
 
     path: str
@@ -56,7 +56,7 @@ class FilesQuery(PageQuery):
     path: Text = ""
 
 
-class PutQuery(Shape):
+class PutQuery(ApiModel):
     """All three or none of them."""
 
     upload: str | None = Field(default=None, pattern=UPLOAD_ID)
@@ -68,11 +68,11 @@ class PutQuery(Shape):
     def _read(cls, value: Any) -> Any:
         return whole_number(value, digits=16)
 
-    def part(self) -> Part | None:
+    def part(self) -> UploadPart | None:
         """Raises ``InvalidParameter`` where one of the three is missing."""
         given = (self.upload, self.offset, self.size)
         if all(one is None for one in given):
             return None
         if self.upload is None or self.offset is None or self.size is None:
             raise InvalidParameter("A part of a file needs upload, offset and size.")
-        return Part(self.upload, self.offset, self.size)
+        return UploadPart(self.upload, self.offset, self.size)

@@ -12,9 +12,9 @@ from urllib.parse import quote
 from tornado.iostream import StreamClosedError
 
 from ..loops.ports.files import FileEntry
-from .file_schemas import SIZE_LIMIT, FileList, FileReceived, FilesQuery, FileView, PutQuery
+from .file_schemas import SIZE_LIMIT, FileList, FileReceivedView, FilesQuery, FileView, PutQuery
 from .handler import LoopatHandler
-from .operations import Answer, Bytes, Operation, Parameter, operation
+from .operations import BinaryBody, Operation, Parameter, ResponseSpec, operation
 from .parameters import LIMIT, LOOP_ID
 
 CONTENT_TYPE = "application/octet-stream"
@@ -51,7 +51,7 @@ class FilesHandler(LoopatHandler):
             "listFiles",
             "files",
             "List a directory of the loop's workdir",
-            Answer(
+            ResponseSpec(
                 200,
                 "One page of names.",
                 FileList,
@@ -95,7 +95,7 @@ class FilesHandler(LoopatHandler):
         loop = await self.owned_loop(loop_id)
         query = self.read_query(FilesQuery)
         page = await self.service.files.list(loop, query.path, limit=query.limit, after=query.after)
-        self.answer(
+        self.send_json(
             200,
             FileList(
                 path=query.path,
@@ -113,7 +113,7 @@ class FileHandler(LoopatHandler):
             "getFile",
             "files",
             "Read a file of the loop's workdir",
-            Answer(
+            ResponseSpec(
                 200,
                 "Its bytes, as an attachment.",
                 example="name,rows\nmeasures,1280\n",
@@ -153,7 +153,7 @@ class FileHandler(LoopatHandler):
             except OSError:
                 self.log.warning("loopat: a file could not be read to its end", exc_info=True)
             if sent < file.size:
-                self.cut()
+                self.abort_connection()
                 return
             await self.finish(set_content_type=CONTENT_TYPE)
 
@@ -162,10 +162,10 @@ class FileHandler(LoopatHandler):
             "putFile",
             "files",
             "Write a file of the loop's workdir",
-            Answer(
+            ResponseSpec(
                 200,
                 "What there is of it now.",
-                FileReceived,
+                FileReceivedView,
                 {
                     "path": "results/table.csv",
                     "received": 1280,
@@ -204,7 +204,7 @@ class FileHandler(LoopatHandler):
                     20_000_000,
                 ),
             ),
-            body=Bytes("The file, or a part of it: any bytes, at most 8 MiB.", "name,rows\n"),
+            body=BinaryBody("The file, or a part of it: any bytes, at most 8 MiB.", "name,rows\n"),
             errors=(
                 "invalid_parameter",
                 "loop_archived",
@@ -219,9 +219,9 @@ class FileHandler(LoopatHandler):
         self.service.refuse_archived(loop)
         part = self.read_query(PutQuery).part()
         got = await self.service.files.put(loop, path, self.read_bytes(), part)
-        self.answer(
+        self.send_json(
             200,
-            FileReceived(
+            FileReceivedView(
                 path=path,
                 received=got.received,
                 size=got.size,

@@ -27,18 +27,18 @@ from jupyter_server.utils import url_path_join
 from pydantic import BaseModel, ValidationError
 from tornado import web
 
-from ..loops.errors import InvalidParameter, LoopatError, PermissionRefused
-from ..loops.models import Loop
+from ..loops.errors import DomainError, InvalidParameter, PermissionRefused
+from ..loops.models import LoopRecord
 from ..loops.service import LoopService
-from .auth import TOKEN_PREFIX, Caller, TokenAuthority, owner_name
+from .auth import TOKEN_PREFIX, ApiTokenService, Caller, resolve_owner
 from .errors import (
     BodyTooLarge,
     InvalidJson,
     MethodNotAllowed,
     MissingCredentials,
     XsrfFailed,
-    describe,
     from_http_error,
+    to_response,
 )
 from .operations import operation_of
 from .rate_limit import RateLimiter
@@ -53,11 +53,11 @@ RESOURCE = "loopat"
 
 
 @dataclass(slots=True)
-class Edge:
+class ApiContext:
     """What the handlers work with; ``settings["loopat_edge"]``."""
 
     service: LoopService
-    tokens: TokenAuthority
+    tokens: ApiTokenService
     limiter: RateLimiter
     ping_interval: float
     token_session: bool
@@ -81,16 +81,16 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.SUPPORTED_METHODS = (*type(self).SUPPORTED_METHODS, self.request.method or "")
         self._chunks: list[bytes] = []
         self._received = 0
-        self._refusal: LoopatError | web.HTTPError | None = None
+        self._refusal: DomainError | web.HTTPError | None = None
 
     @property
-    def edge(self) -> Edge:
-        edge: Edge = self.settings["loopat_edge"]
+    def context(self) -> ApiContext:
+        edge: ApiContext = self.settings["loopat_edge"]
         return edge
 
     @property
     def service(self) -> LoopService:
-        return self.edge.service
+        return self.context.service
 
     def address(self, *parts: str) -> str:
         """A path under this server's base URL."""
@@ -101,8 +101,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
         CallContext.set(CallContext.JUPYTER_HANDLER, self)  # providers and authorizers may ask
         try:
-            await self._admit()
-        except (LoopatError, web.HTTPError) as error:
+            await self._authenticate()
+        except (DomainError, web.HTTPError) as error:
             # Answering before the body was read would make Tornado cut the connection, and a
             # client that still sends might never see why. The verb raises it, after the body.
             self._refusal = error
@@ -112,7 +112,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         assert self._refusal is not None
         raise self._refusal
 
-    async def _admit(self) -> None:
+    async def _authenticate(self) -> None:
         if not self.check_host():
             self.current_user = self._jupyter_current_user = None
             raise PermissionRefused("The server does not answer to this Host.")
@@ -126,11 +126,11 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.current_user = self._jupyter_current_user = None
             return
         secret = self._bearer()
-        await self.edge.ready.wait()
+        await self.context.ready.wait()
         if secret is not None:
-            await self._admit_program(secret, session_only=self._session_only)
+            await self._authenticate_program(secret, session_only=self._session_only)
         else:
-            await self._admit_person(method)
+            await self._authenticate_person(method)
         if promise is None:
             self._refuse_method(method)
         await self._authorize("read" if method in ("GET", "HEAD") else "write")
@@ -155,37 +155,37 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             return secret
         return None
 
-    async def _admit_program(self, secret: str, *, session_only: bool) -> None:
+    async def _authenticate_program(self, secret: str, *, session_only: bool) -> None:
         if session_only:
             raise MissingCredentials("API tokens are made and revoked in a browser session only.")
-        token = await self.edge.tokens.check(secret)
+        token = await self.context.tokens.check(secret)
         # Marked as token-authenticated, so that nothing of jupyter_server asks for a cookie.
         self._token_authenticated = True
         self.current_user = self._jupyter_current_user = User(username=token.owner)
         self.caller = Caller(token.owner, "api_token", token.token_id)
         self.set_cors_headers()
-        self.edge.limiter.check(token.token_id)
+        self.context.limiter.check(token.token_id)
 
-    async def _admit_person(self, method: str) -> None:
+    async def _authenticate_person(self, method: str) -> None:
         user, is_named = await self._jupyter_user()
         self.current_user = self._jupyter_current_user = user
         self.set_cors_headers()
         if not self.check_origin():
             raise PermissionRefused("The server does not answer to pages of this Origin.")
         if user is None:
-            self._blame_xsrf_of_a_hub(method)
+            self._detect_hub_xsrf_failure(method)
             raise MissingCredentials(
                 "Log in to the Jupyter server, or send an API token: Authorization: Bearer la_…"
             )
         if method not in ("GET", "HEAD", "OPTIONS"):
             self._check_xsrf()
         by_token = bool(self.token_authenticated)
-        if by_token and self._session_only and not self.edge.token_session:
+        if by_token and self._session_only and not self.context.token_session:
             raise MissingCredentials(
                 "API tokens are made and revoked in a browser session only (an administrator can "
                 "allow the server token with LoopatExtension.token_session)."
             )
-        name = user.username if is_named else owner_name(self.identity_provider, user)
+        name = user.username if is_named else resolve_owner(self.identity_provider, user)
         self.caller = Caller(name, "jupyter_token" if by_token else "cookie")
 
     async def _jupyter_user(self) -> tuple[User | None, bool]:
@@ -199,7 +199,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         found: User | Awaitable[User | None] | None = self.identity_provider.get_user(self)
         return await found if isinstance(found, Awaitable) else found, False
 
-    def _blame_xsrf_of_a_hub(self, method: str) -> None:
+    def _detect_hub_xsrf_failure(self, method: str) -> None:
         """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
         cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
         is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
@@ -235,7 +235,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         """A malformed id is just unknown, also where it is no UTF-8."""
         return value.decode("utf-8", "replace")
 
-    async def owned_loop(self, loop_id: str) -> Loop:
+    async def owned_loop(self, loop_id: str) -> LoopRecord:
         """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""
         loop = await self.service.owned(self.caller.name, loop_id)
         if self.request.method in ("GET", "DELETE"):  # the others read the body, after the state
@@ -296,21 +296,21 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     # ------------------------------------------------------------------ what they get
 
-    def cut(self) -> None:
+    def abort_connection(self) -> None:
         """Close the connection: of an answer whose head was sent it is the only way to say that
         the rest will not come."""
         stream = getattr(self.request.connection, "stream", None)
         if stream is not None:
             stream.close()
 
-    def answer(self, status: int, body: BaseModel | None = None) -> None:
+    def send_json(self, status: int, body: BaseModel | None = None) -> None:
         self.set_status(status)
         if body is None:
             self.finish()
         else:
             self.finish(body.model_dump_json(by_alias=True, exclude_unset=True))
 
-    async def answer_large(self, status: int, body: BaseModel) -> None:
+    async def send_json_in_thread(self, status: int, body: BaseModel) -> None:
         """Like :meth:`answer`, for what may take long to encode."""
         text = await asyncio.to_thread(body.model_dump_json, by_alias=True, exclude_unset=True)
         self.set_status(status)
@@ -319,14 +319,14 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         exc_info = kwargs.get("exc_info")
         error = exc_info[1] if exc_info else from_http_error(web.HTTPError(status_code))
-        status, body, headers = describe(error)
+        status, body, headers = to_response(error)
         self.set_status(status)
         for name, value in headers.items():
             self.set_header(name, value)
         self.finish(pydantic_core.to_json(body))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        if isinstance(value, LoopatError):
+        if isinstance(value, DomainError):
             self.log.debug("loopat: %s: %s", value.code, value.message)
         else:
             super().log_exception(typ, value, tb)

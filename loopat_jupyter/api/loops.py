@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ..loops.errors import InvalidCursor, PermissionRefused
-from ..loops.models import Folder, LoopState, new_loop_id
-from ..loops.models import Loop as LoopRecord
-from ..loops.ports.engine import EngineChoice
-from ..loops.service import LoopDraft, LoopService
+from ..loops.models import GivenFolder, LoopState, new_loop_id
+from ..loops.models import LoopRecord as LoopRecord
+from ..loops.ports.engine import EngineSelection
+from ..loops.service import LoopService, NewLoop
 from .handler import LoopatHandler
-from .operations import Answer, Operation, Parameter, operation
+from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import IDLE_EXAMPLE, LIMIT, LOOP_EXAMPLE, LOOP_ID
 from .schemas import (
     CreateLoop,
@@ -26,7 +26,7 @@ from .schemas import (
 def loop_view(
     service: LoopService,
     loop: LoopRecord,
-    choice: EngineChoice,
+    choice: EngineSelection,
     state: LoopState | None = None,
 ) -> Loop:
     """The Loop object; with ``state`` also what it is doing, and why things are as they are."""
@@ -75,7 +75,7 @@ class LoopsHandler(LoopatHandler):
             "createLoop",
             "loops",
             "Create a loop",
-            Answer(201, "The new loop.", Loop, LOOP_EXAMPLE),
+            ResponseSpec(201, "The new loop.", Loop, LOOP_EXAMPLE),
             description="The body is optional. A failed creation leaves nothing behind.",
             body=CreateLoop,
             body_required=False,
@@ -96,7 +96,7 @@ class LoopsHandler(LoopatHandler):
         wanted = await self.read_body(CreateLoop, optional=True)
         if wanted.folders and self.caller.is_program:
             raise PermissionRefused("Folders of the server are for Jupyter sessions only.")
-        draft = LoopDraft(
+        draft = NewLoop(
             loop_id=new_loop_id(),
             owner=self.caller.name,
             title=wanted.title,
@@ -104,19 +104,19 @@ class LoopsHandler(LoopatHandler):
             profiles=None if wanted.profiles is None else tuple(wanted.profiles),
             vault=wanted.vault,
             repo=wanted.repo,
-            folders=tuple(Folder(folder.path, folder.write) for folder in wanted.folders),
+            folders=tuple(GivenFolder(folder.path, folder.write) for folder in wanted.folders),
         )
         loop = await self.service.create(draft)
         self.set_header("Location", self.address("loops", loop.loop_id))
-        choice = await self.service.engines.choose()
-        self.answer(201, loop_view(self.service, loop, choice))
+        choice = await self.service.engines.select()
+        self.send_json(201, loop_view(self.service, loop, choice))
 
     @operation(
         Operation(
             "listLoops",
             "loops",
             "List your loops, newest first",
-            Answer(
+            ResponseSpec(
                 200,
                 "One page.",
                 LoopList,
@@ -165,9 +165,9 @@ class LoopsHandler(LoopatHandler):
             before=query.before,
             archived=query.archived,
         )
-        choice = await self.service.engines.choose()
+        choice = await self.service.engines.select()
         data = [loop_view(self.service, loop, choice) for loop in page.loops]
-        self.answer(
+        self.send_json(
             200,
             LoopList(
                 data=data,
@@ -184,22 +184,22 @@ class LoopHandler(LoopatHandler):
             "getLoop",
             "loops",
             "Look at a loop and what it is doing",
-            Answer(200, "The loop.", Loop, IDLE_EXAMPLE),
+            ResponseSpec(200, "The loop.", Loop, IDLE_EXAMPLE),
             parameters=(LOOP_ID,),
             errors=("not_loop_owner", "loop_not_found"),
         )
     )
     async def get(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
-        choice = await self.service.engines.choose()
-        self.answer(200, loop_view(self.service, loop, choice, await self.service.state(loop)))
+        choice = await self.service.engines.select()
+        self.send_json(200, loop_view(self.service, loop, choice, await self.service.state(loop)))
 
     @operation(
         Operation(
             "archiveLoop",
             "loops",
             "Archive a loop",
-            Answer(204, "Archived (also when it was before)."),
+            ResponseSpec(204, "Archived (also when it was before)."),
             description="A running turn is interrupted, queued ones are cancelled, the sandbox is "
             "stopped. The record, its events and its files stay.",
             parameters=(LOOP_ID,),
@@ -209,4 +209,4 @@ class LoopHandler(LoopatHandler):
     async def delete(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         await self.service.archive(loop)
-        self.answer(204)
+        self.send_json(204)

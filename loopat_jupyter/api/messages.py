@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..loops.errors import IdempotencyKeyTooLong, InvalidRequest, LoopArchived
-from ..loops.models import Accepted, Loop, Message, MessageRow
+from ..loops.models import AcceptedMessage, LoopRecord, MessageRow, NewMessage
 from .handler import LoopatHandler
-from .operations import Answer, Operation, Parameter, operation
+from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import IDEMPOTENCY_KEY, INCLUDE, LIMIT, LOOP_ID, STREAM_EXAMPLE
 from .schemas import (
     KEY_LIMIT,
@@ -25,7 +25,7 @@ class MessagesHandler(EventStreamHandler):
             "sendMessage",
             "messages",
             "Send a message and stream its turn",
-            Answer(
+            ResponseSpec(
                 200,
                 "The turn's events, to its end. The message is on disk before the first byte; "
                 "closing the connection does not stop the turn.",
@@ -53,7 +53,7 @@ class MessagesHandler(EventStreamHandler):
     async def post(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         message = await self._message(loop)
-        with self.service.subscribe(loop, raw=self.wants_raw) as subscription:
+        with self.service.subscribe(loop, raw=self.wants_sdk_messages) as subscription:
             accepted = await self._accept(loop, message)
             upto = await self.service.store.events.last_seq(loop_id) if accepted.replayed else 0
             await self.stream(
@@ -63,7 +63,7 @@ class MessagesHandler(EventStreamHandler):
                 turn_id=accepted.turn_id,
             )
 
-    async def _accept(self, loop: Loop, message: Message) -> Accepted:
+    async def _accept(self, loop: LoopRecord, message: NewMessage) -> AcceptedMessage:
         if not loop.archived:
             return await self.service.send(self.caller.name, loop, message)
         # What was accepted before the loop was archived can still be replayed.
@@ -72,11 +72,11 @@ class MessagesHandler(EventStreamHandler):
             raise _archived()
         return replay
 
-    async def _message(self, loop: Loop) -> Message:
+    async def _message(self, loop: LoopRecord) -> NewMessage:
         try:
             key = self._idempotency_key()
             body = await self.read_body(SendMessage)
-            return Message(body.required_content(), body.permission_mode, key)
+            return NewMessage(body.required_content(), body.permission_mode, key)
         except InvalidRequest as error:
             if loop.archived:  # state is checked before the body
                 raise _archived() from error
@@ -91,7 +91,7 @@ class MessagesHandler(EventStreamHandler):
         return sent or None
 
     @staticmethod
-    def _queued(accepted: Accepted) -> bytes:
+    def _queued(accepted: AcceptedMessage) -> bytes:
         if accepted.ahead and accepted.state == "queued":
             return encode("queued", {"position": accepted.ahead})
         return b""
@@ -101,7 +101,7 @@ class MessagesHandler(EventStreamHandler):
             "listMessages",
             "messages",
             "Read the conversation so far, oldest first",
-            Answer(
+            ResponseSpec(
                 200,
                 "One page of rows: one `user` row per accepted message, one `assistant` row per "
                 "turn that began.",
@@ -153,7 +153,7 @@ class MessagesHandler(EventStreamHandler):
         data = [_message_view(row, with_seq=newest_first) for row in page.rows]
         last_id = data[-1].id if data else None
         body = MessageList(data=data, has_more=page.has_more, last_id=last_id)
-        await self.answer_large(200, body)
+        await self.send_json_in_thread(200, body)
 
 
 def _archived() -> LoopArchived:
@@ -190,7 +190,7 @@ class InterruptHandler(LoopatHandler):
             "interruptLoop",
             "messages",
             "Interrupt the running turn",
-            Answer(202, "The turn has ended, or there was none. Queued turns run next."),
+            ResponseSpec(202, "The turn has ended, or there was none. Queued turns run next."),
             description="Kills the tool process the turn waits for; background processes live on.",
             parameters=(LOOP_ID,),
             errors=("not_loop_owner", "loop_not_found"),
@@ -200,4 +200,4 @@ class InterruptHandler(LoopatHandler):
         loop = await self.owned_loop(loop_id)
         self.refuse_oversized()
         await self.service.interrupt(loop)
-        self.answer(202)
+        self.send_json(202)

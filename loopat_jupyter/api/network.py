@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .handler import LoopatHandler
-from .operations import Answer, Operation, Parameter, operation
+from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import LIMIT, LOOP_ID
 from .schemas import NetworkList, NetworkRequestView, PageQuery
 
@@ -14,7 +14,7 @@ class NetworkHandler(LoopatHandler):
             "listNetwork",
             "loops",
             "Read what the loop's sandbox asked of the network, newest first",
-            Answer(
+            ResponseSpec(
                 200,
                 "One page of the audit. The newest 10,000 requests of a loop are kept.",
                 NetworkList,
@@ -68,4 +68,4 @@ class NetworkHandler(LoopatHandler):
             for number, line in page.lines
         ]
         last_id = data[-1].id if data else None
-        self.answer(200, NetworkList(data=data, has_more=page.has_more, last_id=last_id))
+        self.send_json(200, NetworkList(data=data, has_more=page.has_more, last_id=last_id))

@@ -17,7 +17,7 @@ from .error_examples import error_example
 from .errors import STATUS
 from .event_schemas import STREAM_EVENT
 from .handler import LoopatHandler
-from .operations import Bytes, Credentials, Operation, Parameter, operation_of
+from .operations import BinaryBody, Credentials, Operation, Parameter, operation_of
 
 Routes = Sequence[tuple[str, type[LoopatHandler]]]
 
@@ -129,7 +129,7 @@ def error_codes(method: str, promise: Operation) -> list[str]:
 
 def _models(promises: Iterable[Operation]) -> Iterator[type[BaseModel]]:
     for promise in promises:
-        if promise.body is not None and not isinstance(promise.body, Bytes):
+        if promise.body is not None and not isinstance(promise.body, BinaryBody):
             yield promise.body
         if promise.answer.model is not None:
             yield promise.answer.model
@@ -173,7 +173,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
 
 def _body(promise: Operation) -> dict[str, Any]:
     assert promise.body is not None
-    if isinstance(promise.body, Bytes):
+    if isinstance(promise.body, BinaryBody):
         bytes_: dict[str, Any] = {"schema": {"type": "string"}, "example": promise.body.example}
         return {
             "description": promise.body.description,

@@ -30,7 +30,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseSpec:
     """A success response. ``model`` ``None``: no body, or ``media_type`` other than JSON.
 
     ``others`` are further media types it may come in, each with an example.
@@ -45,7 +45,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Bytes:
+class BinaryBody:
     """A request body that is taken as it comes."""
 
     description: str
@@ -59,11 +59,11 @@ class Operation:
     operation_id: str
     tag: str
     summary: str
-    answer: Answer
+    answer: ResponseSpec
     description: str = ""
     credentials: Credentials = "any"
     parameters: tuple[Parameter, ...] = ()
-    body: type[BaseModel] | Bytes | None = None
+    body: type[BaseModel] | BinaryBody | None = None
     body_required: bool = True
     body_example: Any = None
     errors: tuple[str, ...] = ()

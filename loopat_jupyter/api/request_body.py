@@ -18,13 +18,13 @@ import pydantic_core
 
 from .errors import InvalidJson
 
-AT_ONCE = 64 << 10
+MAX_CONCURRENT_PARSES = 64 << 10
 """Bytes that are parsed on the event loop."""
 
 _PARSER = ThreadPoolExecutor(1, thread_name_prefix="loopat-json")
 
 
-class _InterruptibleDecoder(json.JSONDecoder):
+class PurePythonJsonDecoder(json.JSONDecoder):
     """The standard library's decoder without its C scanner."""
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ def _parse_interruptibly(body: bytes) -> Any:
     text = body.decode("utf-8")
     if text.startswith("\ufeff"):
         raise ValueError("it begins with a byte order mark")
-    return _InterruptibleDecoder().decode(text)
+    return PurePythonJsonDecoder().decode(text)
 
 
 async def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in ``body``. Raises ``InvalidJson``."""
     try:
-        if len(body) <= AT_ONCE:
+        if len(body) <= MAX_CONCURRENT_PARSES:
             value = pydantic_core.from_json(body, allow_inf_nan=False)
         else:
             # One at a time: several would fight for the interpreter with everything else.

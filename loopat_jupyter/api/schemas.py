@@ -43,20 +43,20 @@ Timestamp = Annotated[
 ]
 
 
-class Shape(BaseModel):
+class ApiModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
 # --------------------------------------------------------------------------- errors
 
 
-class ErrorDetail(Shape):
+class ErrorDetail(ApiModel):
     type: str = Field(description="The class of the error; decides how a client treats it.")
     code: str = Field(description="What exactly is wrong, for programs.")
     message: str = Field(description="What happened and what to do next, for people.")
 
 
-class Error(Shape):
+class Error(ApiModel):
     """The body of every response with a status of 400 or more."""
 
     error: ErrorDetail
@@ -65,13 +65,13 @@ class Error(Shape):
 # --------------------------------------------------------------------------- tokens
 
 
-class _Camel(Shape):
+class _Camel(ApiModel):
     model_config = ConfigDict(
         strict=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
     )
 
 
-class CreateToken(Shape):
+class CreateToken(ApiModel):
     label: Text = Field(default="default", description="Trimmed; at most 100 characters.")
 
     @field_validator("label")
@@ -101,14 +101,14 @@ class ApiTokenCreated(_Camel):
     created_at: Timestamp
 
 
-class ApiTokenList(Shape):
+class ApiTokenList(ApiModel):
     tokens: list[ApiTokenView]
 
 
 # --------------------------------------------------------------------------- loops
 
 
-class FolderView(Shape):
+class FolderView(ApiModel):
     """A folder under the Jupyter server's root directory, seen at ``workdir/<last part>``."""
 
     path: Text = Field(description="Relative to the Jupyter server's root directory.")
@@ -122,7 +122,7 @@ class FolderView(Shape):
         return value
 
 
-class CreateLoop(Shape):
+class CreateLoop(ApiModel):
     title: Text = Field(default="untitled", description="Trimmed; at most 200 characters.")
     metadata: dict[Text, Text] = Field(
         default_factory=dict, description="Yours; 16 KiB as compact JSON; never shown to the agent."
@@ -165,7 +165,7 @@ class CreateLoop(Shape):
         return metadata
 
 
-class SandboxView(Shape):
+class SandboxView(ApiModel):
     """What holds the agent in, in words for people."""
 
     isolates: bool
@@ -173,13 +173,13 @@ class SandboxView(Shape):
     gaps: list[str]
 
 
-class CurrentTurnView(Shape):
+class CurrentTurnView(ApiModel):
     turn_id: str
     started_at: Timestamp | None
     pending_choice_id: str | None
 
 
-class Loop(Shape):
+class Loop(ApiModel):
     """A loop. What it is doing now is told where a single loop is asked for."""
 
     id: str = Field(examples=["loop_2f1c7f6e-6d0a-4d0e-9a3b-0d8f0c5a1b2c"])
@@ -206,14 +206,14 @@ class Loop(Shape):
     current_turn: CurrentTurnView | None = None
 
 
-class LoopList(Shape):
+class LoopList(ApiModel):
     data: list[Loop]
     first_id: str | None
     last_id: str | None
     has_more: bool
 
 
-class NetworkRequestView(Shape):
+class NetworkRequestView(ApiModel):
     """One request that left the sandbox, or was not let out."""
 
     id: str
@@ -229,7 +229,7 @@ class NetworkRequestView(Shape):
     bytes_in: int
 
 
-class NetworkList(Shape):
+class NetworkList(ApiModel):
     data: list[NetworkRequestView]
     has_more: bool
     last_id: str | None
@@ -238,7 +238,7 @@ class NetworkList(Shape):
 # --------------------------------------------------------------------------- messages
 
 
-class SendMessage(Shape):
+class SendMessage(ApiModel):
     content: Text | None = Field(
         default=None, description="The message: 1 MiB of UTF-8, not blank. Required."
     )
@@ -260,7 +260,7 @@ class SendMessage(Shape):
         return self.content
 
 
-class ToolCallView(Shape):
+class ToolCallView(ApiModel):
     tool_use_id: str
     tool: str
     input: Any
@@ -268,7 +268,7 @@ class ToolCallView(Shape):
     result: str = Field(description="At most 10 KB: head and tail.")
 
 
-class UsageView(Shape):
+class UsageView(ApiModel):
     input_tokens: int
     output_tokens: int
     cache_read_tokens: int
@@ -276,7 +276,7 @@ class UsageView(Shape):
     cost_usd: float | None = None
 
 
-class MessageView(Shape):
+class MessageView(ApiModel):
     id: str
     turn_id: str
     role: Literal["user", "assistant"]
@@ -292,7 +292,7 @@ class MessageView(Shape):
     )
 
 
-class MessageList(Shape):
+class MessageList(ApiModel):
     data: list[MessageView]
     has_more: bool
     last_id: str | None
@@ -301,7 +301,7 @@ class MessageList(Shape):
 # --------------------------------------------------------------------------- choices and rules
 
 
-class ChoiceAnswer(Shape):
+class ChoiceAnswer(ApiModel):
     """For a permission ``allow`` (and ``remember``), for a question ``answers``."""
 
     allow: bool | None = None
@@ -311,14 +311,14 @@ class ChoiceAnswer(Shape):
     )
 
 
-class RuleView(Shape):
+class RuleView(ApiModel):
     rule_id: str
     tool: str
     prefix: str | None
     created_at: Timestamp
 
 
-class RuleList(Shape):
+class RuleList(ApiModel):
     rules: list[RuleView]
 
 
@@ -336,7 +336,7 @@ def _flag(value: Any) -> Any:
     return {"true": True, "false": False}.get(value, value) if isinstance(value, str) else value
 
 
-class PageQuery(Shape):
+class PageQuery(ApiModel):
     limit: int = Field(default=20, ge=1, le=100)
     after: Text | None = None
 

@@ -15,7 +15,7 @@ from typing import Any
 from tornado.iostream import StreamClosedError
 
 from ..loops.errors import InvalidParameter
-from ..loops.event_broadcaster import Frame, Lagged, Subscription
+from ..loops.event_broadcaster import Frame, SlowConsumer, Subscription
 from ..loops.models import to_json
 from .handler import LoopatHandler
 
@@ -37,7 +37,7 @@ class EventStreamHandler(LoopatHandler):
     _writing = False
 
     @property
-    def wants_raw(self) -> bool:
+    def wants_sdk_messages(self) -> bool:
         """Whether ``?include=sdk_message`` was asked for."""
         included = self.get_query_arguments("include")
         if any(name != "sdk_message" for name in included):
@@ -61,23 +61,23 @@ class EventStreamHandler(LoopatHandler):
         """Answer with the stream: ``first``, then what is stored with ``after < seq <= upto``,
         then live. With a ``turn_id`` of that turn alone, to its end."""
         self._subscription = subscription
-        subscription.on_end(self._cut_if_stuck)
+        subscription.on_end(self._abort_if_blocked)
         token_id = self.caller.token_id
         if token_id is not None:
-            self.edge.tokens.add_stream(token_id, subscription.end)
-        pings = _Pings(subscription, self.edge.ping_interval)
+            self.context.tokens.add_stream(token_id, subscription.end)
+        pings = _Heartbeat(subscription, self.context.ping_interval)
         try:
             self._open()
             await self._send(first)
             if await self._replay(subscription.loop_id, after, upto, turn_id):
                 return
             await self._go_live(subscription, upto, turn_id)
-        except (Lagged, StreamClosedError):
-            self.cut()
+        except (SlowConsumer, StreamClosedError):
+            self.abort_connection()
         finally:
             pings.stop()
             if token_id is not None:
-                self.edge.tokens.remove_stream(token_id, subscription.end)
+                self.context.tokens.remove_stream(token_id, subscription.end)
 
     async def _go_live(self, subscription: Subscription, upto: int, turn_id: str | None) -> None:
         def write_now(frame: Frame) -> bool:
@@ -88,9 +88,9 @@ class EventStreamHandler(LoopatHandler):
             return not (turn_id and frame.terminal) and self._write_now(frame.encoded)
 
         while True:
-            subscription.pass_to(write_now)
-            frames = await subscription.frames()
-            subscription.pass_to(None)
+            subscription.set_direct_sink(write_now)
+            frames = await subscription.next_frames()
+            subscription.set_direct_sink(None)
             if not frames:
                 return
             kept = [f for f in frames if f.seq == 0 or f.seq > upto]
@@ -152,10 +152,10 @@ class EventStreamHandler(LoopatHandler):
         finally:
             self._writing = False
 
-    def _cut_if_stuck(self) -> None:
+    def _abort_if_blocked(self) -> None:
         # A client that does not read holds the write up; only closing the connection ends it.
         if self._writing:
-            self.cut()
+            self.abort_connection()
 
     def finish(self, *args: Any, **kwargs: Any) -> asyncio.Future[None]:
         if self._headers_written:
@@ -163,7 +163,7 @@ class EventStreamHandler(LoopatHandler):
         return super().finish(*args, **kwargs)
 
 
-class _Pings:
+class _Heartbeat:
     """Pushes a ``ping`` into a subscription every ``interval`` seconds until stopped."""
 
     def __init__(self, subscription: Subscription, interval: float) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .handler import LoopatHandler
-from .operations import Answer, Operation, operation
+from .operations import Operation, ResponseSpec, operation
 from .parameters import TOKEN_ID
 from .schemas import ApiTokenCreated, ApiTokenList, ApiTokenView, CreateToken
 
@@ -16,7 +16,7 @@ class TokensHandler(LoopatHandler):
             "createToken",
             "tokens",
             "Make an API token",
-            Answer(
+            ResponseSpec(
                 201,
                 "The new token; its secret is shown this once.",
                 ApiTokenCreated,
@@ -31,8 +31,8 @@ class TokensHandler(LoopatHandler):
     )
     async def post(self) -> None:
         wanted = await self.read_body(CreateToken, optional=True)
-        token, secret = await self.edge.tokens.create(self.caller.name, wanted.label)
-        self.answer(
+        token, secret = await self.context.tokens.create(self.caller.name, wanted.label)
+        self.send_json(
             201,
             ApiTokenCreated(
                 token_id=token.token_id,
@@ -47,21 +47,21 @@ class TokensHandler(LoopatHandler):
             "listTokens",
             "tokens",
             "List your API tokens, newest first",
-            Answer(200, "Your tokens.", ApiTokenList, {"tokens": [_VIEW]}),
+            ResponseSpec(200, "Your tokens.", ApiTokenList, {"tokens": [_VIEW]}),
             credentials="session",
         )
     )
     async def get(self) -> None:
         self.refuse_oversized()
         views = []
-        for token, last_used_at in await self.edge.tokens.of_owner(self.caller.name):
+        for token, last_used_at in await self.context.tokens.of_owner(self.caller.name):
             view = ApiTokenView(
                 token_id=token.token_id, label=token.label, created_at=token.created_at
             )
             if last_used_at is not None:
                 view.last_used_at = last_used_at
             views.append(view)
-        self.answer(200, ApiTokenList(tokens=views))
+        self.send_json(200, ApiTokenList(tokens=views))
 
 
 class TokenHandler(LoopatHandler):
@@ -70,7 +70,7 @@ class TokenHandler(LoopatHandler):
             "revokeToken",
             "tokens",
             "Revoke an API token",
-            Answer(204, "Revoked; every open stream of it ends within a second."),
+            ResponseSpec(204, "Revoked; every open stream of it ends within a second."),
             credentials="session",
             parameters=(TOKEN_ID,),
             errors=("token_not_found",),
@@ -78,5 +78,5 @@ class TokenHandler(LoopatHandler):
     )
     async def delete(self, token_id: str) -> None:
         self.refuse_oversized()
-        await self.edge.tokens.revoke(self.caller.name, token_id)
-        self.answer(204)
+        await self.context.tokens.revoke(self.caller.name, token_id)
+        self.send_json(204)

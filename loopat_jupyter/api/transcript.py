@@ -11,16 +11,16 @@ import asyncio
 from tornado.iostream import StreamClosedError
 
 from ..loops.errors import InvalidParameter
-from ..loops.models import Loop
-from ..loops.transcript_source import Retelling, StoredTurn
-from ..transcript import RENDERERS, Head, Renderer, Veil, tell
+from ..loops.models import LoopRecord
+from ..loops.transcript_source import StoredTurn, TranscriptStream
+from ..transcript import RENDERERS, Header, Redactor, Renderer, build_turn
 from ..transcript.json import MEDIA_TYPE as JSON
 from ..transcript.markdown import MEDIA_TYPE as MARKDOWN
 from ..transcript.notebook import MEDIA_TYPE as NOTEBOOK
 from .handler import LoopatHandler
-from .operations import Answer, Operation, Parameter, operation
+from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import LOOP_ID
-from .transcript_schemas import LAST_LIMIT, Transcript, TranscriptQuery
+from .transcript_schemas import LAST_LIMIT, TranscriptQuery, TranscriptView
 
 MEDIA_TYPES = {"json": JSON, "md": MARKDOWN, "ipynb": NOTEBOOK}
 
@@ -59,8 +59,8 @@ _EXAMPLE = {
 }
 
 
-def _write_down(renderer: Renderer, turn: StoredTurn, veil: Veil) -> str:
-    return renderer.turn(tell(turn, veil))
+def _render(renderer: Renderer, turn: StoredTurn, veil: Redactor) -> str:
+    return renderer.turn(build_turn(turn, veil))
 
 
 class TranscriptHandler(LoopatHandler):
@@ -69,11 +69,11 @@ class TranscriptHandler(LoopatHandler):
             "getTranscript",
             "messages",
             "Export the loop's story as a document",
-            Answer(
+            ResponseSpec(
                 200,
                 "The document, up to the loop's newest event. Tokens and paths of the host are "
                 "left out.",
-                Transcript,
+                TranscriptView,
                 _EXAMPLE,
                 JSON,
                 others={
@@ -113,7 +113,7 @@ class TranscriptHandler(LoopatHandler):
         query = self.read_query(TranscriptQuery)
         if query.turn is not None and query.last is not None:
             raise InvalidParameter("Ask for one turn, or for the last ones, not for both.")
-        story = await self.service.retell(loop, turn_id=query.turn, last=query.last)
+        story = await self.service.read_transcript(loop, turn_id=query.turn, last=query.last)
         self._open(loop, query.format)
         try:
             await self._send(RENDERERS[query.format](), loop, story)
@@ -123,11 +123,11 @@ class TranscriptHandler(LoopatHandler):
             if not self._headers_written:
                 raise
             self.log.exception("loopat: a transcript broke off")
-            self.cut()
+            self.abort_connection()
             return
         await self.finish(set_content_type=self._kind)
 
-    def _open(self, loop: Loop, wanted: str) -> None:
+    def _open(self, loop: LoopRecord, wanted: str) -> None:
         media_type = MEDIA_TYPES[wanted]
         self._kind = f"{media_type}; charset=utf-8" if wanted == "md" else media_type
         self.set_header("Content-Type", self._kind)
@@ -137,17 +137,17 @@ class TranscriptHandler(LoopatHandler):
                 "Content-Disposition", f'attachment; filename="{loop.loop_id}.{wanted}"'
             )
 
-    async def _send(self, renderer: Renderer, loop: Loop, story: Retelling) -> None:
-        veil = Veil(story.places)
-        head = Head(
+    async def _send(self, renderer: Renderer, loop: LoopRecord, story: TranscriptStream) -> None:
+        veil = Redactor(story.places)
+        head = Header(
             loop_id=loop.loop_id,
-            title=veil.text(loop.title),
+            title=veil.redact_text(loop.title),
             created_at=loop.created_at,
             archived=loop.archived,
             seq=story.seq,
         )
         self.write(renderer.head(head))
         async for turn in story.turns:
-            self.write(await asyncio.to_thread(_write_down, renderer, turn, veil))
+            self.write(await asyncio.to_thread(_render, renderer, turn, veil))
             await self.flush()
         self.write(renderer.tail())

@@ -7,12 +7,12 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from ..loops.ports.engine import TurnState
-from .schemas import Shape, Text, Timestamp, UsageView, whole_number
+from .schemas import ApiModel, Text, Timestamp, UsageView, whole_number
 
 LAST_LIMIT = 10_000
 
 
-class TranscriptPart(Shape):
+class TranscriptPartView(ApiModel):
     """Something that happened in a turn. Which fields it has depends on its `type`."""
 
     type: Literal["text", "thinking", "tool", "choice"]
@@ -38,12 +38,12 @@ class TranscriptPart(Shape):
     rule: dict[str, Any] | None = None
 
 
-class TranscriptError(Shape):
+class TranscriptErrorView(ApiModel):
     code: str
     message: str
 
 
-class TranscriptTurn(Shape):
+class TranscriptTurnView(ApiModel):
     turn_id: str
     status: TurnState
     created_at: Timestamp
@@ -52,11 +52,11 @@ class TranscriptTurn(Shape):
     engine: str | None
     message: str
     usage: UsageView | None
-    error: TranscriptError | None
-    parts: list[TranscriptPart] = Field(description="In the order they happened.")
+    error: TranscriptErrorView | None
+    parts: list[TranscriptPartView] = Field(description="In the order they happened.")
 
 
-class Transcript(Shape):
+class TranscriptView(ApiModel):
     """A loop's story up to its event `seq`."""
 
     version: Literal[1]
@@ -65,10 +65,10 @@ class Transcript(Shape):
     created_at: Timestamp
     archived: bool
     seq: int
-    turns: list[TranscriptTurn] = Field(description="Oldest first.")
+    turns: list[TranscriptTurnView] = Field(description="Oldest first.")
 
 
-class TranscriptQuery(Shape):
+class TranscriptQuery(ApiModel):
     format: Literal["json", "md", "ipynb"] = "json"
     turn: Text | None = None
     last: int | None = Field(default=None, ge=1, le=LAST_LIMIT)

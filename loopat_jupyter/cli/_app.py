@@ -17,7 +17,7 @@ from loopat_jupyter import __version__
 
 from . import _chat, _demo, _doctor, _files, _loops, _messages, _network, _tokens
 from ._connection import Server
-from ._exit import EPILOG, CommandFailed, ExitCode, code_of, complain
+from ._exit import EPILOG, CommandFailed, ExitCode, code_of, print_error
 from ._terminal import tolerate_narrow_encodings
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except CommandFailed as error:
-        complain(str(error))
+        print_error(str(error))
         return error.code
     except Exception as error:
         return _explain(error)
@@ -100,10 +100,10 @@ def _explain(error: Exception) -> int:
     from loopat_jupyter.client import LoopatError
 
     if isinstance(error, LoopatError):
-        complain(error.message)
+        print_error(error.message)
         return code_of(error)
     if isinstance(error, OSError):  # a file or folder that the command line named
-        complain(str(error))
+        print_error(str(error))
         return ExitCode.FAILED
     raise error
 
@@ -114,5 +114,5 @@ def _usage(error: Exception, message: str) -> int:
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
-    complain(message + hint)
+    print_error(message + hint)
     return ExitCode.USAGE

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._exit import CommandFailed, ExitCode, complain
+from ._exit import CommandFailed, ExitCode, print_error
 from ._messages import ModeOption
 from ._terminal import is_interactive, one_line
 
@@ -87,12 +87,12 @@ class Conversation:
         return "\n".join([*lines, line])
 
     def _turn(self, content: str) -> None:
-        from ._turn import follow, interrupting
+        from ._turn import interrupting, print_turn
 
         with interrupting(self._loop.interrupt):
             sent = self._loop.send(content, on_choice=self._choices, permission_mode=self._mode)
             with sent as events:
-                follow(events, self._printer)
+                print_turn(events, self._printer)
 
     def _catch_up(self) -> None:
         """Show the turn that is running already, and ask what it asks."""
@@ -140,7 +140,7 @@ class Conversation:
         except ConnectionFailed:
             raise
         except (LoopatError, ValueError) as error:
-            complain(str(error))
+            print_error(str(error))
         except KeyboardInterrupt:
             self._printer.fresh_line()
 
@@ -195,4 +195,4 @@ class line_history:  # noqa: N801 - used as a context manager
         except ImportError:
             return
         except OSError as error:
-            complain(f"the history was not kept: {error}")
+            print_error(f"the history was not kept: {error}")

@@ -157,7 +157,7 @@ class Guide:
     def _turn(self, loop: Loop, step: Step) -> bool:
         from ._choice_prompt import TerminalChoices
         from ._printers import TerminalPrinter
-        from ._turn import follow, interrupting
+        from ._turn import interrupting, print_turn
 
         self.console.print()
         self.say(step.says)
@@ -168,7 +168,7 @@ class Guide:
         with interrupting(loop.interrupt):
             sent = loop.send(step.message, on_choice=policy, permission_mode=step.mode)
             with sent as events:
-                result = follow(events, self.printer)
+                result = print_turn(events, self.printer)
         if result.status == "error":
             self.say("`loopat doctor` says what this machine lacks.", "yellow")
         return result.status != "error"

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from ._checks import Check
 
 if TYPE_CHECKING:
-    from loopat_jupyter.context.config_file import ConfigFile, ModelChoice, ProviderSection
-    from loopat_jupyter.engines.registry import Place
+    from loopat_jupyter.context.config_file import ConfigFile, ProviderSection, SelectedModel
+    from loopat_jupyter.engines.registry import SandboxPlacement
     from loopat_jupyter.extension import LoopatExtension
 
 
 def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool) -> list[Check]:
     """The model of the next turn, every provider, the engine that serves, and the others."""
     wanted = extension.engine if extension is not None else "auto"
-    place = extension.engine_place() if extension is not None else None
+    place = extension.engine_placement() if extension is not None else None
     model, choice = model_check(home)
     checks = [model]
     if online and choice is not None and choice.api != "demo":
@@ -34,14 +34,14 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
     ]
 
 
-def model_check(home: Path) -> tuple[Check, ModelChoice | None]:
+def model_check(home: Path) -> tuple[Check, SelectedModel | None]:
     """Which model the next turn would use, and why. Nothing is sent to it."""
     from loopat_jupyter.context.config_file import CONFIG_NAME, ConfigFile
     from loopat_jupyter.loops.errors import ConfigError
 
     there = (home / CONFIG_NAME).exists()
     try:
-        choice = asyncio.run(ConfigFile(home).choose("default"))
+        choice = asyncio.run(ConfigFile(home).select_model("default"))
     except ConfigError as error:
         return Check("model", "bad", error.message, f"edit {home / CONFIG_NAME}"), None
     if choice.api == "demo":
@@ -54,27 +54,27 @@ def model_check(home: Path) -> tuple[Check, ModelChoice | None]:
     return Check("model", "ok", found), choice
 
 
-async def ask_model(choice: ModelChoice) -> Check:
+async def ask_model(choice: SelectedModel) -> Check:
     """One question, one token of an answer."""
     from dataclasses import replace
 
     from loopat_jupyter.engines.models.messages import UserMessage
-    from loopat_jupyter.engines.models.pool import Providers
+    from loopat_jupyter.engines.models.pool import ModelPool
     from loopat_jupyter.engines.models.port import (
         ModelError,
         ModelRequest,
-        TextDelta,
-        ThinkingDelta,
+        ModelText,
+        ModelThinking,
     )
 
-    async def hear(_delta: TextDelta | ThinkingDelta) -> None:
+    async def hear(_delta: ModelText | ModelThinking) -> None:
         return
 
-    providers = Providers()
+    providers = ModelPool()
     name = f"{choice.provider}/{choice.model}"
     try:
         model = await providers.model(replace(choice, max_tokens=1, thinking=None))
-        await model.answer(ModelRequest("", (UserMessage("Say: ok", current=True),)), hear)
+        await model.complete(ModelRequest("", (UserMessage("Say: ok", current=True),)), hear)
     except ModelError as error:
         fix = "check its apiKey, its baseUrl, and this machine's network"
         return Check("model online", "bad", f"{name} did not answer: {error.message}", fix)
@@ -113,17 +113,17 @@ def _provider(file: ConfigFile, name: str, provider: ProviderSection) -> Check:
     return Check(f"provider {name}", "ok", found)
 
 
-def engine_check(wanted: str, home: Path, place: Place | None = None) -> Check:
+def engine_check(wanted: str, home: Path, place: SandboxPlacement | None = None) -> Check:
     """The engine of the next turn, and why it is that one."""
     from loopat_jupyter.context.instructions import Instructions
     from loopat_jupyter.engines.registry import select_engines
-    from loopat_jupyter.loops.errors import LoopatError
+    from loopat_jupyter.loops.errors import DomainError
 
     try:
         engines = select_engines(wanted, home, Instructions(home), place=place)
-    except LoopatError as error:
+    except DomainError as error:
         return Check("engine", "bad", error.message)
-    choice = asyncio.run(engines.choose())
+    choice = asyncio.run(engines.select())
     waits = "outlive" if choice.engine.durable_choices else "end with"
     found = (
         f"{choice.engine.name}: {choice.why.rstrip('.')}. Its choices {waits} sandbox and server"
@@ -134,11 +134,11 @@ def engine_check(wanted: str, home: Path, place: Place | None = None) -> Check:
 def optional_checks(home: Path) -> list[Check]:
     """The engines that are extras, and the agents that config.json describes."""
     from loopat_jupyter.context.config_file import ConfigFile
-    from loopat_jupyter.engines.registry import OPTIONAL
+    from loopat_jupyter.engines.registry import OPTIONAL_ENGINES
     from loopat_jupyter.loops.errors import ConfigError
 
     checks = []
-    for kind in OPTIONAL:
+    for kind in OPTIONAL_ENGINES:
         reason = kind.unavailable()
         checks.append(Check(f"engine {kind.name}", "info", reason or "installed"))
     try:

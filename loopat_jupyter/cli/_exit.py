@@ -56,7 +56,7 @@ def code_of(error: Exception) -> ExitCode:
     return ExitCode.FAILED
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """One line on stderr, whatever is in the message."""
     from ._terminal import one_line
 

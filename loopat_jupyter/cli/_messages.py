@@ -59,7 +59,7 @@ def send(
 ) -> None:  # fmt: skip
     """Send one message and show its turn."""
     from ._connection import find_loop
-    from ._turn import STATUS_CODES, follow, interrupting
+    from ._turn import STATUS_CODES, interrupting, print_turn
 
     content = _content(message)
     with context.obj.connect() as client:
@@ -73,7 +73,7 @@ def send(
                 idempotency_key=key,
             )
             with events:
-                result = follow(events, printer)
+                result = print_turn(events, printer)
     raise typer.Exit(STATUS_CODES.get(result.status, ExitCode.FAILED))
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]:
     """The tier that would serve, really tried; then the others, with what each one lacks."""
     from loopat_jupyter.extension import LoopatExtension
-    from loopat_jupyter.loops.errors import LoopatError
+    from loopat_jupyter.loops.errors import DomainError
     from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
 
     extension = extension or LoopatExtension()
@@ -26,7 +26,7 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
         probes = probe_tiers(settings)
         try:
             tier = select_tier(wanted, settings)
-        except LoopatError as error:
+        except DomainError as error:
             fixes = "; ".join(p.fix for p in probes if p.fix and wanted in ("auto", p.tier))
             return [Check("sandbox", "bad", f"{wanted}: {error.message}", fixes or None)] + [
                 _tried(probe) for probe in probes

@@ -17,7 +17,7 @@ import typer
 from ._exit import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
-    from loopat_jupyter.loops.models import Token
+    from loopat_jupyter.loops.models import TokenRecord
 
 T = TypeVar("T")
 LABEL_LIMIT = 100
@@ -150,12 +150,12 @@ def _check_home(place: Path) -> None:
         raise CommandFailed(f"{place} belongs to another user: run this as that user")
 
 
-def _view(token: Token) -> dict[str, Any]:
+def _view(token: TokenRecord) -> dict[str, Any]:
     view = {"tokenId": token.token_id, "label": token.label, "createdAt": token.created_at}
     return view if token.last_used_at is None else {**view, "lastUsedAt": token.last_used_at}
 
 
-def _print_table(tokens: list[Token]) -> None:
+def _print_table(tokens: list[TokenRecord]) -> None:
     from rich import box
     from rich.table import Table
 

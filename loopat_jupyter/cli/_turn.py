@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from loopat_jupyter.client import Event, LoopatError, TurnResult
 
-from ._exit import ExitCode, complain
+from ._exit import ExitCode, print_error
 
 if TYPE_CHECKING:
     from ._printers import Printer
@@ -23,7 +23,7 @@ STATUS_CODES = {
 }
 
 
-def follow(events: Iterable[Event], printer: Printer, turn_id: str | None = None) -> TurnResult:
+def print_turn(events: Iterable[Event], printer: Printer, turn_id: str | None = None) -> TurnResult:
     """Show the events of one turn up to its end; of others only what belongs to ``turn_id``."""
     result = TurnResult(turn_id=turn_id)
     for event in events:
@@ -46,7 +46,7 @@ def interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
         try:
             interrupt()
         except LoopatError as error:
-            complain(f"could not interrupt the turn: {error.message}")
+            print_error(f"could not interrupt the turn: {error.message}")
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if workers:

@@ -70,6 +70,7 @@ from ._models import (
     FileInfo,
     FileType,
     Folder,
+    HistoryToolCall,
     Isolation,
     LoopInfo,
     LoopPage,
@@ -78,10 +79,9 @@ from ._models import (
     NetworkRequest,
     PermissionMode,
     Rule,
-    ToolRun,
     Usage,
 )
-from ._result import ResolvedChoice, ToolUse, TurnResult
+from ._result import TurnChoice, TurnResult, TurnToolCall
 from ._retry import RetryPolicy
 from ._sync.client import Client, Tokens, connect
 from ._sync.loop import Choice, Loop, OnChoice
@@ -114,6 +114,7 @@ __all__ = [
     "FileInfo",
     "FileType",
     "Folder",
+    "HistoryToolCall",
     "InternalError",
     "Interrupted",
     "InvalidRequestError",
@@ -136,7 +137,6 @@ __all__ = [
     "Queued",
     "RateLimitError",
     "RequiresChoice",
-    "ResolvedChoice",
     "RetryPolicy",
     "Rule",
     "SdkMessage",
@@ -149,12 +149,12 @@ __all__ = [
     "Tokens",
     "ToolCall",
     "ToolResult",
-    "ToolRun",
-    "ToolUse",
+    "TurnChoice",
     "TurnError",
     "TurnFailed",
     "TurnInterrupted",
     "TurnResult",
+    "TurnToolCall",
     "UnexpectedResponse",
     "UnknownEvent",
     "Usage",

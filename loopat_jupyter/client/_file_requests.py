@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from ._models import FilePage, FileReceived
-from ._requests import Call, _given, _loop, _nothing
+from ._requests import ApiRequest, _given, _loop, _nothing
 
 PART = 8 << 20
 """Bytes of one request; the API takes no more."""
@@ -23,22 +23,24 @@ def _path(name: str) -> str:
     return "/".join(quote(part, safe="") for part in parts)
 
 
-def list_files(loop_id: str, path: str, limit: int, after: str | None) -> Call[FilePage]:
+def list_files(loop_id: str, path: str, limit: int, after: str | None) -> ApiRequest[FilePage]:
     params = _given(path=path or None, limit=str(limit), after=after)
-    return Call("GET", _loop(loop_id, "files"), FilePage.parse, params=params, repeatable=True)
+    return ApiRequest(
+        "GET", _loop(loop_id, "files"), FilePage.parse, params=params, repeatable=True
+    )
 
 
-def read_file(loop_id: str, name: str) -> Call[bytes]:
+def read_file(loop_id: str, name: str) -> ApiRequest[bytes]:
     path = _loop(loop_id, "files", _path(name))
-    return Call("GET", path, bytes, headers={"Accept": "*/*"}, repeatable=True, reads="bytes")
+    return ApiRequest("GET", path, bytes, headers={"Accept": "*/*"}, repeatable=True, reads="bytes")
 
 
-def save_file(loop_id: str, name: str) -> Call[None]:
+def save_file(loop_id: str, name: str) -> ApiRequest[None]:
     path = _loop(loop_id, "files", _path(name))
-    return Call("GET", path, _nothing, headers={"Accept": "*/*"}, repeatable=True)
+    return ApiRequest("GET", path, _nothing, headers={"Accept": "*/*"}, repeatable=True)
 
 
-def write_file(loop_id: str, name: str, data: bytes) -> Call[FileReceived]:
+def write_file(loop_id: str, name: str, data: bytes) -> ApiRequest[FileReceived]:
     return _put(loop_id, name, data, {}, repeatable=True)
 
 
@@ -48,7 +50,7 @@ def new_upload() -> str:
 
 def write_part(
     loop_id: str, name: str, data: bytes, upload: str, offset: int, size: int
-) -> Call[FileReceived]:
+) -> ApiRequest[FileReceived]:
     """One part. The last one makes the file appear, and so cannot be sent a second time."""
     params = {"upload": upload, "offset": str(offset), "size": str(size)}
     return _put(loop_id, name, data, params, repeatable=offset + len(data) < size)
@@ -56,8 +58,8 @@ def write_part(
 
 def _put(
     loop_id: str, name: str, data: bytes, params: dict[str, str], *, repeatable: bool
-) -> Call[FileReceived]:
-    return Call(
+) -> ApiRequest[FileReceived]:
+    return ApiRequest(
         "PUT",
         _loop(loop_id, "files", _path(name)),
         FileReceived.parse,
@@ -70,19 +72,21 @@ def _put(
 
 def transcript(
     loop_id: str, wanted: TranscriptFormat, turn: str | None, last: int | None
-) -> Call[Any]:
+) -> ApiRequest[Any]:
     reads: Literal["json", "text"] = "text" if wanted == "md" else "json"
     params = _given(format=wanted, turn=turn, last=None if last is None else str(last))
     path = _loop(loop_id, "transcript")
     parse = str if wanted == "md" else dict
     headers = {"Accept": "*/*"}
-    return Call("GET", path, parse, params=params, headers=headers, repeatable=True, reads=reads)
+    return ApiRequest(
+        "GET", path, parse, params=params, headers=headers, repeatable=True, reads=reads
+    )
 
 
 def save_transcript(
     loop_id: str, wanted: TranscriptFormat, turn: str | None, last: int | None
-) -> Call[None]:
+) -> ApiRequest[None]:
     params = _given(format=wanted, turn=turn, last=None if last is None else str(last))
     headers = {"Accept": "*/*"}
     path = _loop(loop_id, "transcript")
-    return Call("GET", path, _nothing, params=params, headers=headers, repeatable=True)
+    return ApiRequest("GET", path, _nothing, params=params, headers=headers, repeatable=True)

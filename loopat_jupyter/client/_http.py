@@ -11,7 +11,7 @@ from loopat_jupyter import __version__
 
 from ._address import ServerAddress
 from ._errors import ConnectionFailed, LoopatError, UnexpectedResponse, error_from_response
-from ._requests import EVENT_STREAM, Call
+from ._requests import EVENT_STREAM, ApiRequest
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def client_options(address: ServerAddress, headers: Mapping[str, str] | None) ->
     }
 
 
-def request_options(call: Call[Any]) -> dict[str, Any]:
+def request_options(call: ApiRequest[Any]) -> dict[str, Any]:
     """Keyword arguments for ``build_request``; a stream waits for pings, not for answers."""
     options: dict[str, Any] = {
         "method": call.method,
@@ -66,7 +66,7 @@ def refusal(response: httpx.Response) -> LoopatError:
     )
 
 
-def success(call: Call[T], response: httpx.Response) -> T:
+def success(call: ApiRequest[T], response: httpx.Response) -> T:
     """What ``call`` asked for. Raises the error that ``response`` (already read) stands for."""
     if not response.is_success:
         raise refusal(response)
@@ -78,7 +78,7 @@ def success(call: Call[T], response: httpx.Response) -> T:
         ) from error
 
 
-def _body(call: Call[Any], response: httpx.Response) -> Any:
+def _body(call: ApiRequest[Any], response: httpx.Response) -> Any:
     if call.reads == "bytes":
         return response.content
     return response.text if call.reads == "text" else _json(response)

@@ -21,6 +21,7 @@ __all__ = [
     "FileReceived",
     "FileType",
     "Folder",
+    "HistoryToolCall",
     "Isolation",
     "LoopInfo",
     "LoopPage",
@@ -28,7 +29,6 @@ __all__ = [
     "MessagePage",
     "PermissionMode",
     "Rule",
-    "ToolRun",
     "Usage",
 ]
 
@@ -172,7 +172,7 @@ class LoopPage:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolRun:
+class HistoryToolCall:
     """One tool call of a past turn. ``ok`` is ``None`` while it has no result."""
 
     tool_use_id: str
@@ -182,7 +182,7 @@ class ToolRun:
     result: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> ToolRun:
+    def parse(cls, data: Wire) -> HistoryToolCall:
         return cls(
             data["tool_use_id"],
             data["tool"],
@@ -205,7 +205,7 @@ class Message:
     content: str
     created_at: datetime
     status: str
-    tool_calls: tuple[ToolRun, ...] = ()
+    tool_calls: tuple[HistoryToolCall, ...] = ()
     usage: Usage | None = None
     seq: int | None = None
 
@@ -219,7 +219,7 @@ class Message:
             content=data["content"],
             created_at=_instant(data["created_at"]),
             status=data["status"],
-            tool_calls=tuple(ToolRun.parse(item) for item in data.get("tool_calls") or ()),
+            tool_calls=tuple(HistoryToolCall.parse(item) for item in data.get("tool_calls") or ()),
             usage=None if usage is None else Usage.parse(usage),
             seq=data.get("seq"),
         )

@@ -1,6 +1,6 @@
 """Every request of the Loop API as a value, and the meaning of its answer. No I/O.
 
-A :class:`Call` says what to send and how to read a success; the two clients only carry it.
+A :class:`ApiRequest` says what to send and how to read a success; the two clients only carry it.
 ``repeatable`` is the judgement that the retry policy needs: may the call be sent again when it
 is not known whether the server got it? Reading and archiving may; a message may because of its
 idempotency key; creating, answering and interrupting may not.
@@ -31,7 +31,7 @@ EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class ApiRequest(Generic[T]):
     """One request, its path relative to the API's base."""
 
     method: str
@@ -76,29 +76,29 @@ def create_loop(
     vault: str | None,
     repo: str | None,
     folders: list[Folder] | None,
-) -> Call[LoopInfo]:
+) -> ApiRequest[LoopInfo]:
     shown = None if folders is None else [{"path": f.path, "write": f.write} for f in folders]
     body = _given(
         title=title, metadata=metadata, profiles=profiles, vault=vault, repo=repo, folders=shown
     )
-    return Call("POST", "loops", LoopInfo.parse, body=body)
+    return ApiRequest("POST", "loops", LoopInfo.parse, body=body)
 
 
 def list_loops(
     limit: int | None, after: str | None, before: str | None, archived: bool
-) -> Call[LoopPage]:
+) -> ApiRequest[LoopPage]:
     params = {k: str(v) for k, v in _given(limit=limit, after=after, before=before).items()}
     if archived:
         params["archived"] = "true"
-    return Call("GET", "loops", LoopPage.parse, params=params, repeatable=True)
+    return ApiRequest("GET", "loops", LoopPage.parse, params=params, repeatable=True)
 
 
-def get_loop(loop_id: str) -> Call[LoopInfo]:
-    return Call("GET", _loop(loop_id), LoopInfo.parse, repeatable=True)
+def get_loop(loop_id: str) -> ApiRequest[LoopInfo]:
+    return ApiRequest("GET", _loop(loop_id), LoopInfo.parse, repeatable=True)
 
 
-def archive_loop(loop_id: str) -> Call[None]:
-    return Call("DELETE", _loop(loop_id), _nothing, repeatable=True)
+def archive_loop(loop_id: str) -> ApiRequest[None]:
+    return ApiRequest("DELETE", _loop(loop_id), _nothing, repeatable=True)
 
 
 # ------------------------------------------------------------------- conversation
@@ -110,12 +110,12 @@ def send_message(
     permission_mode: PermissionMode | None,
     idempotency_key: str,
     sdk_messages: bool,
-) -> Call[None]:
+) -> ApiRequest[None]:
     try:
         content.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("the message holds lone surrogates, which are no text") from None
-    return Call(
+    return ApiRequest(
         "POST",
         _loop(loop_id, "messages"),
         _nothing,
@@ -126,65 +126,67 @@ def send_message(
     )
 
 
-def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> Call[None]:
+def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> ApiRequest[None]:
     headers = {"Accept": EVENT_STREAM}
     if cursor is not None:
         headers["Last-Event-ID"] = str(cursor)
     params = {"include": "sdk_message"} if sdk_messages else {}
     path = _loop(loop_id, "events")
-    return Call("GET", path, _nothing, params=params, headers=headers, repeatable=True)
+    return ApiRequest("GET", path, _nothing, params=params, headers=headers, repeatable=True)
 
 
 def history(
     loop_id: str, limit: int | None, after: str | None, newest_first: bool = False
-) -> Call[MessagePage]:
+) -> ApiRequest[MessagePage]:
     params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
     if newest_first:
         params["order"] = "desc"
     path = _loop(loop_id, "messages")
-    return Call("GET", path, MessagePage.parse, params=params, repeatable=True)
+    return ApiRequest("GET", path, MessagePage.parse, params=params, repeatable=True)
 
 
-def network(loop_id: str, limit: int | None, after: str | None) -> Call[NetworkPage]:
+def network(loop_id: str, limit: int | None, after: str | None) -> ApiRequest[NetworkPage]:
     params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
-    return Call("GET", _loop(loop_id, "network"), NetworkPage.parse, params=params, repeatable=True)
+    return ApiRequest(
+        "GET", _loop(loop_id, "network"), NetworkPage.parse, params=params, repeatable=True
+    )
 
 
-def interrupt(loop_id: str) -> Call[None]:
-    return Call("POST", _loop(loop_id, "interrupt"), _nothing)
+def interrupt(loop_id: str) -> ApiRequest[None]:
+    return ApiRequest("POST", _loop(loop_id, "interrupt"), _nothing)
 
 
 # ------------------------------------------------------------------- choices and rules
 
 
-def resolve_choice(loop_id: str, choice_id: str, body: Mapping[str, Any]) -> Call[None]:
-    return Call("POST", _loop(loop_id, "choices", _segment(choice_id)), _nothing, body=body)
+def resolve_choice(loop_id: str, choice_id: str, body: Mapping[str, Any]) -> ApiRequest[None]:
+    return ApiRequest("POST", _loop(loop_id, "choices", _segment(choice_id)), _nothing, body=body)
 
 
-def list_rules(loop_id: str) -> Call[list[Rule]]:
+def list_rules(loop_id: str) -> ApiRequest[list[Rule]]:
     def parse(data: Any) -> list[Rule]:
         return [Rule.parse(item) for item in data["rules"]]
 
-    return Call("GET", _loop(loop_id, "rules"), parse, repeatable=True)
+    return ApiRequest("GET", _loop(loop_id, "rules"), parse, repeatable=True)
 
 
-def withdraw_rule(loop_id: str, rule_id: str) -> Call[None]:
-    return Call("DELETE", _loop(loop_id, "rules", _segment(rule_id)), _nothing)
+def withdraw_rule(loop_id: str, rule_id: str) -> ApiRequest[None]:
+    return ApiRequest("DELETE", _loop(loop_id, "rules", _segment(rule_id)), _nothing)
 
 
 # ------------------------------------------------------------------- tokens
 
 
-def create_token(label: str | None) -> Call[ApiToken]:
-    return Call("POST", "me/tokens", ApiToken.parse, body=_given(label=label))
+def create_token(label: str | None) -> ApiRequest[ApiToken]:
+    return ApiRequest("POST", "me/tokens", ApiToken.parse, body=_given(label=label))
 
 
-def list_tokens() -> Call[list[ApiToken]]:
+def list_tokens() -> ApiRequest[list[ApiToken]]:
     def parse(data: Any) -> list[ApiToken]:
         return [ApiToken.parse(item) for item in data["tokens"]]
 
-    return Call("GET", "me/tokens", parse, repeatable=True)
+    return ApiRequest("GET", "me/tokens", parse, repeatable=True)
 
 
-def revoke_token(token_id: str) -> Call[None]:
-    return Call("DELETE", f"me/tokens/{_segment(token_id)}", _nothing)
+def revoke_token(token_id: str) -> ApiRequest[None]:
+    return ApiRequest("DELETE", f"me/tokens/{_segment(token_id)}", _nothing)

@@ -24,7 +24,7 @@ from ._models import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class ToolUse:
+class TurnToolCall:
     """One tool call of the turn. ``ok`` is ``None`` while it has no result."""
 
     tool_use_id: str
@@ -34,7 +34,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedChoice:
+class TurnChoice:
     """One choice of the turn. ``outcome`` and ``source`` are ``None`` while it is pending."""
 
     request: RequiresChoice
@@ -52,8 +52,8 @@ class TurnResult:
 
     turn_id: str | None = None
     status: str = "running"
-    tool_calls: list[ToolUse] = field(default_factory=list)
-    choices: list[ResolvedChoice] = field(default_factory=list)
+    tool_calls: list[TurnToolCall] = field(default_factory=list)
+    choices: list[TurnChoice] = field(default_factory=list)
     usage: Usage | None = None
     error_code: str | None = None
     error_message: str | None = None
@@ -78,12 +78,12 @@ class TurnResult:
             case ThinkingDelta():
                 self._thinking.append(event.text)
             case ToolCall():
-                call = ToolUse(event.tool_use_id, event.tool, event.input_summary)
+                call = TurnToolCall(event.tool_use_id, event.tool, event.input_summary)
                 self.tool_calls.append(call)
             case ToolResult():
                 self._tool_ended(event)
             case RequiresChoice():
-                self.choices.append(ResolvedChoice(event))
+                self.choices.append(TurnChoice(event))
             case ChoiceResolved():
                 self._choice_ended(event)
             case Done():

@@ -22,7 +22,7 @@ from httpx_sse import ServerSentEvent
 from ._decode import decode_event
 from ._errors import APIError, ConnectionFailed, LoopatError, StreamLost
 from ._events import Event, Ping, Queued, Snapshot
-from ._requests import Call
+from ._requests import ApiRequest
 from ._retry import RetryPolicy
 
 KEY_WINDOW = 23 * 3600.0
@@ -34,10 +34,10 @@ class ResumingStream:
 
     def __init__(
         self,
-        watch: Callable[[int | None], Call[None]],
+        watch: Callable[[int | None], ApiRequest[None]],
         policy: RetryPolicy,
         *,
-        message: Call[None] | None = None,
+        message: ApiRequest[None] | None = None,
         cursor: int | None = None,
         pings: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -59,7 +59,7 @@ class ResumingStream:
         self._failures = 0
         self._position: int | None = None
 
-    def next_call(self) -> Call[None]:
+    def next_call(self) -> ApiRequest[None]:
         """The request that opens the next connection."""
         self._open = False
         self._on_message = self._message is not None and self.cursor is None

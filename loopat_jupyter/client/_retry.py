@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from ._errors import APIError, LoopatError, RateLimitError
-from ._requests import Call
+from ._requests import ApiRequest
 
 _PASSING = {429, 502, 503, 504}
 """Statuses that say: not done, ask again. A plain 500 is not among them."""
@@ -48,7 +48,7 @@ class RetryPolicy:
 class Attempts:
     """The attempts of one call: asked after each failure, it says how long to wait or raises."""
 
-    def __init__(self, policy: RetryPolicy, call: Call[Any]) -> None:
+    def __init__(self, policy: RetryPolicy, call: ApiRequest[Any]) -> None:
         self._policy = policy
         self._call = call
         self._failures = 0

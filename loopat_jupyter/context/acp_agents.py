@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from .config_models import REFERENCE, Name, Section, broken
+from .config_models import REFERENCE, ConfigModel, Name, config_error
 
 PLACEHOLDERS = ("{model_url}", "{model_key}", "{model}")
 """Where the loop's model is reached from inside, the key that works there alone, and its name."""
@@ -40,7 +40,7 @@ _Value = Annotated[str, BeforeValidator(_as_text), AfterValidator(_without_refer
 _Variable = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
 
 
-class AgentSection(Section):
+class AgentSection(ConfigModel):
     """One agent.
 
     ``asks``: whether the agent asks before each tool that is more than reading; or the id of its
@@ -54,7 +54,7 @@ class AgentSection(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class AgentChoice:
+class SelectedAgent:
     """The agent that serves a turn; ``command`` and ``env`` with their placeholders."""
 
     name: str
@@ -69,7 +69,7 @@ class AgentChoice:
         return any(placeholder in text for text in texts for placeholder in PLACEHOLDERS)
 
 
-def select_agent(agents: dict[Name, AgentSection], wanted: str | None) -> AgentChoice:
+def select_agent(agents: dict[Name, AgentSection], wanted: str | None) -> SelectedAgent:
     """The agent that the file means.
 
     Raises:
@@ -79,19 +79,21 @@ def select_agent(agents: dict[Name, AgentSection], wanted: str | None) -> AgentC
     section = agents.get(name)
     if section is None:
         known = ", ".join(sorted(agents)) or "none; write one"
-        raise broken(f"agent names {name!r}, which agents has not ({known})")
+        raise config_error(f"agent names {name!r}, which agents has not ({known})")
     if not section.enabled:
-        raise broken(f'the agent {name!r} is disabled; write "enabled": true, or name another')
-    return AgentChoice(name, tuple(section.command), tuple(section.env.items()), section.asks)
+        raise config_error(
+            f'the agent {name!r} is disabled; write "enabled": true, or name another'
+        )
+    return SelectedAgent(name, tuple(section.command), tuple(section.env.items()), section.asks)
 
 
 def _the_only_one(agents: dict[Name, AgentSection]) -> str:
     enabled = [name for name, section in agents.items() if section.enabled]
     if len(enabled) > 1:
         names = ", ".join(enabled)
-        raise broken(f'agents has several ({names}); write "agent": "NAME" to choose one')
+        raise config_error(f'agents has several ({names}); write "agent": "NAME" to choose one')
     if not enabled:
-        raise broken(
+        raise config_error(
             'it names no agent; write "agents": {"NAME": {"command": ["PROGRAM", "ARGUMENT"]}}'
         )
     return enabled[0]

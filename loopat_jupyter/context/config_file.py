@@ -23,10 +23,10 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
-from .acp_agents import AgentChoice as AgentChoice
 from .acp_agents import AgentSection, select_agent
+from .acp_agents import SelectedAgent as SelectedAgent
 from .config_models import CONFIG_NAME as CONFIG_NAME
-from .config_models import REFERENCE, Name, Section, broken
+from .config_models import REFERENCE, ConfigModel, Name, config_error
 from .vaults import Vaults
 
 CONFIG_LIMIT = 1024 * 1024
@@ -39,7 +39,7 @@ Thinking = bool | Literal["minimal", "low", "medium", "high"]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class ModelSection(Section):
+class ModelSection(ConfigModel):
     """One model of a provider.
 
     ``contextWindow`` and ``maxTokens`` (of output) are in tokens; where absent they are guessed
@@ -56,7 +56,7 @@ class ModelSection(Section):
     thinking: Thinking | None = None
 
 
-class ProviderSection(Section):
+class ProviderSection(ConfigModel):
     """One provider. Without ``models`` every model id of it may be named."""
 
     api: Api = "anthropic"
@@ -66,13 +66,13 @@ class ProviderSection(Section):
     enabled: bool = True
 
 
-class NetworkSection(Section):
+class NetworkSection(ConfigModel):
     """``presets``: named lists of destinations, for the profiles' allow-lists."""
 
     presets: dict[Name, list[Name]] = Field(default_factory=dict)
 
 
-class Config(Section):
+class Config(ConfigModel):
     """The whole file."""
 
     default: str | None = None
@@ -83,7 +83,7 @@ class Config(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelChoice:
+class SelectedModel:
     """The model that serves a turn, with everything that is needed to speak to it."""
 
     provider: str
@@ -98,7 +98,7 @@ class ModelChoice:
     """The ids that are enabled where the provider lists its models; ``None``: any."""
 
 
-DEMO_CHOICE = ModelChoice(provider=DEMO, model=DEMO, api="demo")
+DEMO_CHOICE = SelectedModel(provider=DEMO, model=DEMO, api="demo")
 
 
 def _is_address(url: str) -> bool:
@@ -120,28 +120,28 @@ class ConfigFile:
         self._environ = os.environ if environ is None else environ
         self._parsed: tuple[tuple[int, int, int], Config] | None = None
 
-    async def choose(self, vault: str) -> ModelChoice:
+    async def select_model(self, vault: str) -> SelectedModel:
         """The model for a turn of a loop with this vault.
 
         Raises:
             ConfigError: the file, or what it refers to, is broken; says what to write.
         """
-        return await asyncio.to_thread(self._choose, vault)
+        return await asyncio.to_thread(self._select_model, vault)
 
-    async def choose_agent(self) -> AgentChoice:
+    async def select_agent(self) -> SelectedAgent:
         """The agent for a turn of the engine ``acp``. Raises :class:`ConfigError`."""
-        return await asyncio.to_thread(self._choose_agent)
+        return await asyncio.to_thread(self._select_agent)
 
-    def _choose_agent(self) -> AgentChoice:
+    def _select_agent(self) -> SelectedAgent:
         config = self.read()
         return select_agent(config.agents, config.agent)
 
-    def _choose(self, vault: str) -> ModelChoice:
-        name, provider, model = select(self.read())
+    def _select_model(self, vault: str) -> SelectedModel:
+        name, provider, model = select_provider(self.read())
         if provider is None or model is None:
             return DEMO_CHOICE
         key, base_url = self.credentials(name, provider, vault)
-        return ModelChoice(
+        return SelectedModel(
             provider=name,
             model=model.id,
             api=provider.api,
@@ -162,12 +162,12 @@ class ConfigFile:
         key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
         base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
         if not key and not base_url:
-            raise broken(
+            raise config_error(
                 f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
                 "of the loop's vault, or into the server's environment"
             )
         if base_url and not _is_address(base_url):
-            raise broken(f"{where}.baseUrl is no http:// or https:// address")
+            raise config_error(f"{where}.baseUrl is no http:// or https:// address")
         return key, base_url
 
     def read(self) -> Config:
@@ -182,10 +182,10 @@ class ConfigFile:
         except FileNotFoundError:
             return Config()
         except OSError as error:
-            raise broken(f"it cannot be read ({error.strerror})") from None
+            raise config_error(f"it cannot be read ({error.strerror})") from None
         if len(data) > CONFIG_LIMIT:
-            raise broken("it is larger than 1 MiB")
-        config = parse(data)
+            raise config_error("it is larger than 1 MiB")
+        config = parse_config(data)
         self._parsed = (version, config)
         return config
 
@@ -195,12 +195,12 @@ class ConfigFile:
         def value(match: re.Match[str]) -> str:
             name = match[1]
             if not _VARIABLE.fullmatch(name):
-                raise broken(f"{where} refers to a variable whose name is not valid")
+                raise config_error(f"{where} refers to a variable whose name is not valid")
             found = self._vaults.value(vault, name)
             if found is None:
                 found = self._environ.get(name)
             if not found:
-                raise broken(
+                raise config_error(
                     f"{where} needs the variable {name}, and it is not set: neither in the vault "
                     f"{vault!r} nor in the server's environment"
                 )
@@ -215,22 +215,22 @@ def _enabled(provider: ProviderSection) -> tuple[str, ...] | None:
     return tuple(model.id for model in provider.models if model.enabled)
 
 
-def parse(data: bytes) -> Config:
+def parse_config(data: bytes) -> Config:
     """The config in ``data``. Raises :class:`ConfigError` with the line of what is wrong."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise broken("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
+        raise config_error("it is not UTF-8", data[: error.start].count(b"\n") + 1) from None
     if not text.strip():
-        raise broken("it is empty; write {} into it, or remove it, for the demo model", 1)
+        raise config_error("it is empty; write {} into it, or remove it, for the demo model", 1)
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise broken(f"it is not valid JSON: {error.msg}", error.lineno) from None
+        raise config_error(f"it is not valid JSON: {error.msg}", error.lineno) from None
     except RecursionError:
-        raise broken("it is nested too deeply") from None
+        raise config_error("it is nested too deeply") from None
     if not isinstance(content, dict):
-        raise broken("it must hold a JSON object", 1)
+        raise config_error("it must hold a JSON object", 1)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -238,10 +238,10 @@ def parse(data: bytes) -> Config:
         keys = [part for part in first["loc"] if _is_in_file(part)]
         name = ".".join(str(part) for part in keys)
         problem = first["msg"].removeprefix("Value error, ")
-        raise broken(f"{name}: {problem}", _line_of(text, keys)) from None
+        raise config_error(f"{name}: {problem}", _line_of(text, keys)) from None
 
 
-def select(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
+def select_provider(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
     """Provider name, provider and model that ``config`` means; ``None`` for the demo.
 
     Without ``default`` it is the first enabled model of the first enabled provider.
@@ -250,15 +250,19 @@ def select(config: Config) -> tuple[str, ProviderSection | None, ModelSection | 
         return _first(config)
     name, slash, model_id = config.default.partition("/")
     if not slash or not name or not model_id:
-        raise broken('default must be written as "PROVIDER/MODEL", for example "demo/demo"')
+        raise config_error('default must be written as "PROVIDER/MODEL", for example "demo/demo"')
     provider = config.providers.get(name)
     if provider is None:
         if config.default == "demo/demo":
             return DEMO, None, None
         known = ", ".join(sorted(config.providers)) or "none; write one"
-        raise broken(f"default names the provider {name!r}, which providers has not ({known})")
+        raise config_error(
+            f"default names the provider {name!r}, which providers has not ({known})"
+        )
     if not provider.enabled:
-        raise broken(f'the provider {name!r} is disabled; write "enabled": true, or name another')
+        raise config_error(
+            f'the provider {name!r} is disabled; write "enabled": true, or name another'
+        )
     return name, provider, _model(name, provider, model_id)
 
 
@@ -267,12 +271,12 @@ def _model(name: str, provider: ProviderSection, model_id: str) -> ModelSection:
         return ModelSection(id=model_id)
     found = next((model for model in provider.models if model.id == model_id), None)
     if found is None:
-        raise broken(
+        raise config_error(
             f"default names the model {model_id!r}, which providers.{name}.models has not; "
             f'write {{"id": "{model_id}"}} there, or name another'
         )
     if not found.enabled:
-        raise broken(
+        raise config_error(
             f"the model {model_id!r} of {name!r} is disabled; "
             'write "enabled": true, or name another in default'
         )
@@ -286,7 +290,7 @@ def _first(config: Config) -> tuple[str, ProviderSection | None, ModelSection | 
         for model in provider.models or ():
             if provider.enabled and model.enabled:
                 return name, provider, model
-    raise broken('no provider has an enabled model; write "default": "PROVIDER/MODEL"')
+    raise config_error('no provider has an enabled model; write "default": "PROVIDER/MODEL"')
 
 
 def _is_in_file(part: int | str) -> bool:

@@ -19,11 +19,11 @@ REFERENCE = re.compile(r"\$\{([^}]*)\}")
 """``${VAR}``: a value of the vault or the server's environment."""
 
 
-class Section(BaseModel):
+class ConfigModel(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True, populate_by_name=True)
 
 
-def broken(what: str, line: int | None = None) -> ConfigError:
+def config_error(what: str, line: int | None = None) -> ConfigError:
     """The error for a fault in the file; ``what`` says what to write."""
     where = CONFIG_NAME if line is None else f"{CONFIG_NAME}, line {line}"
     return ConfigError(f"{where}: {what}.")

@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..loops.errors import UnknownProfile, UnknownRepo, UnknownVault
-from ..loops.models import Loop
+from ..loops.models import LoopRecord
 from ..loops.ports.engine import FolderMount, SandboxSpec
-from ..loops.service import LoopDraft, PreparedLoop
+from ..loops.service import NewLoop, PreparedLoop
 from .config_file import ConfigFile
 from .egress_policy import loop_egress
 from .folders import Folders
@@ -43,7 +43,7 @@ _OURS = {"config.json", "lock", "loopat.db", "loops", "profiles", "repos", "run"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """Implements :class:`~loopat_jupyter.loops.service.Home` on the file system."""
+    """Implements :class:`~loopat_jupyter.loops.service.LoopHome` on the file system."""
 
     path: Path
     folders: Folders
@@ -74,7 +74,7 @@ class Home:
 
     # ------------------------------------------------------------------ making a loop
 
-    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+    async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         """Check the draft's names and make its directories; a failure leaves nothing behind.
 
         Raises:
@@ -88,15 +88,15 @@ class Home:
             if draft.repo is not None:
                 await clone(self.path / "repos" / draft.repo, directory / "workdir")
         except BaseException:
-            await asyncio.shield(self.discard_loop(draft.loop_id))
+            await asyncio.shield(self.remove_loop(draft.loop_id))
             raise
         return prepared
 
-    async def discard_loop(self, loop_id: str) -> None:
+    async def remove_loop(self, loop_id: str) -> None:
         """Remove a loop that was not created after all."""
         await asyncio.to_thread(shutil.rmtree, self.loop_dir(loop_id), ignore_errors=True)
 
-    def _check(self, draft: LoopDraft) -> PreparedLoop:
+    def _check(self, draft: NewLoop) -> PreparedLoop:
         profiles = draft.profiles
         if profiles is None:
             profiles = self._default_profiles(draft.owner)
@@ -122,7 +122,7 @@ class Home:
 
     # ------------------------------------------------------------------ a loop's places
 
-    async def spec(self, loop: Loop) -> SandboxSpec:
+    async def spec(self, loop: LoopRecord) -> SandboxSpec:
         """Where the loop lives, and what it may reach.
 
         Raises:
@@ -131,7 +131,7 @@ class Home:
         """
         return await asyncio.to_thread(self._locate, loop)
 
-    def places(self, loop: Loop) -> dict[str, str]:
+    def host_path_aliases(self, loop: LoopRecord) -> dict[str, str]:
         """Paths of this host that a loop may have seen, and what to call them elsewhere."""
         own = self.loop_dir(loop.loop_id)
         named = {
@@ -144,7 +144,7 @@ class Home:
         both = {str(path.resolve()): name for path, name in named.items()}
         return both | {str(path): name for path, name in named.items()}
 
-    def _locate(self, loop: Loop) -> SandboxSpec:
+    def _locate(self, loop: LoopRecord) -> SandboxSpec:
         directory = self.loop_dir(loop.loop_id)
         mounts = tuple(
             FolderMount(source, folder.path.rstrip("/").rpartition("/")[2], folder.write)

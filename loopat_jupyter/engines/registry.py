@@ -14,22 +14,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..context.config_file import ConfigFile, select
-from ..loops.errors import ConfigError, LoopatError
-from ..loops.ports.engine import Engine, EngineChoice
-from .builtin.engine import BuiltinEngine, EngineLimits, Instructions
+from ..context.config_file import ConfigFile, select_provider
+from ..loops.errors import ConfigError, DomainError
+from ..loops.ports.engine import Engine, EngineSelection
+from .builtin.engine import BuiltinEngine, ComposeInstructions, EngineLimits
 
 ENGINES = ("auto", "builtin", "claude", "acp")
 
-Make = Callable[[Path, Instructions], Engine]
+EngineFactory = Callable[[Path, ComposeInstructions], Engine]
 
 
-class EngineUnavailable(LoopatError):
+class EngineUnavailable(DomainError):
     """The engine that was asked for cannot serve here; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SandboxPlacement:
     """Where turns run: the trait ``LoopatExtension.sandbox``, and the host's paths that every
     sandbox sees besides."""
 
@@ -53,23 +53,25 @@ class EngineKind:
         reason: str | None = module.unavailable()
         return reason
 
-    def misplaced(self, place: Place) -> str | None:
+    def unsupported_reason(self, place: SandboxPlacement) -> str | None:
         """Why ``auto`` does not take it for sandboxes of this kind; ``None`` where it may."""
         module = importlib.import_module(f"{__package__}.{self.package}")
-        check = getattr(module, "misplaced", None)
+        check = getattr(module, "unsupported_reason", None)
         return check(place.sandbox, place.shown) if check is not None else None
 
-    def make(self, home: Path, instructions: Instructions, limits: EngineLimits | None) -> Engine:
+    def make(
+        self, home: Path, instructions: ComposeInstructions, limits: EngineLimits | None
+    ) -> Engine:
         module = importlib.import_module(f"{__package__}.{self.package}")
         engine: Engine = module.make_engine(home, instructions, limits)
         return engine
 
 
-OPTIONAL = (EngineKind("claude", "claude"), EngineKind("acp", "acp"))
+OPTIONAL_ENGINES = (EngineKind("claude", "claude"), EngineKind("acp", "acp"))
 
 
-class EngineSet:
-    """Implements :class:`~loopat_jupyter.loops.ports.engine.Engines`."""
+class EngineRegistry:
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.EngineSet`."""
 
     def __init__(
         self,
@@ -85,20 +87,20 @@ class EngineSet:
         self._missing = missing
         self._misplaced = misplaced
 
-    async def choose(self) -> EngineChoice:
+    async def select(self) -> EngineSelection:
         if self._wanted != "auto":
             why = "it was asked for"
             if self._wanted in self._misplaced:
                 why = f"{why}. {self._misplaced[self._wanted]}"
-            return EngineChoice(self._made[self._wanted], why)
+            return EngineSelection(self._made[self._wanted], why)
         name, why = await asyncio.to_thread(self._automatic)
-        return EngineChoice(self._made[name], why)
+        return EngineSelection(self._made[name], why)
 
     def _automatic(self) -> tuple[str, str]:
         if "claude" not in self._made:
             return "builtin", f"it comes with loopat. {self._missing['claude']}"
         try:
-            name, provider, _ = select(self._config.read())
+            name, provider, _ = select_provider(self._config.read())
         except ConfigError:
             return "builtin", "config.json cannot be used, and it will say why"
         if provider is not None and provider.api == "anthropic":
@@ -111,7 +113,7 @@ class EngineSet:
         return self._made.get(name)
 
     async def prepare(self) -> None:
-        choice = await self.choose()
+        choice = await self.select()
         await choice.engine.prepare()
 
     async def close_loop(self, loop_id: str) -> None:
@@ -126,10 +128,10 @@ class EngineSet:
 def select_engines(
     wanted: str,
     home: Path,
-    instructions: Instructions,
+    instructions: ComposeInstructions,
     limits: EngineLimits | None = None,
-    place: Place | None = None,
-) -> EngineSet:
+    place: SandboxPlacement | None = None,
+) -> EngineRegistry:
     """The engines that are installed, with ``wanted`` (one of :data:`ENGINES`) to serve.
 
     Raises:
@@ -140,11 +142,11 @@ def select_engines(
     made: dict[str, Engine] = {"builtin": BuiltinEngine(home, instructions, limits)}
     missing: dict[str, str] = {}
     misplaced: dict[str, str] = {}
-    for kind in OPTIONAL:
+    for kind in OPTIONAL_ENGINES:
         reason = kind.unavailable()
         if reason is None:
             made[kind.name] = kind.make(home, instructions, limits)
-            if why := kind.misplaced(place or Place()):
+            if why := kind.unsupported_reason(place or SandboxPlacement()):
                 misplaced[kind.name] = why
         else:
             missing[kind.name] = reason
@@ -152,4 +154,4 @@ def select_engines(
         raise EngineUnavailable(
             f'{missing[wanted]} Or set LoopatExtension.engine to "auto" or "builtin".'
         )
-    return EngineSet(wanted, home, made, missing, misplaced)
+    return EngineRegistry(wanted, home, made, missing, misplaced)

@@ -16,19 +16,27 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .errors import LoopatError, SandboxSpawnFailed, StoreError, TurnFailed
-from .event_broadcaster import EventLog
-from .models import Choice, Loop, TurnRecord
-from .ports.engine import Engine, Engines, PermissionMode, Sandbox, SandboxSpec, Turn, TurnSuspended
-from .ports.store import Store
-from .sandbox_pool import SandboxKeeper
-from .turn_context import Host
+from .errors import DomainError, SandboxSpawnFailed, StoreError, TurnFailure
+from .event_broadcaster import EventBroadcaster
+from .models import Choice, LoopRecord, TurnRecord
+from .ports.engine import (
+    Engine,
+    EngineSet,
+    PermissionMode,
+    Sandbox,
+    SandboxSpec,
+    Turn,
+    TurnSuspended,
+)
+from .ports.store import StorePort
+from .sandbox_pool import SandboxPool
+from .turn_context import TurnContext
 
 log = logging.getLogger(__name__)
 
 Cause = Literal["interrupted", "server_restarted", "sandbox_evicted"]
 
-CAUSES: dict[Cause, str] = {
+ERROR_OF_CAUSE: dict[Cause, str] = {
     "interrupted": "",
     "server_restarted": (
         "The server was stopped while this turn ran. What it had done is kept, and the "
@@ -59,25 +67,25 @@ NOT_SAVED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ActorDeps:
     """What every actor works with."""
 
-    store: Store
-    log: EventLog
-    engines: Engines
-    keeper: SandboxKeeper
+    store: StorePort
+    log: EventBroadcaster
+    engines: EngineSet
+    keeper: SandboxPool
     default_mode: PermissionMode
-    spec: Callable[[Loop], Awaitable[SandboxSpec]]
+    spec: Callable[[LoopRecord], Awaitable[SandboxSpec]]
     on_activity: Callable[[], None]
 
 
-class _Stretch:
+class _TurnRun:
     """One uninterrupted stretch of a turn: its task, its host, why it was ended."""
 
     def __init__(self, turn: TurnRecord) -> None:
         self.turn = turn
         self.task: asyncio.Task[None] | None = None
-        self.host: Host | None = None
+        self.host: TurnContext | None = None
         self.cause: Cause | None = None
         self.under_way = False
         self.over = asyncio.Event()
@@ -90,19 +98,19 @@ class _Stretch:
 
 
 class LoopActor:
-    def __init__(self, loop: Loop, around: Surroundings) -> None:
+    def __init__(self, loop: LoopRecord, around: ActorDeps) -> None:
         self._loop = loop
-        self._around = around
+        self._deps = around
         self._task: asyncio.Task[None] | None = None
         self._again = False
-        self._stretch: _Stretch | None = None
+        self._stretch: _TurnRun | None = None
         self._moved = asyncio.Event()
         self._stopping: Cause | None = None
 
     # ------------------------------------------------------------------ from outside
 
     @property
-    def resting(self) -> bool:
+    def suspended(self) -> bool:
         return self._task is None
 
     @property
@@ -121,18 +129,18 @@ class LoopActor:
 
     def choice_resolved(self, choice_id: str) -> None:
         if self._stretch is not None and self._stretch.host is not None:
-            self._stretch.host.wake(choice_id)
+            self._stretch.host.choice_resolved(choice_id)
         self.wake()
 
     async def interrupt(self) -> None:
         """End the turn the loop is at, if any; returns when it is written down."""
-        turns = self._around.store.turns
+        turns = self._deps.store.turns
         while True:
             while self._task is not None and self._stretch is None:  # it chooses the next turn
                 self._moved.clear()
                 await self._moved.wait()
             if self._stretch is not None:
-                await self._interrupt_stretch(self._stretch)
+                await self._interrupt_run(self._stretch)
                 return
             turn = await turns.current(self._loop.loop_id)
             if self._task is not None:  # woken during that read: what it says may be old
@@ -143,7 +151,7 @@ class LoopActor:
                 return
 
     @staticmethod
-    async def _interrupt_stretch(stretch: _Stretch) -> None:
+    async def _interrupt_run(stretch: _TurnRun) -> None:
         stretch.cancel("interrupted")
         await stretch.over.wait()
 
@@ -172,7 +180,7 @@ class LoopActor:
             while self._again and not self._stopping:
                 self._again = False
                 while not self._stopping and (turn := await self._next()) is not None:
-                    await self._run_stretch(turn)
+                    await self._run_turn(turn)
         except Exception as error:
             # What was accepted is safe on disk; it goes on when there is room again.
             detail = not isinstance(error, StoreError)
@@ -183,19 +191,19 @@ class LoopActor:
             self._moved.set()
 
     async def _next(self) -> TurnRecord | None:
-        turn = await self._around.store.turns.next(self._loop.loop_id)
+        turn = await self._deps.store.turns.next(self._loop.loop_id)
         if turn is not None and turn.state == "running":
             # Its end could not be written when it came.
-            await self._around.store.turns.finish(turn, "error", message=NOT_SAVED)
+            await self._deps.store.turns.finish(turn, "error", message=NOT_SAVED)
             return await self._next()
         return turn
 
-    async def _run_stretch(self, turn: TurnRecord) -> None:
-        stretch = self._stretch = _Stretch(turn)
-        around = self._around
+    async def _run_turn(self, turn: TurnRecord) -> None:
+        stretch = self._stretch = _TurnRun(turn)
+        around = self._deps
         around.keeper.hold(self._loop.loop_id)
         around.on_activity()
-        stretch.task = asyncio.get_running_loop().create_task(self._drive(stretch))
+        stretch.task = asyncio.get_running_loop().create_task(self._run_and_record(stretch))
         if self._stopping:
             stretch.cancel(self._stopping)
         self._moved.set()
@@ -213,29 +221,29 @@ class LoopActor:
 
     async def _end(self, turn: TurnRecord, cause: Cause) -> None:
         """Write down that the turn was ended from outside; nothing if it had ended by itself."""
-        finish = self._around.store.turns.finish
+        finish = self._deps.store.turns.finish
         if cause == "interrupted":
             await finish(turn, "interrupted")
         elif cause == "server_restarted":
             # A turn that had not begun, or rests on a choice, goes on after the restart.
-            await finish(turn, "error", code=cause, message=CAUSES[cause], only="running")
+            await finish(turn, "error", code=cause, message=ERROR_OF_CAUSE[cause], only="running")
         else:
-            await finish(turn, "error", code=cause, message=CAUSES[cause])
+            await finish(turn, "error", code=cause, message=ERROR_OF_CAUSE[cause])
 
-    async def _drive(self, stretch: _Stretch) -> None:
+    async def _run_and_record(self, stretch: _TurnRun) -> None:
         """Run the turn until it ends or rests, and write down how."""
         turn = stretch.turn
-        finish = self._around.store.turns.finish
+        finish = self._deps.store.turns.finish
         try:
-            if not await self._advance(stretch):
+            if not await self._run_engine(stretch):
                 return
         except TurnSuspended:
             return
         except SandboxSpawnFailed as error:
             await finish(turn, "error", code="sandbox_spawn_failed", message=error.message)
-        except TurnFailed as error:
+        except TurnFailure as error:
             await finish(turn, "error", code=error.event_code, message=error.message)
-        except LoopatError as error:
+        except DomainError as error:
             if not stretch.under_way:
                 raise  # its begin could not be saved: it has not begun, and is tried again
             await finish(turn, "error", code="agent_error", message=error.message)
@@ -245,21 +253,21 @@ class LoopActor:
         else:
             await finish(turn, "done")
 
-    async def _advance(self, stretch: _Stretch) -> bool:
+    async def _run_engine(self, stretch: _TurnRun) -> bool:
         """Run the engine; ``False`` if the turn was ended before it could begin or go on."""
-        around, turn, loop = self._around, stretch.turn, self._loop
+        around, turn, loop = self._deps, stretch.turn, self._loop
         journal: tuple[dict[str, Any], ...] = ()
         choices: tuple[Choice, ...] = ()
         if turn.state == "queued":
             cold = not around.keeper.is_alive(loop.loop_id)
-            engine = (await around.engines.choose()).engine
+            engine = (await around.engines.select()).engine
             if not await around.store.turns.begin(turn, cold_start=cold, engine=engine.name):
                 return False
             stretch.under_way = True
             spec = await around.spec(loop)
             await around.keeper.acquire(spec)
         else:
-            if not await around.store.turns.go_on(turn):
+            if not await around.store.turns.resume(turn):
                 return False
             stretch.under_way = True
             engine = self._engine_of(turn)
@@ -268,7 +276,7 @@ class LoopActor:
             choices = tuple(await around.store.choices.of_turn(turn))
         mode = turn.permission_mode or around.default_mode
         acquire: Callable[[], Awaitable[Sandbox]] = lambda: around.keeper.acquire(spec)  # noqa: E731
-        stretch.host = Host(
+        stretch.host = TurnContext(
             turn,
             mode,
             around.store,
@@ -276,7 +284,7 @@ class LoopActor:
             acquire,
             durable_choices=engine.durable_choices,
             choices=choices,
-            on_waiting=self._waits,
+            on_waiting=self._on_waiting,
         )
         try:
             await engine.run(
@@ -295,18 +303,18 @@ class LoopActor:
                 stretch.host,
             )
         finally:
-            stretch.host.withdraw()
+            stretch.host.revoke_network_grants()
         return True
 
-    def _waits(self, waiting: bool) -> None:
+    def _on_waiting(self, waiting: bool) -> None:
         """An engine that cannot rest holds its task for a person: the sandbox is idle."""
-        keeper = self._around.keeper
+        keeper = self._deps.keeper
         (keeper.release if waiting else keeper.hold)(self._loop.loop_id)
 
     def _engine_of(self, turn: TurnRecord) -> Engine:
         """The engine that a turn began with: another one could not read its journal."""
         name = turn.engine or "builtin"
-        engine = self._around.engines.named(name)
+        engine = self._deps.engines.named(name)
         if engine is None:
-            raise TurnFailed(ENGINE_GONE.format(name=name))
+            raise TurnFailure(ENGINE_GONE.format(name=name))
         return engine

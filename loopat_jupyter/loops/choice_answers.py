@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidChoicePayload
-from .models import Choice, Resolution, Source, clean_text
+from .models import Choice, Resolution, Source, sanitize_text
 from .permissions import new_rule
 
 
-def read_answer(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def parse_answer(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
     """The resolution that ``body`` asks for. Raises ``InvalidChoicePayload``."""
     if choice.kind == "permission":
-        return _read_permission(choice, body, source)
-    return _read_answers(choice, body, source)
+        return _parse_permission(choice, body, source)
+    return _parse_answers(choice, body, source)
 
 
-def _read_permission(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def _parse_permission(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
     allow = body.get("allow")
     if not isinstance(allow, bool):
         raise InvalidChoicePayload('A permission is answered with {"allow": true} or false.')
@@ -34,7 +34,7 @@ def _read_permission(choice: Choice, body: Mapping[str, Any], source: Source) ->
     return Resolution("allowed" if allow else "denied", source, {"allow": allow}, rule)
 
 
-def _read_answers(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def _parse_answers(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
     given = body.get("answers")
     if not isinstance(given, dict):
         raise InvalidChoicePayload(
@@ -49,21 +49,21 @@ def _read_answers(choice: Choice, body: Mapping[str, Any], source: Source) -> Re
                 f"All questions are answered at once; {question['id']} has no answer."
             )
         known.update(names)
-        answers[question["id"]] = _read_value(question, given[names[0]])
+        answers[question["id"]] = _parse_value(question, given[names[0]])
     unknown = set(given) - known
     if unknown:
         raise InvalidChoicePayload("An answer names a question that was not asked.")
     return Resolution("answered", source, {"answers": answers})
 
 
-def _read_value(question: Mapping[str, Any], value: Any) -> str | list[str]:
+def _parse_value(question: Mapping[str, Any], value: Any) -> str | list[str]:
     if isinstance(value, str):
-        return clean_text(value)
+        return sanitize_text(value)
     if (
         question["multi_select"]
         and isinstance(value, list)
         and all(isinstance(item, str) for item in value)
     ):
-        return [clean_text(item) for item in value]
+        return [sanitize_text(item) for item in value]
     expected = "a string or a list of strings" if question["multi_select"] else "a string"
     raise InvalidChoicePayload(f"The answer to {question['id']} must be {expected}.")

@@ -1,6 +1,6 @@
 """What can go wrong in the heart, one class for each error code of the contract.
 
-Every exception a caller of this package must expect derives from :class:`LoopatError`.
+Every exception a caller of this package must expect derives from :class:`DomainError`.
 ``code`` is the contract's error code and ``type`` its error type; the HTTP edge turns them
 into a status with the one table in :mod:`loopat_jupyter.api.errors` and knows no other mapping.
 The message is shown to people: it says what happened and what to do next, and holds no
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class LoopatError(Exception):
+class DomainError(Exception):
     """Base of everything the heart raises on purpose."""
 
     type: ClassVar[str] = "internal_error"
@@ -23,7 +23,7 @@ class LoopatError(Exception):
         self.message = message
 
 
-class InvalidRequest(LoopatError):
+class InvalidRequest(DomainError):
     """The request itself is wrong; sending it again unchanged cannot help."""
 
     type = "invalid_request_error"
@@ -78,7 +78,7 @@ class InvalidChoicePayload(InvalidRequest):
     code = "invalid_choice_payload"
 
 
-class PermissionRefused(LoopatError):
+class PermissionRefused(DomainError):
     """The caller is known, and may not do this."""
 
     type = "permission_error"
@@ -89,7 +89,7 @@ class NotLoopOwner(PermissionRefused):
     code = "not_loop_owner"
 
 
-class NotFound(LoopatError):
+class NotFound(DomainError):
     type = "not_found_error"
     code = "not_found"
 
@@ -106,14 +106,14 @@ class TokenNotFound(NotFound):
     code = "token_not_found"
 
 
-class IdempotencyKeyReused(LoopatError):
+class IdempotencyKeyReused(DomainError):
     """The key was used for another loop or another body within its window."""
 
     type = "conflict_error"
     code = "idempotency_key_reused"
 
 
-class Overloaded(LoopatError):
+class Overloaded(DomainError):
     """The server has all the work it will take; ``retry_after`` is in seconds."""
 
     type = "internal_error"
@@ -124,7 +124,7 @@ class Overloaded(LoopatError):
         self.retry_after = retry_after
 
 
-class TooManyRequests(LoopatError):
+class TooManyRequests(DomainError):
     """A token is over its rate; ``retry_after`` is in seconds."""
 
     type = "rate_limit_error"
@@ -135,19 +135,19 @@ class TooManyRequests(LoopatError):
         self.retry_after = retry_after
 
 
-class SandboxSpawnFailed(LoopatError):
+class SandboxSpawnFailed(DomainError):
     """No sandbox could be started. The message says how to fix the host."""
 
     code = "sandbox_spawn_failed"
 
 
-class SandboxLost(LoopatError):
+class SandboxLost(DomainError):
     """The sandbox ended while it was being used (killed, out of memory, evicted)."""
 
     code = "internal"
 
 
-class TurnFailed(LoopatError):
+class TurnFailure(DomainError):
     """An engine gives its turn up. ``code`` is one of the contract's ``error`` event codes."""
 
     code = "agent_error"
@@ -157,9 +157,9 @@ class TurnFailed(LoopatError):
         self.event_code = code
 
 
-class ConfigError(TurnFailed):
+class ConfigError(TurnFailure):
     """``config.json`` (or what it refers to) is broken. Names file and line, or the variable."""
 
 
-class StoreError(LoopatError):
+class StoreError(DomainError):
     """The store refused a write (disk full, I/O error). Nothing of that write was kept."""

@@ -1,7 +1,7 @@
 """The event log while the server lives: who listens, and from where on.
 
-Store, then publish: :meth:`EventLog.publish` is called by the store on the event loop's thread,
-after the commit, in sequence order. A subscriber registers *before* it reads the store, so
+Store, then publish: :meth:`EventBroadcaster.publish` is called by the store on the event loop's
+thread, after the commit, in sequence order. A subscriber registers *before* it reads the store, so
 nothing falls between what it replays and what it hears.
 
 A subscriber's buffer is bounded. One that reads too slowly is dropped (``lagged``), never an
@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from .models import Event
-from .ports.store import Events
+from .models import LoopEvent
+from .ports.store import EventStore
 
 BUFFER_BYTES = 4 << 20
 """What one subscriber may lag behind, in bytes of encoded events."""
@@ -32,14 +32,14 @@ class Frame:
     encoded: bytes
 
 
-class Lagged(Exception):
+class SlowConsumer(Exception):
     """The subscriber read too slowly and was dropped; it resumes from its cursor."""
 
 
 class Subscription:
     """One connection's view of one loop. Use as a context manager; ends by leaving it."""
 
-    def __init__(self, log: EventLog, loop_id: str, *, raw: bool) -> None:
+    def __init__(self, log: EventBroadcaster, loop_id: str, *, raw: bool) -> None:
         self._log = log
         self.loop_id = loop_id
         self.raw = raw
@@ -62,7 +62,7 @@ class Subscription:
         """Called once, at once, when the subscription is ended from the other side."""
         self._on_end = callback
 
-    def pass_to(self, sink: Callable[[Frame], bool] | None) -> None:
+    def set_direct_sink(self, sink: Callable[[Frame], bool] | None) -> None:
         """Hand frames straight to ``sink`` while nothing is buffered.
 
         It saves waking a task for every event. ``sink`` says whether it took the frame; one that
@@ -91,7 +91,7 @@ class Subscription:
             self._ready.set()
             self._on_end()
 
-    async def frames(self) -> list[Frame]:
+    async def next_frames(self) -> list[Frame]:
         """Everything that has come since the last call; waits for the first. Empty: ended.
 
         Raises:
@@ -99,7 +99,7 @@ class Subscription:
         """
         await self._ready.wait()
         if self.lagged:
-            raise Lagged
+            raise SlowConsumer
         frames = list(self._buffer)
         self._buffer.clear()
         self._size = 0
@@ -108,10 +108,10 @@ class Subscription:
         return frames
 
 
-class EventLog:
+class EventBroadcaster:
     """All subscriptions of this server, by loop."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: EventStore) -> None:
         self._events = events
         self._subscriptions: dict[str, set[Subscription]] = {}
 
@@ -132,7 +132,7 @@ class EventLog:
     def __len__(self) -> int:
         return sum(map(len, self._subscriptions.values()))
 
-    def publish(self, events: Sequence[Event]) -> None:
+    def publish(self, events: Sequence[LoopEvent]) -> None:
         """Hand stored events to whoever listens; each is encoded once."""
         for event in events:
             listeners = self._subscriptions.get(event.loop_id)
@@ -142,14 +142,14 @@ class EventLog:
             for subscription in tuple(listeners):
                 subscription.push(frame)
 
-    def publish_raw(self, loop_id: str, turn_id: str, encoded: bytes) -> None:
+    def publish_sdk_message(self, loop_id: str, turn_id: str, encoded: bytes) -> None:
         """Hand an engine's own message to the connections that asked for it. Not stored."""
         frame = Frame(0, turn_id, False, encoded)
         for subscription in tuple(self._subscriptions.get(loop_id, ())):
             if subscription.raw:
                 subscription.push(frame)
 
-    def wants_raw(self, loop_id: str) -> bool:
+    def wants_sdk_messages(self, loop_id: str) -> bool:
         return any(subscription.raw for subscription in self._subscriptions.get(loop_id, ()))
 
     def end_all(self) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .ports.engine import PermissionMode, TurnState
-from .ports.network import NetworkRequest
+from .ports.network import AuditEntry
 
 UNFINISHED: tuple[TurnState, ...] = ("queued", "running", "waiting")
 TERMINAL_EVENTS = frozenset({"done", "interrupted", "error"})
@@ -46,7 +46,7 @@ def new_rule_id() -> str:
     return f"rule_{secrets.token_hex(6)}"
 
 
-def clean_text(text: str) -> str:
+def sanitize_text(text: str) -> str:
     """``text`` as it can be stored and sent: no NUL, no lone surrogate."""
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
@@ -60,11 +60,11 @@ def clean_text(text: str) -> str:
 def to_json(value: Any) -> str:
     """Compact JSON on one line; what an agent made of its strings cannot break it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return clean_text(text)
+    return sanitize_text(text)
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
+class GivenFolder:
     """A folder of the server's root as the caller named it; ``path`` is relative to the root."""
 
     path: str
@@ -72,7 +72,7 @@ class Folder:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class LoopRecord:
     """One loop's record. ``archived_at`` is ``None`` while it can be used."""
 
     loop_id: str
@@ -83,7 +83,7 @@ class Loop:
     profiles: tuple[str, ...]
     vault: str
     repo: str | None
-    folders: tuple[Folder, ...] = ()
+    folders: tuple[GivenFolder, ...] = ()
     archived_at: str | None = None
     n: int = 0
 
@@ -93,7 +93,7 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
-class CurrentTurn:
+class RunningTurn:
     """The turn a busy loop is at."""
 
     turn_id: str
@@ -108,7 +108,7 @@ class LoopState:
 
     unfinished: int
     turn_count: int
-    current: CurrentTurn | None
+    current: RunningTurn | None
 
     @property
     def busy(self) -> bool:
@@ -120,8 +120,8 @@ class LoopState:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopPage:
-    loops: list[Loop]
+class LoopListing:
+    loops: list[LoopRecord]
     has_more: bool
 
 
@@ -145,7 +145,7 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class NewMessage:
     """A message on its way in. ``permission_mode`` ``None`` means the loop's own."""
 
     content: str
@@ -154,7 +154,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedMessage:
     """A message is on disk. ``ahead`` counts the unfinished turns before it."""
 
     turn_id: str
@@ -164,7 +164,7 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LoopEvent:
     """A stored event. ``data`` is its JSON text; :attr:`frame` its bytes on the wire."""
 
     loop_id: str
@@ -204,11 +204,11 @@ class Resolution:
     outcome: Outcome
     source: Source
     answer: Mapping[str, Any] = field(default_factory=dict)
-    rule: Rule | None = None
+    rule: RuleRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class RuleRecord:
     """A remembered permission. ``prefix`` is set for Bash alone."""
 
     rule_id: str
@@ -218,7 +218,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class TurnSnapshot:
     """The turn that was under way at a sequence number."""
 
     turn_id: str
@@ -255,21 +255,21 @@ class MessageRow:
 
 
 @dataclass(frozen=True, slots=True)
-class MessagePage:
+class MessageListing:
     rows: list[MessageRow]
     has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkPage:
+class AuditListing:
     """Lines of a loop's network audit, each with its id."""
 
-    lines: list[tuple[str, NetworkRequest]]
+    lines: list[tuple[str, AuditEntry]]
     has_more: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class TokenRecord:
     """An API token without its secret."""
 
     token_id: str

@@ -16,16 +16,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from .destinations import Destination
-from .models import Rule, new_rule_id, now
+from .models import RuleRecord, new_rule_id, now
 from .ports.engine import PermissionMode, ToolKind
 from .ports.network import NETWORK
 
-Decision = Literal["run", "ask", "deny"]
+RuleDecision = Literal["run", "ask", "deny"]
 
 _NOT_SIMPLE = re.compile(r"[;&|<>$(){}`\n\x00-\x08\x0b-\x1f\x7f]")
 
 # Programs whose first words name another program to run: "env git" says nothing about what runs.
-_RUN_OTHERS = frozenset(
+_WRAPPER_PROGRAMS = frozenset(
     {
         ".", "awk", "bash", "builtin", "busybox", "choom", "chroot", "chrt", "command", "conda",
         "dash", "docker", "doas", "env", "eval", "exec", "expect", "find", "fish", "flock", "gawk",
@@ -48,9 +48,9 @@ _RESERVED = frozenset(
 )  # fmt: skip
 
 
-def decide(
+def evaluate(
     mode: PermissionMode, kind: ToolKind, *, inside_workdir: bool, remembered: bool
-) -> Decision:
+) -> RuleDecision:
     """The contract's table. ``remembered``: a rule of the loop covers this call.
 
     A destination outside of the allow-list is no tool of the agent's but a hole in the wall: a
@@ -69,7 +69,7 @@ def decide(
     return "deny" if mode == "dontAsk" else "ask"
 
 
-def _decide_network(mode: PermissionMode, *, remembered: bool) -> Decision:
+def _decide_network(mode: PermissionMode, *, remembered: bool) -> RuleDecision:
     if mode == "plan":
         return "deny"
     if remembered:
@@ -77,7 +77,7 @@ def _decide_network(mode: PermissionMode, *, remembered: bool) -> Decision:
     return "ask" if mode in ("default", "acceptEdits") else "deny"
 
 
-def command_key(command: str) -> str | None:
+def rule_key(command: str) -> str | None:
     """What a rule about ``command`` stands for: its program and subcommand.
 
     ``None`` for a command that is not simple. A command with options and nothing else has no
@@ -94,7 +94,7 @@ def command_key(command: str) -> str | None:
     if not words or "=" in words[0] or words[0] in _RESERVED:
         return None
     program, *rest = words
-    if _runs_others(program):
+    if _is_wrapper(program):
         return shlex.join(words)
     if all(word.startswith("-") for word in rest):
         return shlex.join([program])
@@ -103,34 +103,34 @@ def command_key(command: str) -> str | None:
     return shlex.join([program, rest[0]])
 
 
-def _runs_others(program: str) -> bool:
+def _is_wrapper(program: str) -> bool:
     name = program.rpartition("/")[2].lower()
-    return name in _RUN_OTHERS or _VERSION.sub("", name) in _RUN_OTHERS
+    return name in _WRAPPER_PROGRAMS or _VERSION.sub("", name) in _WRAPPER_PROGRAMS
 
 
-def new_rule(tool: str, tool_input: Mapping[str, Any]) -> Rule | None:
+def new_rule(tool: str, tool_input: Mapping[str, Any]) -> RuleRecord | None:
     """The rule that remembers an allowed call, ``None`` where none can cover it."""
     prefix = _rule_prefix(tool, tool_input)
-    if tool in _NARROW and prefix is None:
+    if tool in _SCOPED_TOOLS and prefix is None:
         return None
-    return Rule(new_rule_id(), tool, prefix, now())
+    return RuleRecord(new_rule_id(), tool, prefix, now())
 
 
-def is_remembered(rules: Iterable[Rule], tool: str, tool_input: Mapping[str, Any]) -> bool:
+def is_remembered(rules: Iterable[RuleRecord], tool: str, tool_input: Mapping[str, Any]) -> bool:
     """Whether one of the loop's rules covers this call."""
     key = _rule_prefix(tool, tool_input)
-    if tool in _NARROW and key is None:
+    if tool in _SCOPED_TOOLS and key is None:
         return False
     return any(rule.tool == tool and rule.prefix == key for rule in rules)
 
 
-_NARROW = frozenset({"Bash", NETWORK})
+_SCOPED_TOOLS = frozenset({"Bash", NETWORK})
 """Tools whose rules stand for less than the tool."""
 
 
 def _rule_prefix(tool: str, tool_input: Mapping[str, Any]) -> str | None:
     if tool == "Bash":
-        return command_key(str(tool_input.get("command", "")))
+        return rule_key(str(tool_input.get("command", "")))
     if tool == NETWORK:
         host, port = tool_input.get("host"), tool_input.get("port")
         if isinstance(host, str) and isinstance(port, int):

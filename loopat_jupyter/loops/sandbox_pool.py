@@ -31,7 +31,7 @@ class _Slot:
         return self.sandbox is not None and self.sandbox.alive
 
 
-class SandboxKeeper:
+class SandboxPool:
     """``on_evict(loop_id)`` hears of every sandbox that is taken away, before it ends: so what is
     going on inside ends as evicted, and not by its sandbox's end."""
 
@@ -72,7 +72,7 @@ class SandboxKeeper:
                     await asyncio.shield(sandbox.stop())
                     raise
                 slot.sandbox = sandbox
-            slot.sandbox.network.allow(spec.egress)
+            slot.sandbox.network.set_policy(spec.egress)
             return slot.sandbox
 
     def hold(self, loop_id: str) -> None:
@@ -118,15 +118,15 @@ class SandboxKeeper:
                 finally:
                     await sandbox.stop()
 
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         """The loops of which the tier keeps something, of earlier servers too."""
-        return () if isinstance(self._tier, SandboxSpawnFailed) else await self._tier.kept()
+        return () if isinstance(self._tier, SandboxSpawnFailed) else await self._tier.retained()
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """The loop was archived: stop its sandbox, and keep nothing of it but its files."""
         await self.stop(loop_id)
         if not isinstance(self._tier, SandboxSpawnFailed):
-            await self._tier.discard(loop_id)
+            await self._tier.remove(loop_id)
 
     async def close(self) -> None:
         """Stop everything; when it returns no sandbox is left, and none starts any more."""

@@ -12,46 +12,46 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from .actor import LoopActor, Surroundings
-from .choice_answers import read_answer
+from .actor import ActorDeps, LoopActor
+from .choice_answers import parse_answer
 from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
-from .event_broadcaster import EventLog, Subscription
+from .event_broadcaster import EventBroadcaster, Subscription
 from .models import (
-    Accepted,
+    AcceptedMessage,
+    AuditListing,
     Choice,
-    Folder,
-    Loop,
-    LoopPage,
+    GivenFolder,
+    LoopListing,
+    LoopRecord,
     LoopState,
-    Message,
-    MessagePage,
-    NetworkPage,
-    Rule,
+    MessageListing,
+    NewMessage,
+    RuleRecord,
     Source,
     new_loop_id,
     now,
 )
-from .ports.engine import Engines, Isolation, PermissionMode, SandboxSpec
-from .ports.files import Files
-from .ports.store import Store
-from .sandbox_pool import SandboxKeeper
-from .transcript_source import Outline, Retelling, StoredTurn
+from .ports.engine import EngineSet, PermissionMode, SandboxIsolation, SandboxSpec
+from .ports.files import LoopFileStore
+from .ports.store import StorePort
+from .sandbox_pool import SandboxPool
+from .transcript_source import StoredTurn, TranscriptIndex, TranscriptStream
 
 QUEUE_LIMIT = 1000
 """Messages that may wait in one loop; more are refused with ``overloaded``."""
 
 
-class Home(Protocol):
+class LoopHome(Protocol):
     """What the heart needs of the context: a loop's folders and what it may be made with."""
 
-    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+    async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         """Check what the draft names, and make the loop's directories. All or nothing."""
 
-    async def discard_loop(self, loop_id: str) -> None: ...
+    async def remove_loop(self, loop_id: str) -> None: ...
 
-    async def spec(self, loop: Loop) -> SandboxSpec: ...
+    async def spec(self, loop: LoopRecord) -> SandboxSpec: ...
 
-    def places(self, loop: Loop) -> Mapping[str, str]:
+    def host_path_aliases(self, loop: LoopRecord) -> Mapping[str, str]:
         """Paths of this host that the loop may have seen, and what to call them elsewhere.
 
         Asks the file system: call it off the event loop.
@@ -59,7 +59,7 @@ class Home(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoopDraft:
+class NewLoop:
     """A loop to be created. ``None`` means the owner's default."""
 
     loop_id: str
@@ -69,7 +69,7 @@ class LoopDraft:
     profiles: tuple[str, ...] | None
     vault: str | None
     repo: str | None
-    folders: tuple[Folder, ...]
+    folders: tuple[GivenFolder, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +78,20 @@ class PreparedLoop:
 
     profiles: tuple[str, ...]
     vault: str
-    folders: tuple[Folder, ...]
+    folders: tuple[GivenFolder, ...]
 
 
 class LoopService:
     def __init__(
         self,
-        store: Store,
-        event_log: EventLog,
-        engines: Engines,
-        keeper: SandboxKeeper,
-        home: Home,
-        files: Files,
+        store: StorePort,
+        event_log: EventBroadcaster,
+        engines: EngineSet,
+        keeper: SandboxPool,
+        home: LoopHome,
+        files: LoopFileStore,
         *,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
         default_mode: PermissionMode,
         on_activity: Callable[[], None],
     ) -> None:
@@ -104,7 +104,7 @@ class LoopService:
         self._home = home
         self._actors: dict[str, LoopActor] = {}
         self._closing = False
-        self._around = Surroundings(
+        self._around = ActorDeps(
             store, event_log, engines, keeper, default_mode, home.spec, on_activity
         )
 
@@ -116,10 +116,10 @@ class LoopService:
             loop = await self.store.loops.get(loop_id)
             if loop is not None:
                 self._actor(loop).wake()
-        for loop_id in await self._keeper.kept():
+        for loop_id in await self._keeper.retained():
             loop = await self.store.loops.get(loop_id)
             if loop is None or loop.archived:
-                await self._keeper.discard(loop_id)
+                await self._keeper.remove(loop_id)
 
     async def close(self) -> None:
         """End what runs, and every stream. What is stored goes on after the next start.
@@ -143,9 +143,9 @@ class LoopService:
     @property
     def running(self) -> int:
         """How many turns run right now; one that waits for a person does not."""
-        return sum(not (actor.resting or actor.waiting) for actor in self._actors.values())
+        return sum(not (actor.suspended or actor.waiting) for actor in self._actors.values())
 
-    def _actor(self, loop: Loop) -> LoopActor:
+    def _actor(self, loop: LoopRecord) -> LoopActor:
         actor = self._actors.get(loop.loop_id)
         if actor is None:
             actor = self._actors[loop.loop_id] = LoopActor(loop, self._around)
@@ -155,7 +155,7 @@ class LoopService:
 
     # ------------------------------------------------------------------ loops
 
-    async def owned(self, caller: str, loop_id: str) -> Loop:
+    async def owned(self, caller: str, loop_id: str) -> LoopRecord:
         """The loop, if it is the caller's. Raises ``LoopNotFound``, ``NotLoopOwner``."""
         loop = await self.store.loops.get(loop_id)
         if loop is None:
@@ -164,10 +164,10 @@ class LoopService:
             raise NotLoopOwner("This loop belongs to somebody else.")
         return loop
 
-    async def create(self, draft: LoopDraft) -> Loop:
+    async def create(self, draft: NewLoop) -> LoopRecord:
         """Make a loop. What fails leaves nothing behind."""
         prepared = await self._home.prepare_loop(draft)
-        loop = Loop(
+        loop = LoopRecord(
             loop_id=draft.loop_id,
             owner=draft.owner,
             title=draft.title,
@@ -181,21 +181,21 @@ class LoopService:
         try:
             await self.store.loops.create(loop)
         except BaseException:
-            await asyncio.shield(self._home.discard_loop(draft.loop_id))
+            await asyncio.shield(self._home.remove_loop(draft.loop_id))
             raise
         return loop
 
     async def page(
         self, caller: str, *, limit: int, after: str | None, before: str | None, archived: bool
-    ) -> LoopPage:
+    ) -> LoopListing:
         return await self.store.loops.page(
             caller, limit=limit, after=after, before=before, archived=archived
         )
 
-    async def state(self, loop: Loop) -> LoopState:
+    async def state(self, loop: LoopRecord) -> LoopState:
         return await self.store.loops.state(loop.loop_id)
 
-    async def archive(self, loop: Loop) -> None:
+    async def archive(self, loop: LoopRecord) -> None:
         """Archive: interrupt, cancel what is queued, stop the sandbox, keep the record."""
         await self.store.loops.archive(loop.loop_id)
         actor = self._actors.get(loop.loop_id)
@@ -203,20 +203,22 @@ class LoopService:
             await actor.stop("interrupted")
         await self.store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
-        await self._keeper.discard(loop.loop_id)
-        await self.files.discard(loop)
+        await self._keeper.remove(loop.loop_id)
+        await self.files.remove_loop(loop)
 
-    def refuse_archived(self, loop: Loop) -> None:
+    def refuse_archived(self, loop: LoopRecord) -> None:
         """Raises ``LoopArchived``: nothing changes in a loop that was put away."""
         if loop.archived:
             raise LoopArchived("This loop is archived: its files can be read and not written.")
 
     # ------------------------------------------------------------------ messages
 
-    async def find_replay(self, caller: str, loop: Loop, message: Message) -> Accepted | None:
+    async def find_replay(
+        self, caller: str, loop: LoopRecord, message: NewMessage
+    ) -> AcceptedMessage | None:
         return await self.store.turns.find_replay(caller, loop.loop_id, message)
 
-    async def send(self, caller: str, loop: Loop, message: Message) -> Accepted:
+    async def send(self, caller: str, loop: LoopRecord, message: NewMessage) -> AcceptedMessage:
         """Accept a message; when this returns it is on disk, and will run once."""
         accepted = await self.store.turns.accept(
             caller, loop.loop_id, message, queue_limit=QUEUE_LIMIT
@@ -225,46 +227,48 @@ class LoopService:
         return accepted
 
     async def messages(
-        self, loop: Loop, *, limit: int, after: str | None, newest_first: bool = False
-    ) -> MessagePage:
+        self, loop: LoopRecord, *, limit: int, after: str | None, newest_first: bool = False
+    ) -> MessageListing:
         return await self.store.history.messages(
             loop.loop_id, limit=limit, after=after, newest_first=newest_first
         )
 
-    async def network(self, loop: Loop, *, limit: int, after: str | None) -> NetworkPage:
+    async def network(self, loop: LoopRecord, *, limit: int, after: str | None) -> AuditListing:
         """What the loop's sandbox asked of the network, newest first."""
-        return await self.store.network.page(loop.loop_id, limit=limit, after=after)
+        return await self.store.audit.page(loop.loop_id, limit=limit, after=after)
 
-    async def retell(self, loop: Loop, *, turn_id: str | None, last: int | None) -> Retelling:
+    async def read_transcript(
+        self, loop: LoopRecord, *, turn_id: str | None, last: int | None
+    ) -> TranscriptStream:
         """What happened in the loop so far: all of it, one turn, or the ``last`` newest.
 
         Raises:
             NotFound: the loop has no turn ``turn_id``.
         """
-        outline = await self.store.retelling.outline(loop.loop_id, last=last)
+        outline = await self.store.transcript.index(loop.loop_id, last=last)
         if turn_id is not None:
-            if await self.store.retelling.turn(loop.loop_id, turn_id, 0) is None:
+            if await self.store.transcript.turn(loop.loop_id, turn_id, 0) is None:
                 raise NotFound("There is no such turn in this loop.")
             outline = replace(outline, turn_ids=(turn_id,))
-        places = await asyncio.to_thread(self._home.places, loop)
-        return Retelling(outline.seq, places, self._turns(loop, outline))
+        places = await asyncio.to_thread(self._home.host_path_aliases, loop)
+        return TranscriptStream(outline.seq, places, self._turns(loop, outline))
 
-    async def _turns(self, loop: Loop, outline: Outline) -> AsyncIterator[StoredTurn]:
+    async def _turns(self, loop: LoopRecord, outline: TranscriptIndex) -> AsyncIterator[StoredTurn]:
         for turn_id in outline.turn_ids:
-            turn = await self.store.retelling.turn(loop.loop_id, turn_id, outline.seq)
+            turn = await self.store.transcript.turn(loop.loop_id, turn_id, outline.seq)
             if turn is not None:
                 yield turn
 
-    def subscribe(self, loop: Loop, *, raw: bool = False) -> Subscription:
+    def subscribe(self, loop: LoopRecord, *, raw: bool = False) -> Subscription:
         return self.log.subscribe(loop.loop_id, raw=raw)
 
-    async def interrupt(self, loop: Loop) -> None:
+    async def interrupt(self, loop: LoopRecord) -> None:
         """End the turn the loop is at; returns when it is written down. Nothing when idle."""
         await self._actor(loop).interrupt()
 
     # ------------------------------------------------------------------ choices and rules
 
-    async def pending_choice(self, loop: Loop, choice_id: str) -> Choice:
+    async def pending_choice(self, loop: LoopRecord, choice_id: str) -> Choice:
         """A choice that waits for an answer. Raises ``ChoiceNotFound``."""
         choice = None
         if not loop.archived:
@@ -274,7 +278,7 @@ class LoopService:
         return choice
 
     async def answer(
-        self, loop: Loop, choice_id: str, body: Mapping[str, Any], source: Source
+        self, loop: LoopRecord, choice_id: str, body: Mapping[str, Any], source: Source
     ) -> None:
         """Answer a pending choice; of two answers at once exactly one is taken.
 
@@ -283,24 +287,24 @@ class LoopService:
             InvalidChoicePayload: the body does not fit; the choice stays pending.
         """
         choice = await self.pending_choice(loop, choice_id)
-        resolution = read_answer(choice, body, source)
+        resolution = parse_answer(choice, body, source)
         if not await self.store.choices.resolve(choice, resolution):
             raise ChoiceNotFound("Somebody else answered this choice a moment ago.")
         self._actor(loop).choice_resolved(choice_id)
 
-    async def rules(self, loop: Loop) -> list[Rule]:
+    async def rules(self, loop: LoopRecord) -> list[RuleRecord]:
         return list(await self.store.loops.rules(loop.loop_id))
 
-    async def delete_rule(self, loop: Loop, rule_id: str) -> None:
+    async def delete_rule(self, loop: LoopRecord, rule_id: str) -> None:
         if not await self.store.loops.delete_rule(loop.loop_id, rule_id):
             raise NotFound("There is no such rule in this loop.")
 
 
 __all__ = [
-    "Home",
     "LoopArchived",
-    "LoopDraft",
+    "LoopHome",
     "LoopService",
+    "NewLoop",
     "PreparedLoop",
     "new_loop_id",
 ]

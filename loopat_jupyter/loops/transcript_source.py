@@ -14,7 +14,7 @@ from .ports.engine import TurnState
 
 
 @dataclass(frozen=True, slots=True)
-class Outline:
+class TranscriptIndex:
     """Which turns a loop has, oldest first, at the moment its newest event was ``seq``."""
 
     seq: int
@@ -22,7 +22,7 @@ class Outline:
 
 
 @dataclass(frozen=True, slots=True)
-class Retelling:
+class TranscriptStream:
     """A loop's turns, read one after the other as they are asked for."""
 
     seq: int

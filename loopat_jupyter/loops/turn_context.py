@@ -11,22 +11,30 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from .destinations import Destination, parse_destination
-from .event_broadcaster import EventLog
-from .models import Choice, ChoiceKind, Rule, TurnRecord, clean_text, new_choice_id, to_json
-from .permissions import decide, is_remembered
+from .event_broadcaster import EventBroadcaster
+from .models import (
+    Choice,
+    ChoiceKind,
+    RuleRecord,
+    TurnRecord,
+    new_choice_id,
+    sanitize_text,
+    to_json,
+)
+from .permissions import evaluate, is_remembered
 from .ports.engine import (
     Answers,
     PastTurn,
+    PermissionDecision,
     PermissionMode,
-    Question,
     Sandbox,
     ToolKind,
     TurnSuspended,
-    Usage,
-    Verdict,
+    TurnUsage,
+    UserQuestion,
 )
 from .ports.network import NETWORK, Network
-from .ports.store import Store
+from .ports.store import StorePort
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200
@@ -53,19 +61,19 @@ def input_summary(tool_input: Mapping[str, Any] | str) -> str | None:
     for name in SUMMARY_FIELDS:
         value = tool_input.get(name)
         if isinstance(value, str) and value:
-            return clean_text(value)[:SUMMARY_LIMIT]
+            return sanitize_text(value)[:SUMMARY_LIMIT]
     return None
 
 
-class Host:
+class TurnContext:
     """Implements :class:`~loopat_jupyter.loops.ports.engine.TurnHost` for one turn."""
 
     def __init__(
         self,
         turn: TurnRecord,
         mode: PermissionMode,
-        store: Store,
-        event_log: EventLog,
+        store: StorePort,
+        event_log: EventBroadcaster,
         acquire_sandbox: Callable[[], Awaitable[Sandbox]],
         *,
         durable_choices: bool,
@@ -90,35 +98,35 @@ class Host:
     # ------------------------------------------------------------------ what the agent says
 
     async def text(self, delta: str) -> None:
-        await self._say("assistant_delta", delta)
+        await self._append_delta("assistant_delta", delta)
 
     async def thinking(self, delta: str) -> None:
-        await self._say("thinking_delta", delta)
+        await self._append_delta("thinking_delta", delta)
 
-    async def _say(self, name: str, delta: str) -> None:
+    async def _append_delta(self, name: str, delta: str) -> None:
         if delta:
-            await self._store.turns.log(self._turn, name, {"text": clean_text(delta)})
+            await self._store.turns.log(self._turn, name, {"text": sanitize_text(delta)})
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        event: dict[str, Any] = {"tool_use_id": tool_use_id, "tool": clean_text(tool)}
+        event: dict[str, Any] = {"tool_use_id": tool_use_id, "tool": sanitize_text(tool)}
         summary = input_summary(input)
         if summary is not None:
             event["input_summary"] = summary
         await self._store.turns.open_tool_call(
-            self._turn, tool_use_id, clean_text(tool), input, event
+            self._turn, tool_use_id, sanitize_text(tool), input, event
         )
 
     async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        await self._store.turns.close_tool_call(self._turn, tool_use_id, ok, clean_text(result))
+        await self._store.turns.close_tool_call(self._turn, tool_use_id, ok, sanitize_text(result))
 
-    async def usage(self, usage: Usage) -> None:
+    async def usage(self, usage: TurnUsage) -> None:
         await self._store.turns.add_usage(self._turn, usage)
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
-        if self._log.wants_raw(self._turn.loop_id):
+        if self._log.wants_sdk_messages(self._turn.loop_id):
             data = to_json(dict(message))
             encoded = f"event: sdk_message\ndata: {data}\n\n".encode()
-            self._log.publish_raw(self._turn.loop_id, self._turn.turn_id, encoded)
+            self._log.publish_sdk_message(self._turn.loop_id, self._turn.turn_id, encoded)
 
     # ------------------------------------------------------------------ what it remembers
 
@@ -132,13 +140,13 @@ class Host:
         sandbox = await self._acquire_sandbox()
         self._network = sandbox.network
         self._remembered = await self._remembered_destinations()
-        self._network.permit(self._remembered | self._permitted_once())
+        self._network.set_grants(self._remembered | self._one_time_grants())
         return sandbox
 
-    def withdraw(self) -> None:
+    def revoke_network_grants(self) -> None:
         """The turn rests or has ended: what was permitted for it alone is permitted no more."""
         if self._network is not None:
-            self._network.permit(self._remembered)
+            self._network.set_grants(self._remembered)
 
     async def _remembered_destinations(self) -> set[Destination]:
         """Where a person lets this loop go, whatever its turn."""
@@ -147,7 +155,7 @@ class Host:
         rules = await self._store.loops.rules(self._turn.loop_id)
         return {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
 
-    def _permitted_once(self) -> set[Destination]:
+    def _one_time_grants(self) -> set[Destination]:
         if self._mode == "plan":
             return set()
         return {
@@ -169,18 +177,20 @@ class Host:
         title: str,
         display_name: str,
         reason: str | None = None,
-    ) -> Verdict:
+    ) -> PermissionDecision:
         asked = self._choices.get(tool_use_id)
         if asked is None:
             remembered = is_remembered(await self._rules(), tool, input)
-            decision = decide(
+            decision = evaluate(
                 self._mode, kind, inside_workdir=inside_workdir, remembered=remembered
             )
             if decision == "run":
                 confined = kind == "edit" and self._mode in ("acceptEdits", "dontAsk")
-                return Verdict(True, confined=confined and inside_workdir and not remembered)
+                return PermissionDecision(
+                    True, confined=confined and inside_workdir and not remembered
+                )
             if decision == "deny":
-                return Verdict(False, self._why_denied(kind))
+                return PermissionDecision(False, self._denial_reason(kind))
             payload: dict[str, Any] = {
                 "tool": tool,
                 "title": title,
@@ -194,14 +204,16 @@ class Host:
             asked = await self._ask(tool_use_id, "permission", payload)
         if asked.pending:
             raise TurnSuspended
-        return Verdict(asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED)
+        return PermissionDecision(
+            asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED
+        )
 
-    def _why_denied(self, kind: ToolKind) -> str:
+    def _denial_reason(self, kind: ToolKind) -> str:
         if kind == "network":
             return NETWORK_DENIED
         return PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED
 
-    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+    async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         asked = self._choices.get(tool_use_id)
         if asked is None:
             payload = {"questions": [_question_data(question) for question in questions]}
@@ -211,7 +223,7 @@ class Host:
         answers: Answers = (asked.answer or {}).get("answers", {})
         return answers
 
-    async def _rules(self) -> Sequence[Rule]:
+    async def _rules(self) -> Sequence[RuleRecord]:
         if self._mode in ("plan", "auto", "bypassPermissions"):
             return ()
         return await self._store.loops.rules(self._turn.loop_id)
@@ -256,14 +268,14 @@ class Host:
         """An engine that cannot rest holds its task for an answer."""
         return bool(self._answered)
 
-    def wake(self, choice_id: str) -> None:
+    def choice_resolved(self, choice_id: str) -> None:
         """A choice of this turn was resolved."""
         future = self._answered.get(choice_id)
         if future is not None and not future.done():
             future.set_result(None)
 
 
-def _question_data(question: Question) -> dict[str, Any]:
+def _question_data(question: UserQuestion) -> dict[str, Any]:
     data: dict[str, Any] = {"id": question.id, "question": question.question}
     if question.header:
         data["header"] = question.header

@@ -16,14 +16,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
-from loopat_jupyter.sandboxes.launcher.client import Launch, Launcher
-from loopat_jupyter.sandboxes.runtime.limits import PROCESSES_GAP, STRAY_GAP, held_by, with_cgroups
+from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.runtime.limits import (
+    PROCESSES_GAP,
+    STRAY_GAP,
+    enforced_controllers,
+    with_cgroups,
+)
 from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 END_GRACE = 3.0
-TIER = Isolation(
+TIER = SandboxIsolation(
     tier="none",
     isolates=False,
     enforced=("a clean environment", "limits on memory, open files, file size, output and time"),
@@ -50,19 +55,19 @@ class UnconfinedTier:
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, held_by(settings))
+        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
 
     @property
-    def isolation(self) -> Isolation:
+    def isolation(self) -> SandboxIsolation:
         return self._isolation
 
     def create(self, spec: SandboxSpec) -> UnconfinedSandbox:
         return UnconfinedSandbox(spec, self._settings, self._launcher, self._isolation)
 
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         return ()
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """Nothing of a loop's sandbox is kept."""
 
     def close(self) -> None:
@@ -80,7 +85,7 @@ class UnconfinedSandbox(SupervisedSandbox):
         spec: SandboxSpec,
         settings: SandboxSettings,
         launcher: Launcher,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
         self.workdir = str(spec.workdir.resolve())
@@ -103,7 +108,7 @@ class UnconfinedSandbox(SupervisedSandbox):
             "TERM": "dumb",
         }
 
-    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         for folder in self._spec.folders:
             link = self._spec.workdir / folder.name
             if not os.path.lexists(link):

@@ -15,7 +15,7 @@ from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.landlock.probe import try_landlock
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.podman.probe import try_podman
-from loopat_jupyter.sandboxes.runtime.limits import held_by
+from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, Try
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
@@ -31,7 +31,7 @@ def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
         tier.close()
         detail = error.message.rstrip(".")
         return Attempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
-    detail, held = "a sandbox was started and ended", held_by(settings)
+    detail, held = "a sandbox was started and ended", enforced_controllers(settings)
     return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
 
 
@@ -87,6 +87,6 @@ def probe_tiers(settings: SandboxSettings) -> list[TierProbe]:
             "none",
             True,
             "no isolation; only when the administrator sets it",
-            controllers=held_by(settings),
+            controllers=enforced_controllers(settings),
         ),
     ]

@@ -1,6 +1,7 @@
 """What survives: SQLite, one writer, migrations.
 
-:class:`Store` is the whole of it. It implements :class:`loopat_jupyter.loops.ports.store.Store`.
+:class:`Store` is the whole of it. It implements
+:class:`loopat_jupyter.loops.ports.store.StorePort`.
 """
 
 from __future__ import annotations
@@ -8,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..loops.models import Event
-from .audit import NetworkRepository
+from ..loops.models import LoopEvent
+from .audit import AuditRepository
 from .choices import ChoiceRepository
 from .database import Database, JournalMode, StoreCorrupt, StoreTooNew, StoreUnusable
 from .events import EventReader
@@ -18,7 +19,7 @@ from .lock import HomeLock, HomeLocked
 from .loops import LoopRepository
 from .recovery import recover
 from .tokens import TokenRepository
-from .transcript import RetellingReader
+from .transcript import TranscriptReader
 from .turns import TurnRepository
 
 __all__ = [
@@ -46,12 +47,12 @@ class Store:
         self.choices = ChoiceRepository(self._database)
         self.events = EventReader(self._database)
         self.history = HistoryRepository(self._database)
-        self.retelling = RetellingReader(self._database)
-        self.network = NetworkRepository(self._database)
+        self.transcript = TranscriptReader(self._database)
+        self.audit = AuditRepository(self._database)
         self.tokens = TokenRepository(self._database)
         self.unfinished: list[str] = self._database.run_now(recover)
 
-    def start(self, on_stored: Callable[[Sequence[Event]], None]) -> None:
+    def start(self, on_stored: Callable[[Sequence[LoopEvent]], None]) -> None:
         """Begin to take writes on the running event loop; ``on_stored`` hears every event."""
         self._database.on_stored = on_stored
         self._database.start()

@@ -6,8 +6,8 @@ import sqlite3
 from collections import Counter
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import NetworkPage, clean_text
-from ..loops.ports.network import NetworkRequest
+from ..loops.models import AuditListing, sanitize_text
+from ..loops.ports.network import AuditEntry
 from .database import Database
 
 KEPT = 10_000
@@ -18,12 +18,12 @@ TRIM_EVERY = 500
 _COLUMNS = "started_at, kind, host, port, verdict, reason, bytes_out, bytes_in"
 
 
-class NetworkRepository:
+class AuditRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._since_trim: Counter[str] = Counter()  # the writer's alone
 
-    async def record(self, request: NetworkRequest) -> None:
+    async def record(self, request: AuditEntry) -> None:
         """Keep one line."""
 
         def job(connection: sqlite3.Connection, _events: object) -> None:
@@ -33,10 +33,10 @@ class NetworkRepository:
                 (
                     request.started_at,
                     request.kind,
-                    clean_text(request.host),
+                    sanitize_text(request.host),
                     request.port,
                     request.verdict,
-                    clean_text(request.reason),
+                    sanitize_text(request.reason),
                     request.bytes_out,
                     request.bytes_in,
                     request.loop_id,
@@ -49,7 +49,7 @@ class NetworkRepository:
 
         await self._database.write(job, durable=False)
 
-    async def page(self, loop_id: str, *, limit: int, after: str | None) -> NetworkPage:
+    async def page(self, loop_id: str, *, limit: int, after: str | None) -> AuditListing:
         """Newest first; ``after`` an id gives older ones. Raises ``InvalidCursor``."""
         before = 1 << 62
         if after is not None:
@@ -58,14 +58,14 @@ class NetworkRepository:
                 raise InvalidCursor(f"There is no network request {after[:100]!r} to page from.")
             before = min(int(number[:20]), before)
 
-        def query(connection: sqlite3.Connection) -> NetworkPage:
+        def query(connection: sqlite3.Connection) -> AuditListing:
             rows = connection.execute(
                 f"SELECT n, {_COLUMNS} FROM network WHERE n < ? AND loop_n = "
                 "(SELECT n FROM loops WHERE loop_id = ?) ORDER BY n DESC LIMIT ?",
                 (before, loop_id, limit + 1),
             ).fetchall()
-            lines = [(f"net_{n}", NetworkRequest(loop_id, *rest)) for n, *rest in rows[:limit]]
-            return NetworkPage(lines, has_more=len(rows) > limit)
+            lines = [(f"net_{n}", AuditEntry(loop_id, *rest)) for n, *rest in rows[:limit]]
+            return AuditListing(lines, has_more=len(rows) > limit)
 
         return await self._database.read(query)
 

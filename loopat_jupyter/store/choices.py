@@ -7,9 +7,9 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.models import Choice, Event, Resolution, TurnRecord, now, to_json
+from ..loops.models import Choice, LoopEvent, Resolution, TurnRecord, now, to_json
 from .database import Database
-from .events import log_of_turn
+from .events import append_events
 from .rows import read_turn
 
 _SELECT = """
@@ -58,13 +58,13 @@ class ChoiceRepository:
     async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None:
         """Store the choice and its ``requires_choice``; ``waiting``: the turn rests on it."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             data = {
                 "choice_id": choice.choice_id,
                 "kind": choice.kind,
                 "payload": choice.payload,
             }
-            seq = log_of_turn(connection, stored, turn, [("requires_choice", data)])
+            seq = append_events(connection, stored, turn, [("requires_choice", data)])
             connection.execute(
                 "INSERT INTO choices (choice_id, loop_n, turn_n, tool_use_id, kind, payload, "
                 "created_seq) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -86,14 +86,14 @@ class ChoiceRepository:
     async def resolve(self, choice: Choice, resolution: Resolution) -> bool:
         """Resolve it if it is still pending; of several at once exactly one gets ``True``."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> bool:
             return _resolve(connection, stored, choice, resolution)
 
         return await self._database.write(job)
 
 
 def _resolve(
-    connection: sqlite3.Connection, stored: list[Event], choice: Choice, resolution: Resolution
+    connection: sqlite3.Connection, stored: list[LoopEvent], choice: Choice, resolution: Resolution
 ) -> bool:
     cursor = connection.execute(
         "UPDATE choices SET outcome = ?, source = ?, answer = ?, resolved_at = ? "
@@ -127,7 +127,7 @@ def _resolve(
             "INSERT INTO rules (rule_id, loop_n, tool, prefix, created_at) VALUES (?, ?, ?, ?, ?)",
             (rule.rule_id, turn.loop_n, rule.tool, rule.prefix, rule.created_at),
         )
-    seq = log_of_turn(connection, stored, turn, [("choice_resolved", data)])
+    seq = append_events(connection, stored, turn, [("choice_resolved", data)])
     connection.execute(
         "UPDATE choices SET resolved_seq = ? WHERE choice_id = ?", (seq, choice.choice_id)
     )

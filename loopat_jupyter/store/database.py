@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..loops.errors import StoreError
-from ..loops.models import Event
+from ..loops.models import LoopEvent
 from .network_fs import is_network_file_system
 from .schema import MIGRATIONS, migrate
 
@@ -70,15 +70,15 @@ class StoreTooNew(StoreUnusable):
 
 @dataclass(slots=True)
 class _Job:
-    run: Callable[[sqlite3.Connection, list[Event]], Any]
+    run: Callable[[sqlite3.Connection, list[LoopEvent]], Any]
     durable: bool
     done: asyncio.Future[Any]
 
 
 @dataclass(slots=True)
-class _Outcome:
+class _JobResult:
     job: _Job
-    events: list[Event]
+    events: list[LoopEvent]
     value: Any = None
     error: Exception | None = None
 
@@ -91,7 +91,7 @@ class Database:
         if journal == "auto":
             journal = "rollback" if is_network_file_system(path.parent) else "wal"
         self.journal = journal
-        self.on_stored: Callable[[Sequence[Event]], None] = lambda _events: None
+        self.on_stored: Callable[[Sequence[LoopEvent]], None] = lambda _events: None
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._connection = self._open()
         self._closed = False
@@ -112,12 +112,12 @@ class Database:
         os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection: sqlite3.Connection | None = None
         try:
-            examined = self.path.stat().st_size == 0 or self._examine()
+            examined = self.path.stat().st_size == 0 or self._preflight()
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=10
             )
             if not examined:
-                self._examine_with(connection)
+                self._preflight_with(connection)
             self._configure(connection)
             migrate(connection)
         except sqlite3.DatabaseError as error:
@@ -129,7 +129,7 @@ class Database:
             ) from error
         return connection
 
-    def _examine(self) -> bool:
+    def _preflight(self) -> bool:
         """Look before anything is changed: closing a connection that may write would already
         copy a crashed server's log into the file.
 
@@ -141,7 +141,7 @@ class Database:
             return False
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
-            self._examine_with(connection)
+            self._preflight_with(connection)
         return True
 
     def _version_on_disk(self) -> int:
@@ -157,7 +157,7 @@ class Database:
                 f"version knows {len(MIGRATIONS)}). It was left as it is: upgrade loopat-jupyter."
             )
 
-    def _examine_with(self, connection: sqlite3.Connection) -> None:
+    def _preflight_with(self, connection: sqlite3.Connection) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         self._refuse_newer(version)
         if self.path.stat().st_size <= QUICK_CHECK_LIMIT:
@@ -188,7 +188,7 @@ class Database:
         )
         self._thread.start()
 
-    def run_now(self, job: Callable[[sqlite3.Connection, list[Event]], T]) -> T:
+    def run_now(self, job: Callable[[sqlite3.Connection, list[LoopEvent]], T]) -> T:
         """Run a job before :meth:`start`, in a durable transaction of its own (boot recovery)."""
         assert self._thread is None
         self._connection.execute("BEGIN IMMEDIATE")
@@ -201,7 +201,7 @@ class Database:
         return value
 
     async def write(
-        self, job: Callable[[sqlite3.Connection, list[Event]], T], *, durable: bool = True
+        self, job: Callable[[sqlite3.Connection, list[LoopEvent]], T], *, durable: bool = True
     ) -> T:
         """Run ``job(connection, events)`` in a transaction; ``events`` collects what it stores.
 
@@ -277,12 +277,12 @@ class Database:
                 outcomes = self._commit(group)
             except Exception as error:  # the thread must live: everybody waits for it
                 log.exception("loopat: a commit failed in an unexpected way")
-                outcomes = [_Outcome(job, [], error=_store_error(error)) for job in group]
+                outcomes = [_JobResult(job, [], error=_store_error(error)) for job in group]
             assert self._loop is not None
-            self._loop.call_soon_threadsafe(self._announce, outcomes)
-            self._checkpoint_calmly()
+            self._loop.call_soon_threadsafe(self._deliver, outcomes)
+            self._try_checkpoint()
 
-    def _checkpoint_calmly(self) -> None:
+    def _try_checkpoint(self) -> None:
         """A checkpoint that fails (a full disk, say) has lost nothing, and is tried again."""
         if time.monotonic() < self._no_checkpoint_before:
             return
@@ -323,7 +323,7 @@ class Database:
         finally:
             connection.close()
 
-    def _commit(self, group: list[_Job]) -> list[_Outcome]:
+    def _commit(self, group: list[_Job]) -> list[_JobResult]:
         connection = self._connection
         durable = any(job.durable for job in group)
         try:
@@ -338,12 +338,12 @@ class Database:
                 connection.execute("ROLLBACK")
             if len(group) > 1:  # one job too many (a full disk, say) must not fail the others
                 return [outcome for job in group for outcome in self._commit([job])]
-            return [_Outcome(group[0], [], error=_store_error(error))]
+            return [_JobResult(group[0], [], error=_store_error(error))]
         return outcomes
 
-    def _run_job(self, job: _Job) -> _Outcome:
+    def _run_job(self, job: _Job) -> _JobResult:
         connection = self._connection
-        outcome = _Outcome(job, [])
+        outcome = _JobResult(job, [])
         connection.execute("SAVEPOINT job")
         try:
             outcome.value = job.run(connection, outcome.events)
@@ -356,7 +356,7 @@ class Database:
         connection.execute("RELEASE job")
         return outcome
 
-    def _announce(self, outcomes: list[_Outcome]) -> None:
+    def _deliver(self, outcomes: list[_JobResult]) -> None:
         for outcome in outcomes:
             if outcome.events:
                 self.on_stored(outcome.events)

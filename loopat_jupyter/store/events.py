@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..loops.models import Event, Snapshot, TurnRecord, to_json
+from ..loops.models import LoopEvent, TurnRecord, TurnSnapshot, to_json
 from .database import Database
 
 PAGE = 500
@@ -15,9 +15,9 @@ PAGE_BYTES = 1 << 20
 """A page ends after so many rows, or with the row that passes so many bytes."""
 
 
-def log_of_turn(
+def append_events(
     connection: sqlite3.Connection,
-    stored: list[Event],
+    stored: list[LoopEvent],
     turn: TurnRecord,
     events: Iterable[tuple[str, Mapping[str, Any]]],
 ) -> int:
@@ -34,7 +34,7 @@ def log_of_turn(
             "RETURNING seq",
             (turn.loop_n, turn.n, name, text),
         ).fetchone()
-        stored.append(Event(turn.loop_id, seq, turn.turn_id, name, text))
+        stored.append(LoopEvent(turn.loop_id, seq, turn.turn_id, name, text))
     return seq
 
 
@@ -50,10 +50,10 @@ class EventReader:
 
     async def page(
         self, loop_id: str, after: int, upto: int, *, turn_id: str | None = None
-    ) -> list[Event]:
+    ) -> list[LoopEvent]:
         """A page of the events with ``after < seq <= upto``, in order (of one turn)."""
 
-        def query(connection: sqlite3.Connection) -> list[Event]:
+        def query(connection: sqlite3.Connection) -> list[LoopEvent]:
             rows = connection.execute(
                 """
                 SELECT e.seq, t.turn_id, e.name, e.data
@@ -73,7 +73,7 @@ class EventReader:
             )
             page, size = [], 0
             for row in rows:
-                page.append(Event(loop_id, *row))
+                page.append(LoopEvent(loop_id, *row))
                 size += len(row[-1])
                 if size > PAGE_BYTES:
                     break
@@ -81,7 +81,7 @@ class EventReader:
 
         return await self._database.read(query)
 
-    async def snapshot(self, loop_id: str) -> tuple[int, Snapshot | None]:
+    async def snapshot(self, loop_id: str) -> tuple[int, TurnSnapshot | None]:
         """The newest sequence number and the turn that was under way at it."""
         return await self._database.read(lambda connection: _snapshot(connection, loop_id))
 
@@ -95,7 +95,7 @@ def last_seq(connection: sqlite3.Connection, loop_id: str) -> int:
     return int(seq)
 
 
-def _snapshot(connection: sqlite3.Connection, loop_id: str) -> tuple[int, Snapshot | None]:
+def _snapshot(connection: sqlite3.Connection, loop_id: str) -> tuple[int, TurnSnapshot | None]:
     seq = last_seq(connection, loop_id)
     row = connection.execute(
         """
@@ -123,7 +123,7 @@ def _snapshot(connection: sqlite3.Connection, loop_id: str) -> tuple[int, Snapsh
             "kind": kind,
             "payload": json.loads(payload),
         }
-    return seq, Snapshot(turn_id, turn_text(connection, turn_n), choice)
+    return seq, TurnSnapshot(turn_id, turn_text(connection, turn_n), choice)
 
 
 def turn_text(connection: sqlite3.Connection, turn_n: int) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import MessagePage, MessageRow, ToolCallRow, TurnRecord
+from ..loops.models import MessageListing, MessageRow, ToolCallRow, TurnRecord
 from ..loops.ports.engine import PastTurn
 from .database import Database
 from .events import turn_text
@@ -37,7 +37,7 @@ class HistoryRepository:
 
     async def messages(
         self, loop_id: str, *, limit: int, after: str | None, newest_first: bool = False
-    ) -> MessagePage:
+    ) -> MessageListing:
         """One page of the conversation, beyond the row ``after`` in the order asked for.
 
         Raises ``InvalidCursor``.
@@ -99,16 +99,16 @@ def _messages(
     limit: int,
     after: str | None,
     rows_from: RowsFrom,
-) -> MessagePage:
+) -> MessageListing:
     cursor = None if after is None else _cursor(connection, loop_id, after)
     rows: list[MessageRow] = []
     size = 0
     for row in rows_from(connection, loop_id, cursor):
         if len(rows) == limit or size > PAGE_BYTES:
-            return MessagePage(rows, has_more=True)
+            return MessageListing(rows, has_more=True)
         rows.append(row)
         size += len(row.content) + sum(call.size for call in row.tool_calls)
-    return MessagePage(rows, has_more=False)
+    return MessageListing(rows, has_more=False)
 
 
 NO_TURN_IS_LATER = (1 << 63) - 1
@@ -178,7 +178,7 @@ def tool_calls(connection: sqlite3.Connection, turn_n: int) -> tuple[ToolCallRow
 
 def _tool_call(row: tuple[Any, ...]) -> ToolCallRow:
     tool_use_id, tool, tool_input, ok, result = row
-    result = cap(result)
+    result = truncate_bytes(result)
     return ToolCallRow(
         tool_use_id,
         tool,
@@ -189,7 +189,7 @@ def _tool_call(row: tuple[Any, ...]) -> ToolCallRow:
     )
 
 
-def cap(text: str, limit: int = RESULT_LIMIT) -> str:
+def truncate_bytes(text: str, limit: int = RESULT_LIMIT) -> str:
     """``text`` in at most ``limit`` bytes of UTF-8: its head and tail, and what was left out."""
     raw = text.encode()
     if len(raw) <= limit:

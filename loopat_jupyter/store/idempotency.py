@@ -12,20 +12,20 @@ import sqlite3
 import time
 
 from ..loops.errors import IdempotencyKeyReused, LoopArchived, Overloaded
-from ..loops.models import Accepted, Message, new_turn_id, now, to_json
+from ..loops.models import AcceptedMessage, NewMessage, new_turn_id, now, to_json
 
 IDEMPOTENCY_WINDOW = 24 * 3600.0
 """Seconds for which a key names its first message (contract, Limits)."""
 
 
-def _fingerprint(loop_id: str, message: Message) -> str:
+def _fingerprint(loop_id: str, message: NewMessage) -> str:
     body = to_json([loop_id, message.content, message.permission_mode])
     return hashlib.sha256(body.encode()).hexdigest()
 
 
 def find_replay(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message
-) -> Accepted | None:
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: NewMessage
+) -> AcceptedMessage | None:
     if message.idempotency_key is None:
         return None
     row = connection.execute(
@@ -41,7 +41,7 @@ def find_replay(
             "This Idempotency-Key was used for another loop or another body in the last 24 hours. "
             "Nothing was run: use a new key for a new message."
         )
-    return Accepted(turn_id, _ahead(connection, loop_n, turn_n), replayed=True, state=state)
+    return AcceptedMessage(turn_id, _ahead(connection, loop_n, turn_n), replayed=True, state=state)
 
 
 def _ahead(connection: sqlite3.Connection, loop_n: int, before: int) -> int:
@@ -54,8 +54,8 @@ def _ahead(connection: sqlite3.Connection, loop_n: int, before: int) -> int:
 
 
 def insert_turn(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, queue_limit: int
-) -> Accepted:
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: NewMessage, queue_limit: int
+) -> AcceptedMessage:
     loop_n, archived_at = connection.execute(
         "SELECT n, archived_at FROM loops WHERE loop_id = ?", (loop_id,)
     ).fetchone()
@@ -75,11 +75,11 @@ def insert_turn(
     )
     if message.idempotency_key is not None:
         _reserve(connection, owner, loop_id, message, cursor.lastrowid or 0)
-    return Accepted(turn_id, ahead)
+    return AcceptedMessage(turn_id, ahead)
 
 
 def _reserve(
-    connection: sqlite3.Connection, owner: str, loop_id: str, message: Message, turn_n: int
+    connection: sqlite3.Connection, owner: str, loop_id: str, message: NewMessage, turn_n: int
 ) -> None:
     created = time.time()
     connection.execute(

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..loops.errors import InvalidCursor
 from ..loops.models import (
-    CurrentTurn,
-    Event,
-    Folder,
-    Loop,
-    LoopPage,
+    GivenFolder,
+    LoopEvent,
+    LoopListing,
+    LoopRecord,
     LoopState,
-    Rule,
+    RuleRecord,
+    RunningTurn,
     now,
     to_json,
 )
@@ -27,11 +27,11 @@ _COLUMNS = (
 )
 
 
-def _loop(row: tuple[Any, ...]) -> Loop:
+def _loop(row: tuple[Any, ...]) -> LoopRecord:
     n, loop_id, owner, title, created_at, archived_at, metadata, profiles, vault, repo, folders = (
         row
     )
-    return Loop(
+    return LoopRecord(
         loop_id=loop_id,
         owner=owner,
         title=title,
@@ -40,7 +40,7 @@ def _loop(row: tuple[Any, ...]) -> Loop:
         profiles=tuple(json.loads(profiles)),
         vault=vault,
         repo=repo,
-        folders=tuple(Folder(**folder) for folder in json.loads(folders)),
+        folders=tuple(GivenFolder(**folder) for folder in json.loads(folders)),
         archived_at=archived_at,
         n=n,
     )
@@ -50,7 +50,7 @@ class LoopRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, loop: Loop) -> None:
+    async def create(self, loop: LoopRecord) -> None:
         folders = [{"path": folder.path, "write": folder.write} for folder in loop.folders]
         values = (
             loop.loop_id,
@@ -71,8 +71,8 @@ class LoopRepository:
             )
         )
 
-    async def get(self, loop_id: str) -> Loop | None:
-        def query(connection: sqlite3.Connection) -> Loop | None:
+    async def get(self, loop_id: str) -> LoopRecord | None:
+        def query(connection: sqlite3.Connection) -> LoopRecord | None:
             row = connection.execute(
                 f"SELECT {_COLUMNS} FROM loops WHERE loop_id = ?",
                 (loop_id,),
@@ -85,7 +85,7 @@ class LoopRepository:
         """Mark as archived (the first time counts), and end what waits in the loop with it."""
         stamp = now()
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             connection.execute(
                 "UPDATE loops SET archived_at = ? WHERE loop_id = ? AND archived_at IS NULL",
                 (stamp, loop_id),
@@ -98,7 +98,7 @@ class LoopRepository:
 
     async def page(
         self, owner: str, *, limit: int, after: str | None, before: str | None, archived: bool
-    ) -> LoopPage:
+    ) -> LoopListing:
         """One page of the owner's loops, newest first. Raises ``InvalidCursor``."""
         return await self._database.read(
             lambda connection: _list(connection, owner, limit, after, before, archived)
@@ -107,14 +107,14 @@ class LoopRepository:
     async def state(self, loop_id: str) -> LoopState:
         return await self._database.read(lambda connection: _state(connection, loop_id))
 
-    async def rules(self, loop_id: str) -> list[Rule]:
-        def query(connection: sqlite3.Connection) -> list[Rule]:
+    async def rules(self, loop_id: str) -> list[RuleRecord]:
+        def query(connection: sqlite3.Connection) -> list[RuleRecord]:
             rows = connection.execute(
                 "SELECT rule_id, tool, prefix, created_at FROM rules "
                 "WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) ORDER BY created_at",
                 (loop_id,),
             )
-            return [Rule(*row) for row in rows]
+            return [RuleRecord(*row) for row in rows]
 
         return await self._database.read(query)
 
@@ -148,7 +148,7 @@ def _list(
     after: str | None,
     before: str | None,
     archived: bool,
-) -> LoopPage:
+) -> LoopListing:
     where, values = "owner = ?", [owner]
     bounds: list[int] = []
     if not archived:
@@ -168,7 +168,7 @@ def _list(
     loops = [_loop(row) for row in rows[:limit]]
     if before is not None:
         loops.reverse()
-    return LoopPage(loops, has_more=len(rows) > limit)
+    return LoopListing(loops, has_more=len(rows) > limit)
 
 
 def _state(connection: sqlite3.Connection, loop_id: str) -> LoopState:
@@ -189,5 +189,5 @@ def _state(connection: sqlite3.Connection, loop_id: str) -> LoopState:
         "ORDER BY created_seq LIMIT 1",
         (turn_n,),
     ).fetchone()
-    current = CurrentTurn(turn_id, state, started_at, pending[0] if pending else None)
+    current = RunningTurn(turn_id, state, started_at, pending[0] if pending else None)
     return LoopState(len(unfinished), turn_count, current)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from ..loops.models import Event
+from ..loops.models import LoopEvent
 from .rows import running_turns, unfinished_turns_of_archived
 from .turn_end import finish_turn
 
@@ -21,7 +21,7 @@ RESTARTED = (
 )
 
 
-def recover(connection: sqlite3.Connection, stored: list[Event]) -> list[str]:
+def recover(connection: sqlite3.Connection, stored: list[LoopEvent]) -> list[str]:
     """End the running turns; the ids of the loops that have unfinished ones left."""
     for turn in running_turns(connection):
         finish_turn(connection, stored, turn, "error", code="server_restarted", message=RESTARTED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from ..loops.models import Token
+from ..loops.models import TokenRecord
 from .database import Database
 
 _COLUMNS = "token_id, owner, label, created_at, last_used_at"
@@ -15,24 +15,24 @@ class TokenRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, token: Token, token_hash: str) -> None:
+    async def create(self, token: TokenRecord, token_hash: str) -> None:
         await self._database.write(
             lambda connection, _events: insert_token(connection, token, token_hash)
         )
 
-    async def find(self, token_hash: str) -> tuple[Token, str] | None:
+    async def find(self, token_hash: str) -> tuple[TokenRecord, str] | None:
         """The token with that hash, and the stored hash to compare with."""
 
-        def query(connection: sqlite3.Connection) -> tuple[Token, str] | None:
+        def query(connection: sqlite3.Connection) -> tuple[TokenRecord, str] | None:
             row = connection.execute(
                 f"SELECT {_COLUMNS}, token_hash FROM tokens WHERE token_hash = ?",
                 (token_hash,),
             ).fetchone()
-            return (Token(*row[:-1]), row[-1]) if row else None
+            return (TokenRecord(*row[:-1]), row[-1]) if row else None
 
         return await self._database.read(query)
 
-    async def of_owner(self, owner: str) -> list[Token]:
+    async def of_owner(self, owner: str) -> list[TokenRecord]:
         """The owner's tokens, newest first."""
         return await self._database.read(lambda connection: list_tokens(connection, owner))
 
@@ -67,7 +67,7 @@ class TokenRepository:
         return await self._database.read(query)
 
 
-def insert_token(connection: sqlite3.Connection, token: Token, token_hash: str) -> None:
+def insert_token(connection: sqlite3.Connection, token: TokenRecord, token_hash: str) -> None:
     connection.execute(
         "INSERT INTO tokens (token_id, token_hash, owner, label, created_at) "
         "VALUES (?, ?, ?, ?, ?)",
@@ -75,12 +75,12 @@ def insert_token(connection: sqlite3.Connection, token: Token, token_hash: str) 
     )
 
 
-def list_tokens(connection: sqlite3.Connection, owner: str) -> list[Token]:
+def list_tokens(connection: sqlite3.Connection, owner: str) -> list[TokenRecord]:
     rows = connection.execute(
         f"SELECT {_COLUMNS} FROM tokens WHERE owner = ? ORDER BY n DESC",
         (owner,),
     )
-    return [Token(*row) for row in rows]
+    return [TokenRecord(*row) for row in rows]
 
 
 def delete_token(connection: sqlite3.Connection, owner: str, token_id: str) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..loops.models import Choice
 from ..loops.ports.engine import TurnState
-from ..loops.transcript_source import ChoiceRow, Outline, StoredTurn
+from ..loops.transcript_source import ChoiceRow, StoredTurn, TranscriptIndex
 from .database import Database
 from .events import last_seq
 from .history import tool_calls
@@ -22,21 +22,21 @@ from .history import tool_calls
 DELTAS = frozenset({"assistant_delta", "thinking_delta"})
 
 
-class RetellingReader:
+class TranscriptReader:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def outline(self, loop_id: str, *, last: int | None) -> Outline:
+    async def index(self, loop_id: str, *, last: int | None) -> TranscriptIndex:
         """The loop's turns; of many the ``last`` newest."""
 
-        def query(connection: sqlite3.Connection) -> Outline:
+        def query(connection: sqlite3.Connection) -> TranscriptIndex:
             rows = connection.execute(
                 "SELECT turn_id FROM turns WHERE loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
                 "ORDER BY n DESC LIMIT ?",
                 (loop_id, -1 if last is None else last),
             ).fetchall()
             turn_ids = tuple(turn_id for (turn_id,) in reversed(rows))
-            return Outline(last_seq(connection, loop_id), turn_ids)
+            return TranscriptIndex(last_seq(connection, loop_id), turn_ids)
 
         return await self._database.read(query)
 

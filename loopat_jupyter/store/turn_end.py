@@ -7,15 +7,15 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.models import Event, TurnRecord, now
+from ..loops.models import LoopEvent, TurnRecord, now
 from ..loops.ports.engine import TurnState
 from .choices import cancel_pending
-from .events import log_of_turn, turn_text
+from .events import append_events, turn_text
 
 
 def finish_turn(
     connection: sqlite3.Connection,
-    stored: list[Event],
+    stored: list[LoopEvent],
     turn: TurnRecord,
     state: TurnState,
     *,
@@ -41,7 +41,7 @@ def finish_turn(
         events.append(("error", {"code": code or "agent_error", "message": message}))
     else:
         events.append(("interrupted", {}))
-    seq = log_of_turn(connection, stored, turn, events)
+    seq = append_events(connection, stored, turn, events)
     connection.execute(
         "UPDATE choices SET resolved_seq = ? WHERE turn_n = ? AND resolved_seq IS NULL",
         (seq, turn.n),

@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..loops.models import Accepted, Event, Message, TurnRecord, now, to_json
-from ..loops.ports.engine import TurnState, Usage
+from ..loops.models import AcceptedMessage, LoopEvent, NewMessage, TurnRecord, now, to_json
+from ..loops.ports.engine import TurnState, TurnUsage
 from .database import Database
-from .events import log_of_turn
+from .events import append_events
 from .idempotency import find_replay, insert_turn
 from .rows import oldest_unfinished, unfinished_turns
 from .turn_end import finish_turn
@@ -26,7 +26,9 @@ class TurnRepository:
 
     # ------------------------------------------------------------------ acceptance
 
-    async def find_replay(self, owner: str, loop_id: str, message: Message) -> Accepted | None:
+    async def find_replay(
+        self, owner: str, loop_id: str, message: NewMessage
+    ) -> AcceptedMessage | None:
         """The turn that this very message already made. Raises ``IdempotencyKeyReused``."""
         if message.idempotency_key is None:
             return None
@@ -35,8 +37,8 @@ class TurnRepository:
         )
 
     async def accept(
-        self, owner: str, loop_id: str, message: Message, *, queue_limit: int
-    ) -> Accepted:
+        self, owner: str, loop_id: str, message: NewMessage, *, queue_limit: int
+    ) -> AcceptedMessage:
         """Put the message on disk: idempotency reservation, turn and message in one transaction.
 
         Raises:
@@ -45,7 +47,7 @@ class TurnRepository:
             Overloaded: ``queue_limit`` messages wait already.
         """
 
-        def job(connection: sqlite3.Connection, _events: list[Event]) -> Accepted:
+        def job(connection: sqlite3.Connection, _events: list[LoopEvent]) -> AcceptedMessage:
             replay = find_replay(connection, owner, loop_id, message)
             return replay or insert_turn(connection, owner, loop_id, message, queue_limit)
 
@@ -74,11 +76,11 @@ class TurnRepository:
         ``False``, and nothing done, if it is not queued any more: it was cancelled meanwhile.
         """
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> bool:
             if not _run_from(connection, turn, "queued"):
                 return False
             data = {"cold_start": cold_start, "content": turn.content}
-            seq = log_of_turn(connection, stored, turn, [("started", data)])
+            seq = append_events(connection, stored, turn, [("started", data)])
             connection.execute(
                 "UPDATE turns SET started_at = ?, started_seq = ?, engine = ? WHERE n = ?",
                 (now(), seq, engine, turn.n),
@@ -87,7 +89,7 @@ class TurnRepository:
 
         return await self._database.write(job)
 
-    async def go_on(self, turn: TurnRecord) -> bool:
+    async def resume(self, turn: TurnRecord) -> bool:
         """A waiting turn runs again. Durable, so that a crash never makes it run twice.
 
         ``False``, and nothing done, if it is not waiting any more: it was ended meanwhile.
@@ -101,15 +103,15 @@ class TurnRepository:
     async def log(self, turn: TurnRecord, name: str, data: Mapping[str, Any]) -> None:
         """Store one event of the turn."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
-            log_of_turn(connection, stored, turn, [(name, data)])
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
+            append_events(connection, stored, turn, [(name, data)])
 
         await self._database.write(job, durable=False)
 
     async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None:
         texts = [to_json(entry) for entry in entries]
 
-        def job(connection: sqlite3.Connection, _stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
             (position,) = connection.execute(
                 "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn.n,)
             ).fetchone()
@@ -123,8 +125,8 @@ class TurnRepository:
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]:
         return await self._database.read(lambda connection: read_journal(connection, turn.n))
 
-    async def add_usage(self, turn: TurnRecord, usage: Usage) -> None:
-        def job(connection: sqlite3.Connection, _stored: list[Event]) -> None:
+    async def add_usage(self, turn: TurnRecord, usage: TurnUsage) -> None:
+        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
             total = _usage(connection, turn.n) + usage
             connection.execute(
                 "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn.n)
@@ -142,7 +144,7 @@ class TurnRepository:
     ) -> None:
         """Announce a call, once: repeated with the same id it does nothing."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             cursor = connection.execute(
                 "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
                 "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
@@ -150,7 +152,7 @@ class TurnRepository:
                 (turn.n, turn.n, tool_use_id, tool, to_json(tool_input), turn.n, tool_use_id),
             )
             if cursor.rowcount:
-                log_of_turn(connection, stored, turn, [("tool_call", event)])
+                append_events(connection, stored, turn, [("tool_call", event)])
 
         await self._database.write(job, durable=False)
 
@@ -159,14 +161,14 @@ class TurnRepository:
     ) -> None:
         """The one result of an announced call; a second one is ignored."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             cursor = connection.execute(
                 "UPDATE tool_calls SET ok = ?, result = ? "
                 "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
                 (int(ok), result, turn.n, tool_use_id),
             )
             if cursor.rowcount:
-                log_of_turn(
+                append_events(
                     connection,
                     stored,
                     turn,
@@ -191,7 +193,7 @@ class TurnRepository:
         ``False``, and nothing done, if it had ended already or is not in the state ``only``.
         """
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> bool:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> bool:
             if only is not None:
                 (was,) = connection.execute(
                     "SELECT state FROM turns WHERE n = ?", (turn.n,)
@@ -205,7 +207,7 @@ class TurnRepository:
     async def cancel_all(self, loop_id: str) -> None:
         """End every unfinished turn of a loop that is being archived."""
 
-        def job(connection: sqlite3.Connection, stored: list[Event]) -> None:
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             for turn in unfinished_turns(connection, loop_id):
                 finish_turn(connection, stored, turn, "interrupted")
 
@@ -236,12 +238,12 @@ def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str,
     return tuple(json.loads(entry) for (entry,) in rows)
 
 
-def _usage(connection: sqlite3.Connection, turn_n: int) -> Usage:
+def _usage(connection: sqlite3.Connection, turn_n: int) -> TurnUsage:
     (text,) = connection.execute("SELECT usage FROM turns WHERE n = ?", (turn_n,)).fetchone()
-    return Usage(**json.loads(text)) if text else Usage()
+    return TurnUsage(**json.loads(text)) if text else TurnUsage()
 
 
-def usage_data(usage: Usage) -> dict[str, Any]:
+def usage_data(usage: TurnUsage) -> dict[str, Any]:
     """The contract's ``usage`` object; ``cost_usd`` is absent where it is not known."""
     data: dict[str, Any] = {
         "input_tokens": usage.input_tokens,

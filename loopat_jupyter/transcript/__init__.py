@@ -11,8 +11,8 @@ tokens and places of the host are left out: see :mod:`.veil`, :mod:`.plain` and 
 
 from __future__ import annotations
 
-from .redaction import Veil
+from .redaction import Redactor
 from .renderers import RENDERERS, Renderer
-from .turn import Head, TurnStory, tell
+from .turn import Header, TranscriptTurn, build_turn
 
-__all__ = ["RENDERERS", "Head", "Renderer", "TurnStory", "Veil", "tell"]
+__all__ = ["RENDERERS", "Header", "Redactor", "Renderer", "TranscriptTurn", "build_turn"]

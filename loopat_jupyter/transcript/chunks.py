@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-PIECE = 16 << 10
+CHUNK_CHARACTERS = 16 << 10
 """Characters of one piece, about."""
 
 
-def piecewise(change: Callable[[str], str], text: str) -> str:
+def map_chunks(change: Callable[[str], str], text: str) -> str:
     """``change`` of every piece of ``text``, put together again."""
-    if len(text) <= PIECE:
+    if len(text) <= CHUNK_CHARACTERS:
         return change(text)
-    return "".join(map(change, pieces(text)))
+    return "".join(map(change, split_chunks(text)))
 
 
-def pieces(text: str) -> Iterator[str]:
+def split_chunks(text: str) -> Iterator[str]:
     """``text`` cut after line ends; in longer lines after a space, and only in the middle of a word
     where that is longer still."""
     begin = 0
-    while len(text) - begin > PIECE:
-        limit = begin + PIECE
+    while len(text) - begin > CHUNK_CHARACTERS:
+        limit = begin + CHUNK_CHARACTERS
         end = text.rfind("\n", begin, limit) + 1 or text.rfind(" ", begin, limit) + 1 or limit
         yield text[begin:end]
         begin = end

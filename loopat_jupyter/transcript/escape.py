@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any
 
-from .chunks import piecewise
+from .chunks import map_chunks
 
 LIMIT = 10_000
 """Characters of one input or result in a document for people."""
@@ -33,7 +33,7 @@ def clean(text: str) -> str:
     Escape sequences go, line ends become ``\\n``, and marks that turn the direction of writing
     are spelled out, so that nothing reads otherwise than it is.
     """
-    return piecewise(_clean, text)
+    return map_chunks(_clean, text)
 
 
 def _clean(text: str) -> str:
@@ -66,7 +66,7 @@ def fence(text: str, language: str = "text") -> str:
     return f"{ticks}{language}\n{text}\n{ticks}"
 
 
-def span(code: str, *, glued: bool = False) -> str | None:
+def code_html(code: str, *, glued: bool = False) -> str | None:
     """Code within a line that ticks do not hold; ``None``: they do.
 
     Some renderers look for formulas, and for addresses (``glued``: something stands right before
@@ -79,7 +79,7 @@ def span(code: str, *, glued: bool = False) -> str | None:
 def code_span(text: str) -> str:
     """``text`` in one line, as code."""
     line = one_line(text) or " "
-    if (held := span(line)) is not None:
+    if (held := code_html(line)) is not None:
         return held
     longest = max((len(run) for run in _TICKS.findall(line)), default=0)
     ticks = "`" * (longest + 1)
@@ -87,13 +87,13 @@ def code_span(text: str) -> str:
     return f"{ticks}{pad}{line}{pad}{ticks}"
 
 
-def words(text: str) -> str:
+def escape_inline(text: str) -> str:
     """``text`` in one line, as mere words in Markdown."""
     line = html.escape(one_line(text), quote=False)
     return re.sub(r"([\\`*_{}\[\]()#+.!|~$:-])", r"\\\1", line)
 
 
-def in_html(text: str) -> str:
+def escape_html(text: str) -> str:
     """``text`` in one line, between two tags."""
     return html.escape(one_line(text))
 

@@ -13,7 +13,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from .turn import VERSION, Head, TurnStory
+from .turn import VERSION, Header, TranscriptTurn
 
 MEDIA_TYPE = "application/vnd.loopat.transcript+json"
 
@@ -22,10 +22,10 @@ class JsonRenderer:
     def __init__(self) -> None:
         self._begun = False
 
-    def head(self, head: Head) -> str:
+    def head(self, head: Header) -> str:
         return f'{_json({"version": VERSION, **asdict(head)})[:-1]},"turns":['
 
-    def turn(self, story: TurnStory) -> str:
+    def turn(self, story: TranscriptTurn) -> str:
         comma = "," if self._begun else ""
         self._begun = True
         fields = {name: getattr(story, name) for name in story.__slots__ if name != "parts"}

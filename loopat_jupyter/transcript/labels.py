@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from .escape import code_span, words
-from .markdown_sanitizer import quoted
-from .turn import Asked, Done, Head, TurnStory
+from .escape import code_span, escape_inline
+from .markdown_sanitizer import blockquote
+from .turn import ChoicePart, Header, ToolPart, TranscriptTurn
 
 _WHO = {"api": "an API token", "web": "a Jupyter session", "policy": "the server"}
 _OUTCOME = {
@@ -19,11 +19,11 @@ _OUTCOME = {
 }
 
 
-def heading(head: Head) -> str:
+def heading(head: Header) -> str:
     """What the document is."""
     state = ", archived" if head.archived else ""
     return (
-        f"# {words(head.title)}\n\n"
+        f"# {escape_inline(head.title)}\n\n"
         f"The transcript of the loop `{head.loop_id}`{state}, made {moment(head.created_at)}, up "
         f"to its event {head.seq}. What people and the agent wrote is quoted."
     )
@@ -34,23 +34,23 @@ def moment(time: str) -> str:
     return f"{time[:10]} {time[11:19]} UTC"
 
 
-def speaker(story: TurnStory) -> str:
+def speaker(story: TranscriptTurn) -> str:
     return f"**You**, {moment(story.created_at)}"
 
 
-def call_title(call: Done) -> str:
+def call_title(call: ToolPart) -> str:
     """A tool call, and how it ended."""
     ended = {True: "done", False: "failed", None: "no result yet"}[call.ok]
     return f"{code_span(call.tool)}, {ended}"
 
 
-def choice(asked: Asked) -> str:
+def choice(asked: ChoicePart) -> str:
     """What a person was asked, what came of it, by whom and when."""
     lines = [_permission(asked)] if asked.kind == "permission" else list(_questions(asked))
     return "\n\n".join([*lines, f"{_decision(asked)}."])
 
 
-def _permission(asked: Asked) -> str:
+def _permission(asked: ChoicePart) -> str:
     payload = asked.payload
     title = payload.get("command") or payload.get("title") or ""
     return f"**Permission asked** for {code_span(str(payload.get('tool', '')))}: " + code_span(
@@ -58,19 +58,19 @@ def _permission(asked: Asked) -> str:
     )
 
 
-def _questions(asked: Asked) -> Iterator[str]:
+def _questions(asked: ChoicePart) -> Iterator[str]:
     answers = asked.answers or {}
     for question in asked.payload.get("questions", ()):
         options = ", ".join(code_span(str(one.get("label", ""))) for one in question["options"])
         yield "**Question of the agent**" + (f", with the options {options}" if options else "")
-        yield quoted(str(question["question"]))
+        yield blockquote(str(question["question"]))
         answer = answers.get(question["id"], answers.get(question["question"]))
         if answer is not None:
             said = answer if isinstance(answer, list) else [answer]
             yield "**Answer**\n\n" + "\n".join(f"- {code_span(str(one))}" for one in said)
 
 
-def _decision(asked: Asked) -> str:
+def _decision(asked: ChoicePart) -> str:
     if asked.outcome is None:
         return "**Not decided yet**"
     who = _WHO.get(asked.source or "", "somebody")
@@ -79,13 +79,13 @@ def _decision(asked: Asked) -> str:
     return f"**{_OUTCOME.get(asked.outcome, 'resolved').capitalize()}** by {who}{when}{kept}"
 
 
-def end(story: TurnStory) -> str:
+def end(story: TranscriptTurn) -> str:
     """How the turn ended, and what it took."""
     match story.status:
         case "error":
             error: Mapping[str, str] = story.error or {}
             text = f"**Error** {code_span(error.get('code', ''))}{_cost(story)}"
-            return f"{text}\n\n{quoted(error.get('message', ''))}"
+            return f"{text}\n\n{blockquote(error.get('message', ''))}"
         case "interrupted":
             return f"**Interrupted**{_cost(story)}."
         case "cancelled":
@@ -99,7 +99,7 @@ def end(story: TurnStory) -> str:
     return f"*Done{_cost(story)}.*"
 
 
-def _cost(story: TurnStory) -> str:
+def _cost(story: TranscriptTurn) -> str:
     parts = []
     if story.started_at and story.ended_at:
         took = datetime.fromisoformat(story.ended_at) - datetime.fromisoformat(story.started_at)
@@ -112,9 +112,11 @@ def _cost(story: TurnStory) -> str:
     return f" {', '.join(parts)}" if parts else ""
 
 
-def is_told_by_its_choice(call: Done, story: TurnStory) -> bool:
+def rendered_as_choice(call: ToolPart, story: TranscriptTurn) -> bool:
     """A question is told once: by the choice, not by the call that asked it too."""
     return any(
-        isinstance(part, Asked) and part.kind == "question" and part.tool_use_id == call.tool_use_id
+        isinstance(part, ChoicePart)
+        and part.kind == "question"
+        and part.tool_use_id == call.tool_use_id
         for part in story.parts
     )

@@ -19,8 +19,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from .chunks import piecewise
-from .escape import clean, fence, span
+from .chunks import map_chunks
+from .escape import clean, code_html, fence
 
 _FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([^`\n]*)$")
 _LANGUAGE = re.compile(r"[A-Za-z0-9_+#.-]{1,30}")
@@ -39,13 +39,13 @@ _OTHER_MATHS = re.compile(
 )
 
 
-def quoted(text: str) -> str:
+def blockquote(text: str) -> str:
     """``text`` as a block quote."""
-    lines = harmless(text).split("\n")
+    lines = sanitize(text).split("\n")
     return "\n".join(f"> {line}".rstrip() for line in lines)
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """``text`` as Markdown that stays what it looks like."""
     blocks: list[str] = []
     lines = iter(clean(text).strip("\n").split("\n"))
@@ -83,7 +83,7 @@ def _line(line: str) -> str:
     made: list[str] = []
     place = 0
     while (run := _TICKS.search(line, place)) is not None:
-        made.append(piecewise(_prose, line[place : run.start()]))
+        made.append(map_chunks(_prose, line[place : run.start()]))
         end = _end_of_span(line, run)
         if end is None:
             made.append("&#96;" * len(run[0]))
@@ -91,10 +91,10 @@ def _line(line: str) -> str:
         else:
             ticks = len(run[0])
             glued = run.start() > 0 and not line[run.start() - 1].isspace()
-            held = span(line[run.end() : end - ticks], glued=glued)
+            held = code_html(line[run.end() : end - ticks], glued=glued)
             made.append(line[run.start() : end] if held is None else held)
             place = end
-    made.append(piecewise(_prose, line[place:]))
+    made.append(map_chunks(_prose, line[place:]))
     return "".join(made)
 
 

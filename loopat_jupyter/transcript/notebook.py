@@ -15,8 +15,8 @@ from typing import Any
 from .escape import capped, clean
 from .labels import end, heading, speaker
 from .markdown import is_shell, part_blocks
-from .markdown_sanitizer import quoted
-from .turn import VERSION, Done, Head, Part, Said, TurnStory
+from .markdown_sanitizer import blockquote
+from .turn import VERSION, Header, Part, TextPart, ToolPart, TranscriptTurn
 
 MEDIA_TYPE = "application/x-ipynb+json"
 SKIP = "skip-execution"
@@ -30,7 +30,7 @@ class NotebookRenderer:
     def __init__(self) -> None:
         self._count = 0
 
-    def head(self, head: Head) -> str:
+    def head(self, head: Header) -> str:
         metadata = {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"},
@@ -42,19 +42,19 @@ class NotebookRenderer:
             f'"cells": [\n{_json(first)}'
         )
 
-    def turn(self, story: TurnStory) -> str:
+    def turn(self, story: TranscriptTurn) -> str:
         cells = self._cells(story)
         return "".join(f",\n{_json(cell)}" for cell in cells)
 
     def tail(self) -> str:
         return "\n]}\n"
 
-    def _cells(self, story: TurnStory) -> Iterator[dict[str, Any]]:
+    def _cells(self, story: TranscriptTurn) -> Iterator[dict[str, Any]]:
         name = story.turn_id
-        message = f"{speaker(story)}\n\n{quoted(story.message)}"
+        message = f"{speaker(story)}\n\n{blockquote(story.message)}"
         yield _markdown(f"{name}-message", "message", message)
         for place, part in enumerate(story.parts):
-            if isinstance(part, Done) and is_shell(part):
+            if isinstance(part, ToolPart) and is_shell(part):
                 self._count += 1
                 yield _code(f"{name}-{place}", part, self._count)
                 continue
@@ -65,7 +65,9 @@ class NotebookRenderer:
 
 
 def _kind(part: Part) -> str:
-    return part.type if isinstance(part, Said) else {"tool": "tool", "choice": "choice"}[part.type]
+    return (
+        part.type if isinstance(part, TextPart) else {"tool": "tool", "choice": "choice"}[part.type]
+    )
 
 
 def _markdown(ident: str, kind: str, text: str) -> dict[str, Any]:
@@ -77,7 +79,7 @@ def _markdown(ident: str, kind: str, text: str) -> dict[str, Any]:
     }
 
 
-def _code(ident: str, call: Done, count: int) -> dict[str, Any]:
+def _code(ident: str, call: ToolPart, count: int) -> dict[str, Any]:
     command = clean(call.input["command"])
     outputs = []
     if call.result:

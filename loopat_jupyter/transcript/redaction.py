@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .chunks import piecewise
+from .chunks import map_chunks
 
 _TOKENS = (
     (re.compile(r"la_[0-9a-f]{48}\b"), "la_…"),
@@ -30,7 +30,7 @@ SHORTEST = 4
 """A place with a shorter name (``/``) stands in too many texts to be one."""
 
 
-class Veil:
+class Redactor:
     """``places`` are paths of the host, and what to call them instead."""
 
     def __init__(self, places: Mapping[str, str]) -> None:
@@ -43,9 +43,9 @@ class Veil:
             else None
         )
 
-    def text(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """``text`` without them."""
-        return piecewise(self._piece, text)
+        return map_chunks(self._piece, text)
 
     def _piece(self, text: str) -> str:
         if self._places is not None:
@@ -54,12 +54,12 @@ class Veil:
             text = pattern.sub(instead, text)
         return text
 
-    def value(self, value: Any) -> Any:
+    def redact_value(self, value: Any) -> Any:
         """The same for every string in a JSON value, keys too."""
         if isinstance(value, str):
-            return self.text(value)
+            return self.redact_text(value)
         if isinstance(value, Mapping):
-            return {self.text(name): self.value(item) for name, item in value.items()}
+            return {self.redact_text(name): self.redact_value(item) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [self.value(item) for item in value]
+            return [self.redact_value(item) for item in value]
         return value

@@ -7,14 +7,14 @@ from typing import Protocol
 from .json import JsonRenderer
 from .markdown import MarkdownRenderer
 from .notebook import NotebookRenderer
-from .turn import Head, TurnStory
+from .turn import Header, TranscriptTurn
 
 
 class Renderer(Protocol):
     """Writes one document, in pieces: head, every turn in order, tail. One object, one document."""
 
-    def head(self, head: Head) -> str: ...
-    def turn(self, story: TurnStory) -> str: ...
+    def head(self, head: Header) -> str: ...
+    def turn(self, story: TranscriptTurn) -> str: ...
     def tail(self) -> str: ...
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..loops.transcript_source import StoredTurn
-from .redaction import Veil
+from .redaction import Redactor
 
 VERSION = 1
 """Of the JSON document; a reader that knows it may rely on the fields it has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class Header:
     """What stands above the turns. ``seq``: the loop's newest event at that moment."""
 
     loop_id: str
@@ -25,7 +25,7 @@ class Head:
 
 
 @dataclass(slots=True)
-class Said:
+class TextPart:
     """The assistant's visible text, or its thinking, up to the next thing that happened."""
 
     type: Literal["text", "thinking"]
@@ -33,7 +33,7 @@ class Said:
 
 
 @dataclass(slots=True)
-class Done:
+class ToolPart:
     """A tool call. ``ok`` is ``None`` while it has no result; ``result`` is capped."""
 
     tool_use_id: str
@@ -45,7 +45,7 @@ class Done:
 
 
 @dataclass(slots=True)
-class Asked:
+class ChoicePart:
     """A choice. ``outcome`` and ``source`` are ``None`` while nobody decided."""
 
     choice_id: str
@@ -60,11 +60,11 @@ class Asked:
     type: Literal["choice"] = "choice"
 
 
-Part = Said | Done | Asked
+Part = TextPart | ToolPart | ChoicePart
 
 
 @dataclass(slots=True)
-class TurnStory:
+class TranscriptTurn:
     turn_id: str
     status: str
     created_at: str
@@ -77,38 +77,38 @@ class TurnStory:
     error: Mapping[str, str] | None = None
 
 
-def tell(turn: StoredTurn, veil: Veil) -> TurnStory:
+def build_turn(turn: StoredTurn, veil: Redactor) -> TranscriptTurn:
     """The story of ``turn``, without what ``veil`` hides."""
-    story = TurnStory(
+    story = TranscriptTurn(
         turn_id=turn.turn_id,
         status=turn.status,
         created_at=turn.created_at,
         started_at=turn.started_at,
         ended_at=turn.ended_at,
         engine=turn.engine,
-        message=veil.text(turn.content),
+        message=veil.redact_text(turn.content),
         usage=turn.usage,
     )
-    teller = _Teller(turn, veil, story)
+    teller = _TurnBuilder(turn, veil, story)
     for name, data in turn.events:
-        teller.hear(name, data)
+        teller.apply(name, data)
     return story
 
 
-class _Teller:
-    def __init__(self, turn: StoredTurn, veil: Veil, story: TurnStory) -> None:
+class _TurnBuilder:
+    def __init__(self, turn: StoredTurn, veil: Redactor, story: TranscriptTurn) -> None:
         self._turn = turn
         self._veil = veil
         self._story = story
-        self._calls: dict[str, Done] = {}
-        self._choices: dict[str, Asked] = {}
+        self._calls: dict[str, ToolPart] = {}
+        self._choices: dict[str, ChoicePart] = {}
 
-    def hear(self, name: str, data: Mapping[str, Any]) -> None:
+    def apply(self, name: str, data: Mapping[str, Any]) -> None:
         match name:
             case "assistant_delta":
-                self._add(Said("text", self._veil.text(data["text"])))
+                self._add(TextPart("text", self._veil.redact_text(data["text"])))
             case "thinking_delta":
-                self._add(Said("thinking", self._veil.text(data["text"])))
+                self._add(TextPart("thinking", self._veil.redact_text(data["text"])))
             case "tool_call":
                 self._call(data)
             case "tool_result":
@@ -120,7 +120,7 @@ class _Teller:
             case "error":
                 self._story.error = {
                     "code": data["code"],
-                    "message": self._veil.text(data["message"]),
+                    "message": self._veil.redact_text(data["message"]),
                 }
 
     def _add(self, part: Part) -> None:
@@ -129,7 +129,7 @@ class _Teller:
     def _call(self, data: Mapping[str, Any]) -> None:
         row = self._turn.calls.get(data["tool_use_id"])
         tool_input = row.input if row is not None else data.get("input_summary")
-        call = Done(data["tool_use_id"], data["tool"], self._veil.value(tool_input))
+        call = ToolPart(data["tool_use_id"], data["tool"], self._veil.redact_value(tool_input))
         self._calls[call.tool_use_id] = call
         self._add(call)
 
@@ -138,15 +138,15 @@ class _Teller:
         row = self._turn.calls.get(data["tool_use_id"])
         if call is not None:
             call.ok = data["ok"]
-            call.result = "" if row is None else self._veil.text(row.result)
+            call.result = "" if row is None else self._veil.redact_text(row.result)
 
     def _ask(self, data: Mapping[str, Any]) -> None:
         row = self._turn.choices.get(data["choice_id"])
-        asked = Asked(
+        asked = ChoicePart(
             data["choice_id"],
             None if row is None else row.choice.tool_use_id,
             data["kind"],
-            self._veil.value(data["payload"]),
+            self._veil.redact_value(data["payload"]),
         )
         self._choices[asked.choice_id] = asked
         self._add(asked)
@@ -156,9 +156,9 @@ class _Teller:
         if asked is None:
             return
         asked.outcome, asked.source = data["outcome"], data["source"]
-        asked.rule = self._veil.value(data.get("rule"))
+        asked.rule = self._veil.redact_value(data.get("rule"))
         row = self._turn.choices.get(data["choice_id"])
         if row is not None:
             asked.resolved_at = row.resolved_at
             answers = (row.choice.answer or {}).get("answers")
-            asked.answers = None if answers is None else self._veil.value(answers)
+            asked.answers = None if answers is None else self._veil.redact_value(answers)

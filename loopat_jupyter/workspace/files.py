@@ -1,4 +1,4 @@
-"""The files of a loop, for its owner: implements :class:`~loopat_jupyter.loops.ports.files.Files`.
+"""A loop's files: implements :class:`~loopat_jupyter.loops.ports.files.LoopFileStore`.
 
 Everything is done on the host, by the server: it works whether or not a sandbox runs, and in every
 tier. How a hostile workdir is walked is in :mod:`.walking`, how files come into it in
@@ -23,9 +23,24 @@ from typing import TypeVar
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from ..loops.errors import ContentTooLarge, InvalidCursor, InvalidParameter
-from ..loops.models import Loop
-from ..loops.ports.files import FileEntry, FilePage, FileTooLarge, FileType, Part, Received
-from .safe_path import NAME_LIMIT, directory, open_file, opened, parse, shown, told
+from ..loops.models import LoopRecord
+from ..loops.ports.files import (
+    FileEntry,
+    FileListing,
+    FileTooLarge,
+    FileType,
+    UploadPart,
+    UploadProgress,
+)
+from .safe_path import (
+    NAME_LIMIT,
+    as_api_errors,
+    open_directory,
+    open_file,
+    open_root,
+    parse_path,
+    quoted_name,
+)
 from .uploads import Uploads
 
 T = TypeVar("T")
@@ -33,7 +48,7 @@ T = TypeVar("T")
 THREADS = 4
 CHUNK = 256 << 10
 """Bytes that are read and sent at a time."""
-LOOKED_AT = 100_000
+SCAN_LIMIT = 100_000
 """Names of one directory that are looked at for a page of it."""
 
 
@@ -58,7 +73,7 @@ class OpenFile:
             yield chunk
 
 
-class Workdirs:
+class WorkspaceFiles:
     """``loop_dir`` says where a loop lies, ``max_size`` is the largest file in bytes, ``owner``
     the user its sandbox runs as where that is not the server's own."""
 
@@ -75,34 +90,36 @@ class Workdirs:
 
     # ------------------------------------------------------------------ reading
 
-    async def list(self, loop: Loop, path: str, *, limit: int, after: str | None) -> FilePage:
-        parts = parse(path) if path else ()
+    async def list(
+        self, loop: LoopRecord, path: str, *, limit: int, after: str | None
+    ) -> FileListing:
+        parts = parse_path(path) if path else ()
         cursor = b"" if after is None else _cursor(after)
         folders = _folders(loop)
         _refuse_folder(folders, parts)
 
-        def work() -> FilePage:
+        def work() -> FileListing:
             with (
-                told(path),
-                opened(self._workdir(loop)) as top,
-                directory(top, parts) as place,
+                as_api_errors(path),
+                open_root(self._workdir(loop)) as top,
+                open_directory(top, parts) as place,
             ):
                 return _page(place, path, {} if parts else folders, limit, cursor)
 
         return await self._run(work)
 
     @asynccontextmanager
-    async def open(self, loop: Loop, path: str) -> AsyncIterator[OpenFile]:
-        parts = parse(path)
+    async def open(self, loop: LoopRecord, path: str) -> AsyncIterator[OpenFile]:
+        parts = parse_path(path)
         _refuse_folder(_folders(loop), parts)
 
         def work() -> OpenFile:
-            with told(path), opened(self._workdir(loop)) as top:
+            with as_api_errors(path), open_root(self._workdir(loop)) as top:
                 fd, found = open_file(top, parts)
             if found.st_size > self._max_size:
                 os.close(fd)
                 raise ContentTooLarge(
-                    f"{shown(path)} has {found.st_size} bytes, and files of more than "
+                    f"{quoted_name(path)} has {found.st_size} bytes, and files of more than "
                     f"{self._max_size} are not sent. Let the agent split or compress it."
                 )
             return OpenFile(parts[-1], fd, found.st_size, self._threads)
@@ -120,11 +137,14 @@ class Workdirs:
 
     # ------------------------------------------------------------------ writing
 
-    async def put(self, loop: Loop, path: str, data: bytes, part: Part | None) -> Received:
-        parts = parse(path)
+    async def put(
+        self, loop: LoopRecord, path: str, data: bytes, part: UploadPart | None
+    ) -> UploadProgress:
+        parts = parse_path(path)
         if not path.isprintable() or "\N{REPLACEMENT CHARACTER}" in path:
             raise InvalidParameter(
-                f"path: {shown(path)} holds characters that a file name should not. Choose another."
+                f"path: {quoted_name(path)} holds characters that a file name should not. "
+                "Choose another."
             )
         _refuse_folder(_folders(loop), parts)
         size = len(data) if part is None else part.size
@@ -135,25 +155,25 @@ class Workdirs:
         uploads = self._uploads(loop)
         lock = self._lock(loop)
 
-        def work() -> Received:
-            with lock, told(path):
+        def work() -> UploadProgress:
+            with lock, as_api_errors(path):
                 if part is None:
-                    received, found = size, uploads.whole(parts, data)
+                    received, found = size, uploads.write_whole(parts, data)
                 else:
-                    received, settled = uploads.part(parts, data, part)
+                    received, settled = uploads.write_part(parts, data, part)
                     if settled is None:
-                        return Received(received, size, None)
+                        return UploadProgress(received, size, None)
                     found = settled
-            return Received(received, size, _entry(parts[-1], path, found))
+            return UploadProgress(received, size, _entry(parts[-1], path, found))
 
         return await self._run(work)
 
-    async def discard(self, loop: Loop) -> None:
+    async def remove_loop(self, loop: LoopRecord) -> None:
         lock, uploads = self._lock(loop), self._uploads(loop)
 
         def work() -> None:
-            with lock, told("uploads"):
-                uploads.discard()
+            with lock, as_api_errors("uploads"):
+                uploads.remove_loop()
 
         await self._run(work)
 
@@ -162,13 +182,13 @@ class Workdirs:
 
     # ------------------------------------------------------------------
 
-    def _workdir(self, loop: Loop) -> Path:
+    def _workdir(self, loop: LoopRecord) -> Path:
         return self._loop_dir(loop.loop_id) / "workdir"
 
-    def _uploads(self, loop: Loop) -> Uploads:
+    def _uploads(self, loop: LoopRecord) -> Uploads:
         return Uploads(self._loop_dir(loop.loop_id), self._owner)
 
-    def _lock(self, loop: Loop) -> threading.Lock:
+    def _lock(self, loop: LoopRecord) -> threading.Lock:
         lock = self._locks.get(loop.loop_id)
         if lock is None:
             lock = self._locks[loop.loop_id] = threading.Lock()
@@ -183,7 +203,7 @@ def _close_unwanted(opening: asyncio.Future[OpenFile]) -> None:
         os.close(opening.result()._fd)
 
 
-def _folders(loop: Loop) -> dict[str, str]:
+def _folders(loop: LoopRecord) -> dict[str, str]:
     """The loop's folders: their name in the workdir, and their path under the server's root."""
     return {folder.path.rstrip("/").rpartition("/")[2]: folder.path for folder in loop.folders}
 
@@ -191,8 +211,8 @@ def _folders(loop: Loop) -> dict[str, str]:
 def _refuse_folder(folders: Mapping[str, str], parts: tuple[str, ...]) -> None:
     if parts and parts[0] in folders:
         raise InvalidParameter(
-            f"path: {shown(parts[0])} is the folder {shown(folders[parts[0]])} of the Jupyter "
-            "server. Its files are there: use Jupyter's file browser or its contents API."
+            f"path: {quoted_name(parts[0])} is the folder {quoted_name(folders[parts[0]])} of the "
+            "Jupyter server. Its files are there: use Jupyter's file browser or its contents API."
         )
 
 
@@ -210,19 +230,21 @@ def _as_cursor(name: bytes) -> str:
     return quote_from_bytes(name, safe="")
 
 
-def _page(place: int, path: str, folders: Mapping[str, str], limit: int, after: bytes) -> FilePage:
+def _page(
+    place: int, path: str, folders: Mapping[str, str], limit: int, after: bytes
+) -> FileListing:
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
     try:
         with os.scandir(fd) as scan:
-            names = (os.fsencode(entry.name) for entry in islice(scan, LOOKED_AT))
+            names = (os.fsencode(entry.name) for entry in islice(scan, SCAN_LIMIT))
             own = {os.fsencode(name) for name in folders}
             wanted = {name for name in names if name > after} | {n for n in own if n > after}
             truncated = next(scan, None) is not None
         picked = heapq.nsmallest(limit + 1, wanted)
-        entries = [_look(place, name, path, name in own) for name in picked[:limit]]
+        entries = [_stat_entry(place, name, path, name in own) for name in picked[:limit]]
     finally:
         os.close(fd)
-    return FilePage(
+    return FileListing(
         entries=[entry for entry in entries if entry is not None],
         has_more=len(picked) > limit,
         last_id=_as_cursor(picked[:limit][-1]) if picked else None,
@@ -230,7 +252,7 @@ def _page(place: int, path: str, folders: Mapping[str, str], limit: int, after: 
     )
 
 
-def _look(place: int, name: bytes, path: str, is_folder: bool) -> FileEntry | None:
+def _stat_entry(place: int, name: bytes, path: str, is_folder: bool) -> FileEntry | None:
     text = name.decode("utf-8", "replace")
     address = f"{path}/{text}" if path else text
     if is_folder:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..loops.errors import InvalidParameter, LoopatError, NotFound, PermissionRefused, StoreError
+from ..loops.errors import DomainError, InvalidParameter, NotFound, PermissionRefused, StoreError
 
 PATH_LIMIT, NAME_LIMIT = 4096, 255
 """Bytes of a whole path and of one name; what Linux takes."""
@@ -30,7 +30,7 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """Without waiting: a process inside can hold a lease on its file."""
 
 
-def parse(path: str) -> tuple[str, ...]:
+def parse_path(path: str) -> tuple[str, ...]:
     """The parts of a path that a caller named. Raises ``InvalidParameter``."""
     if len(path.encode()) > PATH_LIMIT:
         raise InvalidParameter(f"path: a path has at most {PATH_LIMIT} bytes.")
@@ -38,51 +38,54 @@ def parse(path: str) -> tuple[str, ...]:
     for part in parts:
         if part in ("", ".", "..") or "\0" in part or len(part.encode()) > NAME_LIMIT:
             raise InvalidParameter(
-                f"path: {shown(path)} cannot be a path in the workdir. Give names of at most "
+                f"path: {quoted_name(path)} cannot be a path in the workdir. Give names of at most "
                 f"{NAME_LIMIT} bytes with / between them, from the workdir on, without . or .."
             )
     return parts
 
 
-def shown(path: str) -> str:
+def quoted_name(path: str) -> str:
     """``path`` as a message quotes it."""
     return repr(path if len(path) <= 100 else f"{path[:99]}…")
 
 
 @contextmanager
-def told(path: str) -> Iterator[None]:
+def as_api_errors(path: str) -> Iterator[None]:
     """Turns what the system says about ``path`` into words that name no path of the host."""
     try:
         yield
     except OSError as error:
-        raise _in_words(error, path) from error
+        raise _message(error, path) from error
 
 
-def _in_words(error: OSError, path: str) -> LoopatError:
+def _message(error: OSError, path: str) -> DomainError:
     if error.errno == errno.ENOENT:
-        return NotFound(f"There is no {shown(path)} in the workdir.")
+        return NotFound(f"There is no {quoted_name(path)} in the workdir.")
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         return InvalidParameter(
-            f"path: {shown(path)} does not lead through plain folders. Symlinks are not followed."
+            f"path: {quoted_name(path)} does not lead through plain folders. "
+            "Symlinks are not followed."
         )
     if error.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-        return InvalidParameter(f"path: {shown(path)} is a folder.")
+        return InvalidParameter(f"path: {quoted_name(path)} is a folder.")
     if error.errno in (errno.EACCES, errno.EPERM):
         return PermissionRefused(
-            f"The server may not touch {shown(path)}: its permissions inside the sandbox shut the "
-            "server out. Let the agent change them (chmod)."
+            f"The server may not touch {quoted_name(path)}: its permissions inside the sandbox "
+            "shut the server out. Let the agent change them (chmod)."
         )
     if error.errno in (errno.EAGAIN, errno.ETXTBSY):
         return PermissionRefused(
-            f"A process in the sandbox holds {shown(path)}. Try again when it has ended."
+            f"A process in the sandbox holds {quoted_name(path)}. Try again when it has ended."
         )
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "the server's disk is full" if full else (error.strerror or "the file system failed")
-    return StoreError(f"{shown(path)} could not be read or written: {what}. Nothing was changed.")
+    return StoreError(
+        f"{quoted_name(path)} could not be read or written: {what}. Nothing was changed."
+    )
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[int]:
+def open_root(path: Path) -> Iterator[int]:
     """A directory of the server's own, as a descriptor to walk from."""
     fd = os.open(path, _STEP)
     try:
@@ -92,7 +95,7 @@ def opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def directory(top: int, parts: Sequence[str], *, make_for: int | None = None) -> Iterator[int]:
+def open_directory(top: int, parts: Sequence[str], *, make_for: int | None = None) -> Iterator[int]:
     """The directory ``parts`` below ``top``, to walk and to name things in.
 
     ``make_for``: make what is missing, for that user (-1: the server's own). Raises ``OSError``.
@@ -100,7 +103,7 @@ def directory(top: int, parts: Sequence[str], *, make_for: int | None = None) ->
     fd = os.dup(top)
     try:
         for part in parts:
-            further = _step(fd, part, make_for)
+            further = _open_child(fd, part, make_for)
             os.close(fd)
             fd = further
         yield fd
@@ -108,7 +111,7 @@ def directory(top: int, parts: Sequence[str], *, make_for: int | None = None) ->
         os.close(fd)
 
 
-def _step(parent: int, part: str, make_for: int | None) -> int:
+def _open_child(parent: int, part: str, make_for: int | None) -> int:
     try:
         return os.open(part, _STEP, dir_fd=parent)
     except FileNotFoundError:
@@ -136,21 +139,21 @@ def open_file(top: int, parts: Sequence[str]) -> tuple[int, os.stat_result]:
         OSError, InvalidParameter: it is not there, or no regular file.
         PermissionRefused: it is a link to somebody else's file.
     """
-    with directory(top, parts[:-1]) as parent:
+    with open_directory(top, parts[:-1]) as parent:
         look = os.open(parts[-1], _LOOK, dir_fd=parent)
     try:
         found = os.fstat(look)
         path = "/".join(parts)
         if stat.S_ISDIR(found.st_mode):
-            raise InvalidParameter(f"path: {shown(path)} is a folder. List it with ?path=.")
+            raise InvalidParameter(f"path: {quoted_name(path)} is a folder. List it with ?path=.")
         if not stat.S_ISREG(found.st_mode):
             raise InvalidParameter(
-                f"path: {shown(path)} is no regular file. Symlinks are not followed, pipes and "
-                "devices are not opened."
+                f"path: {quoted_name(path)} is no regular file. Symlinks are not followed, pipes "
+                "and devices are not opened."
             )
         if found.st_nlink > 1 and found.st_uid != os.fstat(top).st_uid:
             raise PermissionRefused(
-                f"{shown(path)} is a link to a file that does not belong to the loop."
+                f"{quoted_name(path)} is a link to a file that does not belong to the loop."
             )
         # Through the descriptor that was looked at: there is no name any more to be swapped.
         return os.open(f"/proc/self/fd/{look}", _READ), found

@@ -22,8 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..loops.errors import InvalidParameter
-from ..loops.ports.files import Part
-from .safe_path import directory, opened, shown
+from ..loops.ports.files import UploadPart
+from .safe_path import open_directory, open_root, quoted_name
 
 KEPT = 24 * 3600.0
 OPEN = 8
@@ -40,53 +40,53 @@ class Uploads:
         self._place = loop_dir / "uploads"
         self._owner = -1 if owner is None else owner
 
-    def whole(self, parts: Sequence[str], data: bytes) -> os.stat_result:
+    def write_whole(self, parts: Sequence[str], data: bytes) -> os.stat_result:
         """Write a file that came in one piece. Raises ``OSError``, ``InvalidParameter``."""
-        with self._opened() as place:
+        with self._open_staging() as place:
             name = f"whole-{uuid.uuid4().hex}"
             try:
                 _write(place, name, data, 0)
-                return self._settle(place, name, parts)
+                return self._commit(place, name, parts)
             finally:
                 with suppress(FileNotFoundError):
                     os.unlink(name, dir_fd=place)
 
-    def part(
-        self, parts: Sequence[str], data: bytes, part: Part
+    def write_part(
+        self, parts: Sequence[str], data: bytes, part: UploadPart
     ) -> tuple[int, os.stat_result | None]:
         """Take a piece; how much there is now, and the file once it is whole."""
         name = _name(parts, part)
-        with self._opened() as place:
+        with self._open_staging() as place:
             received = _size(place, name)
             if part.offset > received:
                 raise InvalidParameter(
                     f"offset: this upload has {received} of {part.size} bytes. Go on from there."
                 )
             if part.offset == 0 and received == 0:
-                _tidy(place, keep=OPEN - 1)
+                _prune(place, keep=OPEN - 1)
             received = _write(place, name, data, part.offset)
             if received < part.size:
                 return received, None
-            return received, self._settle(place, name, parts)
+            return received, self._commit(place, name, parts)
 
-    def discard(self) -> None:
+    def remove_loop(self) -> None:
         """Forget what was begun."""
-        with suppress(FileNotFoundError), opened(self._place) as place:
-            _tidy(place, keep=0)
+        with suppress(FileNotFoundError), open_root(self._place) as place:
+            _prune(place, keep=0)
 
     @contextmanager
-    def _opened(self) -> Iterator[int]:
+    def _open_staging(self) -> Iterator[int]:
         with suppress(FileExistsError):
             self._place.mkdir(mode=0o700)
-        with opened(self._place) as place:
+        with open_root(self._place) as place:
             yield place
 
-    def _settle(self, place: int, name: str, parts: Sequence[str]) -> os.stat_result:
+    def _commit(self, place: int, name: str, parts: Sequence[str]) -> os.stat_result:
         """Rename the file that is whole now to where it belongs."""
         path = "/".join(parts)
         with (
-            opened(self._workdir) as top,
-            directory(top, parts[:-1], make_for=self._owner) as parent,
+            open_root(self._workdir) as top,
+            open_directory(top, parts[:-1], make_for=self._owner) as parent,
         ):
             mode = _mode(parent, parts[-1], path)
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
@@ -106,15 +106,15 @@ def _mode(parent: int, name: str, path: str) -> int:
     except FileNotFoundError:
         return 0o644
     if stat.S_ISDIR(found.st_mode):
-        raise InvalidParameter(f"path: {shown(path)} is a folder.")
+        raise InvalidParameter(f"path: {quoted_name(path)} is a folder.")
     if not stat.S_ISREG(found.st_mode):
         raise InvalidParameter(
-            f"path: there is a symlink, pipe or device at {shown(path)}. Choose another name."
+            f"path: there is a symlink, pipe or device at {quoted_name(path)}. Choose another name."
         )
     return found.st_mode & 0o777 | 0o600
 
 
-def _name(parts: Sequence[str], part: Part) -> str:
+def _name(parts: Sequence[str], part: UploadPart) -> str:
     """Another file, size or id is another upload."""
     key = json.dumps([part.upload, part.size, *parts])
     return f"part-{hashlib.sha256(key.encode()).hexdigest()[:40]}"
@@ -137,7 +137,7 @@ def _write(place: int, name: str, data: bytes, offset: int) -> int:
     return offset + len(data)
 
 
-def _tidy(place: int, *, keep: int) -> None:
+def _prune(place: int, *, keep: int) -> None:
     """Remove what is too old, and all but the ``keep`` youngest."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
     try:

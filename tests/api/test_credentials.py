@@ -9,7 +9,7 @@ from jupyter_server.auth.identity import LegacyIdentityProvider, PasswordIdentit
 from jupyter_server.auth.login import LegacyLoginHandler
 from tornado.web import RequestHandler
 
-from loopat_jupyter.api.auth import OWNER, new_token, owner_name, token_digest
+from loopat_jupyter.api.auth import OWNER, new_token, resolve_owner, token_digest
 
 ANNA = User(username="anna")
 
@@ -28,12 +28,14 @@ class ForeignLogin(RequestHandler):
 
 @pytest.mark.parametrize("provider", [IdentityProvider, PasswordIdentityProvider])
 def test_jupyter_s_random_names_are_all_the_one_owner(provider: type[IdentityProvider]) -> None:
-    names = {owner_name(provider(), User(username=name)) for name in ("anonymous1", "anonymous2")}
+    names = {
+        resolve_owner(provider(), User(username=name)) for name in ("anonymous1", "anonymous2")
+    }
     assert names == {OWNER}
 
 
 def test_a_deployment_s_own_provider_names_its_users() -> None:
-    assert owner_name(OwnProvider(), ANNA) == "anna"
+    assert resolve_owner(OwnProvider(), ANNA) == "anna"
 
 
 @pytest.mark.parametrize(
@@ -42,15 +44,15 @@ def test_a_deployment_s_own_provider_names_its_users() -> None:
 )
 def test_with_an_old_style_login_handler_it_is_that_one_that_names(login: Any, name: str) -> None:
     provider = LegacyIdentityProvider(login_handler_class=login)
-    assert owner_name(provider, ANNA) == name
+    assert resolve_owner(provider, ANNA) == name
 
 
 def test_a_server_started_by_hand_under_a_hub_still_has_one_owner(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_USER", "anna")  # a terminal of a Hub's server has it
-    assert owner_name(IdentityProvider(), User(username="anonymous1")) == OWNER
-    assert owner_name(OwnProvider(), ANNA) == "anna"
+    assert resolve_owner(IdentityProvider(), User(username="anonymous1")) == OWNER
+    assert resolve_owner(OwnProvider(), ANNA) == "anna"
 
 
 def test_tokens_are_of_the_contract_s_form_and_do_not_repeat() -> None:

@@ -35,7 +35,7 @@ def test_a_result_holds_the_whole_turn():
     assert result.text == "Grüße, \u2028 done."
     assert str(result) == result.text
     assert result.thinking == "hm"
-    assert result.tool_calls == [api.ToolUse("t1", "Bash", "ls", True)]
+    assert result.tool_calls == [api.TurnToolCall("t1", "Bash", "ls", True)]
     assert [(c.request.choice_id, c.outcome) for c in result.choices] == [("choice_1", "allowed")]
     assert result.usage == api.Usage(input_tokens=3, output_tokens=5)
     assert result.turn_id == TURN

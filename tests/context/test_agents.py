@@ -8,21 +8,21 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import AgentChoice, ConfigFile
+from loopat_jupyter.context.config_file import ConfigFile, SelectedAgent
 from loopat_jupyter.loops.errors import ConfigError
 
 BOT = {"command": ["bot", "acp"]}
 
 
-async def choose(home: Path, content: Any) -> AgentChoice:
+async def choose(home: Path, content: Any) -> SelectedAgent:
     text = content if isinstance(content, str) else json.dumps(content, indent=2)
     (home / "config.json").write_text(text)
-    return await ConfigFile(home, {"KEY": "sk-very-secret"}).choose_agent()
+    return await ConfigFile(home, {"KEY": "sk-very-secret"}).select_agent()
 
 
 async def test_the_only_enabled_agent_is_the_one(tmp_path: Path) -> None:
     agents = {"off": {**BOT, "enabled": False}, "bot": BOT}
-    assert await choose(tmp_path, {"agents": agents}) == AgentChoice("bot", ("bot", "acp"))
+    assert await choose(tmp_path, {"agents": agents}) == SelectedAgent("bot", ("bot", "acp"))
 
 
 async def test_everything_an_agent_may_have(tmp_path: Path) -> None:
@@ -78,4 +78,4 @@ async def test_what_is_wrong_is_named_with_its_line(
 
 async def test_agents_do_not_concern_the_choice_of_a_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"agents": {"a": BOT, "b": BOT}}))
-    assert (await ConfigFile(tmp_path, {}).choose("default")).provider == "demo"
+    assert (await ConfigFile(tmp_path, {}).select_model("default")).provider == "demo"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import DEMO_CHOICE, ConfigFile, ModelChoice, parse
+from loopat_jupyter.context.config_file import DEMO_CHOICE, ConfigFile, SelectedModel, parse_config
 from loopat_jupyter.loops.errors import ConfigError
 
 KEY = "sk-very-secret"
@@ -26,10 +26,10 @@ def provider(**more: Any) -> dict[str, Any]:
 
 async def choose(
     home: Path, content: Any = None, vault: str = "default", **env: str
-) -> ModelChoice:
+) -> SelectedModel:
     if content is not None:
         write(home, content)
-    return await ConfigFile(home, env).choose(vault)
+    return await ConfigFile(home, env).select_model(vault)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ async def test_everything_a_model_may_have(tmp_path: Path) -> None:
         "default": "p/a/b",
         "providers": {"p": provider(api="openai", baseUrl="http://h/v1", models=[model], y=2)},
     }
-    assert await choose(tmp_path, content) == ModelChoice(
+    assert await choose(tmp_path, content) == SelectedModel(
         provider="p",
         model="a/b",
         api="openai",
@@ -92,11 +92,11 @@ async def test_a_variable_comes_from_the_vault_before_the_environment(tmp_path: 
     content = {"providers": {"p": provider(apiKey="${KEY}", baseUrl="http://${HOST}/x")}}
     write(tmp_path, content)
     config = ConfigFile(tmp_path, {"KEY": "from-env", "HOST": "example.org"})
-    assert (await config.choose("work")).api_key == "from-vault"
-    assert (await config.choose("work")).base_url == "http://example.org/x"
-    assert (await config.choose("default")).api_key == "from-env"
+    assert (await config.select_model("work")).api_key == "from-vault"
+    assert (await config.select_model("work")).base_url == "http://example.org/x"
+    assert (await config.select_model("default")).api_key == "from-env"
     (envs / "KEY").write_text("rotated\n")
-    assert (await config.choose("work")).api_key == "rotated"
+    assert (await config.select_model("work")).api_key == "rotated"
 
 
 async def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_a_reference_that_is_none(tmp_path: Path, reference: str) -> None:
 )
 def test_what_is_broken_is_named_with_its_line(text: str, line: int, names: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        parse(text.encode())
+        parse_config(text.encode())
     assert caught.value.message.startswith(f"config.json, line {line}: ")
     assert names in caught.value.message
     assert caught.value.event_code == "agent_error"
@@ -142,17 +142,17 @@ def test_what_is_broken_is_named_with_its_line(text: str, line: int, names: str)
 @pytest.mark.parametrize("data", [b'{"a":\n "\xff"}', b"[" * 100_000])
 def test_bytes_that_are_no_json_at_all(data: bytes) -> None:
     with pytest.raises(ConfigError, match=r"config\.json"):
-        parse(data)
+        parse_config(data)
 
 
 def test_a_byte_order_mark_is_no_problem() -> None:
-    assert parse(b'\xef\xbb\xbf{"default": "a/b"}').default == "a/b"
+    assert parse_config(b'\xef\xbb\xbf{"default": "a/b"}').default == "a/b"
 
 
 def test_no_message_holds_a_value_of_the_file() -> None:
     text = json.dumps({"providers": {"p": {"apiKey": [KEY], "baseUrl": {"a": KEY}}}})
     with pytest.raises(ConfigError) as caught:
-        parse(text.encode())
+        parse_config(text.encode())
     assert KEY not in caught.value.message
 
 
@@ -203,7 +203,7 @@ async def test_a_change_is_seen_at_the_next_turn_and_an_unchanged_file_is_parsed
 ) -> None:
     write(tmp_path, {"providers": {"p": provider()}})
     config = ConfigFile(tmp_path, {})
-    assert (await config.choose("default")).provider == "p"
+    assert (await config.select_model("default")).provider == "p"
     assert config.read() is config.read()
     before = (tmp_path / "config.json").stat()
     # Replaced by one of the same size and time, as an editor might.
@@ -211,9 +211,9 @@ async def test_a_change_is_seen_at_the_next_turn_and_an_unchanged_file_is_parsed
     other.write_text(json.dumps({"providers": {"q": provider()}}))
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(tmp_path / "config.json")
-    assert (await config.choose("default")).provider == "q"
+    assert (await config.select_model("default")).provider == "q"
     (tmp_path / "config.json").unlink()
-    assert await config.choose("default") == DEMO_CHOICE
+    assert await config.select_model("default") == DEMO_CHOICE
 
 
 async def test_a_broken_file_is_left_as_it_is(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from loopat_jupyter.loops.errors import (
     UnknownRepo,
     UnknownVault,
 )
-from loopat_jupyter.loops.models import Folder, Loop, new_loop_id, now
+from loopat_jupyter.loops.models import GivenFolder, LoopRecord, new_loop_id, now
 from loopat_jupyter.loops.ports.engine import FolderMount, Turn
-from loopat_jupyter.loops.service import LoopDraft
+from loopat_jupyter.loops.service import NewLoop
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def home(root: Path, tmp_path: Path) -> Home:
     return Home.open(tmp_path / "h", Folders(root, private=(root / "home",)))
 
 
-def draft(**fields) -> LoopDraft:
+def draft(**fields) -> NewLoop:
     wanted = {
         "title": "t",
         "metadata": {},
@@ -51,7 +51,7 @@ def draft(**fields) -> LoopDraft:
         "repo": None,
         "folders": (),
     }
-    return LoopDraft(new_loop_id(), "ada", **(wanted | fields))
+    return NewLoop(new_loop_id(), "ada", **(wanted | fields))
 
 
 def loops(home: Home) -> list[str]:
@@ -85,7 +85,7 @@ def test_a_home_that_others_could_read_is_shut_unless_it_is_something_else_too(t
 )  # fmt: skip
 async def test_a_folder_that_leaves_the_root_or_is_not_there_is_refused(home, path) -> None:
     with pytest.raises(InvalidParameter):
-        await home.prepare_loop(draft(folders=(Folder(path, False),)))
+        await home.prepare_loop(draft(folders=(GivenFolder(path, False),)))
     assert loops(home) == []
 
 
@@ -93,18 +93,24 @@ async def test_a_folder_above_something_private_is_not_given_for_writing(home, r
     (root / "data" / "deep" / "run").mkdir(parents=True)
     guarded = Home.open(home.path, Folders(root, private=(root / "data" / "deep" / "run",)))
     with pytest.raises(InvalidParameter, match="without write"):
-        await guarded.prepare_loop(draft(folders=(Folder("data", True),)))
-    await guarded.prepare_loop(draft(folders=(Folder("data", False), Folder("data/raw", True))))
+        await guarded.prepare_loop(draft(folders=(GivenFolder("data", True),)))
+    await guarded.prepare_loop(
+        draft(folders=(GivenFolder("data", False), GivenFolder("data/raw", True)))
+    )
 
 
 async def test_two_folders_of_one_name_are_refused(home: Home, root: Path) -> None:
     (root / "raw").mkdir()
     with pytest.raises(InvalidParameter, match="raw"):
-        await home.prepare_loop(draft(folders=(Folder("raw", False), Folder("data/raw", True))))
+        await home.prepare_loop(
+            draft(folders=(GivenFolder("raw", False), GivenFolder("data/raw", True)))
+        )
 
 
 async def test_a_folder_is_found_again_when_the_sandbox_starts(home: Home, root: Path) -> None:
-    loop = Loop("loop_x", "ada", "t", now(), {}, (), "default", None, (Folder("data/raw/", True),))
+    loop = LoopRecord(
+        "loop_x", "ada", "t", now(), {}, (), "default", None, (GivenFolder("data/raw/", True),)
+    )
     assert (await home.spec(loop)).folders == (FolderMount(root / "data" / "raw", "raw", True),)
     (root / "data" / "raw").rmdir()
     (root / "data" / "raw").symlink_to("/etc")
@@ -114,7 +120,7 @@ async def test_a_folder_is_found_again_when_the_sandbox_starts(home: Home, root:
 
 async def test_hidden_folders_are_shown_where_the_server_shows_them(root: Path, tmp_path) -> None:
     home = Home.open(tmp_path / "h", Folders(root, allow_hidden=True))
-    await home.prepare_loop(draft(folders=(Folder(".ssh", False),)))
+    await home.prepare_loop(draft(folders=(GivenFolder(".ssh", False),)))
 
 
 @pytest.mark.parametrize(

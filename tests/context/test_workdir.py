@@ -21,22 +21,22 @@ import pytest
 
 from loopat_jupyter.loops.errors import (
     ContentTooLarge,
+    DomainError,
     InvalidParameter,
-    LoopatError,
     NotFound,
     PermissionRefused,
     StoreError,
 )
-from loopat_jupyter.loops.models import Loop, now
-from loopat_jupyter.loops.ports.files import Part
+from loopat_jupyter.loops.models import LoopRecord, now
+from loopat_jupyter.loops.ports.files import UploadPart
 from loopat_jupyter.workspace import files as files_module
 from loopat_jupyter.workspace import uploads
-from loopat_jupyter.workspace.files import Workdirs
-from loopat_jupyter.workspace.safe_path import told
+from loopat_jupyter.workspace.files import WorkspaceFiles
+from loopat_jupyter.workspace.safe_path import as_api_errors
 
 ROUNDS = 1000
 SECRET = b"of the host"
-LOOP = Loop("loop_x", "ada", "t", now(), {}, (), "default", None)
+LOOP = LoopRecord("loop_x", "ada", "t", now(), {}, (), "default", None)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make this")
 
 
@@ -51,22 +51,22 @@ def top(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def files(tmp_path: Path, top: Path) -> Iterator[Workdirs]:
-    made = Workdirs(lambda loop_id: tmp_path / loop_id, max_size=1 << 20, owner=None)
+def files(tmp_path: Path, top: Path) -> Iterator[WorkspaceFiles]:
+    made = WorkspaceFiles(lambda loop_id: tmp_path / loop_id, max_size=1 << 20, owner=None)
     yield made
     made.close()
 
 
-async def get(files: Workdirs, path: str) -> bytes:
+async def get(files: WorkspaceFiles, path: str) -> bytes:
     async with files.open(LOOP, path) as file:
         return b"".join([chunk async for chunk in file.chunks()])
 
 
-async def put(files: Workdirs, path: str, data: bytes = b"new") -> None:
+async def put(files: WorkspaceFiles, path: str, data: bytes = b"new") -> None:
     await files.put(LOOP, path, data, None)
 
 
-async def names(files: Workdirs, path: str = "") -> list[str]:
+async def names(files: WorkspaceFiles, path: str = "") -> list[str]:
     page = await files.list(LOOP, path, limit=100, after=None)
     return [entry.name for entry in page.entries]
 
@@ -90,7 +90,7 @@ def open_descriptors() -> int:
     ],
 )  # fmt: skip
 async def test_what_can_be_no_path_is_refused_before_anything_is_touched(
-    files: Workdirs, top: Path, path: str
+    files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     (top / "a").mkdir()
     for ask in (get(files, path), put(files, path), names(files, path)):
@@ -101,7 +101,7 @@ async def test_what_can_be_no_path_is_refused_before_anything_is_touched(
 
 @pytest.mark.parametrize("path", ["..\\..\\outside\\f", "%2e%2e/f", "~root", "....", " ", "C:"])
 async def test_what_only_looks_like_a_way_out_is_a_name(
-    files: Workdirs, top: Path, path: str
+    files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     with pytest.raises(NotFound):
         await get(files, path)
@@ -114,7 +114,7 @@ async def test_what_only_looks_like_a_way_out_is_a_name(
     "path", ["line\nbreak", "bell\x07", "\x1b[31m", "a\u202eb", "a\ufffdb", "\x7f"]
 )
 async def test_nobody_puts_a_name_that_reads_otherwise_than_it_is(
-    files: Workdirs, top: Path, path: str
+    files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     with pytest.raises(InvalidParameter, match="characters"):
         await put(files, path)
@@ -124,7 +124,7 @@ async def test_nobody_puts_a_name_that_reads_otherwise_than_it_is(
 
 
 async def test_a_name_that_is_no_utf8_is_listed_and_cannot_be_asked_for(
-    files: Workdirs, top: Path
+    files: WorkspaceFiles, top: Path
 ) -> None:
     (Path(os.fsdecode(bytes(top) + b"/a\xff\xfeb"))).write_bytes(b"x")
     (top / "z").touch()
@@ -139,7 +139,7 @@ async def test_a_name_that_is_no_utf8_is_listed_and_cannot_be_asked_for(
 
 
 async def test_no_symlink_is_followed_neither_on_the_way_nor_at_the_end(
-    files: Workdirs, top: Path, tmp_path: Path
+    files: WorkspaceFiles, top: Path, tmp_path: Path
 ) -> None:
     outside = tmp_path / "outside"
     (top / "dir").symlink_to(outside)
@@ -161,7 +161,7 @@ async def test_no_symlink_is_followed_neither_on_the_way_nor_at_the_end(
     assert (outside / "f").read_bytes() == SECRET
 
 
-async def test_the_workdir_itself_may_be_no_symlink(files: Workdirs, top: Path) -> None:
+async def test_the_workdir_itself_may_be_no_symlink(files: WorkspaceFiles, top: Path) -> None:
     top.rmdir()
     top.symlink_to(top.parent.parent / "outside")
     for ask in (get(files, "f"), put(files, "f"), names(files)):
@@ -208,12 +208,12 @@ def swapping(kind: str, top: Path, outside: Path) -> Iterator[None]:
         process.communicate()
 
 
-Attempt = Callable[[Workdirs], "asyncio.Future[object]"]
+Attempt = Callable[[WorkspaceFiles], "asyncio.Future[object]"]
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
 async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
-    files: Workdirs, top: Path, tmp_path: Path, kind: str
+    files: WorkspaceFiles, top: Path, tmp_path: Path, kind: str
 ) -> None:
     outside = tmp_path / "outside"
     if kind == "directory":
@@ -230,7 +230,7 @@ async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
             for ask in (get(files, path), put(files, path), names(files, path.rpartition("/")[0])):
                 try:
                     found = await ask
-                except LoopatError as error:
+                except DomainError as error:
                     seen[error.code] = seen.get(error.code, 0) + 1
                 else:
                     assert found in (None, b"inside", b"new") or SECRET not in bytes(
@@ -246,7 +246,7 @@ async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
 
 
 async def test_what_is_opened_is_what_was_looked_at(
-    files: Workdirs, top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "f").write_bytes(b"inside")
     (top / "x").symlink_to(tmp_path / "outside" / "f")
@@ -264,7 +264,7 @@ async def test_what_is_opened_is_what_was_looked_at(
 
 
 async def test_pipes_sockets_and_directories_are_not_opened(
-    files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.mkfifo(top / "pipe")
     (top / "dir").mkdir()
@@ -286,7 +286,7 @@ async def test_pipes_sockets_and_directories_are_not_opened(
 
 
 @as_root
-async def test_a_device_is_not_opened(files: Workdirs, top: Path) -> None:
+async def test_a_device_is_not_opened(files: WorkspaceFiles, top: Path) -> None:
     os.mknod(top / "zero", 0o20666, os.makedev(1, 5))
     with pytest.raises(InvalidParameter, match="no regular file"):
         await get(files, "zero")
@@ -294,7 +294,7 @@ async def test_a_device_is_not_opened(files: Workdirs, top: Path) -> None:
 
 @as_root
 async def test_a_link_to_somebody_elses_file_is_not_served(
-    files: Workdirs, top: Path, tmp_path: Path
+    files: WorkspaceFiles, top: Path, tmp_path: Path
 ) -> None:
     os.chown(top, 64999, 64999)
     os.link(tmp_path / "outside" / "f", top / "stolen")
@@ -307,7 +307,7 @@ async def test_a_link_to_somebody_elses_file_is_not_served(
 
 
 async def test_a_file_is_replaced_and_never_written_into(
-    files: Workdirs, top: Path, tmp_path: Path
+    files: WorkspaceFiles, top: Path, tmp_path: Path
 ) -> None:
     os.link(tmp_path / "outside" / "f", top / "f")
     await put(files, "f")
@@ -316,7 +316,7 @@ async def test_a_file_is_replaced_and_never_written_into(
 
 
 async def test_a_process_that_holds_a_lease_on_its_file_holds_nobody_up(
-    files: Workdirs, top: Path
+    files: WorkspaceFiles, top: Path
 ) -> None:
     (top / "f").write_bytes(b"x")
     heard = signal.signal(signal.SIGIO, signal.SIG_IGN)  # how the holder is asked to give it up
@@ -337,7 +337,9 @@ async def test_a_process_that_holds_a_lease_on_its_file_holds_nobody_up(
 # --------------------------------------------------------------------------- sizes
 
 
-async def test_a_file_that_grows_or_shrinks_while_it_is_read(files: Workdirs, top: Path) -> None:
+async def test_a_file_that_grows_or_shrinks_while_it_is_read(
+    files: WorkspaceFiles, top: Path
+) -> None:
     path = top / "f"
     path.write_bytes(b"x" * (files_module.CHUNK * 2))
     async with files.open(LOOP, "f") as file:
@@ -354,7 +356,7 @@ async def test_a_file_that_grows_or_shrinks_while_it_is_read(files: Workdirs, to
         assert [chunk async for chunk in chunks] == []
 
 
-async def test_a_sparse_file_over_the_limit_is_not_begun(files: Workdirs, top: Path) -> None:
+async def test_a_sparse_file_over_the_limit_is_not_begun(files: WorkspaceFiles, top: Path) -> None:
     with (top / "f").open("wb") as file:
         file.truncate(1 << 40)
     with pytest.raises(ContentTooLarge, match="1099511627776"):
@@ -362,16 +364,16 @@ async def test_a_sparse_file_over_the_limit_is_not_begun(files: Workdirs, top: P
 
 
 async def test_a_directory_without_end_is_looked_at_to_a_limit(
-    files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files_module, "LOOKED_AT", 50)
+    monkeypatch.setattr(files_module, "SCAN_LIMIT", 50)
     for n in range(60):
         (top / f"{n}").touch()
     page = await files.list(LOOP, "", limit=100, after=None)
     assert (len(page.entries), page.truncated, page.has_more) == (50, True, False)
 
 
-async def test_a_time_that_no_calendar_has_is_no_time(files: Workdirs, top: Path) -> None:
+async def test_a_time_that_no_calendar_has_is_no_time(files: WorkspaceFiles, top: Path) -> None:
     (top / "f").touch()
     os.utime(top / "f", ns=(0, (1 << 62)))
     (entry,) = (await files.list(LOOP, "", limit=1, after=None)).entries
@@ -382,10 +384,10 @@ async def test_a_time_that_no_calendar_has_is_no_time(files: Workdirs, top: Path
 
 
 async def test_unfinished_uploads_are_few_and_do_not_stay(
-    files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = top.parent / "uploads"
-    part = Part("u0", 0, 10)
+    part = UploadPart("u0", 0, 10)
     await files.put(LOOP, "f", b"old", part)
     for age, name in enumerate(within(place)):
         os.utime(place / name, (age, age))
@@ -395,19 +397,19 @@ async def test_unfinished_uploads_are_few_and_do_not_stay(
         await files.put(LOOP, "f", b"1", replace(part, upload=f"u{n}"))
     assert len(within(place)) == uploads.OPEN
     assert place.stat().st_mode & 0o777 == 0o700
-    await files.discard(LOOP)
+    await files.remove_loop(LOOP)
     assert within(place) == []
     assert within(top) == []
 
 
 async def test_uploads_of_one_file_at_once_leave_one_of_them_whole(
-    files: Workdirs, top: Path
+    files: WorkspaceFiles, top: Path
 ) -> None:
     async def one(n: int) -> None:
         data = bytes([n]) * 200_000
         for offset in range(0, len(data), 50_000):
             piece = data[offset : offset + 50_000]
-            await files.put(LOOP, "f", piece, Part(f"u{n}", offset, len(data)))
+            await files.put(LOOP, "f", piece, UploadPart(f"u{n}", offset, len(data)))
 
     await asyncio.gather(*(one(n) for n in range(6)))
     found = (top / "f").read_bytes()
@@ -415,7 +417,7 @@ async def test_uploads_of_one_file_at_once_leave_one_of_them_whole(
 
 
 async def test_what_could_not_be_put_leaves_nothing(
-    files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "old").write_bytes(b"old")
 
@@ -432,13 +434,13 @@ async def test_what_could_not_be_put_leaves_nothing(
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.EACCES, errno.EXDEV])
 def test_no_message_names_a_path_of_the_host(number: int) -> None:
     host = "/srv/secret/place"
-    with pytest.raises(LoopatError) as caught, told("a/b"):
+    with pytest.raises(DomainError) as caught, as_api_errors("a/b"):
         raise OSError(number, os.strerror(number), host)
     assert host not in caught.value.message
 
 
 async def test_a_reader_that_is_cancelled_while_it_opens_leaves_no_descriptor(
-    files: Workdirs, top: Path, monkeypatch: pytest.MonkeyPatch
+    files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "f").write_bytes(b"x")
     began, go_on = threading.Event(), threading.Event()

@@ -30,7 +30,7 @@ async def _resolve(host, port):
     return ["127.0.0.1"]
 
 
-server.Dialler = lambda: dialer.Dialler(_resolve, lambda address: address == "127.0.0.1")
+server.Dialer = lambda: dialer.Dialer(_resolve, lambda address: address == "127.0.0.1")
 """
 
 GET = """

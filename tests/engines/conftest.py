@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
-from loopat_jupyter.engines.builtin.model_call import Patience
+from loopat_jupyter.engines.builtin.model_call import ModelRetryPolicy
 from loopat_jupyter.loops.ports.engine import Turn
 
 from . import mock_provider as mock
@@ -66,7 +66,7 @@ def configure(home: Path, provider: MockProvider, api: str, **model: Any) -> Non
 @pytest.fixture
 async def quick(home: Path) -> AsyncIterator[BuiltinEngine]:
     """An engine that hardly waits between attempts."""
-    limits = EngineLimits(patience=Patience(attempts=3, first_wait=0.001, total=30))
+    limits = EngineLimits(patience=ModelRetryPolicy(attempts=3, first_wait=0.001, total=30))
     engine = BuiltinEngine(home, _instructions, limits)
     yield engine
     await engine.close()

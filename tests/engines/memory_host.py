@@ -20,12 +20,12 @@ from loopat_jupyter.loops.ports.engine import (
     CommandResult,
     FileError,
     PastTurn,
-    Question,
+    PermissionDecision,
     Turn,
     TurnState,
     TurnSuspended,
-    Usage,
-    Verdict,
+    TurnUsage,
+    UserQuestion,
 )
 
 
@@ -35,7 +35,7 @@ class RefusingNetwork:
 
     refused: list[Destination] = field(default_factory=list)
 
-    def take_refused(self) -> list[Destination]:
+    def drain_denied(self) -> list[Destination]:
         refused, self.refused = self.refused, []
         return refused
 
@@ -131,7 +131,7 @@ class MemoryHost:
     said: list[tuple[Any, ...]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    total: Usage = field(default_factory=Usage)
+    total: TurnUsage = field(default_factory=TurnUsage)
     confine: bool = False
     heard: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -153,15 +153,15 @@ class MemoryHost:
 
     async def permission(
         self, tool_use_id: str, tool: str, input: Mapping[str, Any], **shown: Any
-    ) -> Verdict:
+    ) -> PermissionDecision:
         self.said.append(("permission", tool_use_id, tool, dict(input), shown))
         if tool in self.deny:
-            return Verdict(False, "The mode does not allow it.")
+            return PermissionDecision(False, "The mode does not allow it.")
         if tool_use_id in self.ask or tool in self.ask:
-            return Verdict(bool(self._answer(tool_use_id)))
-        return Verdict(True, confined=self.confine)
+            return PermissionDecision(bool(self._answer(tool_use_id)))
+        return PermissionDecision(True, confined=self.confine)
 
-    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Any:
+    async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Any:
         self.said.append(("question", tool_use_id, tuple(questions)))
         return self._answer(tool_use_id)
 
@@ -175,7 +175,7 @@ class MemoryHost:
     async def journal(self, *entries: dict[str, Any]) -> None:
         self.entries.extend(entries)
 
-    async def usage(self, usage: Usage) -> None:
+    async def usage(self, usage: TurnUsage) -> None:
         self.total = self.total + usage
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:

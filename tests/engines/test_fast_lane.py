@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from loopat_jupyter.engines.models.delta_tap import Lane
+from loopat_jupyter.engines.models.delta_tap import DeltaTap
 
 
 def openai(**delta) -> bytes:
@@ -57,7 +57,7 @@ class Sdk:
         self.shown: list[tuple[str, str]] = []
         self.text = ""
         self._pending = b""
-        self.lane = Lane(self.show)
+        self.lane = DeltaTap(self.show)
 
     async def show(self, delta) -> None:
         self.shown.append(("fast", delta.text))
@@ -76,7 +76,7 @@ class Sdk:
             delta = event["choices"][0]["delta"]
         text = delta.get("text") or delta.get("content") or ""
         self.text += text
-        if rest := self.lane.unshown(text):
+        if rest := self.lane.remaining(text):
             self.shown.append(("slow", rest))
         if thinking := delta.get("thinking") or delta.get("reasoning_content"):
             self.shown.append(("thinking", thinking))
@@ -86,7 +86,7 @@ class Sdk:
             if self.lane.closed:
                 self.read(chunk)
                 continue
-            async for passed in self.lane.sift(chunk):
+            async for passed in self.lane.filter_chunk(chunk):
                 self.read(passed)
         self.read(self.lane.close())
 
@@ -141,14 +141,14 @@ async def test_a_server_that_falls_behind_shows_what_has_arrived_as_one(monkeypa
     ],
 )
 async def test_what_is_not_plain_takes_the_slow_way_and_is_not_lost(stream: bytes) -> None:
-    seen = Lane(show=_nothing)
+    seen = DeltaTap(show=_nothing)
     passed = b""
     for start in range(0, len(stream), 7):
         chunk = stream[start : start + 7]
         if seen.closed:
             passed += chunk
             continue
-        async for piece in seen.sift(chunk):
+        async for piece in seen.filter_chunk(chunk):
             passed += piece
     passed += seen.close()
     assert seen.closed
@@ -175,7 +175,7 @@ async def _nothing(_delta) -> None: ...
 )
 def test_the_provider_s_last_word_is_seen_however_it_is_cut(stream: bytes, ended: bool) -> None:
     for size in (1, 7, 10_000):
-        lane = Lane(_nothing)
+        lane = DeltaTap(_nothing)
         for start in range(0, len(stream), size):
-            lane.look(stream[start : start + size])
+            lane.detect_end(stream[start : start + size])
         assert lane.ended is ended

@@ -11,8 +11,8 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.engines.builtin.history import NO_RESULT, past_turns
-from loopat_jupyter.engines.models.messages import Response, UserMessage
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.engines.models.messages import ModelReply, UserMessage
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import PastTurn
 
 from . import mock_provider as mock
@@ -109,7 +109,7 @@ async def test_text_that_was_shown_but_not_finished_is_kept(
         Reply(mock.anthropic(mock.text_block("Second, half"))[:4], cut=True),
     ]
     turn = turn_of("Go")
-    with pytest.raises(TurnFailed):
+    with pytest.raises(TurnFailure):
         await quick.run(turn, host)
     assert host.visible == "First.Second, half"
     messages = await sent_after(quick, provider, host, host.ended(turn, "error", code))
@@ -137,11 +137,11 @@ def test_a_turn_of_another_engine_is_its_message_and_its_text() -> None:
     other = PastTurn("turn_1", "Go", "done", None, (entry,), "Went.")
     ((said, answer),) = past_turns([other])
     assert said == UserMessage("Go")
-    assert isinstance(answer, Response)
+    assert isinstance(answer, ModelReply)
     assert answer.text == "Went."
 
 
 def test_a_turn_without_any_answer_still_has_one() -> None:
     ((_, answer),) = past_turns([PastTurn("turn_1", "Go", "done", None, (), "")])
-    assert isinstance(answer, Response)
+    assert isinstance(answer, ModelReply)
     assert answer.text

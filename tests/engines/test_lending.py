@@ -16,14 +16,19 @@ from typing import Any
 import h11
 import pytest
 
-from loopat_jupyter.context.config_file import DEMO_CHOICE, NO_KEY, ModelChoice
+from loopat_jupyter.context.config_file import DEMO_CHOICE, NO_KEY, SelectedModel
 from loopat_jupyter.engines.gateway import http_pool
-from loopat_jupyter.engines.gateway.http_pool import Carrier
-from loopat_jupyter.engines.gateway.proxy_tunnel import Address, proxy_for
-from loopat_jupyter.engines.gateway.upstream import BODY_LIMIT, Blotter, Lender, LentModel
+from loopat_jupyter.engines.gateway.http_pool import ConnectionPool
+from loopat_jupyter.engines.gateway.proxy_tunnel import UpstreamAddress, proxy_for
+from loopat_jupyter.engines.gateway.upstream import (
+    BODY_LIMIT,
+    ModelUpstreamFactory,
+    ProviderUpstream,
+    SecretMasker,
+)
 from loopat_jupyter.engines.models.http import tls_context
-from loopat_jupyter.loops.errors import TurnFailed
-from loopat_jupyter.loops.ports.network import ModelRefused
+from loopat_jupyter.loops.errors import TurnFailure
+from loopat_jupyter.loops.ports.network import ModelRequestRefused
 
 KEY = "sk-planted-0123456789"
 MESSAGES = "/v1/messages"
@@ -106,21 +111,21 @@ async def provider(stack: AsyncExitStack) -> Provider:
 
 
 @pytest.fixture
-async def carrier() -> AsyncIterator[Carrier]:
-    carrier = Carrier(ssl.create_default_context())
+async def carrier() -> AsyncIterator[ConnectionPool]:
+    carrier = ConnectionPool(ssl.create_default_context())
     yield carrier
     carrier.close()
 
 
-Lend = Callable[..., LentModel]
+Lend = Callable[..., ProviderUpstream]
 
 
 @pytest.fixture
-def lend(provider: Provider, carrier: Carrier) -> Lend:
-    def make(api: str = "anthropic", base: str | None = None, **more: Any) -> LentModel:
+def lend(provider: Provider, carrier: ConnectionPool) -> Lend:
+    def make(api: str = "anthropic", base: str | None = None, **more: Any) -> ProviderUpstream:
         url = base or f"http://127.0.0.1:{provider.port}" + ("/v1" if api == "openai" else "")
-        choice = ModelChoice("p", "m", api, url, more.pop("key", KEY), **more)  # type: ignore[arg-type]
-        return LentModel(choice, url, carrier)
+        choice = SelectedModel("p", "m", api, url, more.pop("key", KEY), **more)  # type: ignore[arg-type]
+        return ProviderUpstream(choice, url, carrier)
 
     return make
 
@@ -131,9 +136,9 @@ async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
 
 
 async def post(
-    lent: LentModel, *pieces: bytes, target: str = MESSAGES, headers: Any = ()
+    lent: ProviderUpstream, *pieces: bytes, target: str = MESSAGES, headers: Any = ()
 ) -> tuple[int, dict[str, str], bytes]:
-    answer = await lent.ask("POST", target, headers, stream(*(pieces or (b"{}",))))
+    answer = await lent.send_request("POST", target, headers, stream(*(pieces or (b"{}",))))
     body = b"".join([piece async for piece in answer.body()])
     await answer.close()
     return answer.status, dict(answer.headers), body
@@ -190,7 +195,7 @@ async def test_only_known_headers_go_along(lend: Lend, provider: Provider) -> No
 async def test_what_agents_ask_is_passed_on(
     lend: Lend, provider: Provider, api: str, method: str, target: str
 ) -> None:
-    answer = await lend(api).ask(method, target, (), stream(b"{}"))
+    answer = await lend(api).send_request(method, target, (), stream(b"{}"))
     await answer.close()
     line, headers, body = provider.sent()
     assert line == f"{method} {'/v1' if api == 'openai' else ''}{target} HTTP/1.1"
@@ -219,8 +224,8 @@ async def test_what_agents_ask_is_passed_on(
 async def test_anything_else_is_refused_before_it_is_sent(
     lend: Lend, provider: Provider, method: str, target: str
 ) -> None:
-    with pytest.raises(ModelRefused):
-        await lend().ask(method, target, (), stream(b"{}"))
+    with pytest.raises(ModelRequestRefused):
+        await lend().send_request(method, target, (), stream(b"{}"))
     assert provider.connections == 0
 
 
@@ -230,9 +235,9 @@ async def test_anything_else_is_refused_before_it_is_sent(
 async def test_only_enabled_models_can_be_named(lend: Lend, provider: Provider) -> None:
     lent = lend(models=("small", "large"))
     assert (await post(lent, b'{"model":"large",', b'"messages":[]}'))[0] == 200
-    with pytest.raises(ModelRefused, match=r"'other' is not enabled .* small, large"):
+    with pytest.raises(ModelRequestRefused, match=r"'other' is not enabled .* small, large"):
         await post(lent, b'{"model":"other"}')
-    with pytest.raises(ModelRefused, match="certainty"):
+    with pytest.raises(ModelRequestRefused, match="certainty"):
         await post(lent, b'{"model":"small","Model":"other"}')
     assert len(provider.asked) == 1
     assert (await post(lent, b'{"model":"small"}'))[0] == 200
@@ -250,7 +255,7 @@ async def test_a_model_that_is_named_late_ends_the_request_before_its_end(
 ) -> None:
     lent = lend(models=("small",))
     pieces = [b'{"messages":"', *[b"x" * 60_000] * 10, b'","model":"other"}']
-    with pytest.raises(ModelRefused):
+    with pytest.raises(ModelRequestRefused):
         await post(lent, *pieces, headers=[("content-length", str(sum(map(len, pieces))))])
     await asyncio.wait_for(provider.aborted.wait(), 20)
     assert provider.asked == []  # it never got a whole request
@@ -265,13 +270,13 @@ async def test_a_large_body_streams_through(lend: Lend, provider: Provider) -> N
 
 async def test_a_body_without_end_is_refused(lend: Lend, provider: Provider) -> None:
     pieces = [b"x" * (1 << 20)] * (BODY_LIMIT // (1 << 20) + 1)
-    with pytest.raises(ModelRefused, match="32 MiB"):
+    with pytest.raises(ModelRequestRefused, match="32 MiB"):
         await post(lend(), *pieces)
     assert provider.asked == []
 
 
 async def test_a_compressed_body_hides_no_model(lend: Lend) -> None:
-    with pytest.raises(ModelRefused, match="compressed"):
+    with pytest.raises(ModelRequestRefused, match="compressed"):
         await post(lend(models=("small",)), b"\x1f\x8b", headers=[("content-encoding", "gzip")])
 
 
@@ -376,7 +381,7 @@ async def test_one_that_the_provider_closed_is_not(lend: Lend, provider: Provide
 async def test_nor_one_whose_answer_was_not_read_to_its_end(lend: Lend, provider: Provider) -> None:
     lent = lend()
     provider.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
-    answer = await lent.ask("POST", MESSAGES, (), stream(b"{}"))
+    answer = await lent.send_request("POST", MESSAGES, (), stream(b"{}"))
     await answer.close()
     await answer.close()
     provider.reply = OK
@@ -396,14 +401,14 @@ async def test_nor_one_with_something_behind_the_answer(lend: Lend, provider: Pr
 async def test_a_kept_connection_is_let_go_in_time(
     lend: Lend, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_pool, "KEPT_FOR", 0.01)
+    monkeypatch.setattr(http_pool, "IDLE_SECONDS", 0.01)
     await post(lend())
     async with asyncio.timeout(20):
         await asyncio.gather(*provider.open)
 
 
 async def test_a_request_that_is_cancelled_leaves_no_connection(
-    lend: Lend, provider: Provider, carrier: Carrier
+    lend: Lend, provider: Provider, carrier: ConnectionPool
 ) -> None:
     provider.reply, provider.hold = b"", asyncio.Event()
     asking = asyncio.ensure_future(post(lend()))
@@ -421,7 +426,7 @@ async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> N
     provider.reply = (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n"
     )
-    answer = await lend().ask("POST", MESSAGES, (), stream(b"{}"))
+    answer = await lend().send_request("POST", MESSAGES, (), stream(b"{}"))
     pieces = answer.body()
     async with asyncio.timeout(20):
         assert [await anext(pieces), await anext(pieces)] == [b"one", b"two"]
@@ -430,15 +435,15 @@ async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> N
 
 
 async def test_the_demo_cannot_be_lent() -> None:
-    lender = Lender()
-    with pytest.raises(TurnFailed, match="demo"):
+    lender = ModelUpstreamFactory()
+    with pytest.raises(TurnFailure, match="demo"):
         await lender.upstream(DEMO_CHOICE)
     await lender.close()
 
 
 async def test_one_lender_shares_its_connections(provider: Provider) -> None:
-    lender = Lender()
-    choice = ModelChoice("p", "m", "anthropic", f"http://127.0.0.1:{provider.port}/", KEY)
+    lender = ModelUpstreamFactory()
+    choice = SelectedModel("p", "m", "anthropic", f"http://127.0.0.1:{provider.port}/", KEY)
     for _ in range(2):
         await post(await lender.upstream(choice))
     assert provider.connections == 1
@@ -516,21 +521,21 @@ async def proxying(stack: AsyncExitStack, proxy: Proxy) -> str:
     return f"http://us%65r:p%40ss@127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-def trusting(certificate: tuple[Path, Path]) -> Carrier:
-    return Carrier(ssl.create_default_context(cafile=str(certificate[1])))
+def trusting(certificate: tuple[Path, Path]) -> ConnectionPool:
+    return ConnectionPool(ssl.create_default_context(cafile=str(certificate[1])))
 
 
 async def test_a_provider_is_asked_over_tls_that_is_checked(
-    stack: AsyncExitStack, certificate: tuple[Path, Path], carrier: Carrier
+    stack: AsyncExitStack, certificate: tuple[Path, Path], carrier: ConnectionPool
 ) -> None:
     provider = await secure(stack, certificate)
     url = f"https://localhost:{provider.port}"
-    choice = ModelChoice("p", "m", "anthropic", url, KEY)
+    choice = SelectedModel("p", "m", "anthropic", url, KEY)
     ours = trusting(certificate)
     stack.callback(ours.close)
-    assert (await post(LentModel(choice, url, ours)))[2] == b"ok"
+    assert (await post(ProviderUpstream(choice, url, ours)))[2] == b"ok"
     with pytest.raises(OSError, match="certificate is not trusted"):
-        await post(LentModel(choice, url, carrier))
+        await post(ProviderUpstream(choice, url, carrier))
     assert len(provider.asked) == 1
 
 
@@ -546,7 +551,7 @@ async def test_a_proxy_of_the_environment_is_used(
     monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, https))
     monkeypatch.setenv("HTTP_PROXY", await proxying(stack, http))
     for url in ("https://model.test", "http://model.test:8080/base"):
-        lent = LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, ours)
+        lent = ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, ours)
         assert (await post(lent, headers=[("content-length", "2")]))[2] == b"ok"
     ours.close()
     assert https.asked[0].startswith(b"CONNECT model.test:443 HTTP/1.1\r\n")
@@ -558,13 +563,16 @@ async def test_a_proxy_of_the_environment_is_used(
 
 
 async def test_a_proxy_that_refuses_is_told_without_its_password(
-    stack: AsyncExitStack, carrier: Carrier, monkeypatch: pytest.MonkeyPatch, provider: Provider
+    stack: AsyncExitStack,
+    carrier: ConnectionPool,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: Provider,
 ) -> None:
     proxy = Proxy(provider.port, answer=b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n")
     monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, proxy))
     url = "https://model.test"
     with pytest.raises(OSError, match="proxy refused") as failed:
-        await post(LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, carrier))
+        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, carrier))
     assert "p@ss" not in str(failed.value)
 
 
@@ -572,21 +580,21 @@ def test_this_machine_is_never_reached_through_a_proxy(monkeypatch: pytest.Monke
     monkeypatch.setenv("HTTP_PROXY", "proxy.test:3128")
     monkeypatch.setenv("NO_PROXY", "direct.test,other.test:81")
     for host in ("localhost", "a.localhost", "127.0.0.1", "::1", "direct.test", "a.direct.test"):
-        assert proxy_for(Address(False, host, 80)) is None
-    assert proxy_for(Address(False, "other.test", 81)) is None
-    assert proxy_for(Address(True, "model.test", 443)) is None
-    found = proxy_for(Address(False, "other.test", 80))
+        assert proxy_for(UpstreamAddress(False, host, 80)) is None
+    assert proxy_for(UpstreamAddress(False, "other.test", 81)) is None
+    assert proxy_for(UpstreamAddress(True, "model.test", 443)) is None
+    found = proxy_for(UpstreamAddress(False, "other.test", 80))
     assert found is not None
     assert (found.hostname, found.port) == ("proxy.test", 3128)
 
 
 async def test_a_proxy_of_another_kind_is_refused(
-    carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+    carrier: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://user:pw@127.0.0.1:1")
     url = "https://model.test"
     with pytest.raises(OSError, match="no http:// one") as failed:
-        await post(LentModel(ModelChoice("p", "m", "anthropic", url, KEY), url, carrier))
+        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, carrier))
     assert "pw" not in str(failed.value)
 
 
@@ -600,7 +608,7 @@ def test_the_trust_is_that_of_the_servers_own_requests() -> None:
 
 
 def test_only_what_may_be_the_secrets_beginning_is_held_back() -> None:
-    blotter = Blotter("secret-secret-key")
+    blotter = SecretMasker("secret-secret-key")
     assert blotter.take(b"data: plain\n\n") == b"data: plain\n\n"
     assert blotter.take(b"a secret-") == b"a "
     assert blotter.take(b"secret-") == b""
@@ -611,7 +619,7 @@ def test_only_what_may_be_the_secrets_beginning_is_held_back() -> None:
 
 def test_what_is_no_secret_is_not_blotted_out() -> None:
     for secret in ("", "short"):
-        assert Blotter(secret).take(b"a short text") == b"a short text"
+        assert SecretMasker(secret).take(b"a short text") == b"a short text"
 
 
 async def test_the_stand_in_of_a_server_without_key_is_no_secret(

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.gateway.model_field import NamedModel, Unclear
+from loopat_jupyter.engines.gateway.model_field import AmbiguousModel, ModelFieldParser
 
 
 def named(body: bytes, size: int) -> str:
-    found = NamedModel()
+    found = ModelFieldParser()
     for at in range(0, len(body), size):
         found.feed(body[at : at + size])
     return found.end()
@@ -57,12 +57,12 @@ def test_the_model_is_found(body: bytes, size: int) -> None:
     ],
 )  # fmt: skip
 def test_what_is_unclear_is_refused(body: bytes, size: int) -> None:
-    with pytest.raises(Unclear):
+    with pytest.raises(AmbiguousModel):
         named(body, size)
 
 
 def test_the_name_is_there_before_the_body_ends() -> None:
-    found = NamedModel()
+    found = ModelFieldParser()
     found.feed(b'{"model":"m","messages":[')
     assert found.name == "m"
 

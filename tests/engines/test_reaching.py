@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin.tool_calls import settle
+from loopat_jupyter.engines.builtin.tool_calls import run_tool_calls
 from loopat_jupyter.engines.models.messages import (
-    Exchange,
-    Response,
-    ToolCall,
+    ModelReply,
+    ModelStep,
+    ReplyToolCall,
     read_journal,
     response_entry,
 )
@@ -24,22 +24,24 @@ from .memory_host import MemoryHost
 A, B = Destination("a.example", 443), Destination("b.example", 22)
 
 
-def response(*ids: str) -> Response:
-    return Response(tuple(ToolCall(name, "Bash", {"command": f"echo {name}"}) for name in ids))
+def response(*ids: str) -> ModelReply:
+    return ModelReply(
+        tuple(ReplyToolCall(name, "Bash", {"command": f"echo {name}"}) for name in ids)
+    )
 
 
 async def settled(host: MemoryHost, *ids: str) -> dict[str, str]:
     """The results of the calls as the model reads them, by id."""
-    exchange = Exchange(response(*ids))
+    exchange = ModelStep(response(*ids))
     await host.journal(response_entry(exchange.response))
-    await settle(exchange, host, ToolLimits())
+    await run_tool_calls(exchange, host, ToolLimits())
     return {name: result.text for name, result in exchange.results.items()}
 
 
 async def resumed(host: MemoryHost) -> dict[str, str]:
     """The same after a restart, from what is in the journal."""
     (exchange,) = read_journal(json.loads(json.dumps(host.entries)))
-    await settle(exchange, host, ToolLimits())
+    await run_tool_calls(exchange, host, ToolLimits())
     return {name: result.text for name, result in exchange.results.items()}
 
 

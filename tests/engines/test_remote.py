@@ -11,7 +11,7 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.engines.models.context_sizes import guess_window
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Turn
 
 from . import mock_provider as mock
@@ -138,7 +138,7 @@ async def test_retry_after_beyond_our_patience_ends_the_turn_at_once(
     configure(home, provider, "anthropic")
     body = [mock.anthropic_error("rate_limit_error", "come back in an hour")]
     provider.replies = [Reply(body, 429, {"retry-after": "3600"}, kind="application/json")]
-    with pytest.raises(TurnFailed, match="come back in an hour"):
+    with pytest.raises(TurnFailure, match="come back in an hour"):
         await quick.run(turn_of("go"), host)
 
 
@@ -147,7 +147,7 @@ async def test_a_stream_that_breaks_off_after_text_is_an_error_and_not_repeated(
 ) -> None:
     configure(home, provider, "anthropic")
     provider.replies = [Reply(mock.anthropic(mock.text_block("Half"))[:4], cut=True)]
-    with pytest.raises(TurnFailed, match="broke off"):
+    with pytest.raises(TurnFailure, match="broke off"):
         await quick.run(turn_of("go"), host)
     assert host.visible == "Half"
     assert len(provider.asked) == 1
@@ -158,7 +158,7 @@ async def test_a_stream_that_ends_early_but_cleanly_is_noticed_too(
 ) -> None:
     configure(home, provider, "anthropic")
     provider.replies = [Reply(mock.anthropic(mock.text_block("Half"))[:4])]
-    with pytest.raises(TurnFailed, match=r"broke off.*before it was complete"):
+    with pytest.raises(TurnFailure, match=r"broke off.*before it was complete"):
         await quick.run(turn_of("go"), host)
 
 
@@ -168,7 +168,7 @@ async def test_a_refused_key_names_the_reason_and_not_the_key(
     configure(home, provider, "anthropic")
     body = [mock.anthropic_error("authentication_error", f"invalid x-api-key {KEY}")]
     provider.replies = [Reply(body, 401, kind="application/json")]
-    with pytest.raises(TurnFailed, match="invalid x-api-key") as caught:
+    with pytest.raises(TurnFailure, match="invalid x-api-key") as caught:
         await quick.run(turn_of("go"), host)
     assert KEY not in caught.value.message
     assert caught.value.event_code == "agent_error"
@@ -180,7 +180,7 @@ async def test_nobody_listens_there(
 ) -> None:
     provider.url = "http://127.0.0.1:9"
     configure(home, provider, "anthropic")
-    with pytest.raises(TurnFailed, match="did not answer"):
+    with pytest.raises(TurnFailure, match="did not answer"):
         await quick.run(turn_of("go"), host)
 
 
@@ -206,7 +206,7 @@ async def test_a_malformed_stream_is_a_clear_error(
 ) -> None:
     configure(home, provider, api)
     provider.replies = [Reply(chunks), Reply(chunks), Reply(chunks)]
-    with pytest.raises(TurnFailed):
+    with pytest.raises(TurnFailure):
         await quick.run(turn_of("go"), host)
 
 
@@ -373,7 +373,7 @@ async def test_a_stream_that_never_says_it_is_over_is_noticed(
     configure(home, provider, "openai")
     *half, done = mock.openai({"content": "Half"}, finish=None)
     provider.replies = mock.replies(half)
-    with pytest.raises(TurnFailed, match="before it was complete"):
+    with pytest.raises(TurnFailure, match="before it was complete"):
         await quick.run(turn_of("go"), host)
     provider.replies = mock.replies([*half, done])  # its last word, if not in so many words
     await quick.run(turn_of("go"), host)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.engines import registry
-from loopat_jupyter.engines.registry import EngineUnavailable, Place, select_engines
+from loopat_jupyter.engines.registry import EngineUnavailable, SandboxPlacement, select_engines
 from loopat_jupyter.loops.ports.engine import Turn
 
 
@@ -45,7 +45,7 @@ async def chosen(home: Path, wanted: str = "auto", api: str | None = None) -> tu
     if api is not None:
         provider = {"api": api, "baseUrl": "http://127.0.0.1:9", "models": [{"id": "m"}]}
         (home / "config.json").write_text(json.dumps({"providers": {"p": provider}}))
-    choice = await select_engines(wanted, home, _nothing).choose()
+    choice = await select_engines(wanted, home, _nothing).select()
     return choice.engine.name, choice.why
 
 
@@ -77,31 +77,33 @@ async def test_auto_takes_builtin_where_the_cli_is_not_in_the_sandboxes_and_says
     tmp_path: Path, installed: None
 ) -> None:
     await chosen(tmp_path, api="anthropic")
-    inside = select_engines("auto", tmp_path, _nothing, place=Place("podman"))
-    choice = await inside.choose()
+    inside = select_engines("auto", tmp_path, _nothing, place=SandboxPlacement("podman"))
+    choice = await inside.select()
     assert choice.engine.name == "builtin"
     assert "sandbox_read_only_paths" in choice.why
     folder = re.search(r"add (\S+) to", choice.why)
     assert folder is not None
-    shown = Place("podman", (Path(folder[1]).parent,))
-    assert (await select_engines("auto", tmp_path, _nothing, place=shown).choose()).engine.name == (
+    shown = SandboxPlacement("podman", (Path(folder[1]).parent,))
+    assert (await select_engines("auto", tmp_path, _nothing, place=shown).select()).engine.name == (
         "claude"
     )
-    wanted = await select_engines("claude", tmp_path, _nothing, place=Place("podman")).choose()
+    wanted = await select_engines(
+        "claude", tmp_path, _nothing, place=SandboxPlacement("podman")
+    ).select()
     assert wanted.engine.name == "claude"
     assert "sandbox_read_only_paths" in wanted.why
     for sandbox in ("auto", "bubblewrap", "landlock", "none"):
-        there = select_engines("auto", tmp_path, _nothing, place=Place(sandbox))
-        assert (await there.choose()).engine.name == "claude"
+        there = select_engines("auto", tmp_path, _nothing, place=SandboxPlacement(sandbox))
+        assert (await there.select()).engine.name == "claude"
 
 
 async def test_a_change_of_the_provider_counts_at_the_next_choice(
     tmp_path: Path, installed: None
 ) -> None:
     engines = select_engines("auto", tmp_path, _nothing)
-    assert (await engines.choose()).engine.name == "builtin"
+    assert (await engines.select()).engine.name == "builtin"
     await chosen(tmp_path, api="anthropic")
-    assert (await engines.choose()).engine.name == "claude"
+    assert (await engines.select()).engine.name == "claude"
 
 
 async def test_a_broken_configuration_is_left_for_builtin_to_report(

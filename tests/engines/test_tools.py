@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.builtin.tool_calls import settle
-from loopat_jupyter.engines.models.messages import Exchange, Response, ToolCall
+from loopat_jupyter.engines.builtin.tool_calls import run_tool_calls
+from loopat_jupyter.engines.models.messages import ModelReply, ModelStep, ReplyToolCall
 from loopat_jupyter.engines.tools.inputs import BashInput
-from loopat_jupyter.engines.tools.outcome import RESULT_LIMIT, ToolLimits, shortened
+from loopat_jupyter.engines.tools.outcome import RESULT_LIMIT, ToolLimits, truncate_middle
 from loopat_jupyter.engines.tools.tools import TOOLS
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.registry import select_tier
@@ -44,8 +44,8 @@ async def real(sandbox: Sandbox) -> MemoryHost:
 async def use(host: MemoryHost, tool: str, **given: Any) -> tuple[bool, str]:
     """The result of one call, after permission and journal."""
     number = len(host.results)
-    call = ToolCall(f"call_{number}", tool, given)
-    await settle(Exchange(Response((call,))), host, ToolLimits())
+    call = ReplyToolCall(f"call_{number}", tool, given)
+    await run_tool_calls(ModelStep(ModelReply((call,))), host, ToolLimits())
     return host.results[number]
 
 
@@ -207,7 +207,7 @@ def test_schemas_have_the_names_and_fields_that_models_know() -> None:
 
 @pytest.mark.parametrize("text", ["x" * 300_000, "é" * 200_000, "\U0001f600" * 90_000])
 def test_shortening_keeps_head_and_tail_within_the_limit(text: str) -> None:
-    short = shortened("HEAD" + text + "TAIL")
+    short = truncate_middle("HEAD" + text + "TAIL")
     assert len(short.encode()) <= RESULT_LIMIT
     assert short.startswith("HEAD")
     assert short.endswith("TAIL")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
-from loopat_jupyter.loops.errors import SandboxLost, TurnFailed
+from loopat_jupyter.loops.errors import SandboxLost, TurnFailure
 from loopat_jupyter.loops.ports.engine import CommandResult, TurnSuspended
 
 from . import mock_provider as mock
@@ -260,7 +260,7 @@ async def test_a_model_that_never_ends_is_ended(
 
     engine = BuiltinEngine(home, nothing, EngineLimits(model_calls=3))
     provider.replies = mock.replies(*[calls(bash("x", "true"))] * 3)
-    with pytest.raises(TurnFailed) as caught:
+    with pytest.raises(TurnFailure) as caught:
         await engine.run(turn_of("go"), host)
     assert caught.value.event_code == "budget_exceeded"
     assert len(host.results) == 3
@@ -272,7 +272,7 @@ async def test_an_answer_cut_at_its_output_limit_is_an_error_but_kept(
 ) -> None:
     configure(home, provider, "anthropic")
     provider.replies = mock.replies(mock.anthropic(mock.text_block("So far"), stop="max_tokens"))
-    with pytest.raises(TurnFailed, match="output limit"):
+    with pytest.raises(TurnFailure, match="output limit"):
         await quick.run(turn_of("go"), host)
     assert host.entries[-1]["parts"][0]["text"] == "So far"
 

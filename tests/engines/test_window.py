@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines.builtin.context_window import Window, size
+from loopat_jupyter.engines.builtin.context_window import ContextWindow, size
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.engines.models.messages import (
-    Elision,
+    Compaction,
     Message,
-    Response,
-    TextPart,
+    ModelReply,
+    ReplyText,
+    ReplyToolCall,
     TokenCounts,
-    ToolCall,
-    ToolResult,
+    ToolResultPart,
     ToolResults,
     UserMessage,
 )
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 
 from . import mock_provider as mock
 from .conftest import configure
@@ -29,13 +29,13 @@ from .mock_provider import MockProvider, Reply
 
 
 def step(number: int, characters: int) -> list[Message]:
-    call = ToolCall(f"c{number}", "Bash", {"command": "make"})
-    result = ToolResult(f"c{number}", "Bash", True, f"{number}:" + "x" * characters)
-    return [Response((call,)), ToolResults((result,))]
+    call = ReplyToolCall(f"c{number}", "Bash", {"command": "make"})
+    result = ToolResultPart(f"c{number}", "Bash", True, f"{number}:" + "x" * characters)
+    return [ModelReply((call,)), ToolResults((result,))]
 
 
 def turn(number: int, characters: int) -> list[Message]:
-    end = Response((TextPart(f"end {number}"),))
+    end = ModelReply((ReplyText(f"end {number}"),))
     return [UserMessage(f"turn {number}"), *step(number, characters), end]
 
 
@@ -45,14 +45,14 @@ def texts(messages: list[Message]) -> str:
 
 def test_what_fits_is_left_alone() -> None:
     turns = [turn(1, 3000), [UserMessage("now", current=True)]]
-    fitted = Window(100_000, 1000).fit(turns, Elision())
-    assert fitted.elision == Elision()
+    fitted = ContextWindow(100_000, 1000).fit(turns, Compaction())
+    assert fitted.elision == Compaction()
     assert fitted.messages == [message for one in turns for message in one]
 
 
 def test_oldest_results_go_first_and_no_more_than_needed() -> None:
     turns = [*(turn(number, 6000) for number in range(10)), [UserMessage("now", current=True)]]
-    fitted = Window(20_000, 0).fit(turns, Elision())
+    fitted = ContextWindow(20_000, 0).fit(turns, Compaction())
     assert fitted.elision.turns == 0
     assert 0 < fitted.elision.results < 10
     said = texts(fitted.messages)
@@ -64,9 +64,9 @@ def test_oldest_results_go_first_and_no_more_than_needed() -> None:
 
 def test_then_oldest_turns_and_never_the_current_message() -> None:
     long = UserMessage("y" * 9000)
-    turns: list[list[Message]] = [[long, Response((TextPart(str(n)),))] for n in range(10)]
+    turns: list[list[Message]] = [[long, ModelReply((ReplyText(str(n)),))] for n in range(10)]
     turns.append([UserMessage("now", current=True)])
-    fitted = Window(20_000, 0).fit(turns, Elision())
+    fitted = ContextWindow(20_000, 0).fit(turns, Compaction())
     assert fitted.elision.turns > 0
     assert fitted.messages[-1] == UserMessage("now", current=True)
     first = fitted.messages[0]
@@ -76,8 +76,8 @@ def test_then_oldest_turns_and_never_the_current_message() -> None:
 
 def test_what_was_left_out_stays_out_so_that_the_prompt_begins_the_same() -> None:
     turns = [*(turn(number, 6000) for number in range(10)), [UserMessage("now", current=True)]]
-    window = Window(20_000, 0)
-    first = window.fit(turns, Elision())
+    window = ContextWindow(20_000, 0)
+    first = window.fit(turns, Compaction())
     turns[-1] = [*turns[-1], *step(10, 600)]
     second = window.fit(turns, first.elision)
     assert second.elision == first.elision
@@ -86,29 +86,29 @@ def test_what_was_left_out_stays_out_so_that_the_prompt_begins_the_same() -> Non
 
 def test_results_the_model_has_just_asked_for_stay() -> None:
     turns = [[UserMessage("now", current=True), *step(1, 90_000)]]
-    fitted = Window(20_000, 0).fit(turns, Elision())
+    fitted = ContextWindow(20_000, 0).fit(turns, Compaction())
     assert "1:xxx" in texts(fitted.messages)
 
 
 def test_after_a_refusal_even_those_are_shortened() -> None:
     turns = [[UserMessage("now", current=True), *step(1, 90_000)]]
-    window = Window(40_000, 0)
-    refused = window.fit(turns, Elision())
-    fitted = window.fit(turns, Elision(), tighter_than=refused.estimate)
+    window = ContextWindow(40_000, 0)
+    refused = window.fit(turns, Compaction())
+    fitted = window.fit(turns, Compaction(), tighter_than=refused.estimate)
     assert fitted.estimate <= refused.estimate // 2
     assert "left out here" in texts(fitted.messages)
 
 
 def test_the_estimate_learns_from_what_the_provider_counted() -> None:
-    measured = Response((TextPart("."),), tokens=TokenCounts(input=4000), estimate=1000)
+    measured = ModelReply((ReplyText("."),), tokens=TokenCounts(input=4000), estimate=1000)
     turns: list[list[Message]] = [
         *(turn(number, 6000) for number in range(4)),
         [UserMessage("before"), measured],
         [UserMessage("now", current=True)],
     ]
-    assert Window(20_000, 0).fit(turns, Elision()).elision.results > 0
-    turns[-2] = [UserMessage("before"), Response((TextPart("."),))]
-    assert Window(20_000, 0).fit(turns, Elision()).elision.results == 0
+    assert ContextWindow(20_000, 0).fit(turns, Compaction()).elision.results > 0
+    turns[-2] = [UserMessage("before"), ModelReply((ReplyText("."),))]
+    assert ContextWindow(20_000, 0).fit(turns, Compaction()).elision.results == 0
 
 
 async def test_a_long_turn_keeps_going_and_the_elision_is_journaled(
@@ -173,5 +173,5 @@ async def test_a_provider_that_finds_it_too_long_is_asked_once_more_with_less(
     assert lengths[2] < lengths[1] * 0.7
 
     provider.replies = [refusal, refusal]
-    with pytest.raises(TurnFailed, match="does not fit"):
+    with pytest.raises(TurnFailure, match="does not fit"):
         await quick.run(turn_of("go"), MemoryHost(host.box))

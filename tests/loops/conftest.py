@@ -12,14 +12,20 @@ import pytest
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.event_broadcaster import EventLog
-from loopat_jupyter.loops.models import Event, Loop, Message, new_loop_id
-from loopat_jupyter.loops.ports.engine import EngineChoice, Isolation, SandboxSpec, Turn, TurnHost
+from loopat_jupyter.loops.event_broadcaster import EventBroadcaster
+from loopat_jupyter.loops.models import LoopEvent, LoopRecord, NewMessage, new_loop_id
+from loopat_jupyter.loops.ports.engine import (
+    EngineSelection,
+    SandboxIsolation,
+    SandboxSpec,
+    Turn,
+    TurnHost,
+)
 from loopat_jupyter.loops.ports.network import Egress
-from loopat_jupyter.loops.sandbox_pool import SandboxKeeper
-from loopat_jupyter.loops.service import LoopDraft, LoopService, PreparedLoop
+from loopat_jupyter.loops.sandbox_pool import SandboxPool
+from loopat_jupyter.loops.service import LoopService, NewLoop, PreparedLoop
 from loopat_jupyter.store import Store
-from loopat_jupyter.workspace.files import Workdirs
+from loopat_jupyter.workspace.files import WorkspaceFiles
 
 Script = Callable[[Turn, TurnHost], Awaitable[None]]
 
@@ -52,8 +58,8 @@ class OneEngine:
 
     engine: ScriptedEngine
 
-    async def choose(self) -> EngineChoice:
-        return EngineChoice(self.engine, "a test")
+    async def select(self) -> EngineSelection:
+        return EngineSelection(self.engine, "a test")
 
     def named(self, name: str) -> ScriptedEngine | None:
         return self.engine if name == self.engine.name else None
@@ -70,10 +76,10 @@ class ToyNetwork:
     permitted: set[Destination] = field(default_factory=set)
     egress: Egress = field(default_factory=Egress)
 
-    def permit(self, destinations: set[Destination]) -> None:
+    def set_grants(self, destinations: set[Destination]) -> None:
         self.permitted = destinations
 
-    def allow(self, egress: Egress) -> None:
+    def set_policy(self, egress: Egress) -> None:
         self.egress = egress
 
 
@@ -103,32 +109,32 @@ class ToyTier:
     stops: int = 0
     broken: bool = False
     may_start: asyncio.Event = field(default_factory=asyncio.Event)
-    isolation: Isolation = field(default_factory=lambda: Isolation("toy", True))
+    isolation: SandboxIsolation = field(default_factory=lambda: SandboxIsolation("toy", True))
     remains: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
     def create(self, spec: SandboxSpec) -> ToySandbox:
         return ToySandbox(self)
 
-    async def kept(self) -> list[str]:
+    async def retained(self) -> list[str]:
         return self.remains
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         self.discarded.append(loop_id)
 
     def close(self) -> None: ...
 
 
 class ToyHome:
-    async def prepare_loop(self, draft: LoopDraft) -> PreparedLoop:
+    async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         return PreparedLoop((), "default", ())
 
-    async def discard_loop(self, loop_id: str) -> None: ...
+    async def remove_loop(self, loop_id: str) -> None: ...
 
-    def places(self, loop: Loop) -> dict[str, str]:
+    def host_path_aliases(self, loop: LoopRecord) -> dict[str, str]:
         return {}
 
-    async def spec(self, loop: Loop) -> SandboxSpec:
+    async def spec(self, loop: LoopRecord) -> SandboxSpec:
         return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
 
 
@@ -141,20 +147,20 @@ class Heart:
         self.tier = ToyTier()
         self.tier.may_start.set()
         self.store = Store(path)
-        self.events: list[Event] = []
+        self.events: list[LoopEvent] = []
         self._arrived = asyncio.Event()
-        self.keeper = SandboxKeeper(
+        self.keeper = SandboxPool(
             self.tier,  # type: ignore[arg-type]
             idle_timeout=idle_timeout,
             on_evict=self._evicted,
         )
         self.service = LoopService(
             self.store,
-            EventLog(self.store.events),
+            EventBroadcaster(self.store.events),
             OneEngine(self.engine),
             self.keeper,
             ToyHome(),
-            Workdirs(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
+            WorkspaceFiles(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
             isolation=self.tier.isolation,
             default_mode="default",
             on_activity=lambda: None,
@@ -184,15 +190,15 @@ class Heart:
                 shutil.copyfile(source, f"{path}{suffix}")
         return path
 
-    async def loop(self, owner: str = "ada") -> Loop:
-        draft = LoopDraft(new_loop_id(), owner, "t", {}, None, None, None, ())
+    async def loop(self, owner: str = "ada") -> LoopRecord:
+        draft = NewLoop(new_loop_id(), owner, "t", {}, None, None, None, ())
         return await self.service.create(draft)
 
-    async def send(self, loop: Loop, content: str = "hi", **options) -> str:
-        accepted = await self.service.send(loop.owner, loop, Message(content, **options))
+    async def send(self, loop: LoopRecord, content: str = "hi", **options) -> str:
+        accepted = await self.service.send(loop.owner, loop, NewMessage(content, **options))
         return accepted.turn_id
 
-    async def until(self, name: str, turn_id: str) -> Event:
+    async def until(self, name: str, turn_id: str) -> LoopEvent:
         """The turn's first event of that name, when it is stored."""
         async with asyncio.timeout(10):
             while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loopat_jupyter.loops.choice_answers import read_answer
+from loopat_jupyter.loops.choice_answers import parse_answer
 from loopat_jupyter.loops.errors import InvalidChoicePayload
 from loopat_jupyter.loops.models import Choice
 
@@ -28,23 +28,23 @@ QUESTIONS = choice(
 
 @pytest.mark.parametrize(("allow", "outcome"), [(True, "allowed"), (False, "denied")])
 def test_a_permission_is_answered_with_allow(allow, outcome) -> None:
-    resolution = read_answer(PERMISSION, {"allow": allow}, "web")
+    resolution = parse_answer(PERMISSION, {"allow": allow}, "web")
     assert (resolution.outcome, resolution.source, resolution.rule) == (outcome, "web", None)
 
 
 def test_remembering_makes_a_rule() -> None:
-    rule = read_answer(PERMISSION, {"allow": True, "remember": "loop"}, "api").rule
+    rule = parse_answer(PERMISSION, {"allow": True, "remember": "loop"}, "api").rule
     assert rule is not None
     assert (rule.tool, rule.prefix) == ("Bash", "git status")
 
 
 def test_a_command_that_no_rule_can_cover_is_allowed_this_once() -> None:
-    resolution = read_answer(COMPOUND, {"allow": True, "remember": "loop"}, "api")
+    resolution = parse_answer(COMPOUND, {"allow": True, "remember": "loop"}, "api")
     assert (resolution.outcome, resolution.rule) == ("allowed", None)
 
 
 def test_a_denial_is_not_remembered() -> None:
-    assert read_answer(PERMISSION, {"allow": False, "remember": "loop"}, "api").rule is None
+    assert parse_answer(PERMISSION, {"allow": False, "remember": "loop"}, "api").rule is None
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_a_denial_is_not_remembered() -> None:
 )
 def test_what_does_not_answer_a_permission_is_refused(body) -> None:
     with pytest.raises(InvalidChoicePayload):
-        read_answer(PERMISSION, body, "api")
+        parse_answer(PERMISSION, body, "api")
 
 
 def test_questions_are_answered_by_id_or_text_all_at_once() -> None:
-    resolution = read_answer(
+    resolution = parse_answer(
         QUESTIONS, {"answers": {"q1": "free text", "Which?": ["a", "b"]}}, "web"
     )
     assert resolution.outcome == "answered"
@@ -90,6 +90,6 @@ def test_questions_are_answered_by_id_or_text_all_at_once() -> None:
 )
 def test_what_does_not_answer_all_questions_is_refused(answers) -> None:
     with pytest.raises(InvalidChoicePayload):
-        read_answer(QUESTIONS, {"answers": answers}, "api")
+        parse_answer(QUESTIONS, {"answers": answers}, "api")
     with pytest.raises(InvalidChoicePayload):
-        read_answer(QUESTIONS, {"allow": True}, "api")
+        parse_answer(QUESTIONS, {"allow": True}, "api")

@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxSpec
-from loopat_jupyter.loops.sandbox_pool import SandboxKeeper
+from loopat_jupyter.loops.sandbox_pool import SandboxPool
 
 from .conftest import ToyTier
 
@@ -26,8 +26,8 @@ def tier() -> ToyTier:
 async def ignore(loop_id: str) -> None: ...
 
 
-def keeper_of(tier, **options) -> SandboxKeeper:
-    return SandboxKeeper(tier, **{"idle_timeout": 3600, "on_evict": ignore, **options})
+def keeper_of(tier, **options) -> SandboxPool:
+    return SandboxPool(tier, **{"idle_timeout": 3600, "on_evict": ignore, **options})
 
 
 async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: ToyTier) -> None:
@@ -113,7 +113,7 @@ async def test_a_turn_that_begins_while_eviction_waits_keeps_its_sandbox(tier: T
 async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier: ToyTier) -> None:
     keeper = keeper_of(tier)
     await keeper.acquire(SPEC)
-    await keeper.discard("loop_a")
+    await keeper.remove("loop_a")
     assert (tier.stops, tier.discarded) == (1, ["loop_a"])
     assert not keeper.is_alive("loop_a")
     await keeper.close()
@@ -121,6 +121,6 @@ async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier:
 
 async def test_where_no_sandbox_works_nothing_is_kept() -> None:
     keeper = keeper_of(SandboxSpawnFailed("none here"))
-    assert await keeper.kept() == ()
-    await keeper.discard("loop_a")
+    assert await keeper.retained() == ()
+    await keeper.remove("loop_a")
     await keeper.close()

@@ -6,18 +6,18 @@ import asyncio
 
 import pytest
 
-from loopat_jupyter.loops.event_broadcaster import BUFFER_BYTES, EventLog, Lagged
-from loopat_jupyter.loops.models import Event
+from loopat_jupyter.loops.event_broadcaster import BUFFER_BYTES, EventBroadcaster, SlowConsumer
+from loopat_jupyter.loops.models import LoopEvent
 
 from .conftest import Heart
 
 
-def event(seq: int, size: int = 1, loop: str = "loop_a") -> Event:
-    return Event(loop, seq, "turn_a", "assistant_delta", "x" * size)
+def event(seq: int, size: int = 1, loop: str = "loop_a") -> LoopEvent:
+    return LoopEvent(loop, seq, "turn_a", "assistant_delta", "x" * size)
 
 
-def a_log() -> EventLog:
-    return EventLog(events=None)  # type: ignore[arg-type]  # nothing is replayed here
+def a_log() -> EventBroadcaster:
+    return EventBroadcaster(events=None)  # type: ignore[arg-type]  # nothing is replayed here
 
 
 async def test_a_subscriber_hears_its_loop_in_order() -> None:
@@ -25,9 +25,9 @@ async def test_a_subscriber_hears_its_loop_in_order() -> None:
     with log.subscribe("loop_a") as mine, log.subscribe("loop_b") as other:
         log.publish([event(1), event(2)])
         log.publish([event(3)])
-        assert [frame.seq for frame in await mine.frames()] == [1, 2, 3]
+        assert [frame.seq for frame in await mine.next_frames()] == [1, 2, 3]
         other.end()
-        assert await other.frames() == []
+        assert await other.next_frames() == []
     assert len(log) == 0
 
 
@@ -39,26 +39,26 @@ async def test_a_slow_subscriber_is_dropped_alone_and_holds_bounded_memory() -> 
         heard = 0
         for seq in range(1, 60):
             log.publish([event(seq, 100_000)])
-            heard += len(await fast.frames())
+            heard += len(await fast.next_frames())
         assert heard == 59
         assert cut == [True]
         assert slow._size <= BUFFER_BYTES + 200_000
-        with pytest.raises(Lagged):
-            await slow.frames()
+        with pytest.raises(SlowConsumer):
+            await slow.next_frames()
 
 
 async def test_one_event_larger_than_the_buffer_still_gets_through() -> None:
     log = a_log()
     with log.subscribe("loop_a") as mine:
         log.publish([event(1, 6 * BUFFER_BYTES)])
-        assert [frame.seq for frame in await mine.frames()] == [1]
+        assert [frame.seq for frame in await mine.next_frames()] == [1]
 
 
 async def test_an_event_is_encoded_once_for_all() -> None:
     log = a_log()
     with log.subscribe("loop_a") as one, log.subscribe("loop_a") as two:
         log.publish([event(1)])
-        assert (await one.frames())[0].encoded is (await two.frames())[0].encoded
+        assert (await one.next_frames())[0].encoded is (await two.next_frames())[0].encoded
 
 
 async def test_the_wire_form_is_the_contract_s() -> None:
@@ -68,12 +68,12 @@ async def test_the_wire_form_is_the_contract_s() -> None:
 async def test_raw_messages_reach_only_those_who_asked() -> None:
     log = a_log()
     with log.subscribe("loop_a", raw=True) as one, log.subscribe("loop_a") as two:
-        assert log.wants_raw("loop_a")
-        log.publish_raw("loop_a", "turn_a", b"raw")
-        assert [frame.encoded for frame in await one.frames()] == [b"raw"]
+        assert log.wants_sdk_messages("loop_a")
+        log.publish_sdk_message("loop_a", "turn_a", b"raw")
+        assert [frame.encoded for frame in await one.next_frames()] == [b"raw"]
         two.end()
-        assert await two.frames() == []
-    assert not log.wants_raw("loop_a")
+        assert await two.next_frames() == []
+    assert not log.wants_sdk_messages("loop_a")
 
 
 async def test_replay_walks_all_pages(heart: Heart) -> None:

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.permissions import decide, is_remembered, new_rule
-from loopat_jupyter.loops.ports.engine import PermissionMode, Turn, TurnHost, Verdict
+from loopat_jupyter.loops.permissions import evaluate, is_remembered, new_rule
+from loopat_jupyter.loops.ports.engine import PermissionDecision, PermissionMode, Turn, TurnHost
 from tests.loops.conftest import Heart, ToyNetwork
 
 ONCE, ALWAYS = Destination("once.test", 443), Destination("always.test", 443)
 
 
-async def ask(host: TurnHost, destination: Destination) -> Verdict:
+async def ask(host: TurnHost, destination: Destination) -> PermissionDecision:
     return await host.permission(
         f"call/{destination}",
         "Network",
@@ -31,7 +31,7 @@ class Asking:
     def __init__(self) -> None:
         self.during: set[Destination] = set()
         self.network: ToyNetwork | None = None
-        self.verdicts: list[Verdict] = []
+        self.verdicts: list[PermissionDecision] = []
 
     async def __call__(self, turn: Turn, host: TurnHost) -> None:
         self.verdicts = [await ask(host, ONCE), await ask(host, ALWAYS)]
@@ -109,7 +109,7 @@ def test_a_mode_that_asks_nobody_makes_no_hole(
     mode: PermissionMode, new: str, remembered: str
 ) -> None:
     for known, decision in ((False, new), (True, remembered)):
-        assert decide(mode, "network", inside_workdir=False, remembered=known) == decision
+        assert evaluate(mode, "network", inside_workdir=False, remembered=known) == decision
 
 
 def test_a_rule_of_the_network_is_one_host_and_port() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loopat_jupyter.loops.permissions import command_key, decide, is_remembered, new_rule
+from loopat_jupyter.loops.permissions import evaluate, is_remembered, new_rule, rule_key
 
 #         mode                 read   edit   edit outside  other
 TABLE = {
@@ -27,13 +27,13 @@ CASES = (("read", False), ("edit", True), ("edit", False), ("other", False))
     ],
 )
 def test_the_contract_s_table(mode, kind, inside, expected) -> None:
-    assert decide(mode, kind, inside_workdir=inside, remembered=False) == expected
+    assert evaluate(mode, kind, inside_workdir=inside, remembered=False) == expected
 
 
 @pytest.mark.parametrize("mode", TABLE)
 def test_a_remembered_rule_runs_what_would_be_asked_but_never_in_plan(mode) -> None:
     expected = "deny" if mode == "plan" else "run"
-    assert decide(mode, "other", inside_workdir=False, remembered=True) == expected
+    assert evaluate(mode, "other", inside_workdir=False, remembered=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_remembered_rule_runs_what_would_be_asked_but_never_in_plan(mode) -> N
     ],
 )
 def test_a_simple_command_is_known_by_program_and_subcommand(command, key) -> None:
-    assert command_key(command) == key
+    assert rule_key(command) == key
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_simple_command_is_known_by_program_and_subcommand(command, key) -> No
     ],
 )
 def test_what_cannot_be_read_with_certainty_has_no_key(command) -> None:
-    assert command_key(command) is None
+    assert rule_key(command) is None
     assert new_rule("Bash", {"command": command}) is None
     rule = new_rule("Bash", {"command": "git status"})
     assert rule is not None

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from loopat_jupyter.loops.choice_answers import read_answer
+from loopat_jupyter.loops.choice_answers import parse_answer
 from loopat_jupyter.loops.errors import (
     ChoiceNotFound,
     IdempotencyKeyReused,
@@ -16,10 +16,10 @@ from loopat_jupyter.loops.errors import (
     LoopArchived,
     NotLoopOwner,
     StoreError,
-    TurnFailed,
+    TurnFailure,
 )
-from loopat_jupyter.loops.models import Message
-from loopat_jupyter.loops.ports.engine import Question, Usage
+from loopat_jupyter.loops.models import NewMessage
+from loopat_jupyter.loops.ports.engine import TurnUsage, UserQuestion
 
 from .conftest import Heart
 
@@ -65,9 +65,9 @@ async def test_messages_queue_behind_the_running_turn_and_run_in_order(heart: He
         await host.text(turn.content)
 
     heart.engine.script = script
-    first = await heart.service.send("ada", loop, Message("1"))
-    second = await heart.service.send("ada", loop, Message("2"))
-    third = await heart.service.send("ada", loop, Message("3"))
+    first = await heart.service.send("ada", loop, NewMessage("1"))
+    second = await heart.service.send("ada", loop, NewMessage("2"))
+    third = await heart.service.send("ada", loop, NewMessage("3"))
     assert [one.ahead for one in (first, second, third)] == [0, 1, 2]
     await heart.until("started", first.turn_id)
     state = await heart.service.state(loop)
@@ -88,8 +88,8 @@ async def test_usage_is_the_sum_over_the_turn(heart: Heart) -> None:
     loop = await heart.loop()
 
     async def script(turn, host):
-        await host.usage(Usage(10, 2, 3, 1))
-        await host.usage(Usage(5, 1, 0, 0, cost_usd=0.5))
+        await host.usage(TurnUsage(10, 2, 3, 1))
+        await host.usage(TurnUsage(5, 1, 0, 0, cost_usd=0.5))
 
     heart.engine.script = script
     turn = await heart.send(loop)
@@ -142,8 +142,8 @@ async def test_an_interrupt_right_after_acceptance_ends_that_turn(heart: Heart) 
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
-        (TurnFailed("no key", "agent_error"), "agent_error"),
-        (TurnFailed("too much", "budget_exceeded"), "budget_exceeded"),
+        (TurnFailure("no key", "agent_error"), "agent_error"),
+        (TurnFailure("too much", "budget_exceeded"), "budget_exceeded"),
         (RuntimeError("secret detail"), "agent_error"),
     ],
 )
@@ -297,12 +297,12 @@ async def test_ownership_is_checked(heart: Heart) -> None:
 
 async def test_one_key_runs_one_turn(heart: Heart) -> None:
     loop = await heart.loop()
-    message = Message("once", idempotency_key="k")
+    message = NewMessage("once", idempotency_key="k")
     both = await asyncio.gather(*(heart.service.send("ada", loop, message) for _ in range(2)))
     assert both[0].turn_id == both[1].turn_id
     assert sorted(one.replayed for one in both) == [False, True]
     with pytest.raises(IdempotencyKeyReused):
-        await heart.service.send("ada", loop, Message("other", idempotency_key="k"))
+        await heart.service.send("ada", loop, NewMessage("other", idempotency_key="k"))
     other = await heart.service.send("bob", loop, message)  # keys are scoped to the caller
     assert other.turn_id != both[0].turn_id
 
@@ -368,7 +368,7 @@ async def test_an_answer_that_was_taken_before_a_crash_is_not_lost(tmp_path) -> 
     turn = await before.send(loop)
     choice = data(await before.until("requires_choice", turn))["choice_id"]
     pending = await before.service.pending_choice(loop, choice)
-    await before.store.choices.resolve(pending, read_answer(pending, {"allow": True}, "web"))
+    await before.store.choices.resolve(pending, parse_answer(pending, {"allow": True}, "web"))
     after = Heart(before.as_a_kill_would_leave_it(tmp_path / "killed.db"))
     await before.close()
     verdicts = []
@@ -412,7 +412,7 @@ async def test_a_question_is_asked_in_every_mode_and_answered_by_id(heart: Heart
 
     async def script(turn, host):
         await host.tool_call("t1", "AskUserQuestion", {})
-        got.append(await host.question("t1", [Question("q1", "Tea?", (), False)]))
+        got.append(await host.question("t1", [UserQuestion("q1", "Tea?", (), False)]))
         await host.tool_result("t1", True, "ok")
 
     heart.engine.script = script

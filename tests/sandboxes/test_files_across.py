@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from loopat_jupyter.loops.errors import InvalidParameter, PermissionRefused
-from loopat_jupyter.loops.models import Folder, Loop, now
+from loopat_jupyter.loops.models import GivenFolder, LoopRecord, now
 from loopat_jupyter.loops.ports.engine import FolderMount
-from loopat_jupyter.loops.ports.files import Part
-from loopat_jupyter.workspace.files import Workdirs
+from loopat_jupyter.loops.ports.files import UploadPart
+from loopat_jupyter.workspace.files import WorkspaceFiles
 from tests.sandboxes.conftest import Grounds, Started, inside
 
 OWNER = 64999 if os.geteuid() == 0 else None
@@ -20,30 +20,30 @@ OWNER = 64999 if os.geteuid() == 0 else None
 
 
 @pytest.fixture
-def files(grounds: Grounds) -> Iterator[Workdirs]:
-    places = Workdirs(
+def files(grounds: Grounds) -> Iterator[WorkspaceFiles]:
+    places = WorkspaceFiles(
         lambda loop_id: grounds.home / "loops" / loop_id, max_size=1 << 20, owner=OWNER
     )
     yield places
     places.close()
 
 
-def loop_of(loop_id: str) -> Loop:
-    return Loop(loop_id, "ada", "t", now(), {}, (), "default", None)
+def loop_of(loop_id: str) -> LoopRecord:
+    return LoopRecord(loop_id, "ada", "t", now(), {}, (), "default", None)
 
 
-async def put(files: Workdirs, loop: Loop, path: str, data: bytes) -> None:
+async def put(files: WorkspaceFiles, loop: LoopRecord, path: str, data: bytes) -> None:
     got = await files.put(loop, path, data, None)
     assert got.file is not None
 
 
-async def get(files: Workdirs, loop: Loop, path: str) -> bytes:
+async def get(files: WorkspaceFiles, loop: LoopRecord, path: str) -> bytes:
     async with files.open(loop, path) as file:
         return b"".join([chunk async for chunk in file.chunks()])
 
 
 async def test_both_sides_read_change_and_remove_the_same_files(
-    grounds: Grounds, any_tier: Started, files: Workdirs
+    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
 ) -> None:
     spec = grounds.spec()
     loop = loop_of(spec.loop_id)
@@ -57,7 +57,7 @@ async def test_both_sides_read_change_and_remove_the_same_files(
         assert "before it started" in said
         await put(files, loop, "early/one/b.txt", b"while it runs\n")
         await put(files, loop, "own/y/z/c.txt", b"in the agent's folder\n")
-        part = Part("u", 0, 4)
+        part = UploadPart("u", 0, 4)
         assert (await files.put(loop, "own/p", b"12", part)).file is None
         assert (await files.put(loop, "own/p", b"34", replace(part, offset=2))).file is not None
         await put(files, loop, "own/x", b"replaced\n")
@@ -81,14 +81,14 @@ async def test_both_sides_read_change_and_remove_the_same_files(
 
 
 async def test_a_folder_is_named_and_its_files_are_not_reached(
-    grounds: Grounds, any_tier: Started, files: Workdirs
+    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
 ) -> None:
     source = grounds.top / "root" / "data"
     source.mkdir(parents=True)
     (source / "in.txt").write_text("there\n")
     grounds.folders = (FolderMount(source, "data", False),)
     spec = grounds.spec()
-    loop = replace(loop_of(spec.loop_id), folders=(Folder("data", False),))
+    loop = replace(loop_of(spec.loop_id), folders=(GivenFolder("data", False),))
 
     async def look() -> None:
         page = await files.list(loop, "", limit=100, after=None)
@@ -109,7 +109,7 @@ async def test_a_folder_is_named_and_its_files_are_not_reached(
 
 
 async def test_what_the_agent_shut_is_shut_or_read_but_never_hangs(
-    grounds: Grounds, any_tier: Started, files: Workdirs
+    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
 ) -> None:
     spec = grounds.spec()
     loop = loop_of(spec.loop_id)

@@ -88,7 +88,7 @@ async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> No
     assert all_killed("sleep", mark)
     assert had["mounts"] & mount_points() == set()
     assert [path for path in had["cgroups"] if Path(path).exists()] == []
-    await tier.discard(spec.loop_id)
+    await tier.remove(spec.loop_id)
     tier.close()
 
 
@@ -426,7 +426,7 @@ def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None
     ids=["short", "unknown-id", "unknown-kind", "no-json", "no-object", "deep", "flood"],
 )
 async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: bytes) -> None:
-    from loopat_jupyter.sandboxes.runtime.channel import Channel, Exchange
+    from loopat_jupyter.sandboxes.runtime.channel import Channel, Request
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -439,7 +439,7 @@ async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: b
 
     channel = Channel(ours, lose)
     channel.request(None, op="configure")
-    exchange = Exchange(100_000)
+    exchange = Request(100_000)
     channel.request(exchange, op="run")
     theirs.setblocking(False)
     theirs.send(protocol.frame(protocol.READY, 0))
@@ -456,6 +456,6 @@ async def test_wrong_types_in_an_end_are_harmless() -> None:
     assert sandbox_module._integer(True) is None
     assert sandbox_module._integer("7") is None
     with pytest.raises(Exception, match="no answer"):
-        sandbox_module.file_answer(json.dumps([1]).encode(), {})
+        sandbox_module.parse_file_reply(json.dumps([1]).encode(), {})
     with pytest.raises(Exception, match="cut off"):
-        sandbox_module.file_answer(b"{", {})
+        sandbox_module.parse_file_reply(b"{", {})

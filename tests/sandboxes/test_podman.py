@@ -392,10 +392,10 @@ async def test_an_archived_loops_container_is_removed(ship: Ship) -> None:
     sandbox = tier.create(spec)
     await sandbox.start()
     await sandbox.stop()
-    assert await tier.kept() == [spec.loop_id]
-    await tier.discard(spec.loop_id)
-    assert await tier.kept() == []
-    await tier.discard(spec.loop_id)
+    assert await tier.retained() == [spec.loop_id]
+    await tier.remove(spec.loop_id)
+    assert await tier.retained() == []
+    await tier.remove(spec.loop_id)
 
 
 async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
@@ -467,7 +467,7 @@ async def test_the_reaper_stops_what_runs_of_this_home_and_nothing_else(
         [name] = await asyncio.to_thread(reap_containers, ship.grounds.home / "run")
         assert spec.loop_id in name
         await sandbox.wait_closed()
-    assert await ship.tier().kept() == [spec.loop_id]
+    assert await ship.tier().retained() == [spec.loop_id]
     assert reap_containers(ship.grounds.home / "run") == []
 
 
@@ -525,8 +525,8 @@ async def test_the_shipped_containerfile_is_built_once_for_all_that_wait(
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     assert await inside(sandboxes[0], "echo $IN_IMAGE") == "yes\n"
     await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
-    for loop_id in await tier.kept():
-        await tier.discard(loop_id)
+    for loop_id in await tier.retained():
+        await tier.remove(loop_id)
     ship.probed.podman.call("rmi", tier.image.name, base)
     assert caplog.text.count("Building the sandbox image") == 1
     assert "podman build: STEP" in caplog.text

@@ -24,7 +24,7 @@ from loopat_jupyter.sandboxes.landlock.isolation import UNMAPPED
 from loopat_jupyter.sandboxes.landlock.probe import try_landlock
 from loopat_jupyter.sandboxes.landlock.tier import CAP_SYS_ADMIN, may_mount
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-from tests.sandboxes.test_unprivileged import REPOSITORY, needed, open_the_way
+from tests.sandboxes.test_unprivileged import REPOSITORY, make_reachable, needed
 from tests.sandboxes.tiers import TIERS
 
 PR_CAPBSET_DROP, CAPABILITY_VERSION = 24, 0x20080522
@@ -103,6 +103,6 @@ async def try_it(place: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    open_the_way(needed())
+    make_reachable(needed())
     give_up_mounting()
     print(json.dumps(asyncio.run(try_it(Path(sys.argv[1])))))

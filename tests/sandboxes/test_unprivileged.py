@@ -61,7 +61,7 @@ def closed_ancestor(path: Path) -> Path | None:
     return None
 
 
-def open_the_way(paths: list[Path]) -> None:
+def make_reachable(paths: list[Path]) -> None:
     """In a private mount namespace: cover closed directories, and show the paths again."""
     launcher.check(launcher.libc.unshare(launcher.CLONE_NEWNS), "unshare")
     launcher.mount("none", "/", None, launcher.MS_REC | launcher.MS_PRIVATE)
@@ -99,11 +99,11 @@ def end_what_podman_keeps() -> None:
 
 
 def main(place: str) -> None:
-    open_the_way(needed())
+    make_reachable(needed())
     give_an_account(Path(place))
     (Path(place) / "run").mkdir(mode=0o700)
     os.chown(Path(place) / "run", UID, UID)
-    launcher.drop(UID)
+    launcher.drop_privileges(UID)
     environment = {
         "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
         "HOME": place,

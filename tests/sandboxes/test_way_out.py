@@ -18,14 +18,14 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import ModelChoice
-from loopat_jupyter.engines.gateway.http_pool import Carrier
-from loopat_jupyter.engines.gateway.upstream import LentModel
+from loopat_jupyter.context.config_file import SelectedModel
+from loopat_jupyter.engines.gateway.http_pool import ConnectionPool
+from loopat_jupyter.engines.gateway.upstream import ProviderUpstream
 from loopat_jupyter.loops.destinations import Destination, parse_pattern
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports.engine import Sandbox
-from loopat_jupyter.loops.ports.network import Egress, ModelLoan
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler
+from loopat_jupyter.loops.ports.network import Egress, GatewayAccess
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from tests.sandboxes.conftest import SECRET, Started, inside, outside
 
 KEY = f"sk-{SECRET}-0123456789"
@@ -105,7 +105,7 @@ async def target() -> AsyncIterator[Outside]:
 
 
 def allow(sandbox: Sandbox, *patterns: str) -> None:
-    sandbox.network.allow(Egress(tuple(map(parse_pattern, patterns))))
+    sandbox.network.set_policy(Egress(tuple(map(parse_pattern, patterns))))
 
 
 def pretend_public(sandbox: Sandbox) -> None:
@@ -117,7 +117,7 @@ def pretend_public(sandbox: Sandbox) -> None:
         return ["127.0.0.1"]
 
     broker: Any = sandbox.network
-    broker._egress._dialler = Dialler(resolve, lambda address: address == "127.0.0.1")
+    broker._egress._dialler = Dialer(resolve, lambda address: address == "127.0.0.1")
 
 
 # ------------------------------------------------------------------ out, where it is allowed
@@ -196,13 +196,13 @@ async def test_the_servers_own_networks_are_out_of_reach(walled: Started, target
         # Not even where an administrator wrote it down, or a person said yes.
         allow(sandbox, f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}",
               "169.254.169.254:80", "[fd00:ec2::254]:80", "100.100.100.200:80")  # fmt: skip
-        sandbox.network.permit([Destination("127.0.0.1", port), Destination("localhost", port)])
+        sandbox.network.set_grants([Destination("127.0.0.1", port), Destination("localhost", port)])
         answers = await tell(sandbox, *asked)
         assert len(answers) == len(asked)
         for said, answer in zip(asked, answers, strict=True):
             assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.1 403 ")), (said, answer)
             assert SECRET not in answer
-        assert sandbox.network.take_refused() == []  # and nobody is asked about them
+        assert sandbox.network.drain_denied() == []  # and nobody is asked about them
     assert target.connections == before
 
 
@@ -212,7 +212,7 @@ async def test_an_allowed_name_cannot_be_led_back_inside(walled: Started, target
 
     async with walled() as sandbox:
         broker: Any = sandbox.network
-        broker._egress._dialler = Dialler(resolve)
+        broker._egress._dialler = Dialer(resolve)
         allow(sandbox, f"*.rebinding.test:{target.port}", f"two.test:{target.port}")
         names = [f"a.rebinding.test:{target.port}", f"two.test:{target.port}"]
         answers = await tell(sandbox, *map(connect, names), *(get(f"http://{n}/") for n in names))
@@ -275,16 +275,16 @@ async def test_a_tunnel_ends_with_its_sandbox(walled: Started) -> None:
 
 
 @pytest.fixture
-async def carrier() -> AsyncIterator[Carrier]:
-    carrier = Carrier(ssl.create_default_context())
+async def carrier() -> AsyncIterator[ConnectionPool]:
+    carrier = ConnectionPool(ssl.create_default_context())
     yield carrier
     carrier.close()
 
 
-async def lend(sandbox: Sandbox, target: Outside, carrier: Carrier) -> ModelLoan:
+async def lend(sandbox: Sandbox, target: Outside, carrier: ConnectionPool) -> GatewayAccess:
     url = f"http://127.0.0.1:{target.port}"
-    choice = ModelChoice("p", "m", "anthropic", url, KEY, models=("m",))
-    return await sandbox.network.lend_model(LentModel(choice, url, carrier))
+    choice = SelectedModel("p", "m", "anthropic", url, KEY, models=("m",))
+    return await sandbox.network.open_model_gateway(ProviderUpstream(choice, url, carrier))
 
 
 MODEL = r"""
@@ -302,7 +302,7 @@ print(answer.status, dict(answer.headers), answer.read().decode())
 
 
 async def ask(
-    sandbox: Sandbox, loan: ModelLoan, path: str, method: str = "POST", model: str = "m"
+    sandbox: Sandbox, loan: GatewayAccess, path: str, method: str = "POST", model: str = "m"
 ) -> str:
     await sandbox.file("write", path="model.py", text=MODEL)
     return await inside(
@@ -311,7 +311,7 @@ async def ask(
 
 
 async def test_the_real_key_never_comes_inside(
-    walled: Started, target: Outside, carrier: Carrier
+    walled: Started, target: Outside, carrier: ConnectionPool
 ) -> None:
     target.say = lambda head: json.dumps({"error": head.decode()})  # a provider that tells all
     look = (
@@ -330,7 +330,7 @@ async def test_the_real_key_never_comes_inside(
 
 
 async def test_only_what_is_lent_can_be_asked(
-    walled: Started, target: Outside, carrier: Carrier
+    walled: Started, target: Outside, carrier: ConnectionPool
 ) -> None:
     async with walled() as sandbox:
         loan = await lend(sandbox, target, carrier)
@@ -347,15 +347,17 @@ async def test_only_what_is_lent_can_be_asked(
 
 
 async def test_a_model_is_lent_for_a_turn_and_to_one_sandbox(
-    walled: Started, target: Outside, carrier: Carrier
+    walled: Started, target: Outside, carrier: ConnectionPool
 ) -> None:
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(walled())
         other = await stack.enter_async_context(walled())
         loan, others = await lend(one, target, carrier), await lend(other, target, carrier)
         assert (await ask(one, loan, "/v1/messages")).startswith("200")
-        assert (await ask(one, ModelLoan(loan.url, others.key), "/v1/messages")).startswith("401")
-        one.network.end_loan()
+        assert (await ask(one, GatewayAccess(loan.url, others.key), "/v1/messages")).startswith(
+            "401"
+        )
+        one.network.close_model_gateway()
         ended = await ask(one, loan, "/v1/messages")
         assert ended.startswith("403")
         assert "only while" in ended

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import InvalidCursor, StoreError
-from loopat_jupyter.loops.models import Event
+from loopat_jupyter.loops.models import LoopEvent
 from loopat_jupyter.store.database import Database, StoreCorrupt, StoreTooNew
 from loopat_jupyter.store.schema import MIGRATIONS
 
 
 def add(label: str, *, fail: Exception | None = None):
-    def job(connection: sqlite3.Connection, stored: list[Event]) -> str:
+    def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> str:
         connection.execute(
             "INSERT INTO tokens (token_id, token_hash, owner, label, created_at) "
             "VALUES (?, ?, 'o', ?, 't')",
             (label, label, label),
         )
-        stored.append(Event("loop", 1, "turn", label, "{}"))
+        stored.append(LoopEvent("loop", 1, "turn", label, "{}"))
         if fail is not None:
             raise fail
         return label

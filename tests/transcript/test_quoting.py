@@ -14,9 +14,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
-from loopat_jupyter.transcript.escape import clean, code_span, fence, in_html, one_line, words
-from loopat_jupyter.transcript.markdown_sanitizer import harmless, quoted
-from loopat_jupyter.transcript.redaction import Veil
+from loopat_jupyter.transcript.escape import (
+    clean,
+    code_span,
+    escape_html,
+    escape_inline,
+    fence,
+    one_line,
+)
+from loopat_jupyter.transcript.markdown_sanitizer import blockquote, sanitize
+from loopat_jupyter.transcript.redaction import Redactor
 
 COMMONMARK = MarkdownIt("commonmark", {"html": True})
 GFM = MarkdownIt("js-default", {"html": True, "linkify": False})
@@ -123,7 +130,7 @@ class Seen(HTMLParser):
 
 def look(text: str, render: Callable[[str], str]) -> Seen:
     seen = Seen()
-    seen.feed(render(f"{quoted(text)}\n\n{AFTER}\n"))
+    seen.feed(render(f"{blockquote(text)}\n\n{AFTER}\n"))
     seen.close()
     return seen
 
@@ -131,9 +138,9 @@ def look(text: str, render: Callable[[str], str]) -> Seen:
 def check(text: str) -> None:
     for name, render in RENDERERS.items():
         seen = look(text, render)
-        assert seen.where_after == ["p"], (name, text, quoted(text))
+        assert seen.where_after == ["p"], (name, text, blockquote(text))
         for tag, attributes in seen.tags:
-            assert tag in PLAIN_TAGS, (name, tag, text, quoted(text))
+            assert tag in PLAIN_TAGS, (name, tag, text, blockquote(text))
             assert not any(key.startswith("on") for key in attributes), (name, text)
             href = attributes.get("href") or "#"
             assert re.match(r"https?://|mailto:|#", href), (name, href, text)
@@ -165,8 +172,8 @@ def test_what_is_plain_stays_as_it_was() -> None:
         "\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```python\nif a < b:\n    pass\n```\n"
         "\nshalom שלום and مرحبا"
     )
-    assert harmless(text) == text
-    html = COMMONMARK.render(harmless(text))
+    assert sanitize(text) == text
+    html = COMMONMARK.render(sanitize(text))
     assert '<a href="https://a.invalid/x?a=1&amp;b=2">link</a>' in html
     assert '<code class="language-python">if a &lt; b:\n    pass\n</code>' in html
     assert "<code>code &lt;T&gt;</code>" in html
@@ -174,9 +181,9 @@ def test_what_is_plain_stays_as_it_was() -> None:
 
 def test_formulas_of_one_line_stay_and_have_no_power() -> None:
     text = "as $x^2 < y_1$ and $$\\sum_i a_i$$ show, it costs $5."
-    assert harmless(text) == text.replace("$5", "&#36;5")
-    assert "\\href" not in harmless("$\\href{javascript:alert(1)}{x}$")
-    assert "&" not in harmless("C:\\begins \\x").replace("&#", "")
+    assert sanitize(text) == text.replace("$5", "&#36;5")
+    assert "\\href" not in sanitize("$\\href{javascript:alert(1)}{x}$")
+    assert "&" not in sanitize("C:\\begins \\x").replace("&#", "")
 
 
 @pytest.mark.parametrize("labels", [("$", "$<img src=x onerror=y>"), ("$$", "$$<img src=x>")])
@@ -188,7 +195,7 @@ def test_labels_side_by_side_stay_code(labels: tuple[str, str]) -> None:
 
 def test_nothing_that_was_written_is_lost() -> None:
     text = "a <b>tag</b> &amp; ![pic](https://a.invalid/p.png) [bad](javascript:x) ``` x ``` `open"
-    shown = re.sub(r"<[^>]+>", "", COMMONMARK.render(harmless(text)))
+    shown = re.sub(r"<[^>]+>", "", COMMONMARK.render(sanitize(text)))
     for words_ in ("&lt;b&gt;tag&lt;/b&gt;", "&amp;amp;", "!pic", "[bad](javascript:x)", "`open"):
         assert words_ in shown, words_
 
@@ -205,10 +212,10 @@ def test_a_fence_holds_all_of_its_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a`b", "``", "`", " x ", "<b>", "a\nb", "", "x" * 999, "\u202e"])
 def test_one_line_of_a_stranger_stays_one_line(text: str) -> None:
-    for made in (code_span(text), words(text), in_html(text), one_line(text)):
+    for made in (code_span(text), escape_inline(text), escape_html(text), one_line(text)):
         assert "\n" not in made
         assert len(made) < 1000
-    html = COMMONMARK.render(f"**Note** {code_span(text)} {words(text)} {AFTER}")
+    html = COMMONMARK.render(f"**Note** {code_span(text)} {escape_inline(text)} {AFTER}")
     assert set(re.findall(r"</?(\w+)", html)) <= {"p", "strong", "code"}
 
 
@@ -229,12 +236,12 @@ def test_a_megabyte_of_marks_takes_no_longer_than_a_megabyte() -> None:
         "$x",
     ):
         begun = time.process_time()
-        quoted(piece * (1_000_000 // len(piece)))
+        blockquote(piece * (1_000_000 // len(piece)))
         assert time.process_time() - begun < 20, piece  # a second or less; squared it is hours
 
 
 def test_a_veil_hides_places_and_tokens_and_nothing_like_them() -> None:
-    veil = Veil({"/srv/home": "~", "/srv/home/loops/x/workdir": "/workdir", "/": "root"})
+    veil = Redactor({"/srv/home": "~", "/srv/home/loops/x/workdir": "/workdir", "/": "root"})
     token = "la_" + "0" * 48
     for text, wanted in (
         ("/srv/home/loops/x/workdir/a", "/workdir/a"),
@@ -253,5 +260,5 @@ def test_a_veil_hides_places_and_tokens_and_nothing_like_them() -> None:
         ('{"Authorization": "token abc"}', '{"Authorization": "token …"}'),
         ('{\\"Authorization\\": \\"Bearer abc\\"}', '{\\"Authorization\\": \\"Bearer …\\"}'),
     ):
-        assert veil.text(text) == wanted
-    assert veil.value({token: [token, 1, None]}) == {"la_…": ["la_…", 1, None]}
+        assert veil.redact_text(text) == wanted
+    assert veil.redact_value({token: [token, 1, None]}) == {"la_…": ["la_…", 1, None]}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.client import Client
-from loopat_jupyter.notebook.widgets._kernel_bridge import Relay
+from loopat_jupyter.notebook.widgets._kernel_bridge import KernelBridge
 from tests.support.mock_model import MockModel
 from tests.support.server import JupyterServer, mock_provider
 
@@ -41,7 +41,7 @@ class Browser:
         self.came: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._next = 0
-        self.relay: Relay | None = None
+        self.relay: KernelBridge | None = None
 
     def receive(self, message: dict[str, Any]) -> None:
         with self._news:
@@ -95,7 +95,7 @@ def browser_of(client: Client) -> Iterator[Callable[[str], Browser]]:
 
     def make(loop_id: str) -> Browser:
         one = Browser()
-        one.relay = Relay(loop_id, client.address, one.receive)
+        one.relay = KernelBridge(loop_id, client.address, one.receive)
         made.append(one)
         return one
 

@@ -12,7 +12,7 @@ import pytest
 
 from loopat_jupyter.client import Client, ServerAddress
 from loopat_jupyter.notebook.widgets._batches import UPDATES
-from loopat_jupyter.notebook.widgets._kernel_bridge import Relay
+from loopat_jupyter.notebook.widgets._kernel_bridge import KernelBridge
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 
 from .conftest import Browser
@@ -95,7 +95,7 @@ def test_refusals_are_the_server_s_own_words_without_an_address(
 def test_a_server_that_is_not_there_is_unreachable_and_nothing_of_it_is_told() -> None:
     browser = Browser()
     address = ServerAddress("http://127.0.0.1:9/secret-prefix/", "la_" + 48 * "0")
-    browser.relay = Relay("loop_x", address, browser.receive)
+    browser.relay = KernelBridge("loop_x", address, browser.receive)
     try:
         error = browser.call("loop")["error"]
     finally:

@@ -15,25 +15,25 @@ from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
 from .loops import AsyncLoops
-from .transport import AsyncCarrier
+from .transport import AsyncTransport
 
 
 class AsyncTokens:
     """``client.tokens``: API tokens. The server lets only a browser session manage them,
     unless its administrator decided otherwise."""
 
-    def __init__(self, carrier: AsyncCarrier) -> None:
+    def __init__(self, carrier: AsyncTransport) -> None:
         self._carrier = carrier
 
     async def create(self, label: str | None = None) -> ApiToken:
         """A new token; its ``token`` is shown this once."""
-        return await self._carrier.do(_requests.create_token(label))
+        return await self._carrier.request(_requests.create_token(label))
 
     async def list(self) -> builtins.list[ApiToken]:
-        return await self._carrier.do(_requests.list_tokens())
+        return await self._carrier.request(_requests.list_tokens())
 
     async def revoke(self, token_id: str) -> None:
-        await self._carrier.do(_requests.revoke_token(token_id))
+        await self._carrier.request(_requests.revoke_token(token_id))
 
 
 class AsyncClient:
@@ -63,7 +63,7 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         address = url if isinstance(url, ServerAddress) else ServerAddress(check_url(url), token)
-        self._carrier = AsyncCarrier(
+        self._carrier = AsyncTransport(
             address,
             transport=transport,
             verify=verify,

@@ -11,13 +11,13 @@ from .. import _file_requests as calls
 from .._local_files import local_path, open_local, pieces, target_name
 from .._loop_view import LoopView
 from .._models import FileInfo, LoopInfo
-from .transport import AsyncCarrier
+from .transport import AsyncTransport
 
 
-class AsyncExchange(LoopView):
+class AsyncLoopFiles(LoopView):
     """Files lie in the loop's workdir; a name is a path from there on, with ``/``."""
 
-    def __init__(self, carrier: AsyncCarrier, info: LoopInfo) -> None:
+    def __init__(self, carrier: AsyncTransport, info: LoopInfo) -> None:
         super().__init__(info)
         self._carrier = carrier
 
@@ -28,7 +28,7 @@ class AsyncExchange(LoopView):
         found: list[FileInfo] = []
         after: str | None = None
         while True:
-            page = await self._carrier.do(calls.list_files(self.id, path, 100, after))
+            page = await self._carrier.request(calls.list_files(self.id, path, 100, after))
             found += page.data
             if not page.has_more or page.last_id is None:
                 return found
@@ -57,7 +57,7 @@ class AsyncExchange(LoopView):
 
     async def _put_bytes(self, data: bytes, name: str) -> FileInfo:
         if len(data) <= calls.PART:
-            got = await self._carrier.do(calls.write_file(self.id, name, data))
+            got = await self._carrier.request(calls.write_file(self.id, name, data))
             assert got.file is not None
             return got.file
         upload, size = calls.new_upload(), len(data)
@@ -65,7 +65,7 @@ class AsyncExchange(LoopView):
         for offset in range(0, size, calls.PART):
             piece = data[offset : offset + calls.PART]
             part = calls.write_part(self.id, name, piece, upload, offset, size)
-            file = (await self._carrier.do(part)).file
+            file = (await self._carrier.request(part)).file
         assert file is not None
         return file
 
@@ -77,7 +77,7 @@ class AsyncExchange(LoopView):
         parts = pieces(source, size)
         while (part := await asyncio.to_thread(next, parts, None)) is not None:
             call = calls.write_part(self.id, name, part[1], upload, part[0], size)
-            file = (await self._carrier.do(call)).file
+            file = (await self._carrier.request(call)).file
         assert file is not None
         return file
 
@@ -96,7 +96,7 @@ class AsyncExchange(LoopView):
             InvalidRequestError: it is no regular file (symlinks are not followed), or too large.
         """
         if path is None:
-            return await self._carrier.do(calls.read_file(self.id, name))
+            return await self._carrier.request(calls.read_file(self.id, name))
         target = local_path(path, name)
         await self._carrier.save(calls.save_file(self.id, name), target)
         return target
@@ -126,7 +126,7 @@ class AsyncExchange(LoopView):
 
         ``turn``: of that turn alone; ``last``: of so many turns, the newest.
         """
-        found: str | dict[str, Any] = await self._carrier.do(
+        found: str | dict[str, Any] = await self._carrier.request(
             calls.transcript(self.id, format, turn, last)
         )
         return found

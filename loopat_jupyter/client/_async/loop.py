@@ -22,15 +22,15 @@ from .._events import Event, RequiresChoice, Snapshot
 from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._result import TurnResult
 from .._resume import ResumingStream
-from .files import AsyncExchange
+from .files import AsyncLoopFiles
 from .stream import AsyncEventStream
-from .transport import AsyncCarrier
+from .transport import AsyncTransport
 
 
 class AsyncChoice(ChoiceView):
     """A point where the turn waits for a person. Resolving it twice is a ``NotFoundError``."""
 
-    def __init__(self, carrier: AsyncCarrier, loop_id: str, request: RequiresChoice) -> None:
+    def __init__(self, carrier: AsyncTransport, loop_id: str, request: RequiresChoice) -> None:
         super().__init__(request)
         self._carrier = carrier
         self._loop_id = loop_id
@@ -58,7 +58,7 @@ class AsyncChoice(ChoiceView):
 
     async def resolve(self, body: Mapping[str, object]) -> None:
         """Send the contract's body as it is."""
-        await self._carrier.do(_requests.resolve_choice(self._loop_id, self.id, body))
+        await self._carrier.request(_requests.resolve_choice(self._loop_id, self.id, body))
         self._carrier.answered.add(self.id)
 
 
@@ -66,7 +66,7 @@ AsyncOnChoice = PolicyName | Callable[[AsyncChoice], Awaitable[Decision | None] 
 """What happens when a turn asks a person: see :mod:`loopat_jupyter.client._choice_policy`."""
 
 
-class AsyncLoop(AsyncExchange):
+class AsyncLoop(AsyncLoopFiles):
     """One loop. Every method asks the server; ``info`` is what it said last."""
 
     @property
@@ -149,9 +149,9 @@ class AsyncLoop(AsyncExchange):
 
     async def interrupt(self) -> None:
         """End the running turn; queued ones then run. Nothing happens to an idle loop."""
-        await self._carrier.do(_requests.interrupt(self.id))
+        await self._carrier.request(_requests.interrupt(self.id))
 
-    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.Call[None]]:
+    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.ApiRequest[None]]:
         return lambda cursor: _requests.watch(self.id, cursor, sdk_messages)
 
     # ------------------------------------------------------------- choices
@@ -196,11 +196,11 @@ class AsyncLoop(AsyncExchange):
 
     async def rules(self) -> list[Rule]:
         """Permissions remembered for this loop."""
-        return await self._carrier.do(_requests.list_rules(self.id))
+        return await self._carrier.request(_requests.list_rules(self.id))
 
     async def withdraw_rule(self, rule_id: str) -> None:
         """Ask again for what the rule had allowed."""
-        await self._carrier.do(_requests.withdraw_rule(self.id, rule_id))
+        await self._carrier.request(_requests.withdraw_rule(self.id, rule_id))
 
     # ------------------------------------------------------------- the loop itself
 
@@ -208,7 +208,7 @@ class AsyncLoop(AsyncExchange):
         """The conversation so far, oldest first, through all pages."""
         after: str | None = None
         while True:
-            page = await self._carrier.do(_requests.history(self.id, page_size, after))
+            page = await self._carrier.request(_requests.history(self.id, page_size, after))
             for message in page.data:
                 yield message
             if not page.has_more or page.last_id is None:
@@ -219,13 +219,13 @@ class AsyncLoop(AsyncExchange):
         self, *, limit: int = 20, after: str | None = None, newest_first: bool = False
     ) -> MessagePage:
         """One page of the conversation, as the server cut it; ``after`` is a page's ``last_id``."""
-        return await self._carrier.do(_requests.history(self.id, limit, after, newest_first))
+        return await self._carrier.request(_requests.history(self.id, limit, after, newest_first))
 
     async def network(self, *, page_size: int = 100) -> AsyncIterator[NetworkRequest]:
         """What the loop's sandbox asked of the network, newest first, through all pages."""
         after: str | None = None
         while True:
-            page = await self._carrier.do(_requests.network(self.id, page_size, after))
+            page = await self._carrier.request(_requests.network(self.id, page_size, after))
             for request in page.data:
                 yield request
             if not page.has_more or page.last_id is None:
@@ -234,9 +234,9 @@ class AsyncLoop(AsyncExchange):
 
     async def refresh(self) -> Self:
         """Ask the server for the loop's present state."""
-        self.info = await self._carrier.do(_requests.get_loop(self.id))
+        self.info = await self._carrier.request(_requests.get_loop(self.id))
         return self
 
     async def archive(self) -> None:
         """Put the loop away: its turns end, its record stays. Again: nothing happens."""
-        await self._carrier.do(_requests.archive_loop(self.id))
+        await self._carrier.request(_requests.archive_loop(self.id))

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from .. import _requests
 from .._models import Folder, LoopPage
 from .loop import AsyncLoop
-from .transport import AsyncCarrier
+from .transport import AsyncTransport
 
 
 class AsyncLoops:
     """``client.loops``: the caller's own loops."""
 
-    def __init__(self, carrier: AsyncCarrier) -> None:
+    def __init__(self, carrier: AsyncTransport) -> None:
         self._carrier = carrier
 
     async def create(
@@ -35,7 +35,7 @@ class AsyncLoops:
             repo,
             None if folders is None else list(folders),
         )
-        return AsyncLoop(self._carrier, await self._carrier.do(call))
+        return AsyncLoop(self._carrier, await self._carrier.request(call))
 
     async def list(
         self, *, archived: bool = False, page_size: int = 100
@@ -59,11 +59,11 @@ class AsyncLoops:
         archived: bool = False,
     ) -> LoopPage:
         """One page of the listing, as the server cut it."""
-        return await self._carrier.do(_requests.list_loops(limit, after, before, archived))
+        return await self._carrier.request(_requests.list_loops(limit, after, before, archived))
 
     async def get(self, loop_id: str) -> AsyncLoop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return AsyncLoop(self._carrier, await self._carrier.do(_requests.get_loop(loop_id)))
+        return AsyncLoop(self._carrier, await self._carrier.request(_requests.get_loop(loop_id)))
 
     async def archive(self, loop_id: str) -> None:
-        await self._carrier.do(_requests.archive_loop(loop_id))
+        await self._carrier.request(_requests.archive_loop(loop_id))

@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from .._errors import LoopatError
 from .._events import Event, RequiresChoice
 from .._resume import ResumingStream
-from .transport import AsyncCarrier
+from .transport import AsyncTransport
 
 
 class AsyncEventStream(AsyncIterator[Event]):
@@ -26,7 +26,7 @@ class AsyncEventStream(AsyncIterator[Event]):
 
     def __init__(
         self,
-        carrier: AsyncCarrier,
+        carrier: AsyncTransport,
         state: ResumingStream,
         decide: Callable[[RequiresChoice], Awaitable[None]] | None = None,
     ) -> None:

@@ -13,13 +13,13 @@ from .. import _http
 from .._address import ServerAddress
 from .._errors import LoopatError
 from .._local_files import whole_file
-from .._requests import Call
+from .._requests import ApiRequest
 from .._retry import Attempts, RetryPolicy
 
 T = TypeVar("T")
 
 
-class AsyncCarrier:
+class AsyncTransport:
     """One connection pool to one server. ``answered`` are the choices resolved through it."""
 
     def __init__(
@@ -39,7 +39,7 @@ class AsyncCarrier:
         self.answered: set[str] = set()
         self._http = httpx.AsyncClient(transport=transport, verify=verify, **options)
 
-    async def do(self, call: Call[T]) -> T:
+    async def request(self, call: ApiRequest[T]) -> T:
         """Send ``call`` and read its answer; raises what the answer or its absence means."""
         attempts = Attempts(self.retry, call)
         while True:
@@ -52,7 +52,7 @@ class AsyncCarrier:
                 delay = attempts.after(error)
             await asyncio.sleep(delay)
 
-    async def open(self, call: Call[None]) -> httpx.Response:
+    async def open(self, call: ApiRequest[None]) -> httpx.Response:
         """Send ``call`` once and return its open stream; the caller closes it.
 
         Raises:
@@ -69,7 +69,7 @@ class AsyncCarrier:
             await response.aclose()
         raise _http.refusal(response)
 
-    async def save(self, call: Call[None], path: Path) -> None:
+    async def save(self, call: ApiRequest[None], path: Path) -> None:
         """Send ``call`` and write what comes into the file ``path``, whole or not at all."""
         attempts = Attempts(self.retry, call)
         while True:
@@ -81,7 +81,7 @@ class AsyncCarrier:
                 delay = attempts.after(error)
             await asyncio.sleep(delay)
 
-    async def _save(self, call: Call[None], path: Path) -> None:
+    async def _save(self, call: ApiRequest[None], path: Path) -> None:
         options = _http.request_options(call)
         async with self._http.stream(**options) as response:
             if not response.is_success:

@@ -15,25 +15,25 @@ from .._discovery import find_server
 from .._models import ApiToken
 from .._retry import RetryPolicy
 from .loops import Loops
-from .transport import Carrier
+from .transport import Transport
 
 
 class Tokens:
     """``client.tokens``: API tokens. The server lets only a browser session manage them,
     unless its administrator decided otherwise."""
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Transport) -> None:
         self._carrier = carrier
 
     def create(self, label: str | None = None) -> ApiToken:
         """A new token; its ``token`` is shown this once."""
-        return self._carrier.do(_requests.create_token(label))
+        return self._carrier.request(_requests.create_token(label))
 
     def list(self) -> builtins.list[ApiToken]:
-        return self._carrier.do(_requests.list_tokens())
+        return self._carrier.request(_requests.list_tokens())
 
     def revoke(self, token_id: str) -> None:
-        self._carrier.do(_requests.revoke_token(token_id))
+        self._carrier.request(_requests.revoke_token(token_id))
 
 
 class Client:
@@ -63,7 +63,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         address = url if isinstance(url, ServerAddress) else ServerAddress(check_url(url), token)
-        self._carrier = Carrier(
+        self._carrier = Transport(
             address,
             transport=transport,
             verify=verify,

@@ -10,13 +10,13 @@ from .. import _file_requests as calls
 from .._local_files import local_path, open_local, pieces, target_name
 from .._loop_view import LoopView
 from .._models import FileInfo, LoopInfo
-from .transport import Carrier
+from .transport import Transport
 
 
-class Exchange(LoopView):
+class LoopFiles(LoopView):
     """Files lie in the loop's workdir; a name is a path from there on, with ``/``."""
 
-    def __init__(self, carrier: Carrier, info: LoopInfo) -> None:
+    def __init__(self, carrier: Transport, info: LoopInfo) -> None:
         super().__init__(info)
         self._carrier = carrier
 
@@ -27,7 +27,7 @@ class Exchange(LoopView):
         found: list[FileInfo] = []
         after: str | None = None
         while True:
-            page = self._carrier.do(calls.list_files(self.id, path, 100, after))
+            page = self._carrier.request(calls.list_files(self.id, path, 100, after))
             found += page.data
             if not page.has_more or page.last_id is None:
                 return found
@@ -54,7 +54,7 @@ class Exchange(LoopView):
 
     def _put_bytes(self, data: bytes, name: str) -> FileInfo:
         if len(data) <= calls.PART:
-            got = self._carrier.do(calls.write_file(self.id, name, data))
+            got = self._carrier.request(calls.write_file(self.id, name, data))
             assert got.file is not None
             return got.file
         upload, size = calls.new_upload(), len(data)
@@ -62,7 +62,7 @@ class Exchange(LoopView):
         for offset in range(0, size, calls.PART):
             piece = data[offset : offset + calls.PART]
             part = calls.write_part(self.id, name, piece, upload, offset, size)
-            file = (self._carrier.do(part)).file
+            file = (self._carrier.request(part)).file
         assert file is not None
         return file
 
@@ -74,7 +74,7 @@ class Exchange(LoopView):
         parts = pieces(source, size)
         while (part := next(parts, None)) is not None:
             call = calls.write_part(self.id, name, part[1], upload, part[0], size)
-            file = (self._carrier.do(call)).file
+            file = (self._carrier.request(call)).file
         assert file is not None
         return file
 
@@ -93,7 +93,7 @@ class Exchange(LoopView):
             InvalidRequestError: it is no regular file (symlinks are not followed), or too large.
         """
         if path is None:
-            return self._carrier.do(calls.read_file(self.id, name))
+            return self._carrier.request(calls.read_file(self.id, name))
         target = local_path(path, name)
         self._carrier.save(calls.save_file(self.id, name), target)
         return target
@@ -123,7 +123,7 @@ class Exchange(LoopView):
 
         ``turn``: of that turn alone; ``last``: of so many turns, the newest.
         """
-        found: str | dict[str, Any] = self._carrier.do(
+        found: str | dict[str, Any] = self._carrier.request(
             calls.transcript(self.id, format, turn, last)
         )
         return found

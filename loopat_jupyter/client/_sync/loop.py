@@ -22,15 +22,15 @@ from .._events import Event, RequiresChoice, Snapshot
 from .._models import Message, MessagePage, NetworkRequest, PermissionMode, Rule
 from .._result import TurnResult
 from .._resume import ResumingStream
-from .files import Exchange
+from .files import LoopFiles
 from .stream import EventStream
-from .transport import Carrier
+from .transport import Transport
 
 
 class Choice(ChoiceView):
     """A point where the turn waits for a person. Resolving it twice is a ``NotFoundError``."""
 
-    def __init__(self, carrier: Carrier, loop_id: str, request: RequiresChoice) -> None:
+    def __init__(self, carrier: Transport, loop_id: str, request: RequiresChoice) -> None:
         super().__init__(request)
         self._carrier = carrier
         self._loop_id = loop_id
@@ -58,7 +58,7 @@ class Choice(ChoiceView):
 
     def resolve(self, body: Mapping[str, object]) -> None:
         """Send the contract's body as it is."""
-        self._carrier.do(_requests.resolve_choice(self._loop_id, self.id, body))
+        self._carrier.request(_requests.resolve_choice(self._loop_id, self.id, body))
         self._carrier.answered.add(self.id)
 
 
@@ -66,7 +66,7 @@ OnChoice = PolicyName | Callable[[Choice], Decision | None]
 """What happens when a turn asks a person: see :mod:`loopat_jupyter.client._choice_policy`."""
 
 
-class Loop(Exchange):
+class Loop(LoopFiles):
     """One loop. Every method asks the server; ``info`` is what it said last."""
 
     @property
@@ -140,9 +140,9 @@ class Loop(Exchange):
 
     def interrupt(self) -> None:
         """End the running turn; queued ones then run. Nothing happens to an idle loop."""
-        self._carrier.do(_requests.interrupt(self.id))
+        self._carrier.request(_requests.interrupt(self.id))
 
-    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.Call[None]]:
+    def _watch(self, sdk_messages: bool) -> Callable[[int | None], _requests.ApiRequest[None]]:
         return lambda cursor: _requests.watch(self.id, cursor, sdk_messages)
 
     # ------------------------------------------------------------- choices
@@ -185,11 +185,11 @@ class Loop(Exchange):
 
     def rules(self) -> list[Rule]:
         """Permissions remembered for this loop."""
-        return self._carrier.do(_requests.list_rules(self.id))
+        return self._carrier.request(_requests.list_rules(self.id))
 
     def withdraw_rule(self, rule_id: str) -> None:
         """Ask again for what the rule had allowed."""
-        self._carrier.do(_requests.withdraw_rule(self.id, rule_id))
+        self._carrier.request(_requests.withdraw_rule(self.id, rule_id))
 
     # ------------------------------------------------------------- the loop itself
 
@@ -197,7 +197,7 @@ class Loop(Exchange):
         """The conversation so far, oldest first, through all pages."""
         after: str | None = None
         while True:
-            page = self._carrier.do(_requests.history(self.id, page_size, after))
+            page = self._carrier.request(_requests.history(self.id, page_size, after))
             yield from page.data
             if not page.has_more or page.last_id is None:
                 return
@@ -207,13 +207,13 @@ class Loop(Exchange):
         self, *, limit: int = 20, after: str | None = None, newest_first: bool = False
     ) -> MessagePage:
         """One page of the conversation, as the server cut it; ``after`` is a page's ``last_id``."""
-        return self._carrier.do(_requests.history(self.id, limit, after, newest_first))
+        return self._carrier.request(_requests.history(self.id, limit, after, newest_first))
 
     def network(self, *, page_size: int = 100) -> Iterator[NetworkRequest]:
         """What the loop's sandbox asked of the network, newest first, through all pages."""
         after: str | None = None
         while True:
-            page = self._carrier.do(_requests.network(self.id, page_size, after))
+            page = self._carrier.request(_requests.network(self.id, page_size, after))
             yield from page.data
             if not page.has_more or page.last_id is None:
                 return
@@ -221,9 +221,9 @@ class Loop(Exchange):
 
     def refresh(self) -> Self:
         """Ask the server for the loop's present state."""
-        self.info = self._carrier.do(_requests.get_loop(self.id))
+        self.info = self._carrier.request(_requests.get_loop(self.id))
         return self
 
     def archive(self) -> None:
         """Put the loop away: its turns end, its record stays. Again: nothing happens."""
-        self._carrier.do(_requests.archive_loop(self.id))
+        self._carrier.request(_requests.archive_loop(self.id))

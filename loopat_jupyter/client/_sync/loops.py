@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from .. import _requests
 from .._models import Folder, LoopPage
 from .loop import Loop
-from .transport import Carrier
+from .transport import Transport
 
 
 class Loops:
     """``client.loops``: the caller's own loops."""
 
-    def __init__(self, carrier: Carrier) -> None:
+    def __init__(self, carrier: Transport) -> None:
         self._carrier = carrier
 
     def create(
@@ -35,7 +35,7 @@ class Loops:
             repo,
             None if folders is None else list(folders),
         )
-        return Loop(self._carrier, self._carrier.do(call))
+        return Loop(self._carrier, self._carrier.request(call))
 
     def list(self, *, archived: bool = False, page_size: int = 100) -> Iterator[Loop]:
         """All loops, newest created first, through all pages; ``archived`` ones on request."""
@@ -56,11 +56,11 @@ class Loops:
         archived: bool = False,
     ) -> LoopPage:
         """One page of the listing, as the server cut it."""
-        return self._carrier.do(_requests.list_loops(limit, after, before, archived))
+        return self._carrier.request(_requests.list_loops(limit, after, before, archived))
 
     def get(self, loop_id: str) -> Loop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return Loop(self._carrier, self._carrier.do(_requests.get_loop(loop_id)))
+        return Loop(self._carrier, self._carrier.request(_requests.get_loop(loop_id)))
 
     def archive(self, loop_id: str) -> None:
-        self._carrier.do(_requests.archive_loop(loop_id))
+        self._carrier.request(_requests.archive_loop(loop_id))

@@ -13,7 +13,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from .._errors import LoopatError
 from .._events import Event, RequiresChoice
 from .._resume import ResumingStream
-from .transport import Carrier
+from .transport import Transport
 
 
 class EventStream(Iterator[Event]):
@@ -26,7 +26,7 @@ class EventStream(Iterator[Event]):
 
     def __init__(
         self,
-        carrier: Carrier,
+        carrier: Transport,
         state: ResumingStream,
         decide: Callable[[RequiresChoice], None] | None = None,
     ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..builtin.engine import EngineLimits, Instructions
+    from ..builtin.engine import ComposeInstructions, EngineLimits
     from .engine import AcpEngine
 
 
@@ -30,7 +30,7 @@ def unavailable() -> str | None:
 
 
 def make_engine(
-    home: Path, instructions: Instructions, _limits: EngineLimits | None = None
+    home: Path, instructions: ComposeInstructions, _limits: EngineLimits | None = None
 ) -> AcpEngine:
     """The engine; the SDK is not imported before it is needed.
 

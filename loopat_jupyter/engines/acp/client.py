@@ -20,32 +20,32 @@ from typing import Any
 from pydantic import ValidationError
 
 from ... import __version__
-from ...loops.errors import TurnFailed
-from ...loops.ports.engine import Usage
-from ..agents.jsonlines import Wire
+from ...loops.errors import TurnFailure
+from ...loops.ports.engine import TurnUsage
+from ..agents.jsonlines import JsonLinesTransport
 from . import unavailable
 from .elicitation import Form, form_of
 from .errors import AgentGone, AgentRefused
-from .permission import Ask
+from .permission import PermissionRequest
 
 AUTH_REQUIRED = -32000
 
-OnAsk = Callable[[Ask], Awaitable[str | None]]
+OnAsk = Callable[[PermissionRequest], Awaitable[str | None]]
 """Decides a permission request: the id of the option that was chosen, ``None`` for cancelled."""
 OnForm = Callable[[Form], Awaitable[Mapping[str, Any] | None]]
 """Has a form filled: its content, ``None`` for cancelled."""
 
 
 async def load_sdk() -> Any:
-    """The SDK. Raises ``TurnFailed`` where it is not installed."""
+    """The SDK. Raises ``TurnFailure`` where it is not installed."""
     why_not = unavailable()
     if why_not is not None:
-        raise TurnFailed(why_not)
+        raise TurnFailure(why_not)
     return await asyncio.to_thread(importlib.import_module, "acp")
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenedSession:
     """A session as the agent describes it: its mode now, and the modes it can be put into."""
 
     session_id: str
@@ -54,18 +54,18 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class PromptResult:
     """The end of a prompt. ``reason`` is the protocol's stop reason."""
 
     reason: str
-    usage: Usage | None
+    usage: TurnUsage | None
 
 
-class Link:
+class AcpClient:
     """``wire`` carries it, ``on_ask`` decides what the agent asks, ``on_form`` what it wants to
     know. Forms are not in the protocol's stable part yet, so the SDK wants to be told."""
 
-    def __init__(self, sdk: Any, wire: Wire, on_ask: OnAsk, on_form: OnForm) -> None:
+    def __init__(self, sdk: Any, wire: JsonLinesTransport, on_ask: OnAsk, on_form: OnForm) -> None:
         self._sdk = sdk
         client = _Client(sdk, on_ask, on_form)
         self._connection = sdk.connect_to_agent(client, wire, use_unstable_protocol=True)
@@ -93,12 +93,12 @@ class Link:
         capabilities = answer.agent_capabilities
         return bool(capabilities is not None and capabilities.load_session)
 
-    async def new_session(self, cwd: str) -> Opened:
+    async def new_session(self, cwd: str) -> OpenedSession:
         with self._translated():
             answer = await self._connection.new_session(cwd=cwd, mcp_servers=[])
         return _opened(answer.session_id, answer.modes)
 
-    async def load_session(self, cwd: str, session_id: str) -> Opened:
+    async def load_session(self, cwd: str, session_id: str) -> OpenedSession:
         with self._translated():
             answer = await self._connection.load_session(
                 cwd=cwd, session_id=session_id, mcp_servers=[]
@@ -109,11 +109,11 @@ class Link:
         with self._translated():
             await self._connection.set_session_mode(session_id=session_id, mode_id=mode)
 
-    async def prompt(self, session_id: str, texts: Sequence[str]) -> Answered:
+    async def prompt(self, session_id: str, texts: Sequence[str]) -> PromptResult:
         blocks = [self._sdk.schema.TextContentBlock(type="text", text=text) for text in texts]
         with self._translated():
             answer = await self._connection.prompt(session_id=session_id, prompt=blocks)
-        return Answered(str(answer.stop_reason), _usage(answer.usage))
+        return PromptResult(str(answer.stop_reason), _usage(answer.usage))
 
     async def cancel(self, session_id: str) -> None:
         with self._translated():
@@ -149,7 +149,7 @@ class _Client:
     ) -> Any:
         call = tool_call.model_dump(mode="json", by_alias=True, exclude_none=True)
         offered = tuple((one.option_id, one.name, str(one.kind)) for one in options)
-        chosen = await self._on_ask(Ask(call, offered))
+        chosen = await self._on_ask(PermissionRequest(call, offered))
         if chosen is None:
             outcome = self._schema.DeniedOutcome(outcome="cancelled")
         else:
@@ -169,16 +169,18 @@ class _Client:
         return self._schema.AcceptElicitationResponse(action="accept", content=dict(content))
 
 
-def _opened(session_id: str, modes: Any) -> Opened:
+def _opened(session_id: str, modes: Any) -> OpenedSession:
     if modes is None:
-        return Opened(session_id, None, ())
-    return Opened(session_id, modes.current_mode_id, tuple(m.id for m in modes.available_modes))
+        return OpenedSession(session_id, None, ())
+    return OpenedSession(
+        session_id, modes.current_mode_id, tuple(m.id for m in modes.available_modes)
+    )
 
 
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: Any) -> TurnUsage | None:
     if usage is None:
         return None
-    return Usage(
+    return TurnUsage(
         input_tokens=usage.input_tokens,
         output_tokens=usage.output_tokens,
         cache_read_tokens=usage.cached_read_tokens or 0,

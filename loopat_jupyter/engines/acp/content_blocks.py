@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..tools.outcome import shortened
+from ..tools.outcome import truncate_middle
 
 NO_OUTPUT = "(no output)"
 _EXIT_CODES = ("exit", "exit_code", "exitCode")
@@ -48,7 +48,7 @@ def result_text(content: Any, output: Any) -> str:
             parts.append("(the output of a terminal was left out here)")
     parts = parts or [f"Changed {change['path']}" for change in diffs_of(content)]
     text = "\n".join(filter(None, parts)) or _output_text(output)
-    return shortened(text.strip("\n")) or NO_OUTPUT
+    return truncate_middle(text.strip("\n")) or NO_OUTPUT
 
 
 def exit_code(output: Any) -> int | None:

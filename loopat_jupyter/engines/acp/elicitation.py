@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...loops.ports.engine import Answers, Question, QuestionOption
-from ..models.sanitize import whole
+from ...loops.ports.engine import Answers, QuestionOption, UserQuestion
+from ..models.sanitize import replace_invalid
 
 QUESTIONS = 20
 OPTIONS = 50
@@ -26,7 +26,7 @@ class Field:
     """``values``: what each option of the question stands for in the form."""
 
     name: str
-    question: Question
+    question: UserQuestion
     values: Mapping[str, Any] = field(default_factory=dict)
 
     def value(self, answer: str | list[str]) -> Any:
@@ -43,7 +43,7 @@ class Form:
     call: str | None = None
 
     @property
-    def questions(self) -> list[Question]:
+    def questions(self) -> list[UserQuestion]:
         return [one.question for one in self.fields]
 
     def content(self, answers: Answers) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _field(number: int, name: str, about: Mapping[str, Any], text: str) -> Field
     several = about.get("type") == "array"
     offered = _offered(items if several and isinstance(items, Mapping) else about)
     title, described = _text(about.get("title"), LABEL_LIMIT), about.get("description")
-    question = Question(
+    question = UserQuestion(
         id=f"q{number}",
         question=text,
         options=tuple(QuestionOption(label, more) for label, _, more in offered),
@@ -124,4 +124,4 @@ def _offered(about: Mapping[str, Any]) -> Sequence[tuple[str, Any, str | None]]:
 
 
 def _text(value: Any, limit: int) -> str:
-    return whole(value).strip()[:limit] if isinstance(value, str) else ""
+    return replace_invalid(value).strip()[:limit] if isinstance(value, str) else ""

@@ -14,18 +14,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ...context.config_file import AgentChoice, ConfigFile, ModelChoice
-from ...loops.errors import TurnFailed
+from ...context.config_file import ConfigFile, SelectedAgent, SelectedModel
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost
 from ..agents import catch_up
-from ..gateway.upstream import Lender
-from .client import Answered, load_sdk
+from ..gateway.upstream import ModelUpstreamFactory
+from .client import PromptResult, load_sdk
 from .errors import AgentGone, AgentRefused
-from .launch import Launch, launch_of
-from .modes import hold, put_into_mode
-from .process import Agent, AgentLimits
-from .prompt import exchange
-from .turn_reporter import Report
+from .launch import AgentLaunch, build_launch
+from .modes import check_mode_supported, put_into_mode
+from .process import AgentLimits, AgentProcess
+from .prompt import run_prompt
+from .turn_reporter import TurnReporter
 
 log = logging.getLogger(__name__)
 
@@ -45,20 +45,20 @@ class AcpEngine:
         self._config = ConfigFile(home)
         self._instructions = instructions
         self._limits = limits or AgentLimits()
-        self._lender = Lender()
-        self._agents: dict[str, Agent] = {}
+        self._lender = ModelUpstreamFactory()
+        self._agents: dict[str, AgentProcess] = {}
 
     async def prepare(self) -> None:
         """Load the SDK ahead. An installation without it is left for the turn to report."""
         try:
             await load_sdk()
-        except TurnFailed:
+        except TurnFailure:
             return
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        choice = await self._config.choose_agent()
-        hold(choice, turn.permission_mode)
-        model = await self._config.choose(turn.vault) if choice.uses_model else None
+        choice = await self._config.select_agent()
+        check_mode_supported(choice, turn.permission_mode)
+        model = await self._config.select_model(turn.vault) if choice.uses_model else None
         sandbox = await host.sandbox()
         async with self._launching(choice, model, sandbox) as launch:
             agent = await self._agent(turn.loop_id, launch, sandbox)
@@ -91,7 +91,7 @@ class AcpEngine:
 
     # ------------------------------------------------------------------ the agent
 
-    async def _agent(self, loop_id: str, launch: Launch, sandbox: Sandbox) -> Agent:
+    async def _agent(self, loop_id: str, launch: AgentLaunch, sandbox: Sandbox) -> AgentProcess:
         """The loop's living agent; a new one where it died, or would be started otherwise."""
         await self.settled(loop_id)
         agent = self._agents.get(loop_id)
@@ -100,41 +100,41 @@ class AcpEngine:
                 return agent
             await self.close_loop(loop_id)
         sdk = await load_sdk()
-        agent = self._agents[loop_id] = await Agent.start(launch, sandbox, sdk, self._limits)
+        agent = self._agents[loop_id] = await AgentProcess.start(launch, sandbox, sdk, self._limits)
         return agent
 
     @asynccontextmanager
     async def _launching(
-        self, choice: AgentChoice, model: ModelChoice | None, sandbox: Sandbox
-    ) -> AsyncIterator[Launch]:
+        self, choice: SelectedAgent, model: SelectedModel | None, sandbox: Sandbox
+    ) -> AsyncIterator[AgentLaunch]:
         """The loop's model is lent while the turn runs, so that nothing inside can use it between
         turns."""
         if model is None:
-            yield launch_of(choice, None, None)
+            yield build_launch(choice, None, None)
             return
         network = sandbox.network
-        loan = await network.lend_model(await self._lender.upstream(model))
+        loan = await network.open_model_gateway(await self._lender.upstream(model))
         try:
-            yield launch_of(choice, loan, model)
+            yield build_launch(choice, loan, model)
         finally:
-            network.end_loan()
+            network.close_model_gateway()
 
     async def _prompt(
-        self, agent: Agent, choice: AgentChoice, turn: Turn, host: TurnHost
-    ) -> Answered:
+        self, agent: AgentProcess, choice: SelectedAgent, turn: Turn, host: TurnHost
+    ) -> PromptResult:
         turns = await host.history()
         async with asyncio.timeout(self._limits.start):
             await _open(agent, turns)
             await put_into_mode(agent, choice, turn.permission_mode)
         texts = await self._texts(agent, turn, turns, host)
-        report = Report(choice.name, turn.permission_mode, host, agent.sandbox, agent.retired)
-        answered = await exchange(agent, report, texts)
+        report = TurnReporter(choice.name, turn.permission_mode, host, agent.sandbox, agent.retired)
+        answered = await run_prompt(agent, report, texts)
         if answered.reason == "cancelled" and report.gave_up:
-            return Answered("end_turn", answered.usage)
+            return PromptResult("end_turn", answered.usage)
         return answered
 
     async def _texts(
-        self, agent: Agent, turn: Turn, turns: Sequence[PastTurn], host: TurnHost
+        self, agent: AgentProcess, turn: Turn, turns: Sequence[PastTurn], host: TurnHost
     ) -> list[str]:
         """The message, after what the session has not heard yet; journals that it hears it."""
         assert agent.session is not None
@@ -147,13 +147,15 @@ class AcpEngine:
             texts.append(f"[loopat: what holds in this loop, from here on]\n{instructions}")
         unheard = catch_up.unheard(turns, agent.birth)
         if unheard:
-            texts.append(catch_up.told(unheard, all_of_it=len(unheard) == len(turns)))
+            texts.append(
+                catch_up.missed_turns_prompt(unheard, all_of_it=len(unheard) == len(turns))
+            )
         session_id = agent.session.session_id
         await host.journal(catch_up.journal_entry(name, session_id, agent.birth, fingerprint))
         return [*texts, turn.content]
 
 
-async def _open(agent: Agent, turns: Sequence[PastTurn]) -> None:
+async def _open(agent: AgentProcess, turns: Sequence[PastTurn]) -> None:
     """A session: the one that is open, the loop's last one, else a new one."""
     if agent.session is not None:
         return
@@ -171,26 +173,26 @@ async def _open(agent: Agent, turns: Sequence[PastTurn]) -> None:
         agent.birth = secrets.token_hex(8)
 
 
-def _check_end(agent: str, answered: Answered) -> None:
-    """Raises ``TurnFailed`` where the agent did not come to its own end."""
+def _check_end(agent: str, answered: PromptResult) -> None:
+    """Raises ``TurnFailure`` where the agent did not come to its own end."""
     if answered.reason == "max_tokens":
-        raise TurnFailed(
+        raise TurnFailure(
             f"The answer of the agent {agent!r} was cut off at its model's output limit. "
             "Ask it to go on."
         )
     if answered.reason == "max_turn_requests":
-        raise TurnFailed(
+        raise TurnFailure(
             f"The agent {agent!r} has asked its model as often as it may in one turn. "
             "Send another message to let it go on.",
             code="budget_exceeded",
         )
     if answered.reason == "refusal":
-        raise TurnFailed(
+        raise TurnFailure(
             f"The agent {agent!r} refused to go on with this message. Put it differently, or "
             "begin a new loop."
         )
     if answered.reason != "end_turn":
-        raise TurnFailed(
+        raise TurnFailure(
             f"The agent {agent!r} ended the turn as {answered.reason}, though nobody had "
             "interrupted it. Send the message again."
         )

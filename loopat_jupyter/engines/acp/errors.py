@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 
 LINE_LIMIT = 500
 KEPT = "What it had done is kept: send a message to continue."
@@ -33,25 +33,25 @@ def one_line(text: str) -> str:
     return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
 
 
-def not_started(agent: str, program: str, reason: str) -> TurnFailed:
+def not_started(agent: str, program: str, reason: str) -> TurnFailure:
     """The program could not be run in the sandbox."""
     if "No such file" in reason:
-        return TurnFailed(
+        return TurnFailure(
             f"The agent {agent!r} could not be started: there is no program {program!r} in the "
             "sandbox. Install it where the sandbox sees it, or add its folder to "
             "LoopatExtension.sandbox_read_only_paths and write its full path into config.json."
         )
-    return TurnFailed(
+    return TurnFailure(
         f"The agent {agent!r} could not be started: {one_line(reason)}. Check agents.{agent}."
         "command in config.json."
     )
 
 
-def refused(agent: str, error: AgentRefused) -> TurnFailed:
+def refused(agent: str, error: AgentRefused) -> TurnFailure:
     if error.login:
-        return TurnFailed(
+        return TurnFailure(
             f"The agent {agent!r} wants a login, which it cannot have inside the sandbox "
             f"({one_line(error.message)}). Let it use the loop's model instead: give it "
             "{model_url} and {model_key} in config.json."
         )
-    return TurnFailed(f"The agent {agent!r} failed: {one_line(error.message)}")
+    return TurnFailure(f"The agent {agent!r} failed: {one_line(error.message)}")

@@ -10,20 +10,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...context.config_file import AgentChoice, ModelChoice
-from ...loops.ports.network import ModelLoan
+from ...context.config_file import SelectedAgent, SelectedModel
+from ...loops.ports.network import GatewayAccess
 
 _PLACEHOLDER = re.compile(r"\{(?:model_url|model_key|model)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class AgentLaunch:
     agent: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
 
 
-def launch_of(agent: AgentChoice, loan: ModelLoan | None, model: ModelChoice | None) -> Launch:
+def build_launch(
+    agent: SelectedAgent, loan: GatewayAccess | None, model: SelectedModel | None
+) -> AgentLaunch:
     """``loan`` and ``model`` are there where the agent uses a placeholder."""
     values: dict[str, str] = {}
     if loan is not None and model is not None:
@@ -32,7 +34,7 @@ def launch_of(agent: AgentChoice, loan: ModelLoan | None, model: ModelChoice | N
     def filled(text: str) -> str:
         return _PLACEHOLDER.sub(lambda match: values.get(match[0], match[0]), text)
 
-    return Launch(
+    return AgentLaunch(
         agent.name,
         tuple(filled(word) for word in agent.command),
         {name: filled(value) for name, value in agent.env},

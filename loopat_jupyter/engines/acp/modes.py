@@ -7,25 +7,25 @@ for the others before they have done anything. What they do is held by the sandb
 
 from __future__ import annotations
 
-from ...context.config_file import AgentChoice
-from ...loops.errors import TurnFailed
+from ...context.config_file import SelectedAgent
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PermissionMode
-from .process import Agent
+from .process import AgentProcess
 from .turn_reporter import UNASKED
 
 
-def hold(choice: AgentChoice, mode: PermissionMode) -> None:
-    """Raises ``TurnFailed`` where the agent does not ask, and the mode wants it to."""
+def check_mode_supported(choice: SelectedAgent, mode: PermissionMode) -> None:
+    """Raises ``TurnFailure`` where the agent does not ask, and the mode wants it to."""
     if choice.asks or mode in UNASKED:
         return
-    raise TurnFailed(
+    raise TurnFailure(
         f"The mode {mode} needs an agent that asks before it acts, and {choice.name!r} is not "
         'said to. Set it up to ask and write "asks": true for it in config.json, or send the '
         "message with the mode bypassPermissions: what it does then stays inside the sandbox."
     )
 
 
-async def put_into_mode(agent: Agent, choice: AgentChoice, mode: PermissionMode) -> None:
+async def put_into_mode(agent: AgentProcess, choice: SelectedAgent, mode: PermissionMode) -> None:
     """Set the session's mode where ``asks`` names one: that one, or the session's own first."""
     session = agent.session
     assert session is not None
@@ -33,7 +33,7 @@ async def put_into_mode(agent: Agent, choice: AgentChoice, mode: PermissionMode)
         return
     if choice.asks not in session.modes:
         known = ", ".join(session.modes) or "none"
-        raise TurnFailed(
+        raise TurnFailure(
             f"config.json says that the agent {choice.name!r} asks in its mode {choice.asks!r}, "
             f"which it does not have. Its modes: {known}."
         )

@@ -14,8 +14,8 @@ import asyncio
 
 from ...loops.destinations import Destination
 from ...loops.ports.engine import PermissionMode
-from ..agents.network_approval import ASKED, permission_to_reach
-from .turn_reporter import Report
+from ..agents.network_approval import ASKED, request_host_permission
+from .turn_reporter import TurnReporter
 
 ASKING: tuple[PermissionMode, ...] = ("default", "acceptEdits")
 """The modes in which a person may be asked; in the others a request is refused at once."""
@@ -24,11 +24,11 @@ TOO_MANY = "nobody is asked about more than {count} destinations in one turn."
 OVER = "the turn ended before the user had answered."
 
 
-class Reaching:
-    """Implements :data:`~loopat_jupyter.loops.ports.network.Asker` for one prompt; what it starts
-    belongs to ``group``."""
+class EgressApprover:
+    """Implements :data:`~loopat_jupyter.loops.ports.network.ApprovalCallback` for one prompt; what
+    it starts belongs to ``group``."""
 
-    def __init__(self, agent: str, report: Report, group: asyncio.TaskGroup) -> None:
+    def __init__(self, agent: str, report: TurnReporter, group: asyncio.TaskGroup) -> None:
         self._agent = agent
         self._report = report
         self._host = report.host
@@ -51,7 +51,7 @@ class Reaching:
 
     async def _ask(self, destination: Destination) -> str | None:
         who = f"The agent {self._agent}"
-        verdict = await permission_to_reach("network", who, destination, self._host)
+        verdict = await request_host_permission("network", who, destination, self._host)
         if not verdict.allowed:
             return verdict.reason
         await self._host.sandbox()  # from here on it is permitted

@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...loops.ports.engine import Sandbox, ToolKind, TurnHost, Verdict
+from ...loops.ports.engine import PermissionDecision, Sandbox, ToolKind, TurnHost
 from ..tools.tools import inside_workdir
 from .content_blocks import diffs_of
-from .tool_call_state import Call, paths_of
-from .tool_names import policy_kind, readable, tool_name
+from .tool_call_state import ToolCallState, paths_of
+from .tool_names import normalize_input, policy_kind, tool_name
 
 _RANK: dict[ToolKind, int] = {"read": 0, "edit": 1, "other": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class PermissionRequest:
     """A permission request: the call as the agent describes it, its options as (id, name, kind)."""
 
     call: Mapping[str, Any]
@@ -38,7 +38,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _ToolOfRequest:
     tool: str
     kind: ToolKind
     input: dict[str, Any]
@@ -46,13 +46,15 @@ class _Asked:
     title: str
 
 
-def _asked(call: Call, ask: Ask) -> _Asked:
+def _asked(call: ToolCallState, ask: PermissionRequest) -> _ToolOfRequest:
     """What would run. Where the request is about something else than the call it belongs to
     (a folder that the call will use), it is shown, named and judged on its own."""
     sent = ask.call
     content = sent.get("content")
     raw = sent.get("rawInput")
-    given = readable(raw if isinstance(raw, Mapping) else {}, paths_of(sent), diffs_of(content))
+    given = normalize_input(
+        raw if isinstance(raw, Mapping) else {}, paths_of(sent), diffs_of(content)
+    )
     said = str(sent.get("kind") or call.kind)
     title = str(sent.get("title") or call.title)
     kind = max(policy_kind(said), policy_kind(call.kind), key=_RANK.__getitem__)
@@ -64,10 +66,14 @@ def _asked(call: Call, ask: Ask) -> _Asked:
     else:
         tool = tool_name(said, title, given)
     paths += [given[key] for key in ("file_path", "path") if isinstance(given.get(key), str)]
-    return _Asked(tool, kind, given, list(dict.fromkeys(paths)), " ".join(title.split())[:200])
+    return _ToolOfRequest(
+        tool, kind, given, list(dict.fromkeys(paths)), " ".join(title.split())[:200]
+    )
 
 
-async def decide(call: Call, ask: Ask, host: TurnHost, sandbox: Sandbox) -> Verdict:
+async def decide_permission(
+    call: ToolCallState, ask: PermissionRequest, host: TurnHost, sandbox: Sandbox
+) -> PermissionDecision:
     """Whether the announced ``call`` may run."""
     asked = _asked(call, ask)
     # A call may be asked about more than once; each question is a choice of its own.

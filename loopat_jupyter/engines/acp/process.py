@@ -1,6 +1,6 @@
 """A living agent: its process in the sandbox, the link to it, and how it is ended.
 
-It lives between turns and dies with :meth:`Agent.close`, with its sandbox, or by itself.
+It lives between turns and dies with :meth:`AgentProcess.close`, with its sandbox, or by itself.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ...loops.errors import SandboxLost, TurnFailed
+from ...loops.errors import SandboxLost, TurnFailure
 from ...loops.ports.engine import Process, Sandbox
-from ..agents.jsonlines import Wire, WireLimits
-from ..agents.process_cleanup import MARK, sweep
-from ..agents.stderr_tail import LastWords
-from .client import Answered, Link, Opened
+from ..agents.jsonlines import JsonLinesTransport, TransportLimits
+from ..agents.process_cleanup import MARK, kill_descendants
+from ..agents.stderr_tail import StderrTail
+from .client import AcpClient, OpenedSession, PromptResult
 from .elicitation import Form
 from .errors import KEPT, AgentGone, AgentRefused, not_started, refused
-from .launch import Launch
-from .permission import Ask
-from .update_queue import Inbox
+from .launch import AgentLaunch
+from .permission import PermissionRequest
+from .update_queue import UpdateQueue
 
 OUTPUT_GRACE = 1.0
 """How long output may still come when the process has ended."""
@@ -40,15 +40,15 @@ class AgentLimits:
     cancel: float = 0.05
     settle: float = 2.0
     silence: float = 900.0
-    wire: WireLimits = field(default_factory=WireLimits)
+    wire: TransportLimits = field(default_factory=TransportLimits)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PendingRequest:
     """A permission request or a form on its way to whoever decides it: by the id of an option, or
     the form's content; by ``None`` where nobody does."""
 
-    ask: Ask | Form
+    ask: PermissionRequest | Form
     decision: asyncio.Future[Any]
 
     def decide(self, decision: str | Mapping[str, Any] | None) -> None:
@@ -57,35 +57,35 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class PromptEnded:
     """The last of a prompt: its answer, or why there is none."""
 
-    outcome: Answered | AgentGone | AgentRefused
+    outcome: PromptResult | AgentGone | AgentRefused
 
 
-Item = Mapping[str, Any] | Asked | Ended
+Item = Mapping[str, Any] | PendingRequest | PromptEnded
 
 
-class Agent:
+class AgentProcess:
     """``inbox`` has what it says during a prompt. ``session`` is the open one, ``birth`` our own
     name for it. ``retired``: ids of tool calls whose end was not heard."""
 
     def __init__(
-        self, launch: Launch, sandbox: Sandbox, process: Process, sdk: Any, limits: AgentLimits
+        self, launch: AgentLaunch, sandbox: Sandbox, process: Process, sdk: Any, limits: AgentLimits
     ) -> None:
         self.launch = launch
         self.sandbox = sandbox
         self.limits = limits
-        self.inbox: Inbox[Item] = Inbox()
-        self.session: Opened | None = None
+        self.inbox: UpdateQueue[Item] = UpdateQueue()
+        self.session: OpenedSession | None = None
         self.birth = ""
         self.mark = ""
         self.can_load = False
         self.retired: frozenset[str] = frozenset()
         self._process = process
-        self._wire = Wire(process, self.inbox.put, limits.wire)
-        self.link = Link(sdk, self._wire, self._asked, self._asked)
-        self._words = LastWords(process)
+        self._wire = JsonLinesTransport(process, self.inbox.put, limits.wire)
+        self.link = AcpClient(sdk, self._wire, self._asked, self._asked)
+        self._words = StderrTail(process)
         self._code: int | None = None
         self._exited = asyncio.Event()
         self._settling: asyncio.Task[None] | None = None
@@ -93,8 +93,10 @@ class Agent:
         self._watching = asyncio.create_task(self._watch())
 
     @classmethod
-    async def start(cls, launch: Launch, sandbox: Sandbox, sdk: Any, limits: AgentLimits) -> Self:
-        """Start and greet it. Raises ``TurnFailed``, and leaves nothing running then."""
+    async def start(
+        cls, launch: AgentLaunch, sandbox: Sandbox, sdk: Any, limits: AgentLimits
+    ) -> Self:
+        """Start and greet it. Raises ``TurnFailure``, and leaves nothing running then."""
         mark = secrets.token_hex(8)
         try:
             process = await sandbox.spawn(
@@ -121,16 +123,16 @@ class Agent:
 
     # ------------------------------------------------------------------ what it says
 
-    async def _asked(self, ask: Ask | Form) -> Any:
-        asked = Asked(ask, asyncio.get_running_loop().create_future())
+    async def _asked(self, ask: PermissionRequest | Form) -> Any:
+        asked = PendingRequest(ask, asyncio.get_running_loop().create_future())
         if not await self.inbox.put(asked):
             return None
         return await asked.decision
 
-    def hush(self) -> None:
+    def stop_listening(self) -> None:
         """The prompt is over: nothing it says is read, nothing it asks is granted."""
         for item in self.inbox.close():
-            if isinstance(item, Asked):
+            if isinstance(item, PendingRequest):
                 item.decide(None)
 
     async def _watch(self) -> None:
@@ -149,7 +151,7 @@ class Agent:
 
     # ------------------------------------------------------------------ what went wrong
 
-    async def failure(self, error: BaseException, doing: str) -> TurnFailed | None:
+    async def failure(self, error: BaseException, doing: str) -> TurnFailure | None:
         """What to tell the person; ``None`` for an error that is not the agent's."""
         name = self.launch.agent
         if isinstance(error, AgentRefused):
@@ -157,12 +159,12 @@ class Agent:
         if isinstance(error, TimeoutError):
             said = self._wire.garbage or str(self._words)
             last = f" The last it said: {said}" if said else ""
-            return TurnFailed(
+            return TurnFailure(
                 f"The agent {name!r} did not {doing} within {self.limits.start:g} s, so it was "
                 f"ended.{last}"
             )
         if isinstance(error, AgentGone):
-            return TurnFailed(f"The agent {name!r} {await self._why_gone()} {KEPT}")
+            return TurnFailure(f"The agent {name!r} {await self._why_gone()} {KEPT}")
         return None
 
     async def _why_gone(self) -> str:
@@ -187,11 +189,11 @@ class Agent:
 
         ``tools_since``: seconds since which tools run, if any may. ``answering`` is taken over.
         """
-        self.hush()
+        self.stop_listening()
         cancelling = asyncio.create_task(self._cancel())
         await asyncio.wait([answering], timeout=self.limits.cancel)
         if tools_since is not None and self.alive:
-            await sweep(self.sandbox, self._process.pid, younger_than=tools_since)
+            await kill_descendants(self.sandbox, self._process.pid, younger_than=tools_since)
         self._settling = asyncio.create_task(self._settle(cancelling, answering))
         if answering.done():
             await self.settled()
@@ -219,12 +221,14 @@ class Agent:
     async def end_orphans(self, tools_since: float) -> None:
         """It has died: end the tools that it has left, begun within so many seconds."""
         if self._exited.is_set() and self.sandbox.alive:
-            await sweep(self.sandbox, self._process.pid, younger_than=tools_since, mark=self.mark)
+            await kill_descendants(
+                self.sandbox, self._process.pid, younger_than=tools_since, mark=self.mark
+            )
 
     async def close(self) -> None:
         """End it, and what it has started. When this returns nothing of it is left but what it
         has put into the background."""
-        self.hush()
+        self.stop_listening()
         own = [self._listening, self._watching]
         try:
             await self._kill()
@@ -240,7 +244,7 @@ class Agent:
         try:
             if not self._exited.is_set():
                 await self._process.kill(signal.SIGSTOP)
-                await sweep(self.sandbox, self._process.pid)
+                await kill_descendants(self.sandbox, self._process.pid)
             await self._process.kill(signal.SIGKILL)
             async with asyncio.timeout(END_GRACE):
                 await self._exited.wait()

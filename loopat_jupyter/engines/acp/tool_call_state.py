@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..builtin.tool_calls import DENIED
-from ..models.sanitize import ID_LIMIT, whole
+from ..models.sanitize import ID_LIMIT, replace_invalid
 from .content_blocks import diffs_of, exit_code, result_text
-from .tool_names import readable, tool_name
+from .tool_names import normalize_input, tool_name
 
 UNSAID = "The agent did not say how this ended."
 TITLE_LIMIT = 200
@@ -21,7 +21,7 @@ _SAYS_SO = "User denied permission"
 
 
 @dataclass(slots=True)
-class Call:
+class ToolCallState:
     """``id`` is ours; ``kind``, ``title`` and ``status`` are the agent's words."""
 
     id: str
@@ -73,7 +73,7 @@ class Call:
 
     @property
     def input(self) -> dict[str, Any]:
-        return readable(self.given, self.locations, diffs_of(self.content))
+        return normalize_input(self.given, self.locations, diffs_of(self.content))
 
     def name(self) -> str:
         """The tool's name; the same from when it was first asked for."""
@@ -101,7 +101,7 @@ class Call:
 
 def call_id(sent: str, number: int) -> str:
     """The agent's id where it can be ours too."""
-    clean = whole(sent).strip()
+    clean = replace_invalid(sent).strip()
     return clean if 0 < len(clean) <= ID_LIMIT else f"acp_{number}"
 
 
@@ -117,4 +117,4 @@ def paths_of(update: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return whole(value)[:TITLE_LIMIT] if isinstance(value, str) else ""
+    return replace_invalid(value)[:TITLE_LIMIT] if isinstance(value, str) else ""

@@ -54,7 +54,7 @@ def tool_name(kind: str, title: str, given: Mapping[str, Any]) -> str:
     return f"{kind or 'other'}: {title[:TITLE_LIMIT]}".strip()
 
 
-def readable(
+def normalize_input(
     given: Mapping[str, Any], locations: Iterable[str], diffs: Iterable[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The input with the field names that are known elsewhere: ``command``, ``file_path``, …

@@ -9,25 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PermissionMode, Sandbox, TurnHost
-from ..models.sanitize import Joiner
+from ..models.sanitize import SurrogateJoiner
 from ..tools.tools import inside_workdir
 from .content_blocks import block_text, diffs_of
 from .elicitation import Form
-from .permission import Ask, decide
-from .tool_call_state import Call, call_id
+from .permission import PermissionRequest, decide_permission
+from .tool_call_state import ToolCallState, call_id
 from .tool_names import policy_kind
 
 UNASKED: tuple[PermissionMode, ...] = ("auto", "bypassPermissions")
 """The modes in which everything runs, so that nobody need be asked."""
 
 
-class Unheld(TurnFailed):
+class ModeViolation(TurnFailure):
     """The agent did unasked what the turn's mode does not allow; it must be ended at once."""
 
 
-class Report:
+class TurnReporter:
     """One prompt. ``retired``: ids of calls of earlier prompts, of which nothing is shown.
     ``gave_up``: a request was answered with "cancelled", since no option fitted."""
 
@@ -44,11 +44,11 @@ class Report:
         self.host = host
         self._sandbox = sandbox
         self._retired = retired
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, ToolCallState] = {}
         self._forms = 0
         self.gave_up = False
-        self._texts = Joiner()
-        self._thoughts = Joiner()
+        self._texts = SurrogateJoiner()
+        self._thoughts = SurrogateJoiner()
 
     @property
     def busy(self) -> bool:
@@ -84,12 +84,12 @@ class Report:
 
     # ------------------------------------------------------------------ tool calls
 
-    def _call(self, update: Mapping[str, Any]) -> Call | None:
+    def _call(self, update: Mapping[str, Any]) -> ToolCallState | None:
         sent = update.get("toolCallId")
         if not isinstance(sent, str) or sent in self._retired:
             return None
         if sent not in self._calls:
-            self._calls[sent] = Call(call_id(sent, len(self._calls) + 1))
+            self._calls[sent] = ToolCallState(call_id(sent, len(self._calls) + 1))
         return self._calls[sent]
 
     async def _tool(self, update: Mapping[str, Any]) -> None:
@@ -102,7 +102,7 @@ class Report:
         if call.status in ("completed", "failed"):
             await self._end(call)
 
-    async def _announce(self, call: Call) -> None:
+    async def _announce(self, call: ToolCallState) -> None:
         if not call.announced:
             await self.host.tool_call(call.id, call.name(), call.input)
 
@@ -111,19 +111,19 @@ class Report:
         for call in self._calls.values():
             await self._announce(call)
 
-    async def _end(self, call: Call) -> None:
+    async def _end(self, call: ToolCallState) -> None:
         ok, text = call.outcome()
         unheld = call.status == "completed" and not await self._was_held(call)
         call.end()
         await self.host.tool_result(call.id, ok, text)
         if unheld:
-            raise Unheld(
+            raise ModeViolation(
                 f"The agent {self._agent!r} ran {call.tool!r} without asking, which the mode "
                 f"{self.mode} does not allow, so it was ended. Set the agent up to ask before "
                 "each tool, or use the mode bypassPermissions."
             )
 
-    async def _was_held(self, call: Call) -> bool:
+    async def _was_held(self, call: ToolCallState) -> bool:
         """Whether what has run was allowed to run."""
         if self.mode in UNASKED or call.asked_itself or call.kind == "think":
             return True
@@ -146,7 +146,7 @@ class Report:
 
     # ------------------------------------------------------------------ permissions
 
-    async def announce(self, ask: Ask) -> Call | None:
+    async def announce(self, ask: PermissionRequest) -> ToolCallState | None:
         """The call that ``ask`` is about, announced; to be called in the order of the updates."""
         call = self._call(ask.call)
         if call is None or call.ended:
@@ -155,9 +155,9 @@ class Report:
         await self._announce(call)
         return call
 
-    async def decide(self, call: Call, ask: Ask) -> str | None:
+    async def decide(self, call: ToolCallState, ask: PermissionRequest) -> str | None:
         """The option that is to be chosen; ``None``: cancelled."""
-        verdict = await decide(call, ask, self.host, self._sandbox)
+        verdict = await decide_permission(call, ask, self.host, self._sandbox)
         if verdict.allowed:
             call.granted = True
         else:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 SIZE = 4
 
 
-class Inbox(Generic[T]):
+class UpdateQueue(Generic[T]):
     """One reader. A writer waits while it is full; nobody waits while it is closed."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ...loops.ports.engine import PastTurn
 from ..builtin.history import cut_off_note
-from ..tools.outcome import shortened
+from ..tools.outcome import truncate_middle
 
 ENTRY = "acp"
 PAST_LIMIT = 48 * 1024
@@ -57,7 +57,7 @@ def unheard(past: Sequence[PastTurn], birth: str) -> Sequence[PastTurn]:
     return past
 
 
-def told(turns: Sequence[PastTurn], *, all_of_it: bool) -> str:
+def missed_turns_prompt(turns: Sequence[PastTurn], *, all_of_it: bool) -> str:
     """The turns in words; empty if there are none. ``all_of_it``: they are all there were."""
     parts: list[str] = []
     room = PAST_LIMIT
@@ -74,9 +74,9 @@ def told(turns: Sequence[PastTurn], *, all_of_it: bool) -> str:
 
 
 def _turn_text(turn: PastTurn) -> str:
-    lines = [f"User: {shortened(turn.content, TEXT_LIMIT)}"]
+    lines = [f"User: {truncate_middle(turn.content, TEXT_LIMIT)}"]
     if turn.text.strip():
-        lines.append(f"You: {shortened(turn.text, TEXT_LIMIT)}")
+        lines.append(f"You: {truncate_middle(turn.text, TEXT_LIMIT)}")
     if turn.state != "done":
         lines.append(cut_off_note(turn, cut_text=bool(turn.text.strip())))
     return "\n".join(lines)

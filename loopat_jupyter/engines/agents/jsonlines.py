@@ -32,7 +32,7 @@ Update = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class WireLimits:
+class TransportLimits:
     """Bytes of one line, and of what is no message; requests that wait for our answer."""
 
     line: int = 8 * 1024 * 1024
@@ -40,11 +40,11 @@ class WireLimits:
     requests: int = 64
 
 
-class Wire:
+class JsonLinesTransport:
     """``failure``: why nothing comes any more, ``None`` while it does and after a plain end.
     ``garbage``: the last line that was no message."""
 
-    def __init__(self, process: Process, on_update: Update, limits: WireLimits) -> None:
+    def __init__(self, process: Process, on_update: Update, limits: TransportLimits) -> None:
         self._process = process
         self._on_update = on_update
         self._limits = limits

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...loops.destinations import Destination, parse_destination
-from ...loops.ports.engine import TurnHost, Verdict
+from ...loops.ports.engine import PermissionDecision, TurnHost
 from ...loops.ports.network import NETWORK
-from ..models.messages import Exchange, network_entry
+from ..models.messages import ModelStep, network_entry
 
 ASKED = 5
 """Destinations that one command may have the person asked about."""
@@ -22,7 +22,7 @@ REFUSED = "{name} was refused: {why}"
 TOO_MANY = "It was refused {count} more destinations, about which nobody was asked."
 
 
-async def ask_for_network(exchange: Exchange, host: TurnHost) -> None:
+async def ask_denied_hosts(exchange: ModelStep, host: TurnHost) -> None:
     """Ask about whatever the calls of ``exchange`` were refused, in their order.
 
     Raises:
@@ -31,12 +31,12 @@ async def ask_for_network(exchange: Exchange, host: TurnHost) -> None:
     for call in exchange.response.calls:
         result = exchange.results[call.id]
         if result.refused:
-            note = await ask_about(result.id, result.tool, result.refused, host)
+            note = await ask_about_host(result.id, result.tool, result.refused, host)
             await host.journal(network_entry(call.id, note))
             exchange.settle_network(call.id, note)
 
 
-async def ask_about(call_id: str, tool: str, refused: Sequence[str], host: TurnHost) -> str:
+async def ask_about_host(call_id: str, tool: str, refused: Sequence[str], host: TurnHost) -> str:
     """Ask about the destinations that a call was refused; what the agent is to be told of it.
 
     Raises:
@@ -44,7 +44,7 @@ async def ask_about(call_id: str, tool: str, refused: Sequence[str], host: TurnH
     """
     lines = []
     for name in refused[:ASKED]:
-        verdict = await permission_to_reach(call_id, tool, parse_destination(name), host)
+        verdict = await request_host_permission(call_id, tool, parse_destination(name), host)
         said = ALLOWED if verdict.allowed else REFUSED
         lines.append(said.format(name=name, why=verdict.reason))
     more = len(refused) - ASKED
@@ -53,9 +53,9 @@ async def ask_about(call_id: str, tool: str, refused: Sequence[str], host: TurnH
     return "\n".join(f"[network: {line}]" for line in lines)
 
 
-async def permission_to_reach(
+async def request_host_permission(
     call_id: str, who: str, destination: Destination, host: TurnHost
-) -> Verdict:
+) -> PermissionDecision:
     """``who`` tried to. Raises ``TurnSuspended`` when a person has to be asked."""
     return await host.permission(
         f"{call_id}/{destination}",

@@ -46,7 +46,7 @@ done
 """
 
 
-async def sweep(
+async def kill_descendants(
     sandbox: Sandbox, root: int, *, younger_than: float | None = None, mark: str = ""
 ) -> None:
     """Kill what ``root`` has started, and what that has started: all of it, or what is younger

@@ -21,7 +21,7 @@ _FAULT = re.compile(
 )
 
 
-class LastWords:
+class StderrTail:
     """Of one process. ``listen`` runs until that has closed its stderr."""
 
     def __init__(self, process: Process) -> None:

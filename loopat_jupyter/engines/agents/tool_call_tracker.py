@@ -13,14 +13,14 @@ from typing import Any
 from ...loops.ports.engine import TurnHost
 from ..claude.text_stream import blocks_of
 from ..claude.tool_kinds import kind_of
-from ..models.sanitize import ID_LIMIT, half_free, whole
-from ..tools.outcome import shortened
+from ..models.sanitize import ID_LIMIT, replace_invalid, sanitize_value
+from ..tools.outcome import truncate_middle
 
 UNPARSED = "__unparsedToolInput"
 
 
 @dataclass(slots=True)
-class Entry:
+class TrackedCall:
     """``name`` is what the host knows the call by; ``parent`` the CLI's id of the sub-agent.
     ``noted``: that it was started is in the journal."""
 
@@ -35,17 +35,17 @@ class Entry:
     noted: bool = False
 
 
-class Ledger:
+class ToolCallTracker:
     def __init__(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, TrackedCall] = {}
         self._agents: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._count = 0
 
-    def __getitem__(self, call_id: str) -> Entry:
+    def __getitem__(self, call_id: str) -> TrackedCall:
         return self._entries[call_id]
 
-    def find(self, call_id: str) -> Entry | None:
+    def find(self, call_id: str) -> TrackedCall | None:
         """``None`` for a call that was not announced, or has its result."""
         entry = self._entries.get(call_id)
         return None if entry is None or entry.ended else entry
@@ -57,7 +57,7 @@ class Ledger:
     def forget(self, call_id: str) -> None:
         """The id was used in this turn before the CLI was started again; its call is over."""
         self._count += 1
-        self._entries[call_id] = Entry(call_id, "", "", None, ended=True)
+        self._entries[call_id] = TrackedCall(call_id, "", "", None, ended=True)
 
     def started_agent(self, agent_id: str, call_id: str) -> None:
         self._agents[agent_id] = call_id
@@ -73,7 +73,7 @@ class Ledger:
         sent: Mapping[str, Any] | str,
         parent: str | None,
         host: TurnHost,
-    ) -> Entry:
+    ) -> TrackedCall:
         """Idempotent while the call has no result."""
         entry = self._entries.get(call_id)
         if entry is not None and not entry.ended:
@@ -83,18 +83,18 @@ class Ledger:
         if not name:
             new = entry is None and call_id
             name = call_id[:ID_LIMIT] if new else f"{call_id[:ID_LIMIT]}-{self._count}"
-        self._entries[call_id] = entry = Entry(name, tool, _plain(sent), parent)
+        self._entries[call_id] = entry = TrackedCall(name, tool, _plain(sent), parent)
         await host.tool_call(entry.name, tool, entry.sent)
         return entry
 
-    async def result(self, call_id: str, ok: bool, text: str, host: TurnHost) -> Entry | None:
+    async def result(self, call_id: str, ok: bool, text: str, host: TurnHost) -> TrackedCall | None:
         """``None`` for a call that was not announced, or has its result."""
         entry = self.find(call_id)
         if entry is None:
             return None
         entry.running = entry.waiting = False
         entry.ended = True
-        await host.tool_result(entry.name, ok, shortened(text))
+        await host.tool_result(entry.name, ok, truncate_middle(text))
         return entry
 
     async def end_all(self, text: str, host: TurnHost) -> None:
@@ -125,7 +125,7 @@ class Ledger:
         """The call of the main agent that this one belongs to: itself, or a sub-agent's."""
         return [call_id, *self._above(self._entries[call_id])][-1]
 
-    def _above(self, entry: Entry) -> list[str]:
+    def _above(self, entry: TrackedCall) -> list[str]:
         found: list[str] = []
         while entry.parent is not None and entry.parent not in found:
             found.append(entry.parent)
@@ -146,11 +146,11 @@ class Ledger:
 def _plain(sent: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
     """An input that was no JSON object, as the model sent it."""
     if isinstance(sent, str):
-        return whole(sent)
+        return replace_invalid(sent)
     unparsed = sent.get(UNPARSED)
     if isinstance(unparsed, Mapping) and isinstance(unparsed.get("raw"), str):
-        return whole(str(unparsed["raw"]))
-    clean: Mapping[str, Any] = half_free(sent)
+        return replace_invalid(str(unparsed["raw"]))
+    clean: Mapping[str, Any] = sanitize_value(sent)
     return clean
 
 

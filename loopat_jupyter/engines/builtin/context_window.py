@@ -6,7 +6,7 @@ agent is told what is missing and how to see it again.
 
 How large a request is, is estimated from its length, and the estimate corrected by what the
 provider reported for the last one. Once over the limit, more is left out than needed and the new
-:class:`~.conversation.Elision` is journaled: so the beginning of the prompt stays the same for a
+:class:`~.conversation.Compaction` is journaled: so the beginning of the prompt stays the same for a
 while, which providers' prompt caches live from.
 """
 
@@ -17,15 +17,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..models.messages import (
-    Elision,
+    Compaction,
     Message,
-    Response,
-    ToolCall,
-    ToolResult,
+    ModelReply,
+    ReplyToolCall,
+    ToolResultPart,
     ToolResults,
     UserMessage,
 )
-from ..tools.outcome import shortened
+from ..tools.outcome import truncate_middle
 
 CHARACTERS_PER_TOKEN = 3
 """Below what is usual, so that the first guess of a conversation is rather too large."""
@@ -52,29 +52,31 @@ Turns = Sequence[Sequence[Message]]
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedPrompt:
     """A conversation as it is sent, and its size by our own estimate."""
 
     messages: list[Message]
-    elision: Elision
+    elision: Compaction
     estimate: int
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ContextWindow:
     """A model's context window; ``overhead`` is the estimate of instructions and tools."""
 
     tokens: int
     overhead: int
 
-    def fit(self, turns: Turns, elision: Elision, *, tighter_than: int | None = None) -> Fitted:
+    def fit(
+        self, turns: Turns, elision: Compaction, *, tighter_than: int | None = None
+    ) -> FittedPrompt:
         """``turns`` with at least ``elision`` left out, and more where that is too large.
 
         ``tighter_than``: the estimate of a request that the provider found too long. Much less
         is aimed at then, and the newest results are shortened too.
         """
         limit = self.tokens - min(self.tokens // ANSWER_SHARE, ANSWER_LIMIT)
-        limit = int(limit / correction(turns))
+        limit = int(limit / token_ratio(turns))
         if tighter_than is not None:
             limit = min(limit, tighter_than) // 2
         fitted = self._fitted(turns, elision)
@@ -85,11 +87,11 @@ class Window:
             return fitted
         return self._shorten_newest(fitted, limit)
 
-    def _fitted(self, turns: Turns, elision: Elision) -> Fitted:
-        messages = apply(turns, elision)
-        return Fitted(messages, elision, self.overhead + sum(map(size, messages)))
+    def _fitted(self, turns: Turns, elision: Compaction) -> FittedPrompt:
+        messages = compacted(turns, elision)
+        return FittedPrompt(messages, elision, self.overhead + sum(map(size, messages)))
 
-    def _leave_out(self, turns: Turns, fitted: Fitted, aim: int) -> Fitted:
+    def _leave_out(self, turns: Turns, fitted: FittedPrompt, aim: int) -> FittedPrompt:
         """Results first: the fewest that reach ``aim``; then turns, likewise."""
         results, excess = fitted.elision.results, fitted.estimate - aim
         for saved in _savings(turns)[results:]:
@@ -104,16 +106,16 @@ class Window:
             left_out, excess = left_out + 1, excess - sum(map(size, turn))
         return self._fitted(turns, replace(fitted.elision, turns=left_out))
 
-    def _shorten_newest(self, fitted: Fitted, limit: int) -> Fitted:
+    def _shorten_newest(self, fitted: FittedPrompt, limit: int) -> FittedPrompt:
         """The last resort: head and tail of what the last results hold."""
         last = fitted.messages[-1]
         if not isinstance(last, ToolResults):
             return fitted
         room = max(limit - (fitted.estimate - size(last)), 0) * CHARACTERS_PER_TOKEN
         share = max(room // max(len(last.results), 1), 2 * WORTH_ELIDING)
-        results = tuple(replace(one, text=shortened(one.text, share)) for one in last.results)
+        results = tuple(replace(one, text=truncate_middle(one.text, share)) for one in last.results)
         messages = [*fitted.messages[:-1], ToolResults(results)]
-        return Fitted(messages, fitted.elision, self.overhead + sum(map(size, messages)))
+        return FittedPrompt(messages, fitted.elision, self.overhead + sum(map(size, messages)))
 
 
 def text_size(text: str) -> int:
@@ -129,22 +131,22 @@ def size(message: Message) -> int:
     if isinstance(message, ToolResults):
         return sum(MESSAGE_TOKENS + text_size(result.text) for result in message.results)
     return MESSAGE_TOKENS + sum(
-        text_size(str(part.input) if isinstance(part, ToolCall) else part.text)
+        text_size(str(part.input) if isinstance(part, ReplyToolCall) else part.text)
         for part in message.parts
     )
 
 
-def correction(turns: Turns) -> float:
+def token_ratio(turns: Turns) -> float:
     """Real tokens for each estimated one, from the last answer that came with both."""
     for turn in reversed(turns):
         for message in reversed(turn):
-            if isinstance(message, Response) and message.estimate and message.tokens.context:
+            if isinstance(message, ModelReply) and message.estimate and message.tokens.context:
                 guessed = message.estimate + size(message)
                 return min(max(message.tokens.context / guessed, 0.5), 4.0)
     return 1.0
 
 
-def apply(turns: Turns, elision: Elision) -> list[Message]:
+def compacted(turns: Turns, elision: Compaction) -> list[Message]:
     """The conversation as one list, with ``elision`` left out and notes in its place."""
     kept = _elided_results(turns, elision.results)[elision.turns :]
     messages: list[Message] = [message for turn in kept for message in turn]
@@ -174,26 +176,28 @@ def _without(message: Message, following: Message | None, elided: set[int]) -> M
         return ToolResults(
             tuple(_note(one) if id(one) in elided else one for one in message.results)
         )
-    if isinstance(message, Response) and isinstance(following, ToolResults):
+    if isinstance(message, ModelReply) and isinstance(following, ToolResults):
         calls = {one.id for one in following.results if id(one) in elided}
         if calls:
             return replace(
                 message,
                 parts=tuple(
-                    _short_input(part) if isinstance(part, ToolCall) and part.id in calls else part
+                    _short_input(part)
+                    if isinstance(part, ReplyToolCall) and part.id in calls
+                    else part
                     for part in message.parts
                 ),
             )
     return message
 
 
-def _note(result: ToolResult) -> ToolResult:
+def _note(result: ToolResultPart) -> ToolResultPart:
     if len(result.text) < WORTH_ELIDING:
         return result
     return replace(result, text=NOTE.format(len(result.text)))
 
 
-def _short_input(call: ToolCall) -> ToolCall:
+def _short_input(call: ReplyToolCall) -> ReplyToolCall:
     return replace(call, input=_short(call.input))
 
 
@@ -205,7 +209,7 @@ def _short(value: Any) -> Any:
     return [_short(item) for item in value] if isinstance(value, list) else value
 
 
-def _in_order(turns: Turns) -> list[ToolResult]:
+def _in_order(turns: Turns) -> list[ToolResultPart]:
     """All results that may be left out: not those that the model has just asked for."""
     messages = [message for turn in turns for message in turn]
     if messages and isinstance(messages[-1], ToolResults):

@@ -14,33 +14,33 @@ from pathlib import Path
 
 from ...context.config_file import ConfigFile
 from ...context.vaults import DEFAULT_VAULT
-from ...loops.errors import ConfigError, TurnFailed
-from ...loops.ports.engine import PastTurn, Turn, TurnHost, Usage
+from ...loops.errors import ConfigError, TurnFailure
+from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnUsage
 from ..models.messages import (
-    Elision,
-    Exchange,
+    Compaction,
     Message,
-    Response,
+    ModelReply,
+    ModelStep,
     UserMessage,
-    elision_entry,
-    read_elision,
+    compaction_entry,
+    read_compaction,
     read_journal,
     response_entry,
 )
-from ..models.pool import Providers
+from ..models.pool import ModelPool
 from ..models.port import Model, ModelError, ModelRequest
-from ..models.sanitize import legible
+from ..models.sanitize import sanitize_response
 from ..tools.outcome import ToolLimits
 from ..tools.tools import TOOLS
-from .context_window import Fitted, Window, text_size
-from .history import last_elision, past_turns
-from .model_call import Patience, ask
-from .tool_calls import settle
+from .context_window import ContextWindow, FittedPrompt, text_size
+from .history import last_compaction, past_turns
+from .model_call import ModelRetryPolicy, call_model
+from .tool_calls import run_tool_calls
 
 SPECS = tuple(tool.spec for tool in TOOLS.values())
 SPECS_SIZE = sum(text_size(spec.description + json.dumps(spec.schema)) for spec in SPECS)
 
-Instructions = Callable[[Turn], Awaitable[str]]
+ComposeInstructions = Callable[[Turn], Awaitable[str]]
 """What an agent is told before the conversation: its loop, profiles and knowledge."""
 
 
@@ -50,7 +50,7 @@ class EngineLimits:
 
     model_calls: int = 250
     tools: ToolLimits = field(default_factory=ToolLimits)
-    patience: Patience = field(default_factory=Patience)
+    patience: ModelRetryPolicy = field(default_factory=ModelRetryPolicy)
 
 
 class BuiltinEngine:
@@ -60,10 +60,10 @@ class BuiltinEngine:
     durable_choices = True
 
     def __init__(
-        self, home: Path, instructions: Instructions, limits: EngineLimits | None = None
+        self, home: Path, instructions: ComposeInstructions, limits: EngineLimits | None = None
     ) -> None:
         self._config = ConfigFile(home)
-        self._providers = Providers()
+        self._providers = ModelPool()
         self._instructions = instructions
         self._limits = limits or EngineLimits()
 
@@ -73,14 +73,14 @@ class BuiltinEngine:
         A configuration that is broken is left for the turn that needs it to report.
         """
         try:
-            choice = await self._config.choose(DEFAULT_VAULT)
+            choice = await self._config.select_model(DEFAULT_VAULT)
         except ConfigError:
             return
         await self._providers.model(choice)
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        model = await self._providers.model(await self._config.choose(turn.vault))
-        run = _TurnRun(
+        model = await self._providers.model(await self._config.select_model(turn.vault))
+        run = _BuiltinTurn(
             turn=turn,
             host=host,
             model=model,
@@ -88,7 +88,7 @@ class BuiltinEngine:
             past=await host.history(),
             limits=self._limits,
         )
-        await run.to_the_end()
+        await run.run()
 
     async def close_loop(self, loop_id: str) -> None:
         """Nothing is kept for a loop."""
@@ -98,7 +98,7 @@ class BuiltinEngine:
 
 
 @dataclass(slots=True)
-class _TurnRun:
+class _BuiltinTurn:
     """One stretch of a turn, from its begin or an answer to its end or the next wait."""
 
     turn: Turn
@@ -108,44 +108,44 @@ class _TurnRun:
     past: Sequence[PastTurn]
     limits: EngineLimits
 
-    async def to_the_end(self) -> None:
+    async def run(self) -> None:
         exchanges = read_journal(self.turn.journal)
-        asking = self._asking()
+        asking = self._model_steps()
         while True:
             if exchanges:
-                await settle(exchanges[-1], self.host, self.limits.tools)
+                await run_tool_calls(exchanges[-1], self.host, self.limits.tools)
                 if not exchanges[-1].response.calls:
                     return
             if len(exchanges) >= self.limits.model_calls:
-                raise TurnFailed(
+                raise TurnFailure(
                     f"The turn has asked its model {self.limits.model_calls} times without "
                     "coming to an end. Send another message to let it go on.",
                     code="budget_exceeded",
                 )
-            response = await asking.next(exchanges)
+            response = await asking.next_step(exchanges)
             if response.cut and not response.calls:
-                raise TurnFailed(
+                raise TurnFailure(
                     f"The answer of {self.model.name} was cut off at its output limit "
                     "(maxTokens in config.json). Ask it to go on."
                 )
-            exchanges.append(Exchange(response))
+            exchanges.append(ModelStep(response))
 
-    def _asking(self) -> _Asking:
+    def _model_steps(self) -> _ModelSteps:
         overhead = text_size(self.instructions) + SPECS_SIZE
-        return _Asking(
+        return _ModelSteps(
             host=self.host,
             model=self.model,
             instructions=self.instructions,
             past=past_turns(self.past),
             message=UserMessage(self.turn.content, current=True),
-            window=Window(self.model.window, overhead),
-            elision=read_elision(self.turn.journal) or last_elision(self.past),
+            window=ContextWindow(self.model.window, overhead),
+            elision=read_compaction(self.turn.journal) or last_compaction(self.past),
             patience=self.limits.patience,
         )
 
 
 @dataclass(slots=True)
-class _Asking:
+class _ModelSteps:
     """The turn's questions to its model: what is sent, and what is kept of the answers."""
 
     host: TurnHost
@@ -153,11 +153,11 @@ class _Asking:
     instructions: str
     past: list[list[Message]]
     message: UserMessage
-    window: Window
-    elision: Elision
-    patience: Patience
+    window: ContextWindow
+    elision: Compaction
+    patience: ModelRetryPolicy
 
-    async def next(self, exchanges: Sequence[Exchange]) -> Response:
+    async def next_step(self, exchanges: Sequence[ModelStep]) -> ModelReply:
         """The model's next answer, shown and journaled."""
         here: list[Message] = [self.message]
         for exchange in exchanges:
@@ -170,33 +170,33 @@ class _Asking:
             fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
             response = await self._ask_again(fitted, error)
         response = replace(response, estimate=fitted.estimate)
-        answers = (one for turn in turns for one in turn if isinstance(one, Response))
-        response = legible(response, {call.id for one in answers for call in one.calls})
-        await self._keep(response, fitted.elision)
+        answers = (one for turn in turns for one in turn if isinstance(one, ModelReply))
+        response = sanitize_response(response, {call.id for one in answers for call in one.calls})
+        await self._journal(response, fitted.elision)
         return response
 
-    async def _ask(self, fitted: Fitted) -> Response:
+    async def _ask(self, fitted: FittedPrompt) -> ModelReply:
         request = ModelRequest(self.instructions, fitted.messages, SPECS)
-        return await ask(self.model, request, self.host, self.patience)
+        return await call_model(self.model, request, self.host, self.patience)
 
-    async def _ask_again(self, fitted: Fitted, reason: ModelError) -> Response:
+    async def _ask_again(self, fitted: FittedPrompt, reason: ModelError) -> ModelReply:
         """After the provider found the conversation too long: once more, with much less."""
         try:
             return await self._ask(fitted)
         except ModelError:
-            raise TurnFailed(
+            raise TurnFailure(
                 f"The conversation does not fit into {self.model.name}, even with everything "
                 f"left out that could be: {reason.message}"
             ) from reason
 
-    async def _keep(self, response: Response, elision: Elision) -> None:
+    async def _journal(self, response: ModelReply, elision: Compaction) -> None:
         entries = [response_entry(response)]
         if elision != self.elision:
             self.elision = elision
-            entries.insert(0, elision_entry(elision))
+            entries.insert(0, compaction_entry(elision))
         await self.host.journal(*entries)
         await self.host.sdk_message(entries[-1])
         tokens = response.tokens
         await self.host.usage(
-            Usage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
+            TurnUsage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
         )

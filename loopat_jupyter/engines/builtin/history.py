@@ -12,15 +12,15 @@ from collections.abc import Iterable
 
 from ...loops.ports.engine import PastTurn
 from ..models.messages import (
-    Elision,
-    Exchange,
+    Compaction,
     Message,
-    Response,
-    TextPart,
-    ToolResult,
+    ModelReply,
+    ModelStep,
+    ReplyText,
+    ToolResultPart,
     UserMessage,
     is_journal,
-    read_elision,
+    read_compaction,
     read_journal,
     visible_text,
 )
@@ -43,10 +43,10 @@ def past_turns(turns: Iterable[PastTurn]) -> list[list[Message]]:
     return [[UserMessage(turn.content), *_turn_messages(turn)] for turn in turns]
 
 
-def last_elision(turns: Iterable[PastTurn]) -> Elision:
+def last_compaction(turns: Iterable[PastTurn]) -> Compaction:
     """How much of the conversation was left out at last."""
-    found = [read_elision(turn.journal) for turn in turns if is_journal(turn.journal)]
-    return next((elision for elision in reversed(found) if elision is not None), Elision())
+    found = [read_compaction(turn.journal) for turn in turns if is_journal(turn.journal)]
+    return next((elision for elision in reversed(found) if elision is not None), Compaction())
 
 
 def _turn_messages(turn: PastTurn) -> list[Message]:
@@ -58,17 +58,17 @@ def _turn_messages(turn: PastTurn) -> list[Message]:
     told = visible_text(exchange.response for exchange in exchanges)
     rest = turn.text[len(told) :]
     if rest.strip():
-        messages.append(Response((TextPart(rest),)))
+        messages.append(ModelReply((ReplyText(rest),)))
     if turn.state != "done":
         messages.append(UserMessage(cut_off_note(turn, cut_text=bool(rest.strip()))))
     elif not exchanges and not rest.strip():
-        messages.append(Response((TextPart("(no answer)"),)))
+        messages.append(ModelReply((ReplyText("(no answer)"),)))
     return messages
 
 
-def _repair(exchange: Exchange) -> None:
+def _repair(exchange: ModelStep) -> None:
     for call in exchange.open_calls:
-        exchange.results[call.id] = ToolResult(call.id, call.tool, False, NO_RESULT)
+        exchange.results[call.id] = ToolResultPart(call.id, call.tool, False, NO_RESULT)
 
 
 def cut_off_note(turn: PastTurn, *, cut_text: bool) -> str:

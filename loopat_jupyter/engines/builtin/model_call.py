@@ -13,15 +13,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import TurnHost
-from ..models.messages import Response
-from ..models.port import Model, ModelError, ModelRequest, TextDelta, ThinkingDelta
-from ..models.sanitize import Joiner
+from ..models.messages import ModelReply
+from ..models.port import Model, ModelError, ModelRequest, ModelText, ModelThinking
+from ..models.sanitize import SurrogateJoiner
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ModelRetryPolicy:
     """How long a model that does not answer is asked again. Times in seconds."""
 
     attempts: int = 6
@@ -37,7 +37,9 @@ class Patience:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
 
 
-async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Patience) -> Response:
+async def call_model(
+    model: Model, request: ModelRequest, host: TurnHost, patience: ModelRetryPolicy
+) -> ModelReply:
     """The model's answer, its deltas already shown.
 
     Raises:
@@ -48,7 +50,7 @@ async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Pat
     attempt = 0
     while True:
         attempt += 1
-        shown = _Shown(host)
+        shown = _DeltaSink(host)
         try:
             return await _stream(model, request, shown)
         except ModelError as error:
@@ -61,16 +63,16 @@ async def ask(model: Model, request: ModelRequest, host: TurnHost, patience: Pat
         await asyncio.sleep(wait)
 
 
-class _Shown:
+class _DeltaSink:
     """Passes deltas on as whole characters, and knows whether there were any."""
 
     def __init__(self, host: TurnHost) -> None:
         self._host = host
-        self._text, self._thinking = Joiner(), Joiner()
+        self._text, self._thinking = SurrogateJoiner(), SurrogateJoiner()
         self.anything = False
 
-    async def show(self, event: TextDelta | ThinkingDelta) -> None:
-        if isinstance(event, TextDelta):
+    async def show(self, event: ModelText | ModelThinking) -> None:
+        if isinstance(event, ModelText):
             await self._say(self._host.text, self._text.add(event.text))
         else:
             await self._say(self._host.thinking, self._thinking.add(event.text))
@@ -85,14 +87,14 @@ class _Shown:
             await say(text)
 
 
-async def _stream(model: Model, request: ModelRequest, shown: _Shown) -> Response:
-    response = await model.answer(request, shown.show)
+async def _stream(model: Model, request: ModelRequest, shown: _DeltaSink) -> ModelReply:
+    response = await model.complete(request, shown.show)
     await shown.end()
     return response
 
 
-def _failure(model: Model, error: ModelError, shown: _Shown, attempts: int) -> TurnFailed:
+def _failure(model: Model, error: ModelError, shown: _DeltaSink, attempts: int) -> TurnFailure:
     if shown.anything:
-        return TurnFailed(f"The answer of {model.name} broke off: {error.message}")
+        return TurnFailure(f"The answer of {model.name} broke off: {error.message}")
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
-    return TurnFailed(f"{model.name} did not answer{tried}: {error.message}")
+    return TurnFailure(f"{model.name} did not answer{tried}: {error.message}")

@@ -21,27 +21,27 @@ from functools import partial
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import FileError, TurnHost, TurnSuspended, Verdict
-from ..agents.network_approval import ask_for_network
-from ..models.messages import Exchange, ToolCall, ToolResult, result_entry, started_entry
+from ...loops.ports.engine import FileError, PermissionDecision, TurnHost, TurnSuspended
+from ..agents.network_approval import ask_denied_hosts
+from ..models.messages import ModelStep, ReplyToolCall, ToolResultPart, result_entry, started_entry
 from ..tools.inputs import AskUserQuestionInput, EditInput, WriteInput
-from ..tools.outcome import Outcome, ToolLimits
+from ..tools.outcome import ToolLimits, ToolOutcome
 from ..tools.questions import answer_text, questions_of
-from ..tools.tools import TOOLS, InvalidInput, Scene, Tool, inside_workdir
+from ..tools.tools import TOOLS, InvalidInput, Tool, ToolContext, inside_workdir
 
 DENIED = "User denied permission to run this."
-LOST_TRACK = (
+RESULT_UNKNOWN = (
     "The server stopped while this ran, and its result was lost. It may have taken effect in "
     "full, in part or not at all: check before you repeat it."
 )
 
-AT_ONCE = 16
+MAX_PARALLEL_CALLS = 16
 """Calls of one response that run at the same time."""
 
-Job = Callable[[], Awaitable[Outcome]]
+Job = Callable[[], Awaitable[ToolOutcome]]
 
 
-async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None:
+async def run_tool_calls(exchange: ModelStep, host: TurnHost, limits: ToolLimits) -> None:
     """Give every call of ``exchange`` its result, in place.
 
     Raises:
@@ -50,7 +50,7 @@ async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None
     calls = exchange.open_calls
     for call in calls:
         await host.tool_call(call.id, call.tool, call.input)
-    jobs: list[tuple[ToolCall, Job]] = []
+    jobs: list[tuple[ReplyToolCall, Job]] = []
     suspended: TurnSuspended | None = None
     for call in calls:
         try:
@@ -59,43 +59,49 @@ async def settle(exchange: Exchange, host: TurnHost, limits: ToolLimits) -> None
             suspended = suspended or outcome
     if suspended is not None and jobs:
         await host.journal(started_entry(call.id for call, _ in jobs))
-    await _together([partial(_finish, exchange, call, job, host) for call, job in jobs])
+    await _run_concurrently(
+        [partial(_record_result, exchange, call, job, host) for call, job in jobs]
+    )
     if suspended is not None:
         raise suspended
-    await ask_for_network(exchange, host)
+    await ask_denied_hosts(exchange, host)
 
 
-async def _decide(call: ToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:
+async def _decide(call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:
     """What is to be done for the call: run the tool, or just say why not."""
     tool = TOOLS.get(call.tool)
     if ran:
-        return _say(Outcome(False, LOST_TRACK))
+        return _fixed(ToolOutcome(False, RESULT_UNKNOWN))
     if tool is None:
         known = ", ".join(TOOLS)
-        return _say(Outcome(False, f"There is no tool {call.tool[:100]!r}. The tools are: {known}"))
+        return _fixed(
+            ToolOutcome(False, f"There is no tool {call.tool[:100]!r}. The tools are: {known}")
+        )
     try:
         asked = tool.parse(call.input)
     except InvalidInput as error:
-        return _say(Outcome(False, str(error)))
+        return _fixed(ToolOutcome(False, str(error)))
     if tool.run is None:
         return await _question(call, asked, host)
     try:
         verdict = await _permission(call, tool, asked, host)
     except SandboxLost as error:
-        return _say(_lost(error))
+        return _fixed(_lost(error))
     if not verdict.allowed:
-        return _say(Outcome(False, _denial(verdict)))
-    scene = Scene(host.sandbox, limits, confined=verdict.confined)
+        return _fixed(ToolOutcome(False, _denial(verdict)))
+    scene = ToolContext(host.sandbox, limits, confined=verdict.confined)
     return lambda: _run(tool, asked, scene)
 
 
-async def _question(call: ToolCall, asked: AskUserQuestionInput, host: TurnHost) -> Job:
+async def _question(call: ReplyToolCall, asked: AskUserQuestionInput, host: TurnHost) -> Job:
     questions = questions_of(asked)
     answers = await host.question(call.id, questions)
-    return _say(Outcome(True, answer_text(questions, answers)))
+    return _fixed(ToolOutcome(True, answer_text(questions, answers)))
 
 
-async def _permission(call: ToolCall, tool: Tool[Any], asked: Any, host: TurnHost) -> Verdict:
+async def _permission(
+    call: ReplyToolCall, tool: Tool[Any], asked: Any, host: TurnHost
+) -> PermissionDecision:
     inside = False
     if isinstance(asked, (WriteInput, EditInput)):
         inside = await inside_workdir(await host.sandbox(), asked.file_path)
@@ -110,40 +116,42 @@ async def _permission(call: ToolCall, tool: Tool[Any], asked: Any, host: TurnHos
     )
 
 
-def _denial(verdict: Verdict) -> str:
+def _denial(verdict: PermissionDecision) -> str:
     if "User denied permission" in verdict.reason:
         return verdict.reason
     return f"{DENIED} {verdict.reason}".rstrip()
 
 
-async def _run(tool: Tool[Any], asked: Any, scene: Scene) -> Outcome:
+async def _run(tool: Tool[Any], asked: Any, scene: ToolContext) -> ToolOutcome:
     assert tool.run is not None
     try:
         return await tool.run(asked, scene)
     except FileError as error:
-        return Outcome(False, str(error))
+        return ToolOutcome(False, str(error))
     except SandboxLost as error:
         return _lost(error)
 
 
-def _lost(error: SandboxLost) -> Outcome:
-    return Outcome(
+def _lost(error: SandboxLost) -> ToolOutcome:
+    return ToolOutcome(
         False,
         f"The sandbox ended while this ran: {error.message} The files are kept, processes are "
         "not; the next call gets a new sandbox.",
     )
 
 
-def _say(outcome: Outcome) -> Job:
-    async def said() -> Outcome:
+def _fixed(outcome: ToolOutcome) -> Job:
+    async def said() -> ToolOutcome:
         return outcome
 
     return said
 
 
-async def _finish(exchange: Exchange, call: ToolCall, job: Job, host: TurnHost) -> None:
+async def _record_result(
+    exchange: ModelStep, call: ReplyToolCall, job: Job, host: TurnHost
+) -> None:
     outcome = await job()
-    result = ToolResult(call.id, call.tool, outcome.ok, outcome.text, outcome.refused)
+    result = ToolResultPart(call.id, call.tool, outcome.ok, outcome.text, outcome.refused)
     entry = result_entry(result)
     await host.journal(entry)
     exchange.results[call.id] = result
@@ -151,9 +159,9 @@ async def _finish(exchange: Exchange, call: ToolCall, job: Job, host: TurnHost) 
     await host.sdk_message(entry)
 
 
-async def _together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+async def _run_concurrently(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
     """Do all, some at the same time. The first failure cancels the others, and is raised."""
-    turnstile = asyncio.Semaphore(AT_ONCE)
+    turnstile = asyncio.Semaphore(MAX_PARALLEL_CALLS)
 
     async def do(work: Callable[[], Awaitable[None]]) -> None:
         async with turnstile:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...loops.ports.engine import Engine
-from ..builtin.engine import EngineLimits, Instructions
+from ..builtin.engine import ComposeInstructions, EngineLimits
 
 SDK = "claude_agent_sdk"
 NOT_IN_IMAGES = (
@@ -30,7 +30,7 @@ def unavailable() -> str | None:
     return None
 
 
-def misplaced(sandbox: str, shown: Sequence[Path]) -> str | None:
+def unsupported_reason(sandbox: str, shown: Sequence[Path]) -> str | None:
     """Why the CLI may not be there in sandboxes of this tier, and what to do; ``None``: it is.
 
     ``shown``: the host's paths that every sandbox sees besides.
@@ -44,7 +44,7 @@ def misplaced(sandbox: str, shown: Sequence[Path]) -> str | None:
 
 
 def make_engine(
-    home: Path, instructions: Instructions, limits: EngineLimits | None = None
+    home: Path, instructions: ComposeInstructions, limits: EngineLimits | None = None
 ) -> Engine:
     from .engine import ClaudeEngine
 

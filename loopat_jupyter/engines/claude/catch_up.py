@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ...loops.ports.engine import PastTurn
 from ..builtin.history import cut_off_note
-from ..tools.outcome import shortened
+from ..tools.outcome import truncate_middle
 
 SESSION, LOST = "claude_session", "claude_lost"
 TURN_LIMIT = 20 * 1024
@@ -32,7 +32,7 @@ def last_session(past: Sequence[PastTurn]) -> str | None:
     return found
 
 
-def unheard(past: Sequence[PastTurn], session: str | None) -> str:
+def missed_turns_prompt(past: Sequence[PastTurn], session: str | None) -> str:
     """What the agent must be told before its next message; empty when nothing."""
     turns = list(past)
     ours = [n for n, turn in enumerate(turns) if session is not None and _ran_in(turn, session)]
@@ -44,7 +44,7 @@ def unheard(past: Sequence[PastTurn], session: str | None) -> str:
     told: list[str] = []
     size = 0
     for turn in reversed(turns):
-        text = _told(turn)
+        text = _turn_text(turn)
         size += len(text.encode())
         if told and size > TOLD_LIMIT:
             told.append("(The turns before are left out here.)")
@@ -58,10 +58,10 @@ def _ran_in(turn: PastTurn, session: str) -> bool:
     return any(e.get("type") == SESSION and e.get("id") == session for e in turn.journal)
 
 
-def _told(turn: PastTurn) -> str:
-    parts = [f"User: {shortened(turn.content, TURN_LIMIT)}"]
+def _turn_text(turn: PastTurn) -> str:
+    parts = [f"User: {truncate_middle(turn.content, TURN_LIMIT)}"]
     if turn.text.strip():
-        parts.append(f"You: {shortened(turn.text, TURN_LIMIT)}")
+        parts.append(f"You: {truncate_middle(turn.text, TURN_LIMIT)}")
     if turn.state != "done":
         parts.append(cut_off_note(turn, cut_text=bool(turn.text.strip())))
     return "\n".join(parts)

@@ -5,7 +5,7 @@ says arrive in one inbox, in order, and whoever runs the turn takes them out. A 
 CLI waits for its answer as long as this object lives, also while no turn runs.
 
 The hooks fail closed: a call that nobody allowed is denied, by the CLI and by
-:meth:`Agent._may_use`, which the CLI asks whenever its own rules would prompt.
+:meth:`CliProcess._may_use`, which the CLI asks whenever its own rules would prompt.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...loops.errors import LoopatError, SandboxLost, TurnFailed
+from ...loops.errors import DomainError, SandboxLost, TurnFailure
 from ...loops.ports.engine import Sandbox
-from ..agents.process_cleanup import MARK, sweep
-from ..models.sanitize import half_free
-from . import misplaced
+from ..agents.process_cleanup import MARK, kill_descendants
+from ..models.sanitize import sanitize_value
+from . import unsupported_reason
 from .command_results import output_of
 from .errors import INSTALL_AGAIN, could_not_start
-from .launch import Launch
-from .transport import Pipe
+from .launch import CliLaunch
+from .transport import SandboxTransport
 
 INBOX = 256
 HOOK_PATIENCE = 2_000_000.0
@@ -39,7 +39,7 @@ HookOutput = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class AgentLimits:
+class CliLimits:
     """Times in seconds. ``silence``: how long the CLI may say nothing while no tool runs."""
 
     start: float = 30.0
@@ -48,7 +48,7 @@ class AgentLimits:
 
 
 @dataclass(eq=False, slots=True)
-class Asked:
+class ToolRequested:
     """The CLI wants to run a tool and waits for ``answer``, the output of its hook."""
 
     id: str
@@ -59,7 +59,7 @@ class Asked:
 
 
 @dataclass(eq=False, slots=True)
-class Ran:
+class CommandFinished:
     """A command has run and was refused destinations. Its result is on its way to the model, and
     waits for ``answer``, the output of its hook."""
 
@@ -74,37 +74,37 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MessageReceived:
     """A message of the CLI."""
 
     message: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Continuing:
+class HeldBeforeModel:
     """After a call that was asked again, the CLI is about to ask its model; it is held here."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class ProcessExited:
     """The CLI has ended; ``why`` completes "the agent's program stopped: …"."""
 
     why: str
 
 
-Event = Said | Asked | Ran | Continuing | Gone
+Event = MessageReceived | ToolRequested | CommandFinished | HeldBeforeModel | ProcessExited
 
 
 @dataclass(eq=False)
-class Agent:
-    """``held_after``: a call after which the CLI is stopped, see :class:`Continuing`.
+class CliProcess:
+    """``held_after``: a call after which the CLI is stopped, see :class:`HeldBeforeModel`.
     ``tools_since``: when the first of the tools that run began (monotonic), ``None``: none runs."""
 
     sdk: Any
     sandbox: Sandbox
-    launch: Launch
+    launch: CliLaunch
     session_id: str
-    limits: AgentLimits
+    limits: CliLimits
     course: Any = None
     """What the turn's runner keeps here while the turn waits for a person."""
     busy: bool = False
@@ -118,7 +118,7 @@ class Agent:
         self._gone = asyncio.Event()
         self._mark = secrets.token_hex(8)
         self._client: Any = None
-        self.pipe: Pipe = Pipe(self._never, self._take)
+        self.pipe: SandboxTransport = SandboxTransport(self._never, self._enqueue)
 
     async def _never(self) -> Any:
         raise AssertionError("not started")
@@ -135,11 +135,11 @@ class Agent:
         )
 
     async def start(self, *, resume: bool) -> None:
-        """Start the CLI. Raises ``TurnFailed``; leaves nothing."""
+        """Start the CLI. Raises ``TurnFailure``; leaves nothing."""
         command = self.launch.command(self.session_id, resume=resume)
         env = {**dict(self.launch.env), MARK: self._mark}
-        self.pipe = Pipe(
-            lambda: self.sandbox.spawn(command, cwd=self.sandbox.workdir, env=env), self._take
+        self.pipe = SandboxTransport(
+            lambda: self.sandbox.spawn(command, cwd=self.sandbox.workdir, env=env), self._enqueue
         )
         self._client = self.sdk.ClaudeSDKClient(self._options(), transport=self.pipe)
         connecting = asyncio.ensure_future(self._client.connect())
@@ -163,13 +163,13 @@ class Agent:
         error = connecting.exception()
         if error is None:
             return
-        if isinstance(error, LoopatError):
+        if isinstance(error, DomainError):
             raise error
         said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
         raise self._could_not_start(self.pipe.failure or said) from error
 
-    def _could_not_start(self, why: str) -> TurnFailed:
-        fix = misplaced(self.sandbox.isolation.tier, ()) or INSTALL_AGAIN
+    def _could_not_start(self, why: str) -> TurnFailure:
+        fix = unsupported_reason(self.sandbox.isolation.tier, ()) or INSTALL_AGAIN
         return could_not_start(why, self.pipe.stderr, fix)
 
     async def _give_up(self, connecting: asyncio.Future[None]) -> None:
@@ -218,10 +218,10 @@ class Agent:
             return
         if self.pipe.failure is None:
             await self.pipe.kill(signal.SIGSTOP)
-            await sweep(self.sandbox, pid)
+            await kill_descendants(self.sandbox, pid)
         else:
             age = time.monotonic() - since
-            await sweep(self.sandbox, pid, younger_than=age, mark=self._mark)
+            await kill_descendants(self.sandbox, pid, younger_than=age, mark=self._mark)
 
     async def kill(self) -> None:
         await self.pipe.kill()
@@ -234,10 +234,10 @@ class Agent:
     ) -> HookOutput:
         ident = str(tool_use_id or asked.get("tool_use_id") or "")
         tool_input = asked.get("tool_input")
-        call = Asked(
+        call = ToolRequested(
             ident,
             str(asked.get("tool_name", "")),
-            half_free(tool_input) if isinstance(tool_input, Mapping) else {},
+            sanitize_value(tool_input) if isinstance(tool_input, Mapping) else {},
             str(asked["agent_id"]) if asked.get("agent_id") else None,
             asyncio.get_running_loop().create_future(),
         )
@@ -248,11 +248,11 @@ class Agent:
         self, ran: Mapping[str, Any], tool_use_id: str | None, _context: Any
     ) -> HookOutput:
         """A command has run; the turn's runner hears of it if it was refused something."""
-        refused = self.sandbox.network.take_refused()
+        refused = self.sandbox.network.drain_denied()
         if not refused:
             return {}
         name = str(ran.get("hook_event_name", ""))
-        done = Ran(
+        done = CommandFinished(
             str(tool_use_id or ran.get("tool_use_id") or ""),
             str(ran.get("tool_name", "")),
             name == "PostToolUse",
@@ -269,7 +269,7 @@ class Agent:
         self, _asked: Mapping[str, Any], _id: str | None, _context: Any
     ) -> HookOutput:
         if self.held_after:
-            await self._inbox.put(Continuing())
+            await self._inbox.put(HeldBeforeModel())
             await self._gone.wait()
         if not self.busy:
             return {"decision": "block", "reason": BETWEEN_TURNS}
@@ -283,7 +283,7 @@ class Agent:
     # ------------------------------------------------------------------ what it is told
 
     async def say(self, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """Give it a message of the user. Raises ``TurnFailed`` if it has ended."""
+        """Give it a message of the user. Raises ``TurnFailure`` if it has ended."""
 
         async def prompt() -> AsyncIterator[dict[str, Any]]:
             yield {
@@ -296,7 +296,7 @@ class Agent:
         try:
             await self._client.query(prompt())
         except (BrokenPipeError, SandboxLost) as error:
-            raise TurnFailed(
+            raise TurnFailure(
                 f"The agent's program stopped: {self.pipe.failure or error}. What was done is "
                 "kept: send the message again."
             ) from error
@@ -313,9 +313,9 @@ class Agent:
                 await self._client.interrupt()
                 while True:
                     event = await self._inbox.get()
-                    if isinstance(event, Gone):
+                    if isinstance(event, ProcessExited):
                         return False
-                    if isinstance(event, Said) and event.message.get("type") == "result":
+                    if isinstance(event, MessageReceived) and event.message.get("type") == "result":
                         self.busy = False
                         return self.alive
         except Exception:  # the SDK raises bare ones; whatever it was, it is not stopped
@@ -338,9 +338,9 @@ class Agent:
             while True:
                 self._inbox.get_nowait()
 
-    async def _take(self, message: dict[str, Any]) -> None:
+    async def _enqueue(self, message: dict[str, Any]) -> None:
         if message["type"] != "loopat_gone":
-            await self._inbox.put(Said(message))
+            await self._inbox.put(MessageReceived(message))
             return
         self._gone.set()
-        await self._inbox.put(Gone(self.pipe.failure or "it ended"))
+        await self._inbox.put(ProcessExited(self.pipe.failure or "it ended"))

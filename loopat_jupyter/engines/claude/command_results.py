@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..agents.tool_call_tracker import Entry
-from ..models.sanitize import whole
-from ..tools.outcome import shortened
+from ..agents.tool_call_tracker import TrackedCall
+from ..models.sanitize import replace_invalid
+from ..tools.outcome import truncate_middle
 
 if TYPE_CHECKING:
-    from .cli_process import Ran
+    from .cli_process import CommandFinished
 
 RAN, ENDED = "claude_ran", "claude_ended"
 
@@ -24,10 +24,13 @@ def output_of(ran: Mapping[str, Any]) -> str:
     if isinstance(response, Mapping):
         parts = [response.get("stdout"), response.get("stderr")]
         response = "\n".join(part for part in parts if isinstance(part, str) and part)
-    return shortened(whole(response if isinstance(response, str) else "")) or "(no output)"
+    return (
+        truncate_middle(replace_invalid(response if isinstance(response, str) else ""))
+        or "(no output)"
+    )
 
 
-def ran_entry(ran: Ran, entry: Entry) -> dict[str, Any]:
+def ran_entry(ran: CommandFinished, entry: TrackedCall) -> dict[str, Any]:
     """The journal's entry for a command whose result waits for a person."""
     return {
         "type": RAN,
@@ -54,7 +57,7 @@ def results_that_wait(journal: Iterable[Mapping[str, Any]]) -> dict[str, Mapping
 
 def ended_entry(call_id: str, ok: bool, text: str) -> dict[str, Any]:
     """The journal's entry for a call that has its result, while others have none yet."""
-    return {"type": ENDED, "id": call_id, "ok": ok, "text": shortened(text)}
+    return {"type": ENDED, "id": call_id, "ok": ok, "text": truncate_middle(text)}
 
 
 def results_told(journal: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:

@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...context.config_file import ConfigFile, ModelChoice
-from ...loops.errors import TurnFailed
+from ...context.config_file import ConfigFile, SelectedModel
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
-from ...loops.ports.network import ModelLoan
-from ..builtin.engine import EngineLimits, Instructions
-from ..gateway.upstream import Lender
+from ...loops.ports.network import GatewayAccess
+from ..builtin.engine import ComposeInstructions, EngineLimits
+from ..gateway.upstream import ModelUpstreamFactory
 from . import SDK
-from .catch_up import LOST, SESSION, last_session, unheard
-from .cli_process import Agent, AgentLimits
-from .error_capture import Overheard
+from .catch_up import LOST, SESSION, last_session, missed_turns_prompt
+from .cli_process import CliLimits, CliProcess
+from .error_capture import ErrorCapturingUpstream
 from .errors import LOST_SESSION, NO_CONVERSATION
-from .launch import Launch, cli_in, plan_launch, told_in
+from .launch import CliLaunch, cli_in, plan_launch, told_in
 from .recovery import Recovery, release
-from .session import Session
-from .turn_runner import Course, Stretch
+from .session import CliSession
+from .turn_runner import TurnRunner, TurnState
 
 LATE_INTERRUPT = 2.0
 """Seconds for the CLI of a turn that was interrupted while it waited, when the next one begins."""
@@ -45,21 +45,21 @@ WRONG_API = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _LoopState:
     """Where a turn runs: its sandbox, and how a CLI is started there."""
 
     turn: Turn
     host: TurnHost
     sandbox: Sandbox
-    launch: Launch
-    choice: ModelChoice
-    loan: ModelLoan
-    upstream: Overheard
+    launch: CliLaunch
+    choice: SelectedModel
+    loan: GatewayAccess
+    upstream: ErrorCapturingUpstream
     past: Sequence[PastTurn]
 
-    def course(self) -> Course:
+    def state(self) -> TurnState:
         name = f"{self.choice.provider}/{self.choice.model}"
-        return Course(self.turn, name, (self.choice.api_key, self.loan.key), self.upstream)
+        return TurnState(self.turn, name, (self.choice.api_key, self.loan.key), self.upstream)
 
 
 class ClaudeEngine:
@@ -71,38 +71,38 @@ class ClaudeEngine:
     def __init__(
         self,
         home: Path,
-        instructions: Instructions,
+        instructions: ComposeInstructions,
         limits: EngineLimits | None = None,
         *,
-        agent_limits: AgentLimits | None = None,
+        agent_limits: CliLimits | None = None,
         program: Sequence[str] = (),
     ) -> None:
         """``program``: what to run inside in place of the SDK's own CLI."""
         self._config = ConfigFile(home)
-        self._lender = Lender()
+        self._lender = ModelUpstreamFactory()
         self._instructions = instructions
         self._limits = limits or EngineLimits()
-        self._agent_limits = agent_limits or AgentLimits()
+        self._agent_limits = agent_limits or CliLimits()
         self._program = tuple(program)
-        self._agents: dict[str, Agent] = {}
+        self._agents: dict[str, CliProcess] = {}
         self._endings: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ the port
 
     async def prepare(self) -> None:
         """Import the SDK. Where that fails the turn that needs it says so."""
-        with contextlib.suppress(TurnFailed):
+        with contextlib.suppress(TurnFailure):
             await self._load()
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        choice = await self._config.choose(turn.vault)
+        choice = await self._config.select_model(turn.vault)
         if choice.api == "openai":
-            raise TurnFailed(WRONG_API.format(provider=choice.provider))
-        upstream = Overheard(await self._lender.upstream(choice))
+            raise TurnFailure(WRONG_API.format(provider=choice.provider))
+        upstream = ErrorCapturingUpstream(await self._lender.upstream(choice))
         sandbox = await host.sandbox()
-        loan = await sandbox.network.lend_model(upstream)
+        loan = await sandbox.network.open_model_gateway(upstream)
         try:
-            place = _Place(
+            place = _LoopState(
                 turn,
                 host,
                 sandbox,
@@ -114,7 +114,7 @@ class ClaudeEngine:
             )
             await self._run(place)
         finally:
-            sandbox.network.end_loan()
+            sandbox.network.close_model_gateway()
 
     async def close_loop(self, loop_id: str) -> None:
         agent = self._agents.pop(loop_id, None)
@@ -131,8 +131,8 @@ class ClaudeEngine:
     # ------------------------------------------------------------------ one turn
 
     async def _plan(
-        self, turn: Turn, choice: ModelChoice, loan: ModelLoan, sandbox: Sandbox
-    ) -> Launch:
+        self, turn: Turn, choice: SelectedModel, loan: GatewayAccess, sandbox: Sandbox
+    ) -> CliLaunch:
         return plan_launch(
             self._program or (await cli_in(sandbox),),
             choice,
@@ -143,7 +143,7 @@ class ClaudeEngine:
             self._limits.model_calls,
         )
 
-    async def _run(self, place: _Place) -> None:
+    async def _run(self, place: _LoopState) -> None:
         """Run, and leave no CLI behind that cannot be talked to."""
         loop_id = place.turn.loop_id
         try:
@@ -160,7 +160,7 @@ class ClaudeEngine:
                 self._retire(loop_id)
             raise
 
-    async def _begin_or_go_on(self, place: _Place) -> None:
+    async def _begin_or_go_on(self, place: _LoopState) -> None:
         turn, agent = place.turn, self._agents.get(place.turn.loop_id)
         if not turn.journal:
             await self._begin(place)
@@ -169,41 +169,41 @@ class ClaudeEngine:
         if here and agent is not None and _waits_for(agent, turn):
             await self._go_on(place, agent)
         else:
-            await self._recover(place, place.course())
+            await self._recover(place, place.state())
 
-    async def _go_on(self, place: _Place, agent: Agent) -> None:
+    async def _go_on(self, place: _LoopState, agent: CliProcess) -> None:
         """The CLI still waits for its answers."""
-        course: Course = agent.course
+        course: TurnState = agent.course
         course.turn, course.upstream = place.turn, place.upstream
-        stretch = Stretch(course, agent, place.host)
+        stretch = TurnRunner(course, agent, place.host)
         await stretch.ask_again()
-        await stretch.to_the_end()
+        await stretch.run()
         if agent.held_after:
             await release(agent)
             await self._recover(place, course)
         else:
             agent.course = None
 
-    async def _recover(self, place: _Place, course: Course) -> None:
+    async def _recover(self, place: _LoopState, course: TurnState) -> None:
         session_id = _session_of(place.turn)
         self._retire(place.turn.loop_id)
 
-        async def start() -> Agent:
+        async def start() -> CliProcess:
             return await self._start(place, session_id, course, resume=True)
 
-        session = Session(place.sandbox, session_id)
-        await Recovery(course, place.host, session, start).to_the_end()
+        session = CliSession(place.sandbox, session_id)
+        await Recovery(course, place.host, session, start).run()
         self._agents[place.turn.loop_id].course = None
 
-    async def _begin(self, place: _Place) -> None:
-        course, host = place.course(), place.host
+    async def _begin(self, place: _LoopState) -> None:
+        course, host = place.state(), place.host
         session_id = last_session(place.past)
         told_before = session_id is not None
-        told = unheard(place.past, session_id)
+        told = missed_turns_prompt(place.past, session_id)
         agent = await self._living(place, session_id)
         if agent is None:
             resume = session_id is not None
-            if session_id is not None and not await Session(place.sandbox, session_id).exists():
+            if session_id is not None and not await CliSession(place.sandbox, session_id).exists():
                 raise await _lost(host)
             session_id = session_id or str(uuid.uuid4())
             agent = await self._start(place, session_id, course, resume=resume)
@@ -211,16 +211,16 @@ class ClaudeEngine:
         agent.begin_turn()
         blocks = [text for text in (told, place.turn.content) if text]
         await agent.say([{"type": "text", "text": text} for text in blocks])
-        stretch = Stretch(course, agent, host)
+        stretch = TurnRunner(course, agent, host)
         if told_before:
             await stretch.note_session()
-        await stretch.to_the_end()
+        await stretch.run()
         await stretch.note_session()
         agent.course = None
 
     # ------------------------------------------------------------------ the loop's CLI
 
-    async def _living(self, place: _Place, session_id: str | None) -> Agent | None:
+    async def _living(self, place: _LoopState, session_id: str | None) -> CliProcess | None:
         """The loop's CLI where it can take this turn; else it is ended."""
         agent = self._agents.get(place.turn.loop_id)
         if agent is None:
@@ -239,14 +239,14 @@ class ClaudeEngine:
         return None
 
     async def _start(
-        self, place: _Place, session_id: str, course: Course, *, resume: bool
-    ) -> Agent:
-        agent = Agent(
+        self, place: _LoopState, session_id: str, course: TurnState, *, resume: bool
+    ) -> CliProcess:
+        agent = CliProcess(
             await self._load(), place.sandbox, place.launch, session_id, self._agent_limits, course
         )
         try:
             await agent.start(resume=resume)
-        except TurnFailed as error:
+        except TurnFailure as error:
             if resume and NO_CONVERSATION in agent.pipe.stderr:
                 raise await _lost(place.host) from error
             raise
@@ -280,29 +280,29 @@ class ClaudeEngine:
         try:
             return await asyncio.to_thread(importlib.import_module, SDK)
         except ImportError as error:
-            raise TurnFailed(
+            raise TurnFailure(
                 "The Claude Agent SDK cannot be imported. Install the extra again: "
                 "pip install -U 'loopat-jupyter[claude]'."
             ) from error
 
 
-async def _lost(host: TurnHost) -> TurnFailed:
+async def _lost(host: TurnHost) -> TurnFailure:
     """The session is gone: the next turn begins another."""
     await host.journal({"type": LOST})
-    return TurnFailed(LOST_SESSION)
+    return TurnFailure(LOST_SESSION)
 
 
-def _waits_for(agent: Agent, turn: Turn) -> bool:
+def _waits_for(agent: CliProcess, turn: Turn) -> bool:
     course = agent.course
-    return isinstance(course, Course) and course.turn.turn_id == turn.turn_id
+    return isinstance(course, TurnState) and course.turn.turn_id == turn.turn_id
 
 
-def _rests(agent: Agent) -> bool:
-    return isinstance(agent.course, Course) and agent.course.ledger.resting
+def _rests(agent: CliProcess) -> bool:
+    return isinstance(agent.course, TurnState) and agent.course.ledger.resting
 
 
 def _session_of(turn: Turn) -> str:
     ids = [str(entry["id"]) for entry in turn.journal if entry.get("type") == SESSION]
     if not ids:
-        raise TurnFailed(LOST_SESSION)
+        raise TurnFailure(LOST_SESSION)
     return ids[-1]

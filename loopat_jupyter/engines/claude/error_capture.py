@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ...loops.ports.network import Headers, ModelAnswer, ModelRefused, ModelUpstream
+from ...loops.ports.network import Headers, ModelRequestRefused, ModelResponse, ModelUpstream
 
 HEARD_MAX = 8192
 NOT_THERE = 404
@@ -29,7 +29,7 @@ class Refusal:
         return self.status in FINAL
 
 
-class Overheard:
+class ErrorCapturingUpstream:
     """Implements :class:`~loopat_jupyter.loops.ports.network.ModelUpstream` over another one."""
 
     def __init__(self, upstream: ModelUpstream) -> None:
@@ -45,24 +45,24 @@ class Overheard:
     def port(self) -> int:
         return self._upstream.port
 
-    async def ask(
+    async def send_request(
         self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
-    ) -> ModelAnswer:
+    ) -> ModelResponse:
         if self.refusal is not None and self.refusal.status == NOT_THERE:
-            raise ModelRefused(self.refusal.text)
+            raise ModelRequestRefused(self.refusal.text)
         try:
-            answer = await self._upstream.ask(method, target, headers, body)
+            answer = await self._upstream.send_request(method, target, headers, body)
         except OSError as error:
             self.refusal = Refusal(None, str(error))
             raise
         self.refusal = None
-        return answer if answer.status < 400 else _Listening(answer, self)
+        return answer if answer.status < 400 else _CapturingResponse(answer, self)
 
 
-class _Listening:
+class _CapturingResponse:
     """A refusal on its way to the CLI."""
 
-    def __init__(self, answer: ModelAnswer, ear: Overheard) -> None:
+    def __init__(self, answer: ModelResponse, ear: ErrorCapturingUpstream) -> None:
         self._answer = answer
         self._ear = ear
         self.status = answer.status

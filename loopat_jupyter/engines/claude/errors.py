@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 
 MESSAGE_LIMIT = 500
 _JSON = re.compile(r"\{.*\}", re.DOTALL)
@@ -31,18 +31,18 @@ def clean(text: str, secrets: Iterable[str]) -> str:
     return " ".join(text.split())[:MESSAGE_LIMIT]
 
 
-def could_not_start(why: str, stderr: str, fix: str = INSTALL_AGAIN) -> TurnFailed:
+def could_not_start(why: str, stderr: str, fix: str = INSTALL_AGAIN) -> TurnFailure:
     said = last_line(stderr)
     detail = f"{why}: {said}" if said else why
-    return TurnFailed(
+    return TurnFailure(
         f"The agent's program (the Claude CLI) could not be started: {clean(detail, ())}. {fix}"
     )
 
 
-def stopped(why: str, stderr: str, secrets: Iterable[str]) -> TurnFailed:
+def stopped(why: str, stderr: str, secrets: Iterable[str]) -> TurnFailure:
     said = last_line(stderr)
     detail = clean(f"{why}: {said}" if said else why, secrets)
-    return TurnFailed(
+    return TurnFailure(
         f"The agent's program (the Claude CLI) stopped: {detail}. What it had done is kept: send a "
         "message to continue."
     )
@@ -54,14 +54,16 @@ def last_line(stderr: str) -> str:
     return next((line for line in reversed(lines) if line), "")[:300]
 
 
-def provider_failed(name: str, text: str, status: int | None, secrets: Iterable[str]) -> TurnFailed:
+def provider_failed(
+    name: str, text: str, status: int | None, secrets: Iterable[str]
+) -> TurnFailure:
     """``text`` is what the CLI says of a call of the model that failed."""
     found = _STATUS.search(text)
     if status is None and found is not None:
         status = int(found[1])
     message = clean(_said_by_provider(text) or text, secrets)
     suffix = f" (HTTP status {status})" if status else ""
-    return TurnFailed(f"{name} did not answer: {message}{suffix}")
+    return TurnFailure(f"{name} did not answer: {message}{suffix}")
 
 
 def _said_by_provider(text: str) -> str | None:

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...context.config_file import ModelChoice, Thinking
+from ...context.config_file import SelectedModel, Thinking
 from ...loops.ports.engine import Sandbox
-from ...loops.ports.network import ModelLoan
+from ...loops.ports.network import GatewayAccess
 from ..tools.outcome import ToolLimits
 from .tool_kinds import OFFERED
 
@@ -80,7 +80,7 @@ async def cli_in(sandbox: Sandbox) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Launch:
+class CliLaunch:
     """One way to start the CLI; two that are equal can share a living one."""
 
     argv: tuple[str, ...]
@@ -94,13 +94,13 @@ class Launch:
 
 def plan_launch(
     program: Sequence[str],
-    choice: ModelChoice,
+    choice: SelectedModel,
     told: str,
-    loan: ModelLoan,
+    loan: GatewayAccess,
     home: str,
     tools: ToolLimits,
     model_calls: int,
-) -> Launch:
+) -> CliLaunch:
     """``told`` is the argument from :func:`told_in`."""
     argv = [
         *program,
@@ -113,7 +113,7 @@ def plan_launch(
         *(f"--model={choice.model}", f"--max-turns={model_calls}"),
         *_thinking(choice.thinking),
     ]
-    return Launch(tuple(argv), tuple(sorted(_environment(choice, loan, home, tools).items())))
+    return CliLaunch(tuple(argv), tuple(sorted(_environment(choice, loan, home, tools).items())))
 
 
 async def told_in(sandbox: Sandbox, instructions: str) -> str:
@@ -138,7 +138,7 @@ def _thinking(wanted: Thinking | None) -> tuple[str, ...]:
 
 
 def _environment(
-    choice: ModelChoice, loan: ModelLoan, home: str, tools: ToolLimits
+    choice: SelectedModel, loan: GatewayAccess, home: str, tools: ToolLimits
 ) -> Mapping[str, str]:
     env = {
         **SWITCHES,

@@ -11,12 +11,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...loops.ports.engine import Sandbox, TurnHost, Verdict
-from ..agents.tool_call_tracker import Entry
+from ...loops.ports.engine import PermissionDecision, Sandbox, TurnHost
+from ..agents.tool_call_tracker import TrackedCall
 from ..tools.inputs import AskUserQuestionInput
 from ..tools.questions import questions_of
 from ..tools.tools import inside_workdir
-from .cli_process import Asked, HookOutput
+from .cli_process import HookOutput, ToolRequested
 from .tool_kinds import ASK, EDITS, kind_of, shown_input, title_of
 
 DENIED = "User denied permission to run this."
@@ -47,7 +47,9 @@ def is_allowed(output: HookOutput) -> bool:
     return bool(output["hookSpecificOutput"]["permissionDecision"] == "allow")
 
 
-async def decide(call: Asked, entry: Entry, sandbox: Sandbox, host: TurnHost) -> HookOutput:
+async def decide_permission(
+    call: ToolRequested, entry: TrackedCall, sandbox: Sandbox, host: TurnHost
+) -> HookOutput:
     """The answer to the CLI's hook. Raises ``TurnSuspended`` when a person has to be asked."""
     if call.tool == ASK:
         return await _question(call, entry, host)
@@ -58,7 +60,9 @@ async def decide(call: Asked, entry: Entry, sandbox: Sandbox, host: TurnHost) ->
     return deny(reason if "User denied permission" in reason else f"{DENIED} {reason}".rstrip())
 
 
-async def _permission(call: Asked, entry: Entry, sandbox: Sandbox, host: TurnHost) -> Verdict:
+async def _permission(
+    call: ToolRequested, entry: TrackedCall, sandbox: Sandbox, host: TurnHost
+) -> PermissionDecision:
     inside = False
     if call.tool in EDITS:
         path = call.input.get(EDITS[call.tool])
@@ -75,7 +79,7 @@ async def _permission(call: Asked, entry: Entry, sandbox: Sandbox, host: TurnHos
     )
 
 
-async def _question(call: Asked, entry: Entry, host: TurnHost) -> HookOutput:
+async def _question(call: ToolRequested, entry: TrackedCall, host: TurnHost) -> HookOutput:
     try:
         asked = AskUserQuestionInput.model_validate(dict(call.input))
     except ValidationError:
@@ -90,7 +94,7 @@ def _value(answer: str | list[str]) -> str:
     return answer if isinstance(answer, str) else ", ".join(answer)
 
 
-def refusal(call: Asked, shown: Mapping[str, Any] | None) -> str | None:
+def refusal(call: ToolRequested, shown: Mapping[str, Any] | None) -> str | None:
     """Why a call cannot be run here at all, whoever would allow it.
 
     ``shown``: what the journal says about a call that is asked again. The CLI has it from its

@@ -25,17 +25,17 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import TurnHost
-from ..agents.network_approval import ask_about
-from ..builtin.tool_calls import LOST_TRACK
+from ..agents.network_approval import ask_about_host
+from ..builtin.tool_calls import RESULT_UNKNOWN
 from .catch_up import LOST
-from .cli_process import Agent
+from .cli_process import CliProcess
 from .command_results import results_that_wait, results_told
 from .errors import LOST_SESSION
-from .session import Session
+from .session import CliSession
 from .tool_kinds import SUBAGENTS
-from .turn_runner import Course, Stretch
+from .turn_runner import TurnRunner, TurnState
 
 SUBAGENT_LOST = (
     "This sub-agent ended while the user was being asked about one of its calls. What it had done "
@@ -50,28 +50,28 @@ KEPT_PATIENCE = 5.0
 class Recovery:
     """``start`` starts a CLI on the session and keeps it with this course."""
 
-    course: Course
+    course: TurnState
     host: TurnHost
-    session: Session
-    start: Callable[[], Awaitable[Agent]]
+    session: CliSession
+    start: Callable[[], Awaitable[CliProcess]]
 
-    async def to_the_end(self) -> None:
-        """Raises what :meth:`.course.Stretch.to_the_end` does."""
-        while owed := await self._owed():
+    async def run(self) -> None:
+        """Raises what :meth:`.course.TurnRunner.to_the_end` does."""
+        while owed := await self._calls_to_repeat():
             await self.session.defer(owed[0])
             agent = await self.start()
             agent.busy = True
             if len(owed) > 1:
                 hold_after(agent, owed[0])
-            await Stretch(self.course, agent, self.host).to_the_end()
+            await TurnRunner(self.course, agent, self.host).run()
             if not agent.held_after:
                 return
             await release(agent)
         agent = await self.start()
         await agent.say([{"type": "text", "text": GO_ON}])
-        await Stretch(self.course, agent, self.host).to_the_end()
+        await TurnRunner(self.course, agent, self.host).run()
 
-    async def _owed(self) -> list[str]:
+    async def _calls_to_repeat(self) -> list[str]:
         """The calls to be asked again; all others are given their result here."""
         waiting, started = unanswered(self.course.turn.journal)
         waiting = [entry for entry in waiting if str(entry["id"]) not in self.course.settled]
@@ -81,9 +81,9 @@ class Recovery:
         found = await self.session.open_calls(own)
         if found is None:
             await self.host.journal({"type": LOST})
-            raise TurnFailed(LOST_SESSION)
+            raise TurnFailure(LOST_SESSION)
         self.course.stored = frozenset(found)
-        self._recall(waiting, started)
+        self._restore_tracker(waiting, started)
         for entry in waiting:
             if entry.get("parent"):
                 await self.host.tool_result(str(entry["name"]), False, SUBAGENT_LOST)
@@ -94,8 +94,8 @@ class Recovery:
         found = {i: tool for i, tool in found.items() if i not in ran and i not in told}
         lost = [ident for ident in found if ident in started]
         for ident in lost:
-            await self.session.close(ident, LOST_TRACK)
-            await self.host.tool_result(ident, False, LOST_TRACK)
+            await self.session.close(ident, RESULT_UNKNOWN)
+            await self.host.tool_result(ident, False, RESULT_UNKNOWN)
         agents = [ident for ident, tool in found.items() if tool in SUBAGENTS]
         self.course.refused.update(dict.fromkeys(agents, SUBAGENT_LOST))
         return [ident for ident in found if ident not in lost]
@@ -104,7 +104,7 @@ class Recovery:
         """Commands that ran, and whose results waited for a word about the network."""
         for ident, entry in ran.items():
             name, ok = str(entry["name"]), bool(entry["ok"])
-            note = await ask_about(name, str(entry["tool"]), list(entry["refused"]), self.host)
+            note = await ask_about_host(name, str(entry["tool"]), list(entry["refused"]), self.host)
             text = f"{entry['text']}\n{note}"
             if not entry.get("parent"):
                 await self.session.close(ident, text, ok=ok)
@@ -112,7 +112,7 @@ class Recovery:
             await self.host.journal({"type": "claude_ended", "id": ident})
             self.course.settled.add(ident)
 
-    def _recall(self, waiting: list[Mapping[str, Any]], started: set[str]) -> None:
+    def _restore_tracker(self, waiting: list[Mapping[str, Any]], started: set[str]) -> None:
         """What the course knew before: which ids are used up, and what a person was shown."""
         for call_id in started:
             self.course.ledger.forget(call_id)
@@ -122,13 +122,13 @@ class Recovery:
             self.course.ledger.remember(call_id, str(entry["name"]))
 
 
-def hold_after(agent: Agent, call_id: str) -> None:
+def hold_after(agent: CliProcess, call_id: str) -> None:
     """Let the CLI run this call and stop before it asks its model."""
     agent.held_after = call_id
     agent.pipe.stored(_result_of(call_id))
 
 
-async def release(agent: Agent) -> None:
+async def release(agent: CliProcess) -> None:
     """End a CLI that is held; what its call gave is in the session file."""
     try:
         async with asyncio.timeout(KEPT_PATIENCE):

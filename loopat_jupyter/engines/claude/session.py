@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import FileError, Sandbox
 from .launch import CONFIG_DIR
 
@@ -21,7 +21,7 @@ PYTHON = "python3"
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class CliSession:
     """The file of one session id, as one sandbox sees it."""
 
     sandbox: Sandbox
@@ -69,7 +69,7 @@ class Session:
                 return None
             return {str(ident): str(tool) for ident, tool in answer["open"]}
         except (ValueError, KeyError, TypeError, BrokenPipeError) as error:
-            raise TurnFailed(
+            raise TurnFailure(
                 "The agent's own record of this conversation cannot be read, so it cannot go on "
                 "where it was. Send a message to continue."
             ) from error

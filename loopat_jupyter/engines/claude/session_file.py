@@ -34,7 +34,7 @@ def main(config_dir: str, session_id: str, operations: list[list[str]]) -> Row:
     path = files[0]
     for operation in operations:
         if operation[0] == "reopen":
-            reopen(path, set(operation[1:]))
+            drop_results(path, set(operation[1:]))
     rows = read(path)
     calls = open_calls(rows)
     others = (operation for operation in operations if operation[0] != "reopen")
@@ -58,7 +58,7 @@ def parse(line: bytes) -> Row:
     return row if isinstance(row, dict) else {}
 
 
-def reopen(path: Path, ids: set[str]) -> None:
+def drop_results(path: Path, ids: set[str]) -> None:
     """Cut the file before the first result of ``ids``; what other calls really gave is kept."""
     kept, cut = [], False
     for line in path.read_bytes().splitlines(keepends=True):
@@ -112,7 +112,7 @@ def perform(operation: list[str], rows: list[Row]) -> list[Row]:
     for owner in reversed(rows):
         call = next((b for b in blocks(owner) if b.get("id") == ident), None)
         if owner.get("type") == "assistant" and call is not None:
-            row = deferral(call, rows) if kind == "defer" else closing(ident, rest, owner)
+            row = deferral(call, rows) if kind == "defer" else result_row(ident, rest, owner)
             rows.append(row)
             return [row]
     return []
@@ -137,7 +137,7 @@ def deferral(call: Row, rows: list[Row]) -> Row:
     }
 
 
-def closing(ident: str, said: list[str], owner: Row) -> Row:
+def result_row(ident: str, said: list[str], owner: Row) -> Row:
     text, failed = said[0], said[1] != "ok"
     result = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": ident}
     return {

@@ -9,14 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...loops.ports.engine import TurnHost
-from ..models.sanitize import Joiner, whole
+from ..models.sanitize import SurrogateJoiner, replace_invalid
 
 
-class BrokeOff(Exception):
+class IncompleteMessage(Exception):
     """The model's answer broke off after some of it was shown, and another one begins."""
 
 
-class Speech:
+class TextStream:
     """One turn's text and thinking."""
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class Speech:
         self._shown = False
         self._streamed = {"text": 0, "thinking": 0}
         """Characters that came as deltas, and whose block has not come whole yet."""
-        self._text, self._thinking = Joiner(), Joiner()
+        self._text, self._thinking = SurrogateJoiner(), SurrogateJoiner()
 
     async def delta(self, event: Mapping[str, Any], host: TurnHost) -> None:
-        """One event of the provider's stream. Raises :class:`BrokeOff`."""
+        """One event of the provider's stream. Raises :class:`IncompleteMessage`."""
         kind = event.get("type")
         if kind == "message_start":
             self._begin(str(event.get("message", {}).get("id", "")))
@@ -44,7 +44,7 @@ class Speech:
             await _tell(host.text, self._text.end())
 
     async def message(self, message: Mapping[str, Any], host: TurnHost) -> None:
-        """A whole message: says what of it was not streamed. Raises :class:`BrokeOff`."""
+        """A whole message: says what of it was not streamed. Raises :class:`IncompleteMessage`."""
         ident = str(message.get("id", ""))
         if ident != self._message:
             self._begin(ident)
@@ -55,7 +55,7 @@ class Speech:
 
     def _begin(self, ident: str) -> None:
         if self._shown:
-            raise BrokeOff
+            raise IncompleteMessage
         self._message = ident
         self._streamed = {"text": 0, "thinking": 0}
 
@@ -71,7 +71,9 @@ class Speech:
         """``text`` is one block; blocks of one message come one after the other."""
         streamed = min(self._streamed[kind], len(text))
         self._streamed[kind] -= streamed
-        await _tell(host.text if kind == "text" else host.thinking, whole(text[streamed:]))
+        await _tell(
+            host.text if kind == "text" else host.thinking, replace_invalid(text[streamed:])
+        )
 
 
 async def _tell(say: Callable[[str], Awaitable[None]], text: str) -> None:

@@ -36,7 +36,7 @@ class PipeBroken(Exception):
     """The CLI does not keep to its protocol; the message says how."""
 
 
-class Pipe:
+class SandboxTransport:
     """Has the shape of the SDK's ``Transport``; ``take`` is given every other message."""
 
     def __init__(

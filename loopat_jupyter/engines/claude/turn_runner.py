@@ -13,19 +13,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...loops.errors import TurnFailed
+from ...loops.errors import TurnFailure
 from ...loops.ports.engine import Turn, TurnHost, TurnSuspended
-from ..agents.network_approval import ask_about
-from ..agents.tool_call_tracker import Entry, Ledger, text_of_result
+from ..agents.network_approval import ask_about_host
+from ..agents.tool_call_tracker import ToolCallTracker, TrackedCall, text_of_result
 from . import permission_hook
 from .catch_up import SESSION
-from .cli_process import Agent, Asked, Continuing, Event, Ran, Said
+from .cli_process import (
+    CliProcess,
+    CommandFinished,
+    Event,
+    HeldBeforeModel,
+    MessageReceived,
+    ToolRequested,
+)
 from .command_results import ENDED, ended_entry, ran_entry
-from .error_capture import Overheard
+from .error_capture import ErrorCapturingUpstream
 from .errors import provider_failed, result_text, stopped
-from .text_stream import BrokeOff, Speech, blocks_of
+from .text_stream import IncompleteMessage, TextStream, blocks_of
 from .tool_kinds import ASK, kind_of
-from .usage_counter import Tally
+from .usage_counter import UsageCounter
 
 ASKING = frozenset({"default", "acceptEdits"})
 """The modes in which a person may be asked about a tool."""
@@ -38,17 +45,17 @@ STRANGE_MAX = 5000
 
 
 @dataclass(eq=False)
-class Course:
+class TurnState:
     """What is kept of a turn while it rests in this server."""
 
     turn: Turn
     model: str
     secrets: tuple[str, ...]
-    upstream: Overheard
-    ledger: Ledger = field(default_factory=Ledger)
-    speech: Speech = field(default_factory=Speech)
-    tally: Tally = field(default_factory=Tally)
-    waiting: dict[str, Asked | Ran] = field(default_factory=dict)
+    upstream: ErrorCapturingUpstream
+    ledger: ToolCallTracker = field(default_factory=ToolCallTracker)
+    speech: TextStream = field(default_factory=TextStream)
+    tally: UsageCounter = field(default_factory=UsageCounter)
+    waiting: dict[str, ToolRequested | CommandFinished] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     """Calls that are not to run when they are asked again, and why."""
     stored: frozenset[str] = frozenset()
@@ -62,22 +69,22 @@ class Course:
 
 
 @dataclass(eq=False)
-class Stretch:
+class TurnRunner:
     """One stretch of a course: what comes from the agent, put to the host."""
 
-    course: Course
-    agent: Agent
+    course: TurnState
+    agent: CliProcess
     host: TurnHost
     strange: int = 0
 
-    async def to_the_end(self) -> None:
+    async def run(self) -> None:
         """Returns when the turn is done, or the CLI is held after a call that was asked again.
 
         Raises:
             TurnFailed: the turn cannot go on.
             TurnSuspended: a person must be asked. The course goes on from here.
         """
-        while not await self.step():
+        while not await self.handle_event():
             if not self.agent.has_more and self.course.ledger.resting:
                 await self.host.usage(self.course.tally.at_rest())
                 raise TurnSuspended
@@ -85,7 +92,7 @@ class Stretch:
     async def ask_again(self) -> None:
         """Put what waits to the host once more; some of it has been answered."""
         for call in list(self.course.waiting.values()):
-            await (self._asked(call) if isinstance(call, Asked) else self._ran(call))
+            await (self._asked(call) if isinstance(call, ToolRequested) else self._ran(call))
         if self.course.ledger.resting and not self.agent.has_more:
             raise TurnSuspended
 
@@ -95,21 +102,21 @@ class Stretch:
             self.course.session_noted = True
             await self.host.journal({"type": SESSION, "id": self.agent.session_id})
 
-    async def step(self) -> bool:
+    async def handle_event(self) -> bool:
         """Take one event; whether the turn has ended."""
         self.agent.tools_run(self.course.ledger.any_running)
         event = await self._next()
         if self.agent.pipe.has_stored:
             await self.note_session()
-        if isinstance(event, Said):
+        if isinstance(event, MessageReceived):
             return await self._said(event.message)
-        if isinstance(event, Asked):
+        if isinstance(event, ToolRequested):
             await self._asked(event)
             return False
-        if isinstance(event, Ran):
+        if isinstance(event, CommandFinished):
             await self._ran(event)
             return False
-        if isinstance(event, Continuing):
+        if isinstance(event, HeldBeforeModel):
             return True
         raise stopped(event.why, self.agent.pipe.stderr, self.course.secrets)
 
@@ -124,7 +131,7 @@ class Stretch:
 
     # ------------------------------------------------------------------ calls
 
-    async def _asked(self, call: Asked) -> None:
+    async def _asked(self, call: ToolRequested) -> None:
         course, ledger = self.course, self.course.ledger
         if call.answer.done():  # the CLI has withdrawn it
             course.waiting.pop(call.id, None)
@@ -139,7 +146,9 @@ class Stretch:
                 output = permission_hook.deny(reason)
             else:
                 await self._make_durable(call, entry)
-                output = await permission_hook.decide(call, entry, self.agent.sandbox, self.host)
+                output = await permission_hook.decide_permission(
+                    call, entry, self.agent.sandbox, self.host
+                )
         except TurnSuspended:
             entry.waiting = True
             course.waiting[call.id] = call
@@ -155,7 +164,7 @@ class Stretch:
         if not call.answer.done():
             call.answer.set_result(output)
 
-    async def _ran(self, ran: Ran) -> None:
+    async def _ran(self, ran: CommandFinished) -> None:
         """A command was refused destinations: ask about them before the model sees its result."""
         course, entry = self.course, self.course.ledger.find(ran.id)
         if entry is None or ran.answer.done():
@@ -166,7 +175,7 @@ class Stretch:
         if course.turn.permission_mode in ASKING and ran.id not in course.waiting:
             await self.host.journal(ran_entry(ran, entry))
         try:
-            note = await ask_about(entry.name, ran.tool, ran.refused, self.host)
+            note = await ask_about_host(entry.name, ran.tool, ran.refused, self.host)
         except TurnSuspended:
             entry.running, entry.waiting = False, True
             course.waiting[ran.id] = ran
@@ -176,12 +185,12 @@ class Stretch:
         told = {"hookEventName": ran.hook, "additionalContext": note}
         ran.answer.set_result({"hookSpecificOutput": told})
 
-    def _may_wait(self, call: Asked) -> bool:
+    def _may_wait(self, call: ToolRequested) -> bool:
         if call.tool == ASK:
             return True
         return self.course.turn.permission_mode in ASKING and kind_of(call.tool) != "read"
 
-    async def _make_durable(self, call: Asked, entry: Entry) -> None:
+    async def _make_durable(self, call: ToolRequested, entry: TrackedCall) -> None:
         """Before a person is asked, everything that is needed to go on is on disk."""
         if not self._may_wait(call) or call.id in self.course.waiting:
             return
@@ -211,15 +220,15 @@ class Stretch:
 
     async def _said(self, message: Mapping[str, Any]) -> bool:
         try:
-            return await self._put(message)
-        except BrokeOff:
-            raise TurnFailed(
+            return await self._handle_message(message)
+        except IncompleteMessage:
+            raise TurnFailure(
                 f"The answer of {self.course.model} broke off. Ask it to go on."
             ) from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise stopped(NOT_ITS_PROTOCOL, "", ()) from error
 
-    async def _put(self, message: Mapping[str, Any]) -> bool:
+    async def _handle_message(self, message: Mapping[str, Any]) -> bool:
         """Whether it was the turn's end."""
         kind = message.get("type")
         await self.host.sdk_message(message)
@@ -292,7 +301,7 @@ class Stretch:
                 self.course.settled.add(call_id)
                 await self._note_end(call_id, entry, ok, text)
 
-    async def _note_end(self, call_id: str, entry: Entry, ok: bool, text: str) -> None:
+    async def _note_end(self, call_id: str, entry: TrackedCall, ok: bool, text: str) -> None:
         """The CLI stores a result some time after it has said it. While another call is open the
         turn may come to rest, and its CLI be lost: so the result is kept here as well."""
         if self.course.ledger.anything_open and entry.parent is None:
@@ -307,9 +316,9 @@ class Stretch:
         if result.get("is_error"):
             raise self._failure(result)
 
-    def _failure(self, result: Mapping[str, Any]) -> TurnFailed:
+    def _failure(self, result: Mapping[str, Any]) -> TurnFailure:
         if result.get("subtype") == "error_max_turns":
-            return TurnFailed(
+            return TurnFailure(
                 "The turn has asked its model as often as one turn may without coming to an end. "
                 "Send another message to let it go on.",
                 code="budget_exceeded",
@@ -322,7 +331,7 @@ class Stretch:
             return self._refused(text, status if isinstance(status, int) else None)
         return stopped(text or "it gave no reason", "", self.course.secrets)
 
-    def _refused(self, text: str, status: int | None) -> TurnFailed:
+    def _refused(self, text: str, status: int | None) -> TurnFailure:
         return provider_failed(self.course.model, text, status, self.course.secrets)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...loops.ports.engine import Usage
+from ...loops.ports.engine import TurnUsage
 
 _STREAM = (
     "input_tokens",
@@ -22,7 +22,7 @@ _STREAM = (
 _SUMS = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationInputTokens")
 
 
-class Tally:
+class UsageCounter:
     def __init__(self) -> None:
         self._counted = [0, 0, 0, 0]
         self._reported = [0, 0, 0, 0]
@@ -44,13 +44,13 @@ class Tally:
                 if not (skip_output and index == 1):
                     self._counted[index] += _number(usage.get(name))
 
-    def at_rest(self) -> Usage:
+    def at_rest(self) -> TurnUsage:
         """What is new since it was last reported."""
         new = [a - b for a, b in zip(self._counted, self._reported, strict=True)]
         self._reported = list(self._counted)
-        return Usage(*new)
+        return TurnUsage(*new)
 
-    def at_end(self, result: Mapping[str, Any]) -> Usage:
+    def at_end(self, result: Mapping[str, Any]) -> TurnUsage:
         """What the turn's result adds to what was reported."""
         models = result.get("model_usage_since_last_result")
         cost: float | None = None
@@ -66,7 +66,7 @@ class Tally:
             sums = self._counted
         new = [max(a - b, 0) for a, b in zip(sums, self._reported, strict=True)]
         self._counted, self._reported = [0, 0, 0, 0], [0, 0, 0, 0]
-        return Usage(new[0], new[1], new[2], new[3], cost)
+        return TurnUsage(new[0], new[1], new[2], new[3], cost)
 
 
 def _number(value: Any) -> int:

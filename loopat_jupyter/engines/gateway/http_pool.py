@@ -17,20 +17,20 @@ from dataclasses import dataclass
 import h11
 
 from ...loops.ports.network import Headers
-from .proxy_tunnel import Address, Route, open_route
+from .proxy_tunnel import TunnelConnection, UpstreamAddress, open_connection
 
 CONNECT_TIMEOUT = 10.0
-SILENCE = 600.0
+READ_TIMEOUT = 600.0
 """Seconds without a byte. Local servers think for minutes before the first one."""
-KEPT = 16
+MAX_IDLE = 16
 """Idle connections to one address; each for so many seconds:"""
-KEPT_FOR = 30.0
+IDLE_SECONDS = 30.0
 READ_SIZE = 64 * 1024
 HEAD_LIMIT = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class HttpRequest:
     """One request. Without a ``content-length`` its body goes in chunks."""
 
     method: str
@@ -39,15 +39,15 @@ class Outgoing:
     body: AsyncIterator[bytes] | None
 
 
-class _Wire:
+class _Connection:
     """One connection to a provider."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: TunnelConnection) -> None:
         self.route = route
         self.http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_LIMIT)
         self.expiry: asyncio.TimerHandle | None = None
 
-    async def send(self, request: Outgoing, host: str) -> None:
+    async def send(self, request: HttpRequest, host: str) -> None:
         headers = [("host", host), *self.route.headers, *request.headers]
         if request.body is not None and all(name != "content-length" for name, _ in headers):
             headers.append(("transfer-encoding", "chunked"))
@@ -58,7 +58,7 @@ class _Wire:
                 waiting = b""
         await self._write(waiting + (self.http.send(h11.EndOfMessage()) or b""))
 
-    def _head(self, request: Outgoing, headers: list[tuple[str, str]]) -> bytes:
+    def _head(self, request: HttpRequest, headers: list[tuple[str, str]]) -> bytes:
         target = self.route.prefix + request.target
         try:
             return (
@@ -73,7 +73,7 @@ class _Wire:
             return
         self.route.writer.write(data)
         if self.route.writer.transport.get_write_buffer_size():
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(READ_TIMEOUT):
                 await self.route.writer.drain()
 
     async def head(self) -> h11.Response:
@@ -86,19 +86,19 @@ class _Wire:
 
     async def event(self) -> object:
         while (event := self.http.next_event()) is h11.NEED_DATA:
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(READ_TIMEOUT):
                 data = await self.route.reader.read(READ_SIZE)
             self.http.receive_data(data)
         return event
 
     @property
-    def fresh(self) -> bool:
+    def reusable(self) -> bool:
         return not (self.route.reader.at_eof() or self.route.writer.is_closing())
 
-    def rest(self) -> bool:
+    def reset(self) -> bool:
         """Be ready for the next request; ``False`` where the connection is not fit for one."""
         done = self.http.our_state is h11.DONE and self.http.their_state is h11.DONE
-        if not done or self.http.trailing_data[0] or not self.fresh:
+        if not done or self.http.trailing_data[0] or not self.reusable:
             return False
         self.http.start_next_cycle()
         return True
@@ -109,10 +109,16 @@ class _Wire:
         self.route.writer.transport.abort()
 
 
-class Reply:
+class HttpResponse:
     """An answer that has begun; must be closed."""
 
-    def __init__(self, carrier: Carrier, address: Address, wire: _Wire, head: h11.Response) -> None:
+    def __init__(
+        self,
+        carrier: ConnectionPool,
+        address: UpstreamAddress,
+        wire: _Connection,
+        head: h11.Response,
+    ) -> None:
         self._carrier = carrier
         self._address = address
         self._wire = wire
@@ -127,74 +133,74 @@ class Reply:
             while isinstance(event := await self._wire.event(), h11.Data):
                 yield bytes(event.data)
         except OSError as error:
-            raise OSError(why(error)) from error
+            raise OSError(describe_error(error)) from error
         except h11.RemoteProtocolError as error:
             raise OSError(_GARBLED) from error
 
     def close(self) -> None:
         """Idempotent."""
-        self._carrier.take_back(self._address, self._wire)
+        self._carrier.release(self._address, self._wire)
 
 
-class Carrier:
+class ConnectionPool:
     """The connections of one server to all its providers. Close it when nothing is under way."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._tls = tls
-        self._idle: dict[Address, list[_Wire]] = {}
-        self._busy: set[_Wire] = set()
+        self._idle: dict[UpstreamAddress, list[_Connection]] = {}
+        self._busy: set[_Connection] = set()
 
-    async def ask(self, address: Address, request: Outgoing) -> Reply:
+    async def send_request(self, address: UpstreamAddress, request: HttpRequest) -> HttpResponse:
         """Send a request; returns with the head of the answer.
 
         Raises:
             OSError: the provider could not be reached, or broke off; the message is for people.
         """
         try:
-            wire = self._kept(address) or _Wire(await self._route(address))
+            wire = self._kept(address) or _Connection(await self._route(address))
         except OSError as error:
-            raise OSError(why(error)) from error
+            raise OSError(describe_error(error)) from error
         self._busy.add(wire)
         try:
             await wire.send(request, address.authority)
-            return Reply(self, address, wire, await wire.head())
+            return HttpResponse(self, address, wire, await wire.head())
         except BaseException as error:
             self._busy.discard(wire)
             wire.drop()
             if isinstance(error, OSError):
-                raise OSError(why(error)) from error
+                raise OSError(describe_error(error)) from error
             if isinstance(error, h11.RemoteProtocolError):
                 raise OSError(_GARBLED) from error
             raise
 
-    async def _route(self, address: Address) -> Route:
+    async def _route(self, address: UpstreamAddress) -> TunnelConnection:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            return await open_route(address, self._tls)
+            return await open_connection(address, self._tls)
 
-    def _kept(self, address: Address) -> _Wire | None:
+    def _kept(self, address: UpstreamAddress) -> _Connection | None:
         idle = self._idle.get(address, [])
         while idle:
             wire = idle.pop()
             assert wire.expiry is not None
             wire.expiry.cancel()
-            if wire.fresh:
+            if wire.reusable:
                 return wire
             wire.drop()
         return None
 
-    def take_back(self, address: Address, wire: _Wire) -> None:
+    def release(self, address: UpstreamAddress, wire: _Connection) -> None:
         if wire not in self._busy:
             return
         self._busy.discard(wire)
         idle = self._idle.setdefault(address, [])
-        if len(idle) >= KEPT or not wire.rest():
+        if len(idle) >= MAX_IDLE or not wire.reset():
             wire.drop()
             return
         idle.append(wire)
         loop = asyncio.get_running_loop()
-        wire.expiry = loop.call_later(KEPT_FOR, self._expire, address, wire)
+        wire.expiry = loop.call_later(IDLE_SECONDS, self._expire, address, wire)
 
-    def _expire(self, address: Address, wire: _Wire) -> None:
+    def _expire(self, address: UpstreamAddress, wire: _Connection) -> None:
         self._idle[address].remove(wire)
         wire.drop()
 
@@ -209,7 +215,7 @@ class Carrier:
 _GARBLED = "it sent what is no valid HTTP/1.1, or broke off"
 
 
-def why(error: OSError) -> str:
+def describe_error(error: OSError) -> str:
     """What happened, in words that hold no address and no secret."""
     if isinstance(error, TimeoutError):
         return "it did not answer in time"

@@ -15,7 +15,7 @@ from collections.abc import Generator
 KEY_MAX = 1024
 """Bytes of one key of the body, of a number, and of the model's name."""
 DEPTH = 200
-FURTHER = frozenset({"models", "fallbacks"})
+FALLBACK_KEYS = frozenset({"models", "fallbacks"})
 
 _INSIDE = rb"[ !#-\[\]-\xff]*+(?:\\[ -\xff][ !#-\[\]-\xff]*+)*+"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
@@ -29,11 +29,11 @@ _OPEN, _CLOSE = b"{}"
 Steps = Generator[None, bytes, None]
 
 
-class Unclear(ValueError):
+class AmbiguousModel(ValueError):
     """It cannot be said with certainty which model is named; the message says why."""
 
 
-class NamedModel:
+class ModelFieldParser:
     """Feed the body; ``name`` is there as soon as it was read, ``None`` until then."""
 
     def __init__(self) -> None:
@@ -45,16 +45,16 @@ class NamedModel:
         next(self._steps)
 
     def feed(self, data: bytes) -> None:
-        """The next piece of the body. Raises :class:`Unclear`."""
+        """The next piece of the body. Raises :class:`AmbiguousModel`."""
         if data:
             self._steps.send(data)
 
     def end(self) -> str:
-        """The body is over: the model it names. Raises :class:`Unclear`."""
+        """The body is over: the model it names. Raises :class:`AmbiguousModel`."""
         if not self._whole:
-            raise Unclear("it is no whole JSON object")
+            raise AmbiguousModel("it is no whole JSON object")
         if self.name is None:
-            raise Unclear("it names no model")
+            raise AmbiguousModel("it names no model")
         return self.name
 
     # ------------------------------------------------------------------ the grammar
@@ -62,40 +62,40 @@ class NamedModel:
     def _read(self) -> Steps:
         yield from self._more()
         if (yield from self._next()) != _OPEN:
-            raise Unclear("it is no JSON object")
+            raise AmbiguousModel("it is no JSON object")
         byte = yield from self._next()
         while byte == _QUOTE:
             raw = yield from self._text(KEY_MAX)
             if (yield from self._next()) != _COLON:
-                raise Unclear("it is no valid JSON")
+                raise AmbiguousModel("it is no valid JSON")
             yield from self._member(_decoded(raw))
             byte = yield from self._next()
             if byte == _COMMA:
                 byte = yield from self._next()
                 if byte != _QUOTE:
-                    raise Unclear("it is no valid JSON")
+                    raise AmbiguousModel("it is no valid JSON")
             elif byte != _CLOSE:
-                raise Unclear("it is no valid JSON")
+                raise AmbiguousModel("it is no valid JSON")
         if byte != _CLOSE:
-            raise Unclear("it is no valid JSON")
+            raise AmbiguousModel("it is no valid JSON")
         self._whole = True
         while True:
             self._at = self._match(_SPACE)
             if self._at < len(self._data):
-                raise Unclear("something follows its JSON object")
+                raise AmbiguousModel("something follows its JSON object")
             yield from self._more()
 
     def _member(self, key: str) -> Steps:
         folded = key.casefold()
-        if folded in FURTHER:
-            raise Unclear(f"it names more models than one ({key!r})")
+        if folded in FALLBACK_KEYS:
+            raise AmbiguousModel(f"it names more models than one ({key!r})")
         if folded != "model":
             yield from self._value()
             return
         if self.name is not None or key != "model":
-            raise Unclear("it names a model twice")
+            raise AmbiguousModel("it names a model twice")
         if (yield from self._next()) != _QUOTE:
-            raise Unclear("its model is no string")
+            raise AmbiguousModel("its model is no string")
         self.name = _decoded((yield from self._text(KEY_MAX)))
 
     def _value(self) -> Steps:
@@ -120,7 +120,7 @@ class NamedModel:
             elif byte in _CLOSER and len(closers) < DEPTH:
                 closers.append(_CLOSER[byte])
             elif byte not in b" \t\r\n,:-+.0123456789eEtrufalsn":
-                raise Unclear("it is no valid JSON, or nested too deeply")
+                raise AmbiguousModel("it is no valid JSON, or nested too deeply")
 
     def _scalar(self) -> Steps:
         raw = b""
@@ -133,7 +133,7 @@ class NamedModel:
         try:
             json.loads(raw[: KEY_MAX + 1])
         except ValueError:
-            raise Unclear("it is no valid JSON") from None
+            raise AmbiguousModel("it is no valid JSON") from None
 
     # ------------------------------------------------------------------ the bytes
 
@@ -168,7 +168,7 @@ class NamedModel:
             if keep is not None:
                 raw += self._data[self._at : end]
                 if len(raw) > keep:
-                    raise Unclear("it has a key or model of more than 1 KiB")
+                    raise AmbiguousModel("it has a key or model of more than 1 KiB")
             self._at = end
             byte = yield from self._byte()
             if byte == _QUOTE:
@@ -176,10 +176,10 @@ class NamedModel:
             if byte == _BACKSLASH:
                 escaped = yield from self._byte()
                 if escaped < 0x20:
-                    raise Unclear("it has a control character in a string")
+                    raise AmbiguousModel("it has a control character in a string")
                 raw += bytes((byte, escaped)) if keep is not None else b""
             elif byte < 0x20:
-                raise Unclear("it has a control character in a string")
+                raise AmbiguousModel("it has a control character in a string")
             else:
                 self._at -= 1  # the string went on in the next piece
 
@@ -188,5 +188,5 @@ def _decoded(raw: bytes) -> str:
     try:
         text: str = json.loads(b'"' + raw + b'"')
     except ValueError:
-        raise Unclear("it is no valid JSON") from None
+        raise AmbiguousModel("it is no valid JSON") from None
     return text

@@ -22,7 +22,7 @@ READ_LIMIT = 64 * 1024
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class Address(NamedTuple):
+class UpstreamAddress(NamedTuple):
     """Where a provider listens."""
 
     tls: bool
@@ -37,7 +37,7 @@ class Address(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class TunnelConnection:
     """A connection. ``prefix`` and ``headers`` are what a proxy on the way wants in a request."""
 
     reader: asyncio.StreamReader
@@ -46,7 +46,7 @@ class Route:
     headers: Headers = ()
 
 
-async def open_route(address: Address, tls: ssl.SSLContext) -> Route:
+async def open_connection(address: UpstreamAddress, tls: ssl.SSLContext) -> TunnelConnection:
     """Raises ``OSError``."""
     proxy = proxy_for(address)
     if proxy is None:
@@ -54,7 +54,7 @@ async def open_route(address: Address, tls: ssl.SSLContext) -> Route:
             address.host, address.port, ssl=tls if address.tls else None, limit=READ_LIMIT
         )
         writer.transport.set_write_buffer_limits(0)
-        return Route(reader, writer)
+        return TunnelConnection(reader, writer)
     if proxy.scheme not in ("http", "") or not proxy.hostname:
         raise OSError("the server's environment names a proxy that is no http:// one")
     reader, writer = await asyncio.open_connection(
@@ -69,11 +69,11 @@ async def open_route(address: Address, tls: ssl.SSLContext) -> Route:
         raise
     writer.transport.set_write_buffer_limits(0)
     if address.tls:
-        return Route(reader, writer)
-    return Route(reader, writer, f"http://{address.authority}", _credentials(proxy))
+        return TunnelConnection(reader, writer)
+    return TunnelConnection(reader, writer, f"http://{address.authority}", _credentials(proxy))
 
 
-def proxy_for(address: Address) -> SplitResult | None:
+def proxy_for(address: UpstreamAddress) -> SplitResult | None:
     """The proxy on the way to ``address``, if there is one."""
     proxies = getproxies()
     named = proxies.get("https" if address.tls else "http") or proxies.get("all")
@@ -86,7 +86,7 @@ def proxy_for(address: Address) -> SplitResult | None:
 
 
 async def _connect(
-    address: Address,
+    address: UpstreamAddress,
     proxy: SplitResult,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,

@@ -15,12 +15,12 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import quote, urlsplit
 
-from ...context.config_file import NO_KEY, ModelChoice
-from ...loops.errors import TurnFailed
-from ...loops.ports.network import Headers, ModelAnswer, ModelRefused
-from .http_pool import Carrier, Outgoing, Reply
-from .model_field import NamedModel, Unclear
-from .proxy_tunnel import Address
+from ...context.config_file import NO_KEY, SelectedModel
+from ...loops.errors import TurnFailure
+from ...loops.ports.network import Headers, ModelRequestRefused, ModelResponse
+from .http_pool import ConnectionPool, HttpRequest, HttpResponse
+from .model_field import AmbiguousModel, ModelFieldParser
+from .proxy_tunnel import UpstreamAddress
 
 PATHS: dict[str, dict[str, str]] = {
     "anthropic": {"/v1/messages": "POST", "/v1/messages/count_tokens": "POST", "/v1/models": "GET"},
@@ -29,10 +29,10 @@ PATHS: dict[str, dict[str, str]] = {
 """What may be asked, and how."""
 BODY_LIMIT = 32 * 1024 * 1024
 SLICE = 8 * 1024
-AT_ONCE = 0.002
+MAX_CONCURRENT = 0.002
 """A body is read in slices of so many bytes; after so many seconds of it others have their turn."""
 
-NOT_LENT = "Of the model provider only these can be asked from inside: {paths}."
+NOT_OFFERED = "Of the model provider only these can be asked from inside: {paths}."
 NOT_PLAIN = "This query, or a part of it, is none that belongs to the request."
 TOO_LARGE = "A request to the model may have 32 MiB."
 ENCODED = "A request to the model must not be compressed: which model it names is looked at."
@@ -56,14 +56,14 @@ _PASSED_FAMILIES = ("anthropic-beta", "anthropic-version", "openai-beta", "x-cla
 _NOT_RETURNED = frozenset({"alt-svc", "set-cookie", "strict-transport-security"})
 
 
-class LentModel:
+class ProviderUpstream:
     """Implements :class:`~loopat_jupyter.loops.ports.network.ModelUpstream` for one choice."""
 
-    def __init__(self, choice: ModelChoice, base_url: str, carrier: Carrier) -> None:
+    def __init__(self, choice: SelectedModel, base_url: str, carrier: ConnectionPool) -> None:
         url = urlsplit(base_url)
         tls = url.scheme == "https"
         host = (url.hostname or "").encode("idna").decode()
-        self._address = Address(tls, host, url.port or (443 if tls else 80))
+        self._address = UpstreamAddress(tls, host, url.port or (443 if tls else 80))
         self._base = quote(url.path, safe="/%-._~!$&'()*+,;=:@")
         self._paths = PATHS[choice.api]
         self._models = choice.models
@@ -79,42 +79,44 @@ class LentModel:
     def port(self) -> int:
         return self._address.port
 
-    async def ask(
+    async def send_request(
         self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
-    ) -> ModelAnswer:
+    ) -> ModelResponse:
         path, _, query = target.partition("?")
         if self._paths.get(path) != method:
             allowed = ", ".join(f"{verb} {path}" for path, verb in sorted(self._paths.items()))
-            raise ModelRefused(NOT_LENT.format(paths=allowed))
+            raise ModelRequestRefused(NOT_OFFERED.format(paths=allowed))
         if not _QUERY.fullmatch(query):
-            raise ModelRefused(NOT_PLAIN)
+            raise ModelRequestRefused(NOT_PLAIN)
         if method == "GET":
             body = None
         elif body is not None:
-            body = self._checked(headers, body)
-        request = Outgoing(
+            body = self._validated_body(headers, body)
+        request = HttpRequest(
             method,
             self._base + target,
             [*_passed(headers, body), ("accept-encoding", "identity"), *self._credentials],
             body,
         )
-        reply = await self._carrier.ask(self._address, request)
+        reply = await self._carrier.send_request(self._address, request)
         if any(name == "content-encoding" and value != "identity" for name, value in reply.headers):
             reply.close()
             raise OSError(COMPRESSED)
-        return _Answer(reply, self._key)
+        return _MaskedResponse(reply, self._key)
 
-    async def _checked(self, headers: Headers, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def _validated_body(
+        self, headers: Headers, body: AsyncIterator[bytes]
+    ) -> AsyncIterator[bytes]:
         """The body, its last piece held back until all of it has been looked at: a provider
-        that has not got the end does nothing. Raises :class:`ModelRefused`."""
-        named = None if self._models is None else NamedModel()
+        that has not got the end does nothing. Raises :class:`ModelRequestRefused`."""
+        named = None if self._models is None else ModelFieldParser()
         if named is not None and any(name == "content-encoding" for name, _ in headers):
-            raise ModelRefused(ENCODED)
+            raise ModelRequestRefused(ENCODED)
         size, held = 0, b""
         async for piece in body:
             size += len(piece)
             if size > BODY_LIMIT:
-                raise ModelRefused(TOO_LARGE)
+                raise ModelRequestRefused(TOO_LARGE)
             if named is not None:
                 await self._look(named, piece)
             if held:
@@ -123,27 +125,27 @@ class LentModel:
         if named is not None:
             try:
                 self._check(named.end())
-            except Unclear as error:
-                raise ModelRefused(UNCLEAR.format(why=error)) from None
+            except AmbiguousModel as error:
+                raise ModelRequestRefused(UNCLEAR.format(why=error)) from None
         yield held
 
-    async def _look(self, named: NamedModel, piece: bytes) -> None:
+    async def _look(self, named: ModelFieldParser, piece: bytes) -> None:
         begun = time.monotonic()
         for at in range(0, len(piece), SLICE):
-            if time.monotonic() - begun > AT_ONCE:
+            if time.monotonic() - begun > MAX_CONCURRENT:
                 await asyncio.sleep(0)
                 begun = time.monotonic()
             try:
                 named.feed(piece[at : at + SLICE])
-            except Unclear as error:
-                raise ModelRefused(UNCLEAR.format(why=error)) from None
+            except AmbiguousModel as error:
+                raise ModelRequestRefused(UNCLEAR.format(why=error)) from None
         if named.name is not None:
             self._check(named.name)
 
     def _check(self, name: str) -> None:
         if self._models is not None and name not in self._models:
             enabled = ", ".join(self._models) or "none"
-            raise ModelRefused(NOT_ENABLED.format(name=name[:200], enabled=enabled))
+            raise ModelRequestRefused(NOT_ENABLED.format(name=name[:200], enabled=enabled))
 
 
 def _passed(headers: Headers, body: object) -> list[tuple[str, str]]:
@@ -155,7 +157,7 @@ def _passed(headers: Headers, body: object) -> list[tuple[str, str]]:
     ]
 
 
-def _credentials(choice: ModelChoice, *, own: bool) -> Sequence[tuple[str, str]]:
+def _credentials(choice: SelectedModel, *, own: bool) -> Sequence[tuple[str, str]]:
     """``own``: an address of one's own. Gateways that speak Anthropic's API look for either."""
     bearer = ("authorization", f"Bearer {choice.api_key}")
     if choice.api == "openai":
@@ -164,15 +166,15 @@ def _credentials(choice: ModelChoice, *, own: bool) -> Sequence[tuple[str, str]]
     return [key, bearer] if own else [key]
 
 
-class _Answer:
+class _MaskedResponse:
     """A provider's answer as the gateway reads it, with the key blotted out."""
 
-    def __init__(self, reply: Reply, key: str) -> None:
+    def __init__(self, reply: HttpResponse, key: str) -> None:
         self._reply = reply
-        self._blotter = Blotter("" if key == NO_KEY else key)
+        self._blotter = SecretMasker("" if key == NO_KEY else key)
         self.status = reply.status
         self.headers: Headers = [
-            (name, self._blotter.blot(value.encode("latin-1")).decode("latin-1"))
+            (name, self._blotter.mask(value.encode("latin-1")).decode("latin-1"))
             for name, value in reply.headers
             if name not in _NOT_RETURNED
         ]
@@ -188,7 +190,7 @@ class _Answer:
         self._reply.close()
 
 
-class Blotter:
+class SecretMasker:
     """Replaces a secret in a stream, by as many stars: lengths stay what was announced. What may
     be its beginning is held back until the next piece; in a stream of lines nothing ever is."""
 
@@ -197,14 +199,14 @@ class Blotter:
         self._secret = secret.encode() if len(secret) >= 8 else b""
         self._held = b""
 
-    def blot(self, data: bytes) -> bytes:
+    def mask(self, data: bytes) -> bytes:
         secret = self._secret
         return data.replace(secret, b"*" * len(secret)) if secret else data
 
     def take(self, data: bytes) -> bytes:
         if not self._secret:
             return data
-        data = self.blot(self._held + data)
+        data = self.mask(self._held + data)
         keep = self._beginning(data)
         self._held = data[len(data) - keep :]
         return data[: len(data) - keep]
@@ -224,23 +226,23 @@ class Blotter:
         return 0
 
 
-class Lender:
+class ModelUpstreamFactory:
     """Makes upstreams; all of them share one pool of connections. Close it with the engine."""
 
     def __init__(self) -> None:
-        self._carrier: Carrier | None = None
+        self._carrier: ConnectionPool | None = None
 
-    async def upstream(self, choice: ModelChoice) -> LentModel:
-        """The model of ``choice``, to be lent. Raises ``TurnFailed`` for the demo."""
+    async def upstream(self, choice: SelectedModel) -> ProviderUpstream:
+        """The model of ``choice``, to be lent. Raises ``TurnFailure`` for the demo."""
         if choice.api == "demo":
-            raise TurnFailed(NO_PROVIDER)
+            raise TurnFailure(NO_PROVIDER)
         connection = await asyncio.to_thread(
             importlib.import_module, "loopat_jupyter.engines.models.http"
         )
         if self._carrier is None:
             tls = await asyncio.to_thread(connection.tls_context)
-            self._carrier = self._carrier or Carrier(tls)
-        return LentModel(choice, connection.base_url(choice), self._carrier)
+            self._carrier = self._carrier or ConnectionPool(tls)
+        return ProviderUpstream(choice, connection.base_url(choice), self._carrier)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

@@ -10,7 +10,7 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel, AnthropicModelSettings
 from pydantic_ai.providers.anthropic import AnthropicProvider
 
-from ...context.config_file import ModelChoice
+from ...context.config_file import SelectedModel
 from .http import ANTHROPIC_URL, base_url
 
 SDK_ERROR = anthropic.AnthropicError
@@ -22,13 +22,13 @@ SETTINGS = AnthropicModelSettings(
 )
 
 
-def connect(choice: ModelChoice, http: httpx2.AsyncClient) -> Model:
+def connect(choice: SelectedModel, http: httpx2.AsyncClient) -> Model:
     _warm_up()
     provider = AnthropicProvider(anthropic_client=_client(choice, http))
     return AnthropicModel(choice.model, provider=provider)
 
 
-def _client(choice: ModelChoice, http: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
+def _client(choice: SelectedModel, http: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
     client = anthropic.AsyncAnthropic(
         api_key=choice.api_key,
         base_url=base_url(choice),

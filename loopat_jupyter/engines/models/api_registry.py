@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import httpx2
 from pydantic_ai.models import Model
 
-from ...context.config_file import ModelChoice
+from ...context.config_file import SelectedModel
 
 
 class Api(Protocol):
@@ -26,10 +26,10 @@ class Api(Protocol):
     SDK_ERROR: type[Exception]
     """The base of what its SDK raises."""
 
-    def connect(self, choice: ModelChoice, http: httpx2.AsyncClient) -> Model:
+    def connect(self, choice: SelectedModel, http: httpx2.AsyncClient) -> Model:
         """pydantic-ai's model for ``choice``, on ``http``."""
 
 
-def load(choice: ModelChoice) -> Api:
+def load_api(choice: SelectedModel) -> Api:
     """The module of the choice's API. Imports an SDK: call it off the event loop."""
     return cast(Api, importlib.import_module(f"{__package__}.{choice.api}"))

@@ -12,7 +12,7 @@ whole server has fallen behind, those that have arrived meanwhile are shown as o
 from falling further behind.
 
 A stream that is not plain text deltas between plain line feeds takes the slow way: the lane
-*closes*, and :meth:`Lane.unshown` says what of the SDK's text is still to be shown.
+*closes*, and :meth:`DeltaTap.unshown` says what of the SDK's text is still to be shown.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from typing import Any
 
 import httpx2
 
-from .port import Show, TextDelta
+from .port import ModelText, OnDelta
 
-current_lane: ContextVar[Lane | None] = ContextVar("current_lane", default=None)
+current_tap: ContextVar[DeltaTap | None] = ContextVar("current_lane", default=None)
 """The lane of the answer that is being asked for in this task."""
 
 DATA = b"data: "
@@ -39,10 +39,10 @@ LONGEST_EVENT = 1 << 20
 """Bytes. Whatever is longer is no delta, and not ours to hold."""
 
 
-class Lane:
+class DeltaTap:
     """One answer's fast lane."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: OnDelta) -> None:
         self._show = show
         self._open = True
         self._ahead = 0
@@ -55,12 +55,12 @@ class Lane:
         self.ended = False
         """Whether the provider's own last word was seen: ``[DONE]``, ``message_stop``."""
 
-    def look(self, chunk: bytes) -> None:
+    def detect_end(self, chunk: bytes) -> None:
         """Look for the stream's last word, which the SDKs do not pass on."""
         self._tail = (self._tail + chunk)[-200:]
         self.ended = self.ended or _LAST_WORD.search(self._tail) is not None
 
-    async def sift(self, chunk: bytes) -> AsyncIterator[bytes]:
+    async def filter_chunk(self, chunk: bytes) -> AsyncIterator[bytes]:
         """What of ``chunk`` the SDK is to see, in pieces, between which the text in it is shown.
 
         The SDK has made all it can of a piece when it asks for the next one; so what comes before
@@ -97,7 +97,7 @@ class Lane:
             fresh = ["".join(fresh)]
         for text in filter(None, fresh):
             began = time.monotonic()
-            await self._show(TextDelta(text))
+            await self._show(ModelText(text))
             self._behind = time.monotonic() - began > BEHIND
 
     @property
@@ -111,7 +111,7 @@ class Lane:
         pending, self._pending = self._pending, b""
         return held + pending
 
-    def unshown(self, text: str) -> str:
+    def remaining(self, text: str) -> str:
         """The part of the SDK's ``text`` that the lane has not shown."""
         shown = min(self._ahead, len(text))
         self._ahead -= shown
@@ -176,20 +176,20 @@ def _plain(delta: Any, field: str, beside: Mapping[str, str]) -> tuple[dict[str,
     return delta, field
 
 
-class _Sifted(httpx2.AsyncByteStream):
+class _TappedStream(httpx2.AsyncByteStream):
     """A response's bytes with the lane's text held back."""
 
-    def __init__(self, lane: Lane, stream: httpx2.AsyncByteStream) -> None:
+    def __init__(self, lane: DeltaTap, stream: httpx2.AsyncByteStream) -> None:
         self._lane = lane
         self._stream = stream
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for chunk in self._stream:
-            self._lane.look(chunk)
+            self._lane.detect_end(chunk)
             if self._lane.closed:
                 yield chunk
                 continue
-            async for passed in self._lane.sift(chunk):
+            async for passed in self._lane.filter_chunk(chunk):
                 yield passed
         if rest := self._lane.close():
             yield rest
@@ -198,11 +198,11 @@ class _Sifted(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
-async def enter_lane(response: httpx2.Response) -> None:
+async def install_hook(response: httpx2.Response) -> None:
     """A client's response hook: lead an event stream through the lane of the current answer."""
-    lane = current_lane.get()
+    lane = current_tap.get()
     kind = response.headers.get("Content-Type", "").partition(";")[0].strip()
     if lane is None or kind != "text/event-stream" or "Content-Encoding" in response.headers:
         return
     assert isinstance(response.stream, httpx2.AsyncByteStream)
-    response.stream = _Sifted(lane, response.stream)
+    response.stream = _TappedStream(lane, response.stream)

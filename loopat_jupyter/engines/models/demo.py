@@ -16,17 +16,17 @@ from typing import Any
 
 from .messages import (
     Message,
+    ModelReply,
     Part,
-    Response,
-    TextPart,
-    ThinkingPart,
+    ReplyText,
+    ReplyThinking,
+    ReplyToolCall,
     TokenCounts,
-    ToolCall,
-    ToolResult,
+    ToolResultPart,
     ToolResults,
     UserMessage,
 )
-from .port import ModelRequest, Show, TextDelta, ThinkingDelta
+from .port import ModelRequest, ModelText, ModelThinking, OnDelta
 
 INTRODUCTION = """\
 I am **demo**, loopat's built-in offline model: no key, no network, no real intelligence, \
@@ -42,7 +42,7 @@ but real tools in this loop's real sandbox. I understand:
 To use a real model, describe its provider in `config.json`.
 
 """
-NOT_UNDERSTOOD = TextPart(
+NOT_UNDERSTOOD = ReplyText(
     "I can only do a few things: try `!ls -la`, `read notes.txt`, `write notes.txt: hello`, "
     "`ask Tea or coffee? | Tea | Coffee`, `think hard` or `count 5`.\n"
 )
@@ -63,37 +63,37 @@ class DemoModel:
     def __init__(self, pace: float = COUNT_INTERVAL) -> None:
         self._pace = pace
 
-    async def answer(self, request: ModelRequest, show: Show) -> Response:
+    async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
         parts: list[Part] = []
         for part in self._answer(request.messages):
-            if isinstance(part, ToolCall):
+            if isinstance(part, ReplyToolCall):
                 parts.append(part)
                 continue
-            thinks = isinstance(part, ThinkingPart)
+            thinks = isinstance(part, ReplyThinking)
             for chunk in _chunks(part.text):
-                await show(ThinkingDelta(chunk) if thinks else TextDelta(chunk))
+                await show(ModelThinking(chunk) if thinks else ModelText(chunk))
             parts.append(part)
         number = _count_of(request.messages)
         if number is not None:
             counted = ""
             for index in range(1, number + 1):
                 line = f"{index}\n"
-                await show(TextDelta(line))
+                await show(ModelText(line))
                 counted += line
                 await asyncio.sleep(self._pace)
-            parts.append(TextPart(counted))
-        return Response(tuple(parts), self.name, _tokens(request, parts))
+            parts.append(ReplyText(counted))
+        return ModelReply(tuple(parts), self.name, _tokens(request, parts))
 
     def _answer(self, messages: Sequence[Message]) -> list[Part]:
         """Everything but the counting, which takes its time."""
         last = messages[-1]
         if isinstance(last, ToolResults):
-            return [TextPart(_report(result)) for result in last.results]
+            return [ReplyText(_report(result)) for result in last.results]
         said = last.text.strip() if isinstance(last, UserMessage) else ""
         parts = _act(said, turn=len(messages))
-        if any(isinstance(message, Response) for message in messages):
+        if any(isinstance(message, ModelReply) for message in messages):
             return parts
-        return [TextPart(INTRODUCTION), *(part for part in parts if part != NOT_UNDERSTOOD)]
+        return [ReplyText(INTRODUCTION), *(part for part in parts if part != NOT_UNDERSTOOD)]
 
 
 def _act(said: str, turn: int) -> list[Part]:
@@ -109,13 +109,15 @@ def _act(said: str, turn: int) -> list[Part]:
     if word == "ask":
         return _ask(rest, turn)
     if word == "think":
-        return [ThinkingPart(rest), TextPart(f"I have thought about it: {rest}\n")]
+        return [ReplyThinking(rest), ReplyText(f"I have thought about it: {rest}\n")]
     return [] if _number(rest) is not None else [NOT_UNDERSTOOD]
 
 
 def _call(tool: str, tool_input: Mapping[str, Any], turn: int) -> list[Part]:
     seed = f"{turn}:{tool}:{sorted(tool_input)}"
-    return [ToolCall(f"toolu_{hashlib.sha256(seed.encode()).hexdigest()[:24]}", tool, tool_input)]
+    return [
+        ReplyToolCall(f"toolu_{hashlib.sha256(seed.encode()).hexdigest()[:24]}", tool, tool_input)
+    ]
 
 
 def _ask(rest: str, turn: int) -> list[Part]:
@@ -123,7 +125,7 @@ def _ask(rest: str, turn: int) -> list[Part]:
     labels = list(dict.fromkeys(label for label in labels if label))
     if not question or len(labels) < 2:
         return [
-            TextPart(
+            ReplyText(
                 "A question needs two answers at least: `ask Tea or coffee? | Tea | Coffee`.\n"
             )
         ]
@@ -137,7 +139,7 @@ def _ask(rest: str, turn: int) -> list[Part]:
     return _call("AskUserQuestion", {"questions": [asked]}, turn)
 
 
-def _report(result: ToolResult) -> str:
+def _report(result: ToolResultPart) -> str:
     text = result.text.rstrip("\n")
     if len(text) > REPORT_LIMIT:
         text = f"{text[:REPORT_LIMIT]}\n… ({len(text) - REPORT_LIMIT} more characters)"

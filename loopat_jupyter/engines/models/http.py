@@ -9,8 +9,8 @@ import ssl
 
 import httpx2
 
-from ...context.config_file import ModelChoice
-from .delta_tap import enter_lane
+from ...context.config_file import SelectedModel
+from .delta_tap import install_hook
 
 ANTHROPIC_URL = "https://api.anthropic.com"
 OPENAI_URL = "https://api.openai.com/v1"
@@ -22,7 +22,7 @@ SILENCE_TIMEOUT = 600.0
 _LOOPBACK = ("all://localhost", "all://*.localhost", "all://127.0.0.1", "all://[::1]")
 
 
-def base_url(choice: ModelChoice) -> str:
+def base_url(choice: SelectedModel) -> str:
     """Where the choice's requests go: the configured address, else its API's own."""
     default = ANTHROPIC_URL if choice.api == "anthropic" else OPENAI_URL
     return (choice.base_url or default).rstrip("/")
@@ -34,7 +34,7 @@ def open_http_client() -> httpx2.AsyncClient:
         timeout=httpx2.Timeout(SILENCE_TIMEOUT, connect=CONNECT_TIMEOUT),
         limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
         mounts=dict.fromkeys(_LOOPBACK),
-        event_hooks={"response": [enter_lane]},
+        event_hooks={"response": [install_hook]},
     )
 
 

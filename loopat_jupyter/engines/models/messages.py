@@ -24,19 +24,19 @@ Native = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class TextPart:
+class ReplyText:
     text: str
     native: Native | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ThinkingPart:
+class ReplyThinking:
     text: str
     native: Native | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ReplyToolCall:
     """A call as the model sent it; ``input`` is a string where it is no JSON object."""
 
     id: str
@@ -45,7 +45,7 @@ class ToolCall:
     native: Native | None = None
 
 
-Part = TextPart | ThinkingPart | ToolCall
+Part = ReplyText | ReplyThinking | ReplyToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class TokenCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class ModelReply:
     """One answer of a model.
 
     ``estimate`` is how large we took the request to be. ``cut``: the answer ends where the
@@ -80,15 +80,15 @@ class Response:
 
     @property
     def text(self) -> str:
-        return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+        return "".join(part.text for part in self.parts if isinstance(part, ReplyText))
 
     @property
-    def calls(self) -> tuple[ToolCall, ...]:
-        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+    def calls(self) -> tuple[ReplyToolCall, ...]:
+        return tuple(part for part in self.parts if isinstance(part, ReplyToolCall))
 
 
 @dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResultPart:
     """The result of one call, as the model sees it."""
 
     id: str
@@ -110,22 +110,22 @@ class UserMessage:
 class ToolResults:
     """All results of one response's calls, in the order of the calls."""
 
-    results: tuple[ToolResult, ...]
+    results: tuple[ToolResultPart, ...]
 
 
-Message = UserMessage | Response | ToolResults
+Message = UserMessage | ModelReply | ToolResults
 
 
 @dataclass(slots=True)
-class Exchange:
+class ModelStep:
     """One response and what has become of its calls so far."""
 
-    response: Response
-    results: dict[str, ToolResult] = field(default_factory=dict)
+    response: ModelReply
+    results: dict[str, ToolResultPart] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
 
     @property
-    def open_calls(self) -> list[ToolCall]:
+    def open_calls(self) -> list[ReplyToolCall]:
         return [call for call in self.response.calls if call.id not in self.results]
 
     def settle_network(self, call_id: str, note: str) -> None:
@@ -139,12 +139,12 @@ class Exchange:
         return [self.response, ToolResults(answered)] if answered else [self.response]
 
 
-def visible_text(responses: Iterable[Response]) -> str:
+def visible_text(responses: Iterable[ModelReply]) -> str:
     """All that a turn's responses said, as the person saw it: nothing is put between them."""
     return "".join(response.text for response in responses)
 
 
-def response_entry(response: Response) -> dict[str, Any]:
+def response_entry(response: ModelReply) -> dict[str, Any]:
     tokens = response.tokens
     entry: dict[str, Any] = {
         "type": "response",
@@ -156,7 +156,7 @@ def response_entry(response: Response) -> dict[str, Any]:
     return entry if response.native is None else {**entry, "native": dict(response.native)}
 
 
-def result_entry(result: ToolResult) -> dict[str, Any]:
+def result_entry(result: ToolResultPart) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "type": "result",
         "id": result.id,
@@ -172,21 +172,21 @@ def network_entry(call_id: str, note: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Elision:
+class Compaction:
     """How much of a loop's conversation is left out: its first so many tool results and turns."""
 
     results: int = 0
     turns: int = 0
 
 
-def elision_entry(elision: Elision) -> dict[str, Any]:
+def compaction_entry(elision: Compaction) -> dict[str, Any]:
     return {"type": "elision", "results": elision.results, "turns": elision.turns}
 
 
-def read_elision(journal: Iterable[Mapping[str, Any]]) -> Elision | None:
+def read_compaction(journal: Iterable[Mapping[str, Any]]) -> Compaction | None:
     """The last elision that a journal records."""
     found = [entry for entry in journal if entry["type"] == "elision"]
-    return Elision(found[-1]["results"], found[-1]["turns"]) if found else None
+    return Compaction(found[-1]["results"], found[-1]["turns"]) if found else None
 
 
 def is_journal(journal: Iterable[Mapping[str, Any]]) -> bool:
@@ -199,14 +199,14 @@ def started_entry(ids: Iterable[str]) -> dict[str, Any]:
     return {"type": "started", "ids": list(ids)}
 
 
-def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[Exchange]:
+def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[ModelStep]:
     """The exchanges that a journal records, oldest first."""
-    exchanges: list[Exchange] = []
+    exchanges: list[ModelStep] = []
     for entry in journal:
         if entry["type"] == "response":
-            exchanges.append(Exchange(_read_response(entry)))
+            exchanges.append(ModelStep(_read_response(entry)))
         elif entry["type"] == "result":
-            result = ToolResult(
+            result = ToolResultPart(
                 entry["id"],
                 entry["tool"],
                 entry["ok"],
@@ -222,15 +222,15 @@ def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[Exchange]:
 
 
 _KINDS: dict[type[Part], Literal["text", "thinking", "call"]] = {
-    TextPart: "text",
-    ThinkingPart: "thinking",
-    ToolCall: "call",
+    ReplyText: "text",
+    ReplyThinking: "thinking",
+    ReplyToolCall: "call",
 }
 
 
 def _part_entry(part: Part) -> dict[str, Any]:
     entry: dict[str, Any] = {"kind": _KINDS[type(part)]}
-    if isinstance(part, ToolCall):
+    if isinstance(part, ReplyToolCall):
         sent = part.input if isinstance(part.input, str) else dict(part.input)
         entry |= {"id": part.id, "tool": part.tool, "input": sent}
     else:
@@ -238,8 +238,8 @@ def _part_entry(part: Part) -> dict[str, Any]:
     return entry if part.native is None else {**entry, "native": dict(part.native)}
 
 
-def _read_response(entry: Mapping[str, Any]) -> Response:
-    return Response(
+def _read_response(entry: Mapping[str, Any]) -> ModelReply:
+    return ModelReply(
         tuple(_read_part(part) for part in entry["parts"]),
         entry["model"],
         TokenCounts(*entry["tokens"]),
@@ -251,7 +251,7 @@ def _read_response(entry: Mapping[str, Any]) -> Response:
 def _read_part(entry: Mapping[str, Any]) -> Part:
     native = entry.get("native")
     if entry["kind"] == "call":
-        return ToolCall(entry["id"], entry["tool"], entry["input"], native)
+        return ReplyToolCall(entry["id"], entry["tool"], entry["input"], native)
     if entry["kind"] == "thinking":
-        return ThinkingPart(entry["text"], native)
-    return TextPart(entry["text"], native)
+        return ReplyThinking(entry["text"], native)
+    return ReplyText(entry["text"], native)

@@ -12,7 +12,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
-from ...context.config_file import ModelChoice
+from ...context.config_file import SelectedModel
 from .http import OPENAI_URL, base_url
 
 SDK_ERROR = openai.OpenAIError
@@ -20,7 +20,7 @@ SDK_ERROR = openai.OpenAIError
 SETTINGS: Mapping[str, Any] = {}
 
 
-def connect(choice: ModelChoice, http: httpx2.AsyncClient) -> Model:
+def connect(choice: SelectedModel, http: httpx2.AsyncClient) -> Model:
     client = _client(choice, http)
     if base_url(choice) == OPENAI_URL:
         return OpenAIChatModel(choice.model, provider=OpenAIProvider(openai_client=client))
@@ -28,7 +28,7 @@ def connect(choice: ModelChoice, http: httpx2.AsyncClient) -> Model:
     return OpenAIChatModel(choice.model, provider=compatible)
 
 
-def _client(choice: ModelChoice, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+def _client(choice: SelectedModel, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
     client = openai.AsyncOpenAI(
         api_key=choice.api_key,
         base_url=base_url(choice),

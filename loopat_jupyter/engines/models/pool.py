@@ -16,23 +16,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...context.config_file import ModelChoice
+from ...context.config_file import SelectedModel
 from .demo import DemoModel
 from .port import Model
 
 MODELS_KEPT = 64
 
 
-class Providers:
+class ModelPool:
     """The models of one server, made when they are first used."""
 
     def __init__(self) -> None:
         self._demo = DemoModel()
-        self._models: OrderedDict[ModelChoice, Model] = OrderedDict()
+        self._models: OrderedDict[SelectedModel, Model] = OrderedDict()
         self._clients: dict[tuple[str, str], Any] = {}
         self._making = threading.Lock()
 
-    async def model(self, choice: ModelChoice) -> Model:
+    async def model(self, choice: SelectedModel) -> Model:
         """The model for ``choice``; the same one for the same choice."""
         if choice.api == "demo":
             return self._demo
@@ -45,12 +45,12 @@ class Providers:
             self._models.popitem(last=False)
         return model
 
-    def _make(self, choice: ModelChoice) -> Model:
+    def _make(self, choice: SelectedModel) -> Model:
         """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
-        with self._making, uncollected():
+        with self._making, gc_paused():
             return self._open(choice)
 
-    def _open(self, choice: ModelChoice) -> Model:
+    def _open(self, choice: SelectedModel) -> Model:
         connection = importlib.import_module(f"{__package__}.http")
         remote = importlib.import_module(f"{__package__}.pydantic_ai")
         address = (choice.provider, connection.base_url(choice))
@@ -68,7 +68,7 @@ class Providers:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Without the collector of cyclic garbage: an SDK makes very many objects, and they stay. To
     look through them again and again would be a quarter of its import."""
     if not gc.isenabled():

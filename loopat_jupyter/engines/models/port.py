@@ -11,20 +11,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .messages import Message, Response
+from .messages import Message, ModelReply
 
 
 @dataclass(frozen=True, slots=True)
-class TextDelta:
+class ModelText:
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class ThinkingDelta:
+class ModelThinking:
     text: str
 
 
-Show = Callable[[TextDelta | ThinkingDelta], Awaitable[None]]
+OnDelta = Callable[[ModelText | ModelThinking], Awaitable[None]]
 """Shows one delta; it is on disk when this returns."""
 
 
@@ -77,5 +77,5 @@ class Model(Protocol):
     def window(self) -> int:
         """The context window in tokens, what is sent and what is answered together."""
 
-    async def answer(self, request: ModelRequest, show: Show) -> Response:
+    async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
         """Ask, and show the answer while it comes. Raises :class:`ModelError` at any point."""

@@ -12,22 +12,22 @@ from pydantic_ai.models import ModelRequestParameters, StreamedResponse
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import ToolDefinition
 
-from ...context.config_file import ModelChoice
-from .api_registry import load
+from ...context.config_file import SelectedModel
+from .api_registry import load_api
 from .context_sizes import guess_window
-from .delta_tap import Lane, current_lane
+from .delta_tap import DeltaTap, current_tap
 from .errors import as_model_error
-from .messages import Response
-from .port import ModelError, ModelRequest, Show, TextDelta, ThinkingDelta, ToolSpec
+from .messages import ModelReply
+from .port import ModelError, ModelRequest, ModelText, ModelThinking, OnDelta, ToolSpec
 from .wire_messages import from_wire, to_wire
 
 
 class RemoteModel:
     """Implements :class:`~loopat_jupyter.engines.models.port.Model`. Make it off the event loop."""
 
-    def __init__(self, choice: ModelChoice, http: httpx2.AsyncClient) -> None:
+    def __init__(self, choice: SelectedModel, http: httpx2.AsyncClient) -> None:
         self._choice = choice
-        self._api = load(choice)
+        self._api = load_api(choice)
         self._model = self._api.connect(choice, http)
         self.name = f"{choice.provider}/{choice.model}"
         self.window = choice.context_window or guess_window(
@@ -36,15 +36,15 @@ class RemoteModel:
             own_address=choice.base_url is not None,
         )
 
-    async def answer(self, request: ModelRequest, show: Show) -> Response:
-        lane = Lane(show)
-        entered = current_lane.set(lane)
+    async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
+        lane = DeltaTap(show)
+        entered = current_tap.set(lane)
         try:
             return await self._answer(request, show, lane)
         finally:
-            current_lane.reset(entered)
+            current_tap.reset(entered)
 
-    async def _answer(self, request: ModelRequest, show: Show, lane: Lane) -> Response:
+    async def _answer(self, request: ModelRequest, show: OnDelta, lane: DeltaTap) -> ModelReply:
         messages, parameters = to_wire(request.messages), _parameters(request)
         with as_model_error(self._choice.api_key, self._api.SDK_ERROR):
             opened = model_request_stream(
@@ -57,8 +57,8 @@ class RemoteModel:
             async with opened as streamed:
                 async for event in streamed:
                     delta = _delta(event)
-                    if isinstance(delta, TextDelta):
-                        delta = TextDelta(lane.unshown(delta.text))
+                    if isinstance(delta, ModelText):
+                        delta = ModelText(lane.remaining(delta.text))
                     if delta is not None and delta.text:
                         await show(delta)
                 return from_wire(_complete(streamed, lane))
@@ -92,21 +92,21 @@ def _tools(specs: Sequence[ToolSpec]) -> list[ToolDefinition]:
     ]
 
 
-def _delta(event: object) -> TextDelta | ThinkingDelta | None:
+def _delta(event: object) -> ModelText | ModelThinking | None:
     if isinstance(event, wire.PartStartEvent):
         if isinstance(event.part, wire.TextPart):
-            return TextDelta(event.part.content)
+            return ModelText(event.part.content)
         if isinstance(event.part, wire.ThinkingPart):
-            return ThinkingDelta(event.part.content)
+            return ModelThinking(event.part.content)
     elif isinstance(event, wire.PartDeltaEvent):
         if isinstance(event.delta, wire.TextPartDelta):
-            return TextDelta(event.delta.content_delta)
+            return ModelText(event.delta.content_delta)
         if isinstance(event.delta, wire.ThinkingPartDelta):
-            return ThinkingDelta(event.delta.content_delta or "")
+            return ModelThinking(event.delta.content_delta or "")
     return None
 
 
-def _complete(streamed: StreamedResponse, lane: Lane) -> wire.ModelResponse:
+def _complete(streamed: StreamedResponse, lane: DeltaTap) -> wire.ModelResponse:
     """The whole answer. Raises :class:`ModelError` where the model refused, or the stream stopped
     without the provider's own word that this was the end."""
     response = streamed.get()

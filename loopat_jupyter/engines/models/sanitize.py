@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .messages import Part, Response, ToolCall
+from .messages import ModelReply, Part, ReplyToolCall
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 ID_LIMIT = 200
 
 
-def whole(text: str) -> str:
+def replace_invalid(text: str) -> str:
     """``text`` with pairs of surrogates joined, and lone ones and NUL replaced."""
     if text.isascii():
         return text.replace("\0", REPLACEMENT)
@@ -29,7 +29,7 @@ def whole(text: str) -> str:
     return text.replace("\0", REPLACEMENT)
 
 
-class Joiner:
+class SurrogateJoiner:
     """Makes a stream of deltas whole: a first half waits for its second."""
 
     def __init__(self) -> None:
@@ -39,42 +39,42 @@ class Joiner:
         text, self._half = self._half + delta, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        return whole(text)
+        return replace_invalid(text)
 
     def end(self) -> str:
         """What is left when the stream is over."""
         text, self._half = self._half, ""
-        return whole(text)
+        return replace_invalid(text)
 
 
-def legible(response: Response, taken: set[str]) -> Response:
+def sanitize_response(response: ModelReply, taken: set[str]) -> ModelReply:
     """``response`` as it goes into the journal. ``taken``: the conversation's call ids so far;
     those of this response are added."""
-    return replace(response, parts=tuple(_legible_part(part, taken) for part in response.parts))
+    return replace(response, parts=tuple(_sanitize_part(part, taken) for part in response.parts))
 
 
-def _legible_part(part: Part, taken: set[str]) -> Part:
-    if not isinstance(part, ToolCall):
-        return replace(part, text=whole(part.text))
-    sent = part.input if isinstance(part.input, str) else half_free(part.input)
-    call_id = whole(part.id).strip()
+def _sanitize_part(part: Part, taken: set[str]) -> Part:
+    if not isinstance(part, ReplyToolCall):
+        return replace(part, text=replace_invalid(part.text))
+    sent = part.input if isinstance(part.input, str) else sanitize_value(part.input)
+    call_id = replace_invalid(part.id).strip()
     if not call_id or len(call_id) > ID_LIMIT or call_id in taken:
         call_id = f"toolu_{secrets.token_hex(12)}"
     taken.add(call_id)
-    return replace(part, id=call_id, tool=whole(part.tool), input=sent)
+    return replace(part, id=call_id, tool=replace_invalid(part.tool), input=sent)
 
 
-def half_free(value: Any) -> Any:
+def sanitize_value(value: Any) -> Any:
     """Half characters replaced anywhere in a call's input. NUL stays: the tool refuses it."""
     if isinstance(value, str):
         return _joined(value)
     if isinstance(value, Mapping):
-        return {_joined(str(key)): half_free(item) for key, item in value.items()}
+        return {_joined(str(key)): sanitize_value(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [half_free(item) for item in value]
+        return [sanitize_value(item) for item in value]
     return value
 
 
 def _joined(text: str) -> str:
     """Like :func:`whole`, but NUL stays."""
-    return "\0".join(whole(piece) for piece in text.split("\0"))
+    return "\0".join(replace_invalid(piece) for piece in text.split("\0"))

@@ -19,13 +19,13 @@ from pydantic_core import to_jsonable_python
 
 from .messages import (
     Message,
+    ModelReply,
     Native,
     Part,
-    Response,
-    TextPart,
-    ThinkingPart,
+    ReplyText,
+    ReplyThinking,
+    ReplyToolCall,
     TokenCounts,
-    ToolCall,
     ToolResults,
     UserMessage,
 )
@@ -37,7 +37,7 @@ _RESPONSE_NATIVE = ("model_name", "provider_name", "provider_url", "canonical_sy
 def to_wire(messages: Iterable[Message]) -> list[wire.ModelMessage]:
     sent: list[wire.ModelMessage] = []
     for message in messages:
-        if isinstance(message, Response):
+        if isinstance(message, ModelReply):
             parts = [part for part in map(_part_to_wire, message.parts) if part is not None]
             if parts:
                 sent.append(wire.ModelResponse(parts=parts, **_kept(message.native)))
@@ -77,10 +77,10 @@ def _joined(parts: list[wire.ModelRequestPart]) -> list[wire.ModelRequestPart]:
 
 def _part_to_wire(part: Part) -> wire.ModelResponsePart | None:
     kept = _kept(part.native)
-    if isinstance(part, ToolCall):
+    if isinstance(part, ReplyToolCall):
         sent = part.input if isinstance(part.input, str) else dict(part.input)
         return wire.ToolCallPart(part.tool, sent, part.id, **kept)
-    if isinstance(part, ThinkingPart):
+    if isinstance(part, ReplyThinking):
         return wire.ThinkingPart(part.text, **kept) if part.text or kept else None
     return wire.TextPart(part.text, **kept) if part.text.strip() else None
 
@@ -89,10 +89,10 @@ def _kept(native: Native | None) -> dict[str, Any]:
     return dict(native or {})
 
 
-def from_wire(response: wire.ModelResponse) -> Response:
+def from_wire(response: wire.ModelResponse) -> ModelReply:
     """The answer in our words. Parts of kinds that were not asked for are left out."""
     parts = (_part_from_wire(part) for part in response.parts)
-    return Response(
+    return ModelReply(
         tuple(part for part in parts if part is not None),
         response.model_name or "",
         _tokens(response.usage),
@@ -104,11 +104,11 @@ def from_wire(response: wire.ModelResponse) -> Response:
 def _part_from_wire(part: wire.ModelResponsePart) -> Part | None:
     native = _native(part, _PART_NATIVE)
     if isinstance(part, wire.TextPart):
-        return TextPart(part.content, native)
+        return ReplyText(part.content, native)
     if isinstance(part, wire.ThinkingPart):
-        return ThinkingPart(part.content, native)
+        return ReplyThinking(part.content, native)
     if isinstance(part, wire.ToolCallPart):
-        return ToolCall(part.tool_call_id, part.tool_name, _input(part.args), native)
+        return ReplyToolCall(part.tool_call_id, part.tool_name, _input(part.args), native)
     return None
 
 

@@ -18,7 +18,7 @@ class ToolLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ToolOutcome:
     """``text`` is what the model sees; ``refused`` are destinations that the network refused."""
 
     ok: bool
@@ -26,7 +26,7 @@ class Outcome:
     refused: tuple[str, ...] = ()
 
 
-def shortened(text: str, limit: int = RESULT_LIMIT) -> str:
+def truncate_middle(text: str, limit: int = RESULT_LIMIT) -> str:
     """``text``, its middle left out where it is longer than ``limit`` bytes."""
     if len(text) * 4 <= limit:
         return text

@@ -6,14 +6,14 @@ under which the answers come back.
 
 from __future__ import annotations
 
-from ...loops.ports.engine import Answers, Question, QuestionOption
+from ...loops.ports.engine import Answers, QuestionOption, UserQuestion
 from .inputs import AskUserQuestionInput
-from .outcome import shortened
+from .outcome import truncate_middle
 
 
-def questions_of(asked: AskUserQuestionInput) -> list[Question]:
+def questions_of(asked: AskUserQuestionInput) -> list[UserQuestion]:
     return [
-        Question(
+        UserQuestion(
             id=f"q{number}",
             question=item.question,
             options=tuple(
@@ -26,14 +26,14 @@ def questions_of(asked: AskUserQuestionInput) -> list[Question]:
     ]
 
 
-def answer_text(questions: list[Question], answers: Answers) -> str:
+def answer_text(questions: list[UserQuestion], answers: Answers) -> str:
     """The answers as the agent reads them."""
     if len(questions) == 1:
-        return shortened(f"The user answered: {_value(answers, questions[0])}")
+        return truncate_middle(f"The user answered: {_value(answers, questions[0])}")
     lines = (f"- {question.question} {_value(answers, question)}" for question in questions)
-    return shortened("The user answered:\n" + "\n".join(lines))
+    return truncate_middle("The user answered:\n" + "\n".join(lines))
 
 
-def _value(answers: Answers, question: Question) -> str:
+def _value(answers: Answers, question: UserQuestion) -> str:
     value = answers.get(question.id, "(no answer)")
     return value if isinstance(value, str) else ", ".join(value)

@@ -1,6 +1,6 @@
 """The tools of the engine ``builtin``, run in the loop's sandbox.
 
-A tool never raises for what its call got wrong: that is an :class:`Outcome` with ``ok`` false,
+A tool never raises for what its call got wrong: that is an :class:`ToolOutcome` with ``ok`` false,
 which the agent reads. What it lets pass is a sandbox that ended
 (:class:`~loopat_jupyter.loops.errors.SandboxLost`), a turn that waits, and cancellation.
 Whether a call may run at all is not decided here; see :mod:`.calls`.
@@ -26,7 +26,7 @@ from .inputs import (
     ToolInput,
     WriteInput,
 )
-from .outcome import Outcome, ToolLimits, shortened
+from .outcome import ToolLimits, ToolOutcome, truncate_middle
 
 In = TypeVar("In", bound=ToolInput)
 
@@ -36,7 +36,7 @@ class InvalidInput(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class ToolContext:
     """Where a tool runs: the loop's sandbox, and what was decided about the call."""
 
     sandbox: Callable[[], Awaitable[Sandbox]]
@@ -52,7 +52,7 @@ class Tool(Generic[In]):
     description: str
     input: type[In]
     kind: ToolKind
-    run: Callable[[In, Scene], Awaitable[Outcome]] | None
+    run: Callable[[In, ToolContext], Awaitable[ToolOutcome]] | None
     title: Callable[[In], str]
 
     @property
@@ -78,19 +78,19 @@ class Tool(Generic[In]):
             ) from None
 
 
-async def _bash(asked: BashInput, scene: Scene) -> Outcome:
+async def _bash(asked: BashInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     background = bool(asked.run_in_background)
     limits = scene.limits
     seconds = asked.seconds(limits.bash_timeout, limits.bash_timeout_max)
     done = await sandbox.run(asked.command, timeout=seconds, background=background)
     # Bytes that are no text become three each after the sandbox has cut to its limit.
-    output = shortened(done.output, limits.output + 1024)
+    output = truncate_middle(done.output, limits.output + 1024)
     outcome = _bash_outcome(asked, replace(done, output=output), seconds)
-    return replace(outcome, refused=tuple(map(str, sandbox.network.take_refused())))
+    return replace(outcome, refused=tuple(map(str, sandbox.network.drain_denied())))
 
 
-def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Outcome:
+def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> ToolOutcome:
     lines = [done.output.rstrip("\n")] if done.output.strip("\n") else []
     if done.timed_out:
         lines.append(f"Timed out after {seconds:g} s; the command was killed.")
@@ -101,34 +101,34 @@ def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Outc
     elif done.exit_code:
         lines.append(f"exit code {done.exit_code}")
     ok = not done.timed_out and not done.exit_code
-    return Outcome(ok, "\n".join(lines) or "(no output)")
+    return ToolOutcome(ok, "\n".join(lines) or "(no output)")
 
 
-async def _read(asked: ReadInput, scene: Scene) -> Outcome:
+async def _read(asked: ReadInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     first, limit = max(asked.offset or 1, 1), asked.limit or 2000
     got = await sandbox.file("read", path=asked.file_path, offset=first, limit=limit)
     lines: list[str] = got["lines"]
     if not lines:
         total = got["total_lines"]
-        return Outcome(True, f"(no lines from {first} on; the file has {total} lines)")
+        return ToolOutcome(True, f"(no lines from {first} on; the file has {total} lines)")
     text = "\n".join(f"{number:>6}\t{line}" for number, line in enumerate(lines, got["start"]))
     if got["truncated"]:
         shown = f"{got['start']} to {got['start'] + len(lines) - 1} of {got['total_lines']}"
         text += f"\n(lines {shown}; read on with offset and limit)"
-    return Outcome(True, shortened(text, scene.limits.output))
+    return ToolOutcome(True, truncate_middle(text, scene.limits.output))
 
 
-async def _write(asked: WriteInput, scene: Scene) -> Outcome:
+async def _write(asked: WriteInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     done = await sandbox.file(
         "write", path=asked.file_path, text=asked.content, confined=scene.confined
     )
     verb = "Created" if done["created"] else "Wrote"
-    return Outcome(True, f"{verb} {asked.file_path} ({done['bytes']} bytes).")
+    return ToolOutcome(True, f"{verb} {asked.file_path} ({done['bytes']} bytes).")
 
 
-async def _edit(asked: EditInput, scene: Scene) -> Outcome:
+async def _edit(asked: EditInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     done = await sandbox.file(
         "edit",
@@ -138,16 +138,16 @@ async def _edit(asked: EditInput, scene: Scene) -> Outcome:
         replace_all=bool(asked.replace_all),
         confined=scene.confined,
     )
-    return Outcome(True, f"Edited {asked.file_path}, replacements: {done['replacements']}.")
+    return ToolOutcome(True, f"Edited {asked.file_path}, replacements: {done['replacements']}.")
 
 
-async def _glob(asked: GlobInput, scene: Scene) -> Outcome:
+async def _glob(asked: GlobInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     got = await sandbox.file("glob", pattern=asked.pattern, path=asked.path)
     return _listed(scene, got["paths"], "(no file matches)", truncated=got["truncated"])
 
 
-async def _grep(asked: GrepInput, scene: Scene) -> Outcome:
+async def _grep(asked: GrepInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     mode = asked.output_mode or "files_with_matches"
     got = await sandbox.file(
@@ -156,11 +156,11 @@ async def _grep(asked: GrepInput, scene: Scene) -> Outcome:
     return _listed(scene, got["lines"], "(no match)", truncated=got["truncated"])
 
 
-def _listed(scene: Scene, lines: list[str], nothing: str, *, truncated: bool) -> Outcome:
+def _listed(scene: ToolContext, lines: list[str], nothing: str, *, truncated: bool) -> ToolOutcome:
     text = "\n".join(lines) or nothing
     if truncated:
         text += "\n(there are more; narrow the search)"
-    return Outcome(True, shortened(text, scene.limits.output))
+    return ToolOutcome(True, truncate_middle(text, scene.limits.output))
 
 
 async def inside_workdir(sandbox: Sandbox, path: str) -> bool:

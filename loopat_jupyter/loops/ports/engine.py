@@ -56,7 +56,7 @@ class SandboxSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Isolation:
+class SandboxIsolation:
     """What a tier really enforces, in words for people. ``gaps`` is the honest rest."""
 
     tier: str
@@ -117,7 +117,7 @@ class Sandbox(Protocol):
     """
 
     @property
-    def isolation(self) -> Isolation: ...
+    def isolation(self) -> SandboxIsolation: ...
     @property
     def workdir(self) -> str: ...
     @property
@@ -167,12 +167,12 @@ class SandboxTier(Protocol):
     """A way to make sandboxes on this host."""
 
     @property
-    def isolation(self) -> Isolation: ...
+    def isolation(self) -> SandboxIsolation: ...
     def create(self, spec: SandboxSpec) -> Sandbox: ...
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         """The loops of which the tier keeps something between sandboxes."""
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """The loop was archived: remove what is kept of it. Its sandbox has been stopped."""
 
     def close(self) -> None:
@@ -214,7 +214,7 @@ class Turn:
 
 
 @dataclass(slots=True)
-class Usage:
+class TurnUsage:
     """Token counts; a turn's are the sums over its model calls. ``cost_usd`` where known."""
 
     input_tokens: int = 0
@@ -223,9 +223,9 @@ class Usage:
     cache_write_tokens: int = 0
     cost_usd: float | None = None
 
-    def __add__(self, other: Usage) -> Usage:
+    def __add__(self, other: TurnUsage) -> TurnUsage:
         known = [c for c in (self.cost_usd, other.cost_usd) if c is not None]
-        return Usage(
+        return TurnUsage(
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
             self.cache_read_tokens + other.cache_read_tokens,
@@ -235,7 +235,7 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class PermissionDecision:
     """What the permission policy, or a person, said about one tool call."""
 
     allowed: bool
@@ -252,7 +252,7 @@ class QuestionOption:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class UserQuestion:
     id: str
     question: str
     options: tuple[QuestionOption, ...]
@@ -294,20 +294,20 @@ class TurnHost(Protocol):
         title: str,
         display_name: str,
         reason: str | None = None,
-    ) -> Verdict:
+    ) -> PermissionDecision:
         """May this announced call run? Answers from the policy and the loop's rules, else asks.
 
         ``inside_workdir``: an edit whose target, all symlinks resolved inside the sandbox, lies
         in the workdir. Raises :class:`TurnSuspended` when a person has to be asked.
         """
 
-    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+    async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         """Ask the person. Raises :class:`TurnSuspended` until they have answered."""
 
     async def journal(self, *entries: dict[str, Any]) -> None:
         """Append to the turn's journal, all entries or none."""
 
-    async def usage(self, usage: Usage) -> None:
+    async def usage(self, usage: TurnUsage) -> None:
         """Add one model call's usage to the turn's sums."""
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
@@ -347,17 +347,17 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class EngineChoice:
+class EngineSelection:
     """Which engine serves the next turn, and why; for the Loop object and ``loopat doctor``."""
 
     engine: Engine
     why: str
 
 
-class Engines(Protocol):
+class EngineSet(Protocol):
     """The engines of this server."""
 
-    async def choose(self) -> EngineChoice:
+    async def select(self) -> EngineSelection:
         """The engine of a turn that begins now. Raises nothing."""
 
     def named(self, name: str) -> Engine | None:

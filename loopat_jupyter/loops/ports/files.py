@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ..errors import InvalidRequest
-from ..models import Loop
+from ..models import LoopRecord
 
 FileType = Literal["file", "directory", "folder", "symlink", "other"]
 """``folder``: a folder of the Jupyter server that the loop was created with; its files are there
@@ -47,7 +47,7 @@ class FileEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class FilePage:
+class FileListing:
     """A page of a directory, in the order of the names' bytes. ``last_id`` is its cursor."""
 
     entries: list[FileEntry]
@@ -58,7 +58,7 @@ class FilePage:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UploadPart:
     """A piece of an upload: ``upload`` is the sender's own id for it, ``offset`` where the piece
     begins and ``size`` what the whole will have, in bytes."""
 
@@ -68,7 +68,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Received:
+class UploadProgress:
     """What there is of a file after a piece of it. ``file`` once it is whole and in its place."""
 
     received: int
@@ -87,16 +87,20 @@ class FileReader(Protocol):
         """Its bytes, piece by piece; fewer than ``size`` where it shrank meanwhile."""
 
 
-class Files(Protocol):
+class LoopFileStore(Protocol):
     """The files of every loop."""
 
-    async def list(self, loop: Loop, path: str, *, limit: int, after: str | None) -> FilePage:
+    async def list(
+        self, loop: LoopRecord, path: str, *, limit: int, after: str | None
+    ) -> FileListing:
         """A page of the directory ``path`` (``""``: the workdir). Raises ``InvalidCursor``."""
 
-    def open(self, loop: Loop, path: str) -> AbstractAsyncContextManager[FileReader]:
+    def open(self, loop: LoopRecord, path: str) -> AbstractAsyncContextManager[FileReader]:
         """Open the file. Raises ``ContentTooLarge`` on entering where it is over the limit."""
 
-    async def put(self, loop: Loop, path: str, data: bytes, part: Part | None) -> Received:
+    async def put(
+        self, loop: LoopRecord, path: str, data: bytes, part: UploadPart | None
+    ) -> UploadProgress:
         """Write the file, or a part of it; directories on the way are made.
 
         A file appears whole, and replaces another as a whole. Parts are kept out of sight until
@@ -107,7 +111,7 @@ class Files(Protocol):
             StoreError: the disk is full.
         """
 
-    async def discard(self, loop: Loop) -> None:
+    async def remove_loop(self, loop: LoopRecord) -> None:
         """Forget unfinished uploads: the loop was archived."""
 
     def close(self) -> None:

@@ -17,14 +17,14 @@ NETWORK = "Network"
 """What a permission to reach a destination is called; its input is ``host`` and ``port``."""
 
 Headers = Sequence[tuple[str, str]]
-Verdict = Literal["allowed", "refused", "failed"]
+RequestOutcome = Literal["allowed", "refused", "failed"]
 
 
-class ModelRefused(Exception):
+class ModelRequestRefused(Exception):
     """The gateway does not pass this request on; the message says why, for the agent."""
 
 
-class ModelAnswer(Protocol):
+class ModelResponse(Protocol):
     """A provider's answer; must be closed."""
 
     @property
@@ -44,9 +44,9 @@ class ModelUpstream(Protocol):
     def host(self) -> str: ...
     @property
     def port(self) -> int: ...
-    async def ask(
+    async def send_request(
         self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
-    ) -> ModelAnswer:
+    ) -> ModelResponse:
         """Pass a request on: ``target`` is path and query below the base URL.
 
         Raises:
@@ -56,7 +56,7 @@ class ModelUpstream(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelLoan:
+class GatewayAccess:
     """The lent model as it is seen inside the sandbox.
 
     ``url`` is a base URL for the provider's SDK, ``key`` takes the place of the API key and is
@@ -74,38 +74,38 @@ class Egress:
     allowed: tuple[Pattern, ...] = ()
 
 
-Asker = Callable[[Destination], Awaitable[str | None]]
+ApprovalCallback = Callable[[Destination], Awaitable[str | None]]
 """Puts a destination to a person: ``None`` where it may be reached now, else why it may not."""
 
 
 class Network(Protocol):
     """A sandbox's one way out, as engines see it."""
 
-    async def lend_model(self, upstream: ModelUpstream) -> ModelLoan:
+    async def open_model_gateway(self, upstream: ModelUpstream) -> GatewayAccess:
         """Let the sandbox use this model until :meth:`end_loan`; replaces an earlier loan.
 
         Raises ``SandboxLost`` when the sandbox has ended.
         """
 
-    def end_loan(self) -> None:
+    def close_model_gateway(self) -> None:
         """Nothing inside can use the provider any more; requests under way are cut off."""
 
-    def permit(self, destinations: Iterable[Destination]) -> None:
+    def set_grants(self, destinations: Iterable[Destination]) -> None:
         """What a person allowed, besides the profiles; replaces what was permitted before."""
 
-    def allow(self, egress: Egress) -> None:
+    def set_policy(self, egress: Egress) -> None:
         """What the loop's profiles allow now."""
 
-    def take_refused(self) -> Sequence[Destination]:
+    def drain_denied(self) -> Sequence[Destination]:
         """What was refused since the last call and could be permitted, oldest first."""
 
-    def ask_with(self, asker: Asker | None) -> None:
+    def set_approval_callback(self, asker: ApprovalCallback | None) -> None:
         """From here on hold a request that would be refused until ``asker`` has answered, though
         not for long; ``None``: refuse it at once. For engines that do not hold their tools."""
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkRequest:
+class AuditEntry:
     """One line of a loop's network audit. Sizes are bytes of payload, both ways.
 
     ``kind``: ``connect`` (a tunnel), ``http`` (a plain request), or ``model`` (the gateway).
@@ -116,7 +116,7 @@ class NetworkRequest:
     kind: Literal["connect", "http", "model"]
     host: str
     port: int
-    verdict: Verdict
+    verdict: RequestOutcome
     reason: str = ""
     bytes_out: int = 0
     bytes_in: int = 0

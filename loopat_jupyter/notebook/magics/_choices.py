@@ -98,9 +98,9 @@ def _answer(question: object) -> str | list[str]:
     labels = {str(n): option.label for n, option in enumerate(question.options, 1)}
     if question.multi_select:
         given = input("Numbers or words, separated by commas: ").split(",")
-        return [chosen for word in given if (chosen := _meant(word, labels))]
-    return _meant(input("A number or an answer: "), labels)
+        return [chosen for word in given if (chosen := _parse_reply(word, labels))]
+    return _parse_reply(input("A number or an answer: "), labels)
 
 
-def _meant(word: str, labels: Mapping[str, str]) -> str:
+def _parse_reply(word: str, labels: Mapping[str, str]) -> str:
     return labels.get(word.strip(), word.strip())

@@ -19,7 +19,7 @@ from ._lookup import one_word
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from ._session import Session
+    from ._session import MagicsSession
 
 FRESH = 5.0
 PATIENCE = 1.0
@@ -31,7 +31,7 @@ KEYS = ("%loop", "%%loop")
 class Completion:
     """Answers IPython's completer for one shell."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: MagicsSession) -> None:
         self._session = session
         self._names: list[str] = []
         self._asked = float("-inf")

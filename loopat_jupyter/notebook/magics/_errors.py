@@ -21,7 +21,7 @@ from loopat_jupyter.client._markdown import plain_text
 
 
 @contextmanager
-def readable() -> Iterator[None]:
+def as_usage_error() -> Iterator[None]:
     """Inside, what the client raises on purpose becomes a :class:`UsageError`.
 
     A ``KeyboardInterrupt`` stays one, but is shown in a line: a traceback of ours would tell the

@@ -22,7 +22,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take the magics out and close their connections; loops and turns are the server's."""
-    from loopat_jupyter.notebook.output import speak_to
+    from loopat_jupyter.notebook.output import set_current_loop
 
     from ._completion import Completion
 
@@ -34,7 +34,7 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     shell.magics_manager.registry.pop(type(magics).__name__, None)
     Completion.remove(shell)
     magics.session.close()
-    speak_to(None)
+    set_current_loop(None)
 
 
 def _loaded(shell: InteractiveShell) -> Any:

@@ -22,7 +22,7 @@ def one_word(title: str) -> str:
     return _BREAK.sub("-", title).strip("-").casefold()
 
 
-def pick(name: str, loops: Sequence[Loop]) -> Loop:
+def find_loop(name: str, loops: Sequence[Loop]) -> Loop:
     """The one of ``loops`` that ``name`` means.
 
     Raises:

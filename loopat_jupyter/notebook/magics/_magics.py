@@ -11,13 +11,13 @@ from IPython.display import display
 
 from loopat_jupyter.client import Loop
 from loopat_jupyter.client._markdown import words
-from loopat_jupyter.notebook.output import StoryRecord, bundle, reattach
+from loopat_jupyter.notebook.output import StoryRecord, bundle, find_previous_loop
 
 from ._arguments import cell_parser, line_parser, parse
 from ._attach import Attachment, attach
-from ._errors import readable
+from ._errors import as_usage_error
 from ._interpolate import interpolate
-from ._session import Session
+from ._session import MagicsSession
 from ._tables import cost_table, loops_table, status_table
 from ._turn import CellTurn
 
@@ -29,7 +29,7 @@ class LoopMagics(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self.names: dict[str, Any] = shell.user_ns
-        self.session = Session()
+        self.session = MagicsSession()
 
     # ------------------------------------------------------------- %%loop
 
@@ -56,7 +56,7 @@ class LoopMagics(Magics):
         Interrupting the cell interrupts the turn.
         """
         options = parse(cell_parser(), line)
-        with readable():
+        with as_usage_error():
             self._run(options, self._prompt(options, cell))
 
     def _prompt(self, options: Namespace, cell: str) -> tuple[str, list[Attachment]]:
@@ -71,7 +71,7 @@ class LoopMagics(Magics):
 
     def _run(self, options: Namespace, prompt: tuple[str, list[Attachment]]) -> None:
         content, attached = prompt
-        loop, note = self.session.for_cell(options.loop)
+        loop, note = self.session.loop_for_cell(options.loop)
         if note:
             self._show(f"*{words(note)}*", None, note)
         for one in attached:
@@ -110,13 +110,13 @@ class LoopMagics(Magics):
         options = parse(line_parser(), line)
         command = options.command or ("status" if self.session.loop_id else "list")
         name = " ".join(getattr(options, "name", []))
-        with readable():
+        with as_usage_error():
             getattr(self, f"_{command}")(name, options)
 
     def _new(self, name: str, options: Namespace) -> None:
         loop, said = None, "uses the loop it made before"
         if not options.fresh:
-            earlier = reattach(self.session.client)
+            earlier = find_previous_loop(self.session.client)
             loop = earlier.loop
             if loop is not None and name and loop.title != name:
                 loop = None  # the person changed the title: that is another loop
@@ -154,7 +154,7 @@ class LoopMagics(Magics):
         self._show(cost_table(loop.title, loop.history()), None)
 
     def _named(self, name: str) -> Loop:
-        return self.session.find(name).refresh() if name else self.session.present()
+        return self.session.find(name).refresh() if name else self.session.current_loop()
 
     @staticmethod
     def _show(markdown: str, record: StoryRecord | None, plain: str | None = None) -> None:

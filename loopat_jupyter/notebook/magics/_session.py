@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from IPython.core.error import UsageError
 
 from loopat_jupyter.client import Client, Loop, find_server
-from loopat_jupyter.notebook.output import reattach, remember, speak_to
+from loopat_jupyter.notebook.output import find_previous_loop, record_cell_loop, set_current_loop
 
-from ._lookup import pick
+from ._lookup import find_loop
 
 
 @dataclass(slots=True)
-class Session:
+class MagicsSession:
     """One for each kernel. The client is made when it is needed."""
 
     loop_id: str | None = None
@@ -50,7 +50,7 @@ class Session:
         working = [loop for loop in loops if not loop.archived]
         gone = [loop for loop in loops if loop.archived and name in {loop.id, loop.title}]
         try:
-            return pick(name, working)
+            return find_loop(name, working)
         except UsageError:
             if gone:
                 _working(gone[0])
@@ -59,20 +59,20 @@ class Session:
     def choose(self, loop: Loop) -> Loop:
         """Make ``loop`` the present one because a person says so."""
         self.loop_id, self.chosen = loop.id, True
-        remember(loop.id)
-        speak_to(loop.id)
+        record_cell_loop(loop.id)
+        set_current_loop(loop.id)
         return loop
 
     def create(self, title: str | None) -> Loop:
         return self.client.loops.create(title or None)
 
-    def present(self) -> Loop:
+    def current_loop(self) -> Loop:
         """The present loop, as it is now. Raises ``UsageError`` where there is none."""
         if self.loop_id is None:
             raise UsageError("no loop yet: %loop new TITLE makes one, %loop use NAME takes one")
         return self.client.loops.get(self.loop_id)
 
-    def for_cell(self, name: str | None) -> tuple[Loop, str | None]:
+    def loop_for_cell(self, name: str | None) -> tuple[Loop, str | None]:
         """The loop that a cell speaks to, and a sentence where it is not the one expected.
 
         In this order: the one it names; the one a person chose in this kernel; the one this cell
@@ -82,19 +82,19 @@ class Session:
         if name is not None:
             return self._found(self.find(name)), None
         if self.chosen:
-            return self._found(_working(self.present())), None
-        earlier = reattach(self.client)
+            return self._found(_working(self.current_loop())), None
+        earlier = find_previous_loop(self.client)
         if earlier.loop is not None:
             return self._found(earlier.loop), None
-        if self.loop_id is not None and not (loop := self.present()).archived:
+        if self.loop_id is not None and not (loop := self.current_loop()).archived:
             return self._found(loop), earlier.reason
         loop = self._found(self.create(earlier.notebook))
         return loop, f"{earlier.reason}; this is a new loop" if earlier.reason else None
 
     def _found(self, loop: Loop) -> Loop:
         self.loop_id = self.loop_id if self.chosen else loop.id
-        remember(loop.id)
-        speak_to(self.loop_id)
+        record_cell_loop(loop.id)
+        set_current_loop(self.loop_id)
         return loop
 
 

@@ -52,13 +52,13 @@ class CellTurn:
         interrupting = Interrupting(self.loop.interrupt, lambda: self._begun)
         decide = policy(self.on_choice, self._prompts.show, interrupting)
         try:
-            self._not_behind_a_choice(decide)
+            self._refuse_if_choice_pending(decide)
             with LiveOutput(self._bundle, live=self.live and has_front_end()) as output:
                 try:
                     with interrupting:
                         self._follow(output, decide)
                 finally:
-                    self._retell(output)
+                    self._show_final_transcript(output)
         except KeyboardInterrupt:
             self._explain(interrupting.failure)
             raise
@@ -75,7 +75,7 @@ class CellTurn:
                     self._story.add(event)
                 output.changed()
 
-    def _retell(self, output: LiveOutput) -> None:
+    def _show_final_transcript(self, output: LiveOutput) -> None:
         """Show what the server tells of the turn instead: it knows what the tools brought."""
         if self.result.status == "running" or self.result.turn_id is None:
             return
@@ -86,7 +86,7 @@ class CellTurn:
         with output.lock:
             self._final = TurnStory.from_document(document["turns"][0])
 
-    def _not_behind_a_choice(self, decide: OnChoice) -> None:
+    def _refuse_if_choice_pending(self, decide: OnChoice) -> None:
         """A message would wait behind a turn that waits for a person: forever, where none is."""
         pending = self.loop.pending_choice() if decide != "wait" else None
         if pending is None:

@@ -10,7 +10,15 @@ Neither ever holds a token, an address or a path. Sizes are bounded, and what is
 
 from __future__ import annotations
 
-from ._cell_loops import Earlier, cell_id, present, reattach, remember, request, speak_to
+from ._cell_loops import (
+    PreviousLoop,
+    cell_id,
+    current_loop,
+    find_previous_loop,
+    record_cell_loop,
+    request,
+    set_current_loop,
+)
 from ._display import show_story
 from ._follower import Follower
 from ._mime_bundle import STORY_MIME, StoryRecord, bundle
@@ -18,16 +26,16 @@ from ._turn import TurnStory
 
 __all__ = [
     "STORY_MIME",
-    "Earlier",
     "Follower",
+    "PreviousLoop",
     "StoryRecord",
     "TurnStory",
     "bundle",
     "cell_id",
-    "present",
-    "reattach",
-    "remember",
+    "current_loop",
+    "find_previous_loop",
+    "record_cell_loop",
     "request",
+    "set_current_loop",
     "show_story",
-    "speak_to",
 ]

@@ -22,7 +22,7 @@ _present: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class PreviousLoop:
     """``loop``: what the cell spoke to, if it still may; else ``reason``, where there was one.
     ``notebook`` is the notebook's name, where it is known."""
 
@@ -47,47 +47,47 @@ def request() -> dict[str, Any]:
     return parent if isinstance(parent, dict) else {}
 
 
-def remember(loop_id: str) -> None:
+def record_cell_loop(loop_id: str) -> None:
     """The running cell speaks to this loop, and will when it is run again."""
     ident = cell_id()
     if ident is not None:
         _loops[ident] = loop_id
 
 
-def speak_to(loop_id: str | None) -> None:
+def set_current_loop(loop_id: str | None) -> None:
     """The magics speak to this loop from here on; ``None``: to none, they are taken out."""
     global _present
     _present = loop_id
 
 
-def present(client: Client) -> Loop | None:
+def current_loop(client: Client) -> Loop | None:
     """The loop that the magics speak to, if the caller still may; else ``None``."""
     return None if _present is None else _look_up(client, _present, None).loop
 
 
-def reattach(client: Client) -> Earlier:
+def find_previous_loop(client: Client) -> PreviousLoop:
     """What the running cell spoke to before, looked up and still the caller's."""
     ident = cell_id()
     if ident is None:
-        return Earlier()
+        return PreviousLoop()
     if ident in _loops:
         return _look_up(client, _loops[ident], None)
     notebook = read_notebook(client.address)
     if notebook is None:
-        return Earlier()
+        return PreviousLoop()
     record = notebook.record(ident)
     if record is None:
-        return Earlier(notebook=notebook.name)
+        return PreviousLoop(notebook=notebook.name)
     return _look_up(client, record.loop_id, notebook.name)
 
 
-def _look_up(client: Client, loop_id: str, notebook: str | None) -> Earlier:
+def _look_up(client: Client, loop_id: str, notebook: str | None) -> PreviousLoop:
     try:
         loop = client.loops.get(loop_id)
     except NotFoundError:
-        return Earlier(None, "the loop of this cell is not on this server", notebook)
+        return PreviousLoop(None, "the loop of this cell is not on this server", notebook)
     except PermissionDeniedError:
-        return Earlier(None, "the loop of this cell belongs to somebody else", notebook)
+        return PreviousLoop(None, "the loop of this cell belongs to somebody else", notebook)
     if loop.archived:
-        return Earlier(None, f"the loop {loop.title!r} of this cell is archived", notebook)
-    return Earlier(loop, None, notebook)
+        return PreviousLoop(None, f"the loop {loop.title!r} of this cell is archived", notebook)
+    return PreviousLoop(loop, None, notebook)

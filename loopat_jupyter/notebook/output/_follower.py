@@ -42,7 +42,7 @@ class Follower:
         *,
         retry: RetryPolicy | None = None,
     ) -> None:
-        self._thread = _Thread(address, loop_id, tell, seq, retry or RetryPolicy())
+        self._thread = _FollowerThread(address, loop_id, tell, seq, retry or RetryPolicy())
         weakref.finalize(self, self._thread.cancel)
 
     @property
@@ -60,7 +60,7 @@ class Follower:
         self._thread.join()
 
 
-class _Thread:
+class _FollowerThread:
     def __init__(
         self,
         address: ServerAddress,

@@ -10,7 +10,7 @@ from traitlets import Unicode
 
 from loopat_jupyter.client import ServerAddress
 
-from ._kernel_bridge import Relay
+from ._kernel_bridge import KernelBridge
 
 
 class LoopWidget(anywidget.AnyWidget):
@@ -18,12 +18,12 @@ class LoopWidget(anywidget.AnyWidget):
 
     loop_id = Unicode(read_only=True, help="The loop's id.").tag(sync=True)
 
-    _relay: Relay | None = None
+    _relay: KernelBridge | None = None
 
     def __init__(self, loop_id: str, address: ServerAddress) -> None:
         super().__init__()
         self.set_trait("loop_id", loop_id)
-        self._relay = Relay(loop_id, address, self.send)
+        self._relay = KernelBridge(loop_id, address, self.send)
         self.on_msg(self._take)
 
     def _take(self, widget: Any, message: object, buffers: Sequence[bytes | memoryview]) -> None:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from IPython.display import display
 
 from loopat_jupyter.client import Client, Loop, ServerAddress, connect
-from loopat_jupyter.notebook.output import Follower, present, reattach, remember, show_story
+from loopat_jupyter.notebook.output import (
+    Follower,
+    current_loop,
+    find_previous_loop,
+    record_cell_loop,
+    show_story,
+)
 
 from ._base import LoopWidget
 from ._esm import compose, styles
@@ -68,13 +74,13 @@ def _resolve(loop: Loop | str | None, title: str | None) -> tuple[str, ServerAdd
 
 def _of_cell(client: Client, title: str | None) -> Loop:
     """The loop that the running cell spoke to before, or a new one; which of them is said."""
-    earlier = reattach(client)
+    earlier = find_previous_loop(client)
     loop = earlier.loop
     if loop is None and title is None:
-        loop = present(client)
+        loop = current_loop(client)
     if loop is None or title not in {None, loop.title}:
         if earlier.reason is not None:
             print(f"{earlier.reason}; this is a new loop".capitalize())
         loop = client.loops.create(title or earlier.notebook)
-    remember(loop.id)
+    record_cell_loop(loop.id)
     return loop

@@ -16,10 +16,10 @@ from typing import Any
 
 from loopat_jupyter.client import AsyncClient, ServerAddress
 
-from ._rpc import Desk, Send
+from ._rpc import Send, WidgetRpc
 
 
-class Relay:
+class KernelBridge:
     """One widget's calls to one loop. :meth:`take` and :meth:`close` may be called anywhere.
 
     ``send`` gives a message to the browser; it is called in the relay's thread.
@@ -38,7 +38,7 @@ class Relay:
         self._send = send
         self._lock = threading.Lock()
         self._closed = False
-        self._thread: _Thread | None = None
+        self._thread: _BridgeThread | None = None
 
     def take(self, message: object, buffers: Sequence[bytes | memoryview] = ()) -> None:
         """Carry out a message of the browser; what is none is left alone."""
@@ -46,7 +46,7 @@ class Relay:
             if self._closed or not isinstance(message, Mapping):
                 return
             if self._thread is None or not self._thread.is_alive:
-                self._thread = _Thread(self._loop_id, self._connect, self._send)
+                self._thread = _BridgeThread(self._loop_id, self._connect, self._send)
             self._thread.hand_over({**message, "buffers": [bytes(one) for one in buffers]})
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Relay:
             thread.end()
 
 
-class _Thread:
+class _BridgeThread:
     """An event loop in a thread, which owns the connections and every task."""
 
     def __init__(self, loop_id: str, connect: Callable[[], AsyncClient], send: Send) -> None:
@@ -80,9 +80,9 @@ class _Thread:
 
     async def _serve(self) -> None:
         async with self._connect() as client, asyncio.TaskGroup() as tasks:
-            desk = Desk(client, self._loop_id, self._send, tasks)
+            desk = WidgetRpc(client, self._loop_id, self._send, tasks)
             while (message := await self._inbox.get()) is not None:
-                desk.take(message)
+                desk.handle(message)
             desk.close()
 
     def hand_over(self, message: Mapping[str, Any] | None) -> None:

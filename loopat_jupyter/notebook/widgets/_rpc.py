@@ -36,7 +36,7 @@ Args = Mapping[str, Any]
 Send = Callable[[dict[str, Any]], object]
 
 
-class Desk:
+class WidgetRpc:
     """Belongs to one event loop; ``tasks`` owns whatever takes time."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Desk:
         self._watches: dict[Any, asyncio.Task[None]] = {}
         self._handle: AsyncLoop | None = None
 
-    def take(self, message: Mapping[str, Any]) -> None:
+    def handle(self, message: Mapping[str, Any]) -> None:
         """Begin what ``message`` asks for."""
         if message.get("op") == "unwatch":
             watch = self._watches.pop(message.get("watch"), None)
@@ -77,7 +77,7 @@ class Desk:
             args = {**(message.get("args") or {}), "buffers": message.get("buffers") or []}
             answer["result"] = await call(self, args)
         except (LoopatError, ValueError, TypeError, KeyError) as error:
-            answer["error"] = refusal(error)
+            answer["error"] = error_json(error)
         self._send(answer)
 
     async def _loop(self) -> AsyncLoop:
@@ -90,7 +90,7 @@ class Desk:
     async def loop(self, args: Args) -> dict[str, Any]:
         """The loop, with its runtime state."""
         loop = await self._loop()
-        return plain((await loop.refresh()).info)
+        return model_json((await loop.refresh()).info)
 
     async def messages(self, args: Args) -> dict[str, Any]:
         """One page of the conversation: ``limit``, ``after``, ``order``."""
@@ -99,7 +99,7 @@ class Desk:
             after=args.get("after"),
             newest_first=args.get("order") == "desc",
         )
-        return plain(page)
+        return model_json(page)
 
     async def send(self, args: Args) -> dict[str, Any] | None:
         """Give the loop a message: ``content``, ``key``, ``mode``; the turn's first event."""
@@ -111,7 +111,7 @@ class Desk:
         )
         async with stream:
             first = await anext(stream, None)
-        return None if first is None else shown(first)
+        return None if first is None else event_json(first)
 
     async def choice(self, args: Args) -> None:
         """Answer a choice: ``choice_id``, and the contract's ``body``."""
@@ -141,29 +141,29 @@ class Desk:
         try:
             async with await loop.events(after) as stream, Batches(post) as batches:
                 async for event in stream:
-                    await batches.add(shown(event))
+                    await batches.add(event_json(event))
         except LoopatError as error:
-            self._send({"op": "lost", "watch": name, "error": refusal(error)})
+            self._send({"op": "lost", "watch": name, "error": error_json(error)})
 
 
-CALLS: dict[str, Callable[[Desk, Args], Awaitable[Any]]] = {
-    "loop": Desk.loop,
-    "messages": Desk.messages,
-    "send": Desk.send,
-    "choice": Desk.choice,
-    "put": Desk.put,
-    "interrupt": Desk.interrupt,
-    "watch": Desk.watch,
+CALLS: dict[str, Callable[[WidgetRpc, Args], Awaitable[Any]]] = {
+    "loop": WidgetRpc.loop,
+    "messages": WidgetRpc.messages,
+    "send": WidgetRpc.send,
+    "choice": WidgetRpc.choice,
+    "put": WidgetRpc.put,
+    "interrupt": WidgetRpc.interrupt,
+    "watch": WidgetRpc.watch,
 }
 
 
-def shown(event: Event) -> dict[str, Any]:
+def event_json(event: Event) -> dict[str, Any]:
     """An event as the browser takes it from the server's own stream."""
     name = event.event if isinstance(event, UnknownEvent) else event.name
     return {"name": name, "data": dict(event.data), "seq": event.seq}
 
 
-def plain(value: LoopInfo | MessagePage) -> dict[str, Any]:
+def model_json(value: LoopInfo | MessagePage) -> dict[str, Any]:
     """A model of the client as the JSON that it was."""
     return {name: _json(item) for name, item in asdict(value).items()}
 
@@ -176,7 +176,7 @@ def _json(value: Any) -> Any:
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def refusal(error: Exception) -> dict[str, Any]:
+def error_json(error: Exception) -> dict[str, Any]:
     """What the browser is told: no traceback, no address."""
     if isinstance(error, APIError):
         return {"code": error.code, "message": error.message, "status": error.status}

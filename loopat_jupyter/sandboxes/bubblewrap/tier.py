@@ -22,14 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
+from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import sealed_file
 from loopat_jupyter.sandboxes.launcher import process as staging
-from loopat_jupyter.sandboxes.launcher.client import Launch, Launcher
+from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
 from loopat_jupyter.sandboxes.launcher.ownership import make_ready
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, held_by, with_cgroups
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import (
     HOME,
     UID,
@@ -54,7 +54,7 @@ FLAGS = (
 )
 PROBE_WORD = "loopat-probe-passed"
 NO_FILTER = "system calls are not filtered on this machine's architecture"
-TIER = Isolation(
+TIER = SandboxIsolation(
     tier="bubblewrap",
     isolates=True,
     enforced=(
@@ -96,10 +96,10 @@ class BubblewrapTier:
         self._settings = settings
         self._bwrap = bwrap
         self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, held_by(settings))
+        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
 
     @property
-    def isolation(self) -> Isolation:
+    def isolation(self) -> SandboxIsolation:
         return self._isolation
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
@@ -119,7 +119,7 @@ class BubblewrapTier:
             self._try(SandboxSpec("probe", places[0], places[1]))
 
     def _try(self, spec: SandboxSpec) -> None:
-        launch = Launch()
+        launch = LaunchPlan()
         said = os.memfd_create("loopat-probe")
         try:
             launch.stderr = launch.add(os.dup(said))
@@ -134,10 +134,10 @@ class BubblewrapTier:
         if text != PROBE_WORD:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
 
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         return ()
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """Nothing of a loop's sandbox is kept."""
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ class BubblewrapSandbox(SupervisedSandbox):
         settings: SandboxSettings,
         launcher: Launcher,
         bwrap: Path,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
         self._bwrap = bwrap
@@ -163,7 +163,7 @@ class BubblewrapSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         return clean_environment(self._settings, self.home, USER)
 
-    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         make_ready((self._spec.workdir, self._spec.home), uid)
         refuse_occupied(self._spec)
@@ -200,7 +200,7 @@ def refuse_occupied(spec: SandboxSpec) -> None:
 class Arguments:
     """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
 
-    def __init__(self, launch: Launch, uid: int | None) -> None:
+    def __init__(self, launch: LaunchPlan, uid: int | None) -> None:
         self._launch = launch
         self._launch.uid = uid
         self._staged = uid is not None

@@ -21,7 +21,7 @@ else:
     import _signal as signal  # the module around it costs milliseconds
 
 
-class FileWorker:
+class FileProcess:
     """One file operation. Its answer is relayed as it comes; its end is the end."""
 
     def __init__(self, host: Host, request: int, ask: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ class MemoryWatch:
             self._clock.after(INTERVAL, self._look)
 
     def _look(self) -> None:
-        sizes = resident(os.getpid())
+        sizes = resident_bytes(os.getpid())
         if sum(sizes.values()) > self._limit:
             sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
             if sum(sizes.values()) > self._limit:
@@ -61,7 +61,7 @@ class MemoryWatch:
             return
 
 
-def resident(root: int) -> dict[int, int]:
+def resident_bytes(root: int) -> dict[int, int]:
     """Resident bytes of every process below ``root``."""
     parents: dict[int, int] = {}
     sizes: dict[int, int] = {}
@@ -80,7 +80,7 @@ def resident(root: int) -> dict[int, int]:
 
 def others(root: int) -> int:
     """Threads of this user that are not below ``root``: what its limit of processes counts too."""
-    own = resident(root)
+    own = resident_bytes(root)
     count = 0
     for name in os.listdir("/proc"):
         if not name.isdecimal() or int(name) in own:

@@ -15,7 +15,7 @@ BACKLOG = 128
 NOT_PROXIED = "localhost,127.0.0.1,::1"
 
 
-def open_door() -> tuple[int, int]:
+def open_listener() -> tuple[int, int]:
     """A listening socket on the loopback of this network: its descriptor and port."""
     door = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     door.bind(("127.0.0.1", 0))
@@ -24,7 +24,7 @@ def open_door() -> tuple[int, int]:
     return door.detach(), port
 
 
-def hand_out(channel: int, frame: bytes, door: int) -> None:
+def send_fd(channel: int, frame: bytes, door: int) -> None:
     """Send a descriptor with a frame over the channel (a Unix socket)."""
     end = socket.socket(fileno=channel)
     try:

@@ -240,15 +240,15 @@ class Supervisor:
         if proxy is None:
             return
         from loopat_jupyter.sandboxes.inside.proxy_listener import (
-            hand_out,
-            open_door,
+            open_listener,
             proxy_environment,
+            send_fd,
         )
 
         port: int | None = proxy["port"]
         if port is None:
-            door, port = open_door()
-            hand_out(self._control, protocol.frame(protocol.DOOR, 0), door)
+            door, port = open_listener()
+            send_fd(self._control, protocol.frame(protocol.DOOR, 0), door)
             os.close(door)
         self.config["env"].update(proxy_environment(port, proxy["credentials"]))
 
@@ -262,9 +262,9 @@ class Supervisor:
             if not ask["background"]:
                 self._jobs[request] = command
         elif ask["op"] == "file":
-            from loopat_jupyter.sandboxes.inside.file_process import FileWorker
+            from loopat_jupyter.sandboxes.inside.file_process import FileProcess
 
-            self._jobs[request] = FileWorker(self, request, ask)
+            self._jobs[request] = FileProcess(self, request, ask)
         elif ask["op"] == "spawn":
             from loopat_jupyter.sandboxes.inside.spawn import Stream
 
@@ -305,10 +305,10 @@ class Supervisor:
         are rules there is a guard, which sees to it."""
         if os.getpid() == 1 or self._rules:
             return
-        from loopat_jupyter.sandboxes.inside.memory_watch import resident
+        from loopat_jupyter.sandboxes.inside.memory_watch import resident_bytes
 
         while True:
-            for pid in resident(os.getpid()):
+            for pid in resident_bytes(os.getpid()):
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:

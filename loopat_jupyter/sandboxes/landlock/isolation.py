@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopat_jupyter.loops.ports.engine import Isolation
+from loopat_jupyter.loops.ports.engine import SandboxIsolation
 
 ENFORCED = (
     "only the loop's workdir, home and folders can be written to; of the rest only the system, the "
@@ -50,13 +50,13 @@ ROOT_SHARED = "all loops of a server that is root have the same user"
 UNMAPPED = "what root owns in a given folder is another user's inside, and its permissions apply"
 
 
-def isolation(abi: int, *, root: bool, mounts: bool = False) -> Isolation:
+def isolation(abi: int, *, root: bool, mounts: bool = False) -> SandboxIsolation:
     """``root``: the server is, and its sandboxes have a user of their own. ``mounts``: it may
     mount, so that folders are shown to that user as its own."""
     still_open = [gap for since, gap in BY_ABI if abi < since]
     if root:
         still_open += [ROOT_SHARED] if mounts else [ROOT_SHARED, UNMAPPED]
-    return Isolation(
+    return SandboxIsolation(
         tier="landlock",
         isolates=True,
         enforced=(*ENFORCED, *([SIGNALS] if abi >= 6 else [])),

@@ -4,7 +4,7 @@ There is no pid namespace here whose end would be everybody's. Instead the guard
 which whatever is left of the sandbox falls: when the supervisor ends, or the launcher, or when it
 is told to, it kills everything inside, waits until nothing is left, empties the sandbox's
 temporary directory, and ends. Meanwhile it answers what the system call filter asks
-(:mod:`deputy`).
+(:mod:`.syscall_handler`).
 
 Three layers of Landlock, each within the one before:
 
@@ -37,10 +37,10 @@ PINNED = 0x200000
 """O_PATH."""
 
 libc = ctypes.CDLL(None, use_errno=True)
-deputy = importlib.import_module(f"{__package__}.syscall_handler")
+syscall_handler = importlib.import_module(f"{__package__}.syscall_handler")
 
 
-class Relieved(BaseException):
+class Terminated(BaseException):
     """The guard was told to end."""
 
 
@@ -55,49 +55,49 @@ def prctl(option: int, value: int) -> None:
     check(libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), "prctl")
 
 
-def wall_in(walls: dict[str, Any], fds: list[int], launcher: int) -> None:
+def apply_restrictions(restrictions: dict[str, Any], fds: list[int], launcher: int) -> None:
     """Returns in the process that is to become the supervisor; the guard never returns."""
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    if walls["outer"] is not None:
-        restrict(fds[walls["outer"]])
+    if restrictions["outer"] is not None:
+        restrict_self(fds[restrictions["outer"]])
     ours, theirs = socket.socketpair()
-    signal.signal(signal.SIGTERM, relieve)
+    signal.signal(signal.SIGTERM, on_sigterm)
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ours.close()
-        confine(walls, fds, theirs)
+        confine(restrictions, fds, theirs)
         return
     try:
         theirs.close()
-        stand(walls, fds, pid, ours, launcher)
+        run_monitor(restrictions, fds, pid, ours, launcher)
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
     finally:
         os._exit(0)
 
 
-def relieve(*_: object) -> None:
-    raise Relieved
+def on_sigterm(*_: object) -> None:
+    raise Terminated
 
 
-def restrict(ruleset: int) -> None:
+def restrict_self(ruleset: int) -> None:
     check(libc.syscall(RESTRICT_SELF, ruleset, 0), "landlock")
 
 
 # ------------------------------------------------------------------ the supervisor to be
 
 
-def confine(walls: dict[str, Any], fds: list[int], guard: socket.socket) -> None:
+def confine(restrictions: dict[str, Any], fds: list[int], guard: socket.socket) -> None:
     """Submit to the rules and the filters, and hand the guard the filter's questions."""
     prctl(PR_SET_DUMPABLE, 1)  # after a change of user one's own /proc is closed
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
-    restrict(fds[walls["inner"]])
-    pids = {walls["marks"][0]: os.getpid(), walls["marks"][1]: os.getppid()}
-    install(walls["filters"][0], 0)
-    listener = install(marked(walls["filters"][1], pids), NEW_LISTENER)
+    restrict_self(fds[restrictions["inner"]])
+    pids = {restrictions["marks"][0]: os.getpid(), restrictions["marks"][1]: os.getppid()}
+    install(restrictions["filters"][0], 0)
+    listener = install(marked(restrictions["filters"][1], pids), NEW_LISTENER)
     socket.send_fds(guard, [b"x"], [listener])
     os.close(listener)
     guard.close()
@@ -125,24 +125,28 @@ def marked(program: bytes, pids: dict[int, int]) -> bytes:
 # ------------------------------------------------------------------ the guard
 
 
-def stand(
-    walls: dict[str, Any], fds: list[int], supervisor: int, channel: socket.socket, launcher: int
+def run_monitor(
+    restrictions: dict[str, Any],
+    fds: list[int],
+    supervisor: int,
+    channel: socket.socket,
+    launcher: int,
 ) -> None:
     """Answer until the supervisor or the launcher is gone; then leave nothing."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() == launcher:
-            watch(walls, supervisor, channel, fds[walls["tmp"]])
-    except Relieved:
+            watch(restrictions, supervisor, channel, fds[restrictions["tmp"]])
+    except Terminated:
         pass  # the end is the same
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        clear(walls["outer"] is not None)
-        empty(fds[walls["tmp"]])
+        clear(restrictions["outer"] is not None)
+        empty(fds[restrictions["tmp"]])
 
 
-def watch(walls: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
+def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
     ended = os.pidfd_open(supervisor)
     _, fds, _, _ = socket.recv_fds(channel, 1, 1)
     channel.close()
@@ -153,8 +157,10 @@ def watch(walls: dict[str, Any], supervisor: int, channel: socket.socket, tmp: i
         if fd not in keep:
             close(fd)
     # Entries of /proc are made anew when nobody holds them, and a rule would not know them.
-    pins = [os.open(path, PINNED) for path in walls["pin"]]
-    answering = deputy.Deputy(fds[0], walls["calls"], walls["roots"], walls["broker"])
+    pins = [os.open(path, PINNED) for path in restrictions["pin"]]
+    answering = syscall_handler.SyscallHandler(
+        fds[0], restrictions["calls"], restrictions["roots"], restrictions["broker"]
+    )
     poll = select.poll()
     poll.register(ended, select.POLLIN)
     poll.register(fds[0], select.POLLIN)

@@ -13,7 +13,7 @@ from loopat_jupyter.loops.ports.engine import SandboxSpec
 from loopat_jupyter.sandboxes.landlock import seccomp
 from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
-from loopat_jupyter.sandboxes.launcher.client import Launch, base_python
+from loopat_jupyter.sandboxes.launcher.client import LaunchPlan, base_python
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, await_end
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
@@ -125,7 +125,7 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
 
 def push(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
     """What the sandbox said; the second port is its broker's."""
-    launch = Launch()
+    launch = LaunchPlan()
     said = os.memfd_create("loopat-probe")
     sandbox = tier.create(spec)
     sandbox.door_port = ports[1]

@@ -113,7 +113,7 @@ _NUMBERS = {
     "open": (2, None),
     "openat": (257, 56),
 }
-ASKED = (
+NOTIFIED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2"),
     *("utime", "utimes", "futimesat", "utimensat"),
 )
@@ -154,10 +154,10 @@ def numbers(machine: str | None = None) -> dict[str, int]:
     return {n: number for n, pair in _NUMBERS.items() if (number := pair[column]) is not None}
 
 
-def asked(machine: str | None = None) -> dict[int, str]:
+def notified(machine: str | None = None) -> dict[int, str]:
     """The calls that the guard is asked about, by number."""
     found = numbers(machine)
-    return {found[name]: name for name in (*ASKED, "connect") if name in found}
+    return {found[name]: name for name in (*NOTIFIED, "connect") if name in found}
 
 
 def strict_program(abi: int, broker: bool, machine: str | None = None) -> bytes:
@@ -173,21 +173,21 @@ def strict_program(abi: int, broker: bool, machine: str | None = None) -> bytes:
         for name in names:
             if name in has:
                 code += block(has[name], [deny(error)])
-    for name in ASKED:
+    for name in NOTIFIED:
         if name in has:
             code += block(has[name], [answer(ASK)])
     code += _network(has, broker) + _signals(has, abi) + _devices(has)
     for name in _OF_ITSELF:
-        code += block(has[name], [argument(0), *_only(0, EPERM)])
+        code += block(has[name], [argument(0), *_equals(0, EPERM)])
     for name, which in (("setpriority", 0), ("ioprio_set", 1)):
         kind = [argument(0), instruction(JUMP_EQUAL, which, 1, 0), deny(EPERM)]
-        code += block(has[name], [*kind, argument(1), *_only(0, EPERM)])
+        code += block(has[name], [*kind, argument(1), *_equals(0, EPERM)])
     if abi < 3:
         code += _truncation(has)
     return b"".join([*code, answer(ALLOW)])
 
 
-def _only(value: int, error: int) -> list[bytes]:
+def _equals(value: int, error: int) -> list[bytes]:
     """After a load: allowed when it is this value."""
     return [instruction(JUMP_EQUAL, value, 1, 0), deny(error), answer(ALLOW)]
 

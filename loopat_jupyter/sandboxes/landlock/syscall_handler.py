@@ -37,7 +37,7 @@ CONNECT_TIMEOUT = struct.pack("ll", 5, 0)
 LOOPBACK = socket.inet_aton("127.0.0.1")
 
 
-class Deputy:
+class SyscallHandler:
     """Answers the filter's questions. ``roots`` are the directories whose files may be changed;
     ``broker`` is the one port on 127.0.0.1 that may be connected to; ``calls`` names the system
     calls by number."""

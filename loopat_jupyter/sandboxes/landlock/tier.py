@@ -10,7 +10,7 @@ Invariants
   meaning in between.
 * A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher shows that
   user what only root could reach.
-* What remains open is in its :class:`Isolation`, by the version of Landlock found here.
+* What remains open is in its :class:`SandboxIsolation`, by the version of Landlock found here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
+from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import RULES_FD
 from loopat_jupyter.sandboxes.landlock import seccomp as landlock_seccomp
 from loopat_jupyter.sandboxes.landlock.grants import (
@@ -43,13 +43,13 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     Ruleset,
 )
-from loopat_jupyter.sandboxes.launcher.client import Launch, Launched, Launcher
-from loopat_jupyter.sandboxes.launcher.ownership import let_through, make_ready
+from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, make_ready
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.none import user_name
 from loopat_jupyter.sandboxes.runtime import seccomp
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import held_by, with_cgroups
+from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_part
 from loopat_jupyter.sandboxes.runtime.sandbox import BIRTH_GRACE, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
@@ -74,23 +74,23 @@ class LandlockTier:
         self._launcher = Launcher(sole=True)
         root = os.geteuid() == 0
         own = isolation(self._abi, root=root, mounts=root and may_mount())
-        self._isolation = with_cgroups(own, held_by(settings))
+        self._isolation = with_cgroups(own, enforced_controllers(settings))
 
     @property
-    def isolation(self) -> Isolation:
+    def isolation(self) -> SandboxIsolation:
         return self._isolation
 
     def create(self, spec: SandboxSpec) -> LandlockSandbox:
         return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
 
-    def launch(self, launch: Launch) -> Launched:
+    def launch(self, launch: LaunchPlan) -> Launched:
         """Start what was prepared; for the probe, which needs no event loop."""
         return self._launcher.launch(launch)
 
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         return ()
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """Nothing of a loop's sandbox is kept."""
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class LandlockSandbox(SupervisedSandbox):
         spec: SandboxSpec,
         settings: SandboxSettings,
         launcher: Launcher,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
         abi: int,
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
@@ -134,7 +134,7 @@ class LandlockSandbox(SupervisedSandbox):
         # The host's own settings for git are there and cannot be read, which git takes ill.
         return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
 
-    def prepare(self, launch: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         own = (self._spec.workdir, self._spec.home, self._tmp)
         self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,13 +143,13 @@ class LandlockSandbox(SupervisedSandbox):
         grants = [*own_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
         if uid is not None:
             launch.uid = uid
-            self._open_the_way(launch, uid, own)
+            self._make_reachable(launch, uid, own)
         outer = None
         if self._abi >= 6:
             outer = launch.add(Ruleset(self._abi, scope=SCOPE_SIGNAL).take())
         inner, agent = rulesets(self._abi, [*host_grants(self._settings), *grants])
         launch.fixed.append((RULES_FD, launch.add(agent)))
-        launch.walls = {
+        launch.restrictions = {
             "outer": outer,
             "inner": launch.add(inner),
             "filters": (
@@ -157,7 +157,7 @@ class LandlockSandbox(SupervisedSandbox):
                 landlock_seccomp.strict_program(self._abi, self.door_port is not None),
             ),
             "marks": (landlock_seccomp.SUPERVISOR, landlock_seccomp.GUARD),
-            "calls": landlock_seccomp.asked(),
+            "calls": landlock_seccomp.notified(),
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
             "broker": self.door_port,
             "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
@@ -165,7 +165,7 @@ class LandlockSandbox(SupervisedSandbox):
         }
         launch.argv = [*supervisor, str(RULES_FD)]
 
-    def _open_the_way(self, launch: Launch, uid: int, own: Iterable[Path]) -> None:
+    def _make_reachable(self, launch: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
         """See that the user whom root drops to gets to every path that is granted."""
         entries, _, _ = host_part(self._settings)
         host = [e.source for e in entries if isinstance(e, Bind)]
@@ -175,7 +175,7 @@ class LandlockSandbox(SupervisedSandbox):
             tops = [
                 m.resolve() for m in self._settings.masks if run_dir.is_relative_to(m.resolve())
             ]
-            let_through(own, tops[0] if tops else run_dir, uid)
+            grant_traverse(own, tops[0] if tops else run_dir, uid)
             for path in (*own, *host, *folders):
                 if not passable(path, uid):
                     raise SandboxSpawnFailed(OUT_OF_REACH.format(what=path.name))

@@ -33,13 +33,13 @@ def base_python() -> str:
 
 
 @dataclass(slots=True)
-class Launch:
+class LaunchPlan:
     """What is to be started. Owns its descriptors until :meth:`close`.
 
     ``argv`` holds strings, and ``(format, index)`` for the number of a descriptor in the child.
     ``stage`` names the descriptors that a root server's launcher binds below its stage, and says
     whether root's files there are to be the sandbox user's own. ``reach`` does the same for paths
-    that the sandbox's user must find where they are. ``walls`` is what
+    that the sandbox's user must find where they are. ``restrictions`` is what
     :mod:`loopat_jupyter.sandboxes.landlock.monitor` needs; with it the sandbox gets a guard.
     """
 
@@ -48,7 +48,7 @@ class Launch:
     fixed: list[tuple[int, int]] = field(default_factory=list)
     stage: list[tuple[int, str, bool]] = field(default_factory=list)
     reach: list[tuple[int, str, bool]] = field(default_factory=list)
-    walls: dict[str, Any] | None = None
+    restrictions: dict[str, Any] | None = None
     env: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     stderr: int = 0
@@ -86,13 +86,13 @@ class Launcher:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
 
-    def launch(self, plan: Launch) -> Launched:
+    def launch(self, plan: LaunchPlan) -> Launched:
         """Start it. Raises ``SandboxSpawnFailed``."""
         request = marshal.dumps(
             {
                 name: getattr(plan, name)
                 for name in (
-                    *("argv", "fixed", "stage", "reach", "walls"),
+                    *("argv", "fixed", "stage", "reach", "restrictions"),
                     *("env", "uid", "stderr", "cgroup"),
                 )
             }

@@ -17,7 +17,7 @@ def make_ready(places: Iterable[Path], uid: int | None) -> None:
         own.chmod(own.stat().st_mode | 0o700)
 
 
-def let_through(places: Iterable[Path], top: Path, uid: int) -> None:
+def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
     """Let the group ``uid``, and nobody else, pass ``top`` and what lies between it and
     ``places``. For a root server that cannot mount."""
     for parent in dict.fromkeys(parent for place in places for parent in place.resolve().parents):

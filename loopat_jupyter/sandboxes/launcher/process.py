@@ -48,7 +48,7 @@ MS_BIND, MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 4096, 16384, 1 << 18, 2, 4
 
 MODULES = {
     "reach": f"{PACKAGE}.reachable_mounts",
-    "walls": "loopat_jupyter.sandboxes.landlock.monitor",
+    "restrictions": "loopat_jupyter.sandboxes.landlock.monitor",
 }
 """What carries out these parts of a request."""
 
@@ -83,7 +83,7 @@ def reopen(fd: int) -> int:
     return found
 
 
-def stage(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
+def stage_mounts(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
     """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
 
     Some are bound through the map of ``users``.
@@ -113,7 +113,7 @@ def bind_mapped(source: int, target: str, users: int) -> bool:
     return True
 
 
-def drop(uid: int) -> None:
+def drop_privileges(uid: int) -> None:
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
@@ -128,7 +128,7 @@ def place(request: dict[str, Any], fds: list[int]) -> list[int]:
     return lifted
 
 
-def become(request: dict[str, Any], fds: list[int]) -> None:
+def exec_child(request: dict[str, Any], fds: list[int]) -> None:
     """In the child: gather, drop, run."""
     launcher = os.getppid()
     os.dup2(fds[request["stderr"]], 2)
@@ -144,13 +144,13 @@ def become(request: dict[str, Any], fds: list[int]) -> None:
         users = -1
         if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
             users = idmap.namespace(request["uid"])
-        stage(request["stage"], fds, users)
+        stage_mounts(request["stage"], fds, users)
     if request["reach"]:
-        module("reach").open_the_way(request, fds)
+        module("reach").make_reachable(request, fds)
     if request["uid"] is not None:
-        drop(request["uid"])
-    if request["walls"] is not None:
-        module("walls").wall_in(request["walls"], fds, launcher)
+        drop_privileges(request["uid"])
+    if request["restrictions"] is not None:
+        module("restrictions").apply_restrictions(request["restrictions"], fds, launcher)
     argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
     os.execve(argv[0], argv, request["env"])
 
@@ -165,7 +165,7 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
     The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
     (a mount may hang, and others want to start): what went wrong it says on its stderr.
     """
-    for name in ("reach", "walls"):
+    for name in ("reach", "restrictions"):
         if request[name]:  # imported once here, not in every child
             module(name)
     hold, release = os.pipe()
@@ -175,7 +175,7 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
             try:
                 os.close(release)
                 os.read(hold, 1)
-                become(request, fds)
+                exec_child(request, fds)
             except OSError as error:
                 os.write(2, f"{error.strerror or error}\n".encode())
             finally:
@@ -186,7 +186,7 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
         os.close(release)
 
 
-def serve(channel: socket.socket, orphans: Orphans | None) -> None:
+def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
     """Answer requests until the server is gone."""
     while True:
         if orphans is not None:
@@ -213,7 +213,7 @@ def serve(channel: socket.socket, orphans: Orphans | None) -> None:
                 os.close(fd)
 
 
-class Orphans:
+class OrphanReaper:
     """What falls to this process without having been started by it: killed as it comes."""
 
     def __init__(self) -> None:
@@ -297,7 +297,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        orphans = Orphans() if sys.argv[2:] == ["sole"] else None
+        orphans = OrphanReaper() if sys.argv[2:] == ["sole"] else None
         serve(socket.socket(fileno=int(sys.argv[1])), orphans)
     finally:
         end()

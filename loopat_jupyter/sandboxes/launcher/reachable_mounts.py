@@ -22,7 +22,7 @@ from typing import Any
 CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 16384, 1 << 18
 
 
-def open_the_way(request: dict[str, Any], fds: list[int]) -> None:
+def make_reachable(request: dict[str, Any], fds: list[int]) -> None:
     """Show each path of ``request["reach"]`` where it is, in a namespace of this process's own."""
     launcher: Any = sys.modules[f"{__package__}.process"]
     launcher.check(launcher.libc.unshare(CLONE_NEWNS), "unshare")

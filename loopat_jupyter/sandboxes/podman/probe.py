@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import Isolation
+from loopat_jupyter.loops.ports.engine import SandboxIsolation
 from loopat_jupyter.sandboxes.podman.cli import PATH, Podman, PodmanFailed, find_podman
 from loopat_jupyter.sandboxes.podman.limits import controllers_in_force
 from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_options
-from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, held_by, with_cgroups
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.seccomp import program
@@ -34,7 +34,7 @@ MISSING = (
 OWN_CGROUP_GAP = (
     "processes of other loops count against a loop's limit of processes, since no cgroup limits it"
 )
-TIER = Isolation(
+TIER = SandboxIsolation(
     tier="podman",
     isolates=True,
     enforced=(
@@ -94,7 +94,7 @@ def try_podman(settings: SandboxSettings) -> Attempt:
     return Attempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
 
 
-def isolation(found: Found) -> Isolation:
+def isolation(found: Found) -> SandboxIsolation:
     gaps = list(TIER.gaps)
     if program() is None:
         gaps.append(NO_FILTER)
@@ -102,7 +102,7 @@ def isolation(found: Found) -> Isolation:
         gaps.append(ROOT_GAP)
         if "pids" not in found.controllers:
             gaps.append(OWN_CGROUP_GAP)
-    whole = Isolation(TIER.tier, TIER.isolates, TIER.enforced, tuple(gaps))
+    whole = SandboxIsolation(TIER.tier, TIER.isolates, TIER.enforced, tuple(gaps))
     return with_cgroups(whole, found.controllers)
 
 
@@ -133,7 +133,7 @@ def probe(path: Path, settings: SandboxSettings) -> Found:
         except PodmanFailed as error:
             first = first or error
             continue
-        return Found(podman, cgroups, held_by(settings) or controllers)
+        return Found(podman, cgroups, enforced_controllers(settings) or controllers)
     assert first is not None
     raise first
 

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import Isolation, SandboxSpec
+from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, source_bundle
-from loopat_jupyter.sandboxes.launcher.client import Launch, Launched
+from loopat_jupyter.sandboxes.launcher.client import Launched, LaunchPlan
 from loopat_jupyter.sandboxes.launcher.ownership import hand_over
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
 from loopat_jupyter.sandboxes.podman.containers import Containers
@@ -77,7 +77,7 @@ class PodmanTier:
         self,
         settings: SandboxSettings,
         podman: Podman,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
         *,
         cgroups: bool,
         controllers: frozenset[str],
@@ -93,11 +93,11 @@ class PodmanTier:
     def create(self, spec: SandboxSpec) -> PodmanSandbox:
         return PodmanSandbox(spec, self)
 
-    async def kept(self) -> Sequence[str]:
+    async def retained(self) -> Sequence[str]:
         """The loops that have a container, of earlier servers too."""
         return await asyncio.to_thread(self.containers.loops)
 
-    async def discard(self, loop_id: str) -> None:
+    async def remove(self, loop_id: str) -> None:
         """Remove the loop's container; the loop was archived."""
         await asyncio.to_thread(self.containers.remove, loop_id)
 
@@ -153,7 +153,7 @@ class PodmanSandbox(SupervisedSandbox):
 
     # ------------------------------------------------------------------ start
 
-    def begin(self, plan: Launch) -> Launched:
+    def begin(self, plan: LaunchPlan) -> Launched:
         """Start the loop's container, made first where there is none, or another one."""
         self._ready_directories()
         containers, loop_id = self._tier.containers, self._spec.loop_id
@@ -243,10 +243,10 @@ class PodmanSandbox(SupervisedSandbox):
             self._abandoned = True
             self.send_all(signal.SIGKILL)
 
-    def _ended(self, pidfd: int) -> None:
+    def _on_exit(self, pidfd: int) -> None:
         if pidfd == self._conmon and self._init is not None and not has_ended(self._init):
             self._abandoned = True
-        super()._ended(pidfd)
+        super()._on_exit(pidfd)
 
     def _clear(self) -> None:
         """conmon has cleaned up. Where it was killed, the container is of no use any more."""
@@ -254,14 +254,14 @@ class PodmanSandbox(SupervisedSandbox):
             os.close(self._init)
             self._init = None
         if not self._abandoned:
-            super()._clear()
+            super()._finalize()
         elif self._removing is None:
             remove = asyncio.to_thread(self._tier.containers.remove, self._spec.loop_id)
             self._removing = asyncio.ensure_future(remove)
             self._removing.add_done_callback(self._removed)
 
     def _removed(self, _: asyncio.Future[None]) -> None:
-        super()._clear()
+        super()._finalize()
 
 
 def has_ended(pidfd: int) -> bool:

@@ -7,28 +7,28 @@ from dataclasses import dataclass
 from typing import Literal
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.ports.network import NetworkRequest, Verdict
+from loopat_jupyter.loops.ports.network import AuditEntry, RequestOutcome
 
-Audit = Callable[[NetworkRequest], Awaitable[None]]
+Audit = Callable[[AuditEntry], Awaitable[None]]
 """Keeps one line. Raises nothing."""
 
 SHOWN = 300
 """Characters of a name that could not be parsed, as it was asked for."""
 
 
-async def keep_nothing(_request: NetworkRequest) -> None:
+async def discard(_request: AuditEntry) -> None:
     """The audit of a sandbox whose loops have none."""
 
 
 @dataclass(slots=True)
-class Record:
+class AuditRecord:
     loop_id: str
     started_at: str
     asked: str
     """The request's target as it was sent, for what names no destination."""
     kind: Literal["connect", "http", "model"] = "http"
     destination: Destination | None = None
-    verdict: Verdict = "refused"
+    verdict: RequestOutcome = "refused"
     reason: str = ""
     bytes_out: int = 0
     bytes_in: int = 0
@@ -39,9 +39,9 @@ class Record:
             self.verdict = "failed"
         self.reason = self.reason or why
 
-    def line(self) -> NetworkRequest:
+    def line(self) -> AuditEntry:
         destination = self.destination or Destination(self.asked[:SHOWN], 0)
-        return NetworkRequest(
+        return AuditEntry(
             loop_id=self.loop_id,
             started_at=self.started_at,
             kind=self.kind,

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections import deque
 
-from loopat_jupyter.loops.ports.network import NetworkRequest
+from loopat_jupyter.loops.ports.network import AuditEntry
 from loopat_jupyter.sandboxes.proxy.audit_record import Audit
 
 PENDING = 64
@@ -19,15 +19,15 @@ PENDING = 64
 log = logging.getLogger(__name__)
 
 
-class Ledger:
+class AuditWriter:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._lines: deque[NetworkRequest] = deque()
+        self._lines: deque[AuditEntry] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
         self._room.set()
 
-    def note(self, line: NetworkRequest) -> None:
+    def note(self, line: AuditEntry) -> None:
         """Keep this line. Returns at once."""
         self._lines.append(line)
         if len(self._lines) >= PENDING:

@@ -33,11 +33,11 @@ VERSIONS = (b"1.0", b"1.1")
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
-class Gone(Exception):
+class ClientDisconnected(Exception):
     """The visitor left, was silent too long, or does not speak HTTP/1.1."""
 
 
-class Errand:
+class CancelScope:
     """What is done for a visitor, and may be ended from outside while it is done.
 
     An asynchronous context; left with ``TimeoutError`` where :meth:`end` ended it.
@@ -46,7 +46,7 @@ class Errand:
     def __init__(self) -> None:
         self._scope = asyncio.timeout(None)
 
-    async def __aenter__(self) -> Errand:
+    async def __aenter__(self) -> CancelScope:
         await self._scope.__aenter__()
         return self
 
@@ -68,13 +68,13 @@ class Errand:
             self._scope.reschedule(asyncio.get_running_loop().time())
 
 
-class _Doorstep(asyncio.StreamReaderProtocol):
+class _DisconnectWatcher(asyncio.StreamReaderProtocol):
     """Tells when the other side has closed, also while nobody reads."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader, loop=asyncio.get_running_loop())
         self.left = False
-        self.errand: Errand | None = None
+        self.errand: CancelScope | None = None
 
     def eof_received(self) -> bool:
         self._leave()
@@ -90,9 +90,12 @@ class _Doorstep(asyncio.StreamReaderProtocol):
             self.errand.end()
 
 
-class Visitor:
+class ClientConnection:
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, doorstep: _Doorstep
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        doorstep: _DisconnectWatcher,
     ) -> None:
         self.reader = reader
         self.writer = writer
@@ -105,12 +108,12 @@ class Visitor:
         self.sent = 0
 
     @classmethod
-    async def receive(cls, connection: socket.socket) -> Visitor:
+    async def receive(cls, connection: socket.socket) -> ClientConnection:
         """Take over an accepted connection."""
         loop = asyncio.get_running_loop()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader(limit=READ_SIZE, loop=loop)
-        doorstep = _Doorstep(reader)
+        doorstep = _DisconnectWatcher(reader)
         transport, _ = await loop.connect_accepted_socket(lambda: doorstep, connection)
         transport.set_write_buffer_limits(0)
         return cls(reader, asyncio.StreamWriter(transport, doorstep, reader, loop), doorstep)
@@ -118,7 +121,7 @@ class Visitor:
     # ------------------------------------------------------------------ requests
 
     async def request(self) -> h11.Request | None:
-        """The next request; ``None`` when there is none any more. Raises :class:`Gone`."""
+        """The next request; ``None`` when there is none. Raises :class:`ClientDisconnected`."""
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         if self._http.our_state is not h11.IDLE:
@@ -128,7 +131,7 @@ class Visitor:
             async with asyncio.timeout(IDLE):
                 event = await self._event()
         except TimeoutError as error:
-            raise Gone from error
+            raise ClientDisconnected from error
         except h11.RemoteProtocolError as error:
             await self._refuse_malformed(error.error_status_hint, "This is no valid HTTP/1.1.")
             return None
@@ -148,7 +151,7 @@ class Visitor:
         await self.refuse(status, "bad_request", why)
 
     async def body(self) -> AsyncIterator[bytes]:
-        """The request's body as it comes. Raises :class:`Gone`."""
+        """The request's body as it comes. Raises :class:`ClientDisconnected`."""
         if self._http.they_are_waiting_for_100_continue:
             await self._send(h11.InformationalResponse(status_code=100, headers=[]))
         try:
@@ -156,15 +159,15 @@ class Visitor:
                 self.received += len(event.data)
                 yield bytes(event.data)
         except (TimeoutError, h11.RemoteProtocolError) as error:
-            raise Gone from error
+            raise ClientDisconnected from error
         if not isinstance(event, h11.EndOfMessage):
-            raise Gone
+            raise ClientDisconnected
 
     def has_body(self, request: h11.Request) -> bool:
         names = {name for name, _ in request.headers}
         return b"content-length" in names or b"transfer-encoding" in names
 
-    def attend(self, errand: Errand | None) -> None:
+    def cancel_on_disconnect(self, errand: CancelScope | None) -> None:
         """End this errand when the visitor leaves; ``None``: none. One that has closed its own
         side has left: whoever speaks HTTP/1.1 keeps it open for the answer."""
         self._doorstep.errand = errand
@@ -187,7 +190,7 @@ class Visitor:
             try:
                 data = await self.reader.read(READ_SIZE)
             except OSError as error:
-                raise Gone from error
+                raise ClientDisconnected from error
             self._latest = data[:LINE_KEPT]
             self._http.receive_data(data)
         return event
@@ -215,7 +218,7 @@ class Visitor:
         """Answer with an error that says why, in the body and in the status line: clients of a
         proxy show the one or the other. The connection ends with it."""
         if self.answering:
-            raise Gone  # all that can be done is to break it off
+            raise ClientDisconnected  # all that can be done is to break it off
         body = json.dumps({"error": {"type": "loopat_network", "code": code, "message": why}})
         own = [("content-type", "application/json"), ("content-length", str(len(body)))]
         # What is left of a request's body is not read.
@@ -226,7 +229,7 @@ class Visitor:
     async def tunnel(self) -> bytes:
         """Say that the tunnel stands; what the visitor has sent into it already."""
         async for _ in self.body():
-            raise Gone  # what asks for a tunnel has no body
+            raise ClientDisconnected  # what asks for a tunnel has no body
         await self._send(
             h11.Response(status_code=200, headers=[], reason=b"Connection established")
         )
@@ -238,18 +241,18 @@ class Visitor:
             return
         transport = self.writer.transport
         if transport.is_closing():
-            raise Gone
+            raise ClientDisconnected
         self.writer.write(data)
         if transport.get_write_buffer_size():
             try:
                 async with asyncio.timeout(IDLE):
                     await self.writer.drain()
             except (OSError, TimeoutError) as error:
-                raise Gone from error
+                raise ClientDisconnected from error
 
     # ------------------------------------------------------------------ the end
 
-    async def farewell(self) -> None:
+    async def lingering_close(self) -> None:
         """Say that nothing more comes, and hear the visitor out for a while: a connection that is
         closed with something unread is reset, and the last answer could be lost with it."""
         left = LINGER_SIZE

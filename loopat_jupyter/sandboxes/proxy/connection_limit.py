@@ -19,7 +19,7 @@ AT_MOST = 4096
 """Where that is not limited."""
 
 
-class Crowd:
+class ConnectionLimiter:
     """Counts for all brokers that share it. ``most``: beyond the assured ones; by default what
     the limit on open files allows at that moment (a server may raise its own when it starts)."""
 
@@ -36,7 +36,7 @@ class Crowd:
             return AT_MOST
         return min(AT_MOST, soft // (SHARE * FILES_EACH))
 
-    def enter(self, held: int) -> bool:
+    def acquire(self, held: int) -> bool:
         """Whether a sandbox that holds so many connections may take one more."""
         if held < ASSURED:
             return True
@@ -45,7 +45,7 @@ class Crowd:
         self._beyond += 1
         return True
 
-    def leave(self, held: int) -> None:
+    def release(self, held: int) -> None:
         """One of a sandbox's connections ended; ``held`` are left."""
         if held >= ASSURED:
             self._beyond -= 1

@@ -80,7 +80,7 @@ def _is_ours(address: Address) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Dialler:
+class Dialer:
     """``resolve`` and ``is_public`` are the real ones but in tests."""
 
     resolve: Resolve = field(default_factory=Resolver)

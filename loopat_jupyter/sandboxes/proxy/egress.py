@@ -20,20 +20,27 @@ from loopat_jupyter.loops.destinations import (
     Destination,
     parse_destination,
 )
-from loopat_jupyter.sandboxes.proxy.audit_record import Record
-from loopat_jupyter.sandboxes.proxy.connection import READ_SIZE, Errand, Gone, Visitor
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler, Streams, Unreachable
-from loopat_jupyter.sandboxes.proxy.egress_policy import Gatekeeper
+from loopat_jupyter.sandboxes.proxy.audit_record import AuditRecord
+from loopat_jupyter.sandboxes.proxy.connection import (
+    READ_SIZE,
+    CancelScope,
+    ClientConnection,
+    ClientDisconnected,
+)
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Streams, Unreachable
+from loopat_jupyter.sandboxes.proxy.egress_policy import EgressPolicy
 from loopat_jupyter.sandboxes.proxy.headers import end_to_end, has
 from loopat_jupyter.sandboxes.proxy.relay import SILENCE, Relay
 
 
 class EgressProxy:
-    def __init__(self, gatekeeper: Gatekeeper, dialler: Dialler) -> None:
+    def __init__(self, gatekeeper: EgressPolicy, dialler: Dialer) -> None:
         self._gatekeeper = gatekeeper
         self._dialler = dialler
 
-    async def connect(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
+    async def connect(
+        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+    ) -> None:
         """A tunnel for whatever the visitor speaks, TLS as a rule. Its connection ends with it."""
         record.kind = "connect"
         if visitor.has_body(request):
@@ -42,8 +49,8 @@ class EgressProxy:
         if not self._gatekeeper.allows(destination):
             # Only a wait for a person is given up: who has closed its own side of a tunnel may
             # still hear what the other one says.
-            async with _while_there(visitor):
-                await self._gatekeeper.admit(destination)
+            async with _cancel_on_disconnect(visitor):
+                await self._gatekeeper.authorize(destination)
         reader, writer = await self._dial(destination, record)
         try:
             early = await visitor.tunnel()
@@ -56,48 +63,50 @@ class EgressProxy:
         finally:
             writer.transport.abort()  # what was to be flushed is; see dialling
 
-    async def forward(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
+    async def forward(
+        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+    ) -> None:
         """A plain request, in the absolute form that proxies are sent."""
         record.kind = "http"
         url = _split(request.target.decode("ascii"))
         try:
-            async with _while_there(visitor):
+            async with _cancel_on_disconnect(visitor):
                 destination = self._named(url.netloc, HTTP_PORT, record)
-                await self._gatekeeper.admit(destination)
+                await self._gatekeeper.authorize(destination)
                 streams = await self._dial(destination, record)
                 target = (url.path or "/") + (f"?{url.query}" if url.query else "")
                 try:
-                    await _Exchange(visitor, request, streams, record).run(target)
+                    await _ForwardedRequest(visitor, request, streams, record).run(target)
                 finally:
                     streams[1].transport.abort()
         finally:
             record.bytes_out, record.bytes_in = visitor.received, visitor.sent
 
-    def _named(self, authority: str, port: int | None, record: Record) -> Destination:
+    def _named(self, authority: str, port: int | None, record: AuditRecord) -> Destination:
         destination = record.destination = parse_destination(authority, port)
         self._dialler.refuse_local(destination)
         return destination
 
-    async def _dial(self, destination: Destination, record: Record) -> Streams:
+    async def _dial(self, destination: Destination, record: AuditRecord) -> Streams:
         streams = await self._dialler.dial(destination)
         record.verdict = "allowed"
         return streams
 
 
 @asynccontextmanager
-async def _while_there(visitor: Visitor) -> AsyncIterator[None]:
-    """What is done within ends when the visitor leaves, with :class:`.visitor.Gone`."""
-    errand = Errand()
+async def _cancel_on_disconnect(visitor: ClientConnection) -> AsyncIterator[None]:
+    """Cancel the body, with ``ClientDisconnected``, when the client closes its connection."""
+    errand = CancelScope()
     try:
         async with errand:
-            visitor.attend(errand)
+            visitor.cancel_on_disconnect(errand)
             yield
     except TimeoutError as error:
         if errand.ended:
-            raise Gone from error
+            raise ClientDisconnected from error
         raise
     finally:
-        visitor.attend(None)
+        visitor.cancel_on_disconnect(None)
 
 
 def _split(target: str) -> SplitResult:
@@ -112,11 +121,11 @@ def _split(target: str) -> SplitResult:
     return url
 
 
-class _Exchange:
+class _ForwardedRequest:
     """One plain request and its answer, over a connection of its own."""
 
     def __init__(
-        self, visitor: Visitor, request: h11.Request, streams: Streams, record: Record
+        self, visitor: ClientConnection, request: h11.Request, streams: Streams, record: AuditRecord
     ) -> None:
         assert record.destination is not None
         self._visitor = visitor

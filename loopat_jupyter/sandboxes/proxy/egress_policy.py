@@ -1,6 +1,6 @@
 """What one sandbox may reach, and what it was refused.
 
-Where somebody may be asked (:meth:`Gatekeeper.ask_with`) a request waits at the gate, for a while
+Where somebody may be asked (:meth:`EgressPolicy.ask_with`) a request waits at the gate, for a while
 and not too many of them: a program's patience is short, and a person's answer may come in days. The
 question itself stays open, so a later try can succeed.
 """
@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.ports.network import Asker, Egress
+from loopat_jupyter.loops.ports.network import ApprovalCallback, Egress
 
 REFUSED_KEPT = 32
 """Refused destinations that are remembered for asking; a scan is no wish list."""
@@ -31,32 +31,32 @@ NOT_YET = (
 REFUSED = "{destination} was refused: {why}"
 
 
-class Forbidden(Exception):
+class DestinationDenied(Exception):
     """The destination is not allowed; the message is for the agent."""
 
 
-class Gatekeeper:
+class EgressPolicy:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._permitted: frozenset[Destination] = frozenset()
         self._refused: dict[Destination, None] = {}
-        self._asker: Asker | None = None
+        self._asker: ApprovalCallback | None = None
         self._held = 0
 
-    def allow(self, egress: Egress) -> None:
+    def set_policy(self, egress: Egress) -> None:
         self._egress = egress
 
-    def permit(self, destinations: Iterable[Destination]) -> None:
+    def set_grants(self, destinations: Iterable[Destination]) -> None:
         self._permitted = frozenset(destinations)
 
-    def take_refused(self) -> Sequence[Destination]:
+    def drain_denied(self) -> Sequence[Destination]:
         refused, self._refused = list(self._refused), {}
         return refused
 
-    def ask_with(self, asker: Asker | None) -> None:
+    def set_approval_callback(self, asker: ApprovalCallback | None) -> None:
         self._asker = asker
 
-    async def admit(self, destination: Destination) -> None:
+    async def authorize(self, destination: Destination) -> None:
         """Returns when it may be reached, which a person may have to say first.
 
         Raises:
@@ -67,13 +67,13 @@ class Gatekeeper:
         if self._asker is None or self._held >= HELD:
             if len(self._refused) < REFUSED_KEPT:
                 self._refused[destination] = None
-            raise Forbidden(NOT_ALLOWED.format(destination=destination))
+            raise DestinationDenied(NOT_ALLOWED.format(destination=destination))
         why = await self._ask(self._asker, destination)
         if why is not None or not self.allows(destination):
             reason = why or "it is not allowed any more"
-            raise Forbidden(REFUSED.format(destination=destination, why=reason))
+            raise DestinationDenied(REFUSED.format(destination=destination, why=reason))
 
-    async def _ask(self, asker: Asker, destination: Destination) -> str | None:
+    async def _ask(self, asker: ApprovalCallback, destination: Destination) -> str | None:
         self._held += 1
         try:
             async with asyncio.timeout(HOLD) as patience:
@@ -81,7 +81,7 @@ class Gatekeeper:
         except TimeoutError:
             if not patience.expired():
                 raise
-            raise Forbidden(NOT_YET.format(destination=destination)) from None
+            raise DestinationDenied(NOT_YET.format(destination=destination)) from None
         finally:
             self._held -= 1
 

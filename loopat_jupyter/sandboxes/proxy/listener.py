@@ -18,7 +18,7 @@ import os
 import socket
 import threading
 
-from loopat_jupyter.sandboxes.proxy.peer_uid import owner
+from loopat_jupyter.sandboxes.proxy.peer_uid import peer_uid
 
 ACCEPT_RETRY = 1.0
 """Seconds, when there are no files or threads to be had: nothing says when there are again."""
@@ -28,7 +28,7 @@ NOTHING_THERE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 log = logging.getLogger(__name__)
 
 
-class Entrance:
+class Listener:
     """One door, owned until :meth:`close`. ``ours``: it was made here and nobody else has it.
     ``user``: only sockets of this user id are let in; ``None``: everybody's."""
 
@@ -48,7 +48,7 @@ class Entrance:
         """The next connection; ``None`` when the door takes none any more."""
         while True:
             try:
-                connection = await (self._accept() if self._ours else self._accept_aside())
+                connection = await (self._accept() if self._ours else self._accept_in_thread())
             except NOTHING_THERE:
                 continue
             except OSError as error:
@@ -57,7 +57,7 @@ class Entrance:
                     return None
                 await asyncio.sleep(ACCEPT_RETRY)
                 continue
-            if self._user in (None, owner(connection, self._user)):
+            if self._user in (None, peer_uid(connection, self._user)):
                 return connection
             connection.close()
 
@@ -65,8 +65,8 @@ class Entrance:
         connection, _ = await asyncio.get_running_loop().sock_accept(self._door)
         return connection
 
-    async def _accept_aside(self) -> socket.socket:
-        await self._knock()
+    async def _accept_in_thread(self) -> socket.socket:
+        await self._wait_readable()
         self._taking = self._take()
         outcome = await asyncio.shield(self._taking)
         self._taking = None
@@ -74,7 +74,7 @@ class Entrance:
             raise outcome
         return outcome
 
-    async def _knock(self) -> None:
+    async def _wait_readable(self) -> None:
         """Returns when somebody is at the door, or was."""
         loop = asyncio.get_running_loop()
         knocked = asyncio.Event()
@@ -112,7 +112,7 @@ class Entrance:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
         return taken
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Take nobody any more. A thread that waits at the door is woken. Idempotent."""
         if self._left:
             return
@@ -121,9 +121,9 @@ class Entrance:
         if self._taking is None:
             self._door.close()
         else:
-            self._taking.add_done_callback(self._turn_away)
+            self._taking.add_done_callback(self._reject)
 
-    def _turn_away(self, taking: asyncio.Future[socket.socket | OSError]) -> None:
+    def _reject(self, taking: asyncio.Future[socket.socket | OSError]) -> None:
         """Whom the thread let in when nobody waited for it any more; it was the last."""
         if isinstance(outcome := taking.result(), socket.socket):
             outcome.close()
@@ -133,7 +133,7 @@ class Entrance:
     async def close(self) -> None:
         """When it returns no thread and no file is left. The sandbox has ended by then, so nobody
         can open the door again behind us."""
-        self.leave()
+        self.release()
         while self._taking is not None:
             self._wake()
             await asyncio.wait([self._taking])

@@ -14,9 +14,18 @@ import secrets
 import h11
 
 from loopat_jupyter.loops.destinations import Destination
-from loopat_jupyter.loops.ports.network import Headers, ModelAnswer, ModelRefused, ModelUpstream
-from loopat_jupyter.sandboxes.proxy.audit_record import Record
-from loopat_jupyter.sandboxes.proxy.connection import Errand, Gone, Visitor
+from loopat_jupyter.loops.ports.network import (
+    Headers,
+    ModelRequestRefused,
+    ModelResponse,
+    ModelUpstream,
+)
+from loopat_jupyter.sandboxes.proxy.audit_record import AuditRecord
+from loopat_jupyter.sandboxes.proxy.connection import (
+    CancelScope,
+    ClientConnection,
+    ClientDisconnected,
+)
 from loopat_jupyter.sandboxes.proxy.headers import end_to_end
 
 PREFIX = b"/model"
@@ -32,23 +41,25 @@ NOT_REACHED = "The model provider could not be reached: {why}"
 BROKE_OFF = "The model provider's answer broke off: {why}"
 
 
-class Gateway:
+class ModelGateway:
     """One sandbox's door to the lent model."""
 
     def __init__(self) -> None:
         self.key = f"loopat-{secrets.token_hex(24)}"
         self._upstream: ModelUpstream | None = None
-        self._under_way: set[Errand] = set()
+        self._under_way: set[CancelScope] = set()
 
-    def lend(self, upstream: ModelUpstream) -> None:
+    def open(self, upstream: ModelUpstream) -> None:
         self._upstream = upstream
 
-    def end_loan(self) -> None:
+    def close(self) -> None:
         self._upstream = None
         for errand in self._under_way:
             errand.end()
 
-    async def forward(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
+    async def forward(
+        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+    ) -> None:
         """Answer one request, or break off when the loan ends or the visitor leaves."""
         record.kind = "model"
         headers = end_to_end(request.headers)
@@ -60,21 +71,21 @@ class Gateway:
         if not self._knows_key(headers):
             record.reason = WRONG_KEY
             return await visitor.refuse(401, "wrong_key", WRONG_KEY)
-        errand = Errand()
+        errand = CancelScope()
         self._under_way.add(errand)
         try:
             async with errand:
-                visitor.attend(errand)
+                visitor.cancel_on_disconnect(errand)
                 await self._pass_on(visitor, request, headers, upstream, record)
         except TimeoutError as error:
             if not errand.ended:
                 raise
             if visitor.left:
-                raise Gone from error
+                raise ClientDisconnected from error
             record.break_off(ENDED)
             await visitor.refuse(403, "model_not_lent", ENDED)
         finally:
-            visitor.attend(None)
+            visitor.cancel_on_disconnect(None)
             self._under_way.discard(errand)
             record.bytes_out, record.bytes_in = visitor.received, visitor.sent
 
@@ -85,18 +96,18 @@ class Gateway:
 
     async def _pass_on(
         self,
-        visitor: Visitor,
+        visitor: ClientConnection,
         request: h11.Request,
         headers: Headers,
         upstream: ModelUpstream,
-        record: Record,
+        record: AuditRecord,
     ) -> None:
         target = request.target[len(PREFIX) :].decode("ascii")
         kept = [(name, value) for name, value in headers if name not in _CREDENTIALS]
         body = visitor.body() if visitor.has_body(request) else None
         try:
-            answer = await upstream.ask(request.method.decode(), target, kept, body)
-        except ModelRefused as error:
+            answer = await upstream.send_request(request.method.decode(), target, kept, body)
+        except ModelRequestRefused as error:
             record.reason = str(error)
             return await visitor.refuse(403, "not_lent", record.reason)
         except OSError as error:
@@ -106,15 +117,15 @@ class Gateway:
         try:
             if body is None:
                 async for _ in visitor.body():
-                    raise Gone  # it said that it had none
+                    raise ClientDisconnected  # it said that it had none
             await self._answer(visitor, answer)
         except OSError as error:
             record.verdict, record.reason = "failed", BROKE_OFF.format(why=error)
-            raise Gone from error
+            raise ClientDisconnected from error
         finally:
             await answer.close()
 
-    async def _answer(self, visitor: Visitor, answer: ModelAnswer) -> None:
+    async def _answer(self, visitor: ClientConnection, answer: ModelResponse) -> None:
         encoded = [
             (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
         ]

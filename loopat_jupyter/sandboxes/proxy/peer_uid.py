@@ -21,7 +21,7 @@ UID_AT = 16 + 4 + 48 + 12
 TABLE = Path("/proc/net/tcp")
 
 
-def owner(connection: socket.socket, unknown: int | None = None) -> int | None:
+def peer_uid(connection: socket.socket, unknown: int | None = None) -> int | None:
     """The user id at the other end of an IPv4 connection over loopback.
 
     ``None`` when that end is gone already; ``unknown`` where this kernel says nothing of it.

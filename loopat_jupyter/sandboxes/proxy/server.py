@@ -20,16 +20,21 @@ import h11
 
 from loopat_jupyter.loops.destinations import BadDestination, Destination
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.ports.network import Asker, Egress, ModelLoan, ModelUpstream
-from loopat_jupyter.sandboxes.proxy.audit_record import Audit, Record
-from loopat_jupyter.sandboxes.proxy.audit_writer import Ledger
-from loopat_jupyter.sandboxes.proxy.connection import Gone, Visitor
-from loopat_jupyter.sandboxes.proxy.connection_limit import Crowd
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler, Unreachable
+from loopat_jupyter.loops.ports.network import (
+    ApprovalCallback,
+    Egress,
+    GatewayAccess,
+    ModelUpstream,
+)
+from loopat_jupyter.sandboxes.proxy.audit_record import Audit, AuditRecord
+from loopat_jupyter.sandboxes.proxy.audit_writer import AuditWriter
+from loopat_jupyter.sandboxes.proxy.connection import ClientConnection, ClientDisconnected
+from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Unreachable
 from loopat_jupyter.sandboxes.proxy.egress import EgressProxy
-from loopat_jupyter.sandboxes.proxy.egress_policy import Forbidden, Gatekeeper
-from loopat_jupyter.sandboxes.proxy.listener import Entrance
-from loopat_jupyter.sandboxes.proxy.model_gateway import PREFIX, Gateway
+from loopat_jupyter.sandboxes.proxy.egress_policy import DestinationDenied, EgressPolicy
+from loopat_jupyter.sandboxes.proxy.listener import Listener
+from loopat_jupyter.sandboxes.proxy.model_gateway import PREFIX, ModelGateway
 
 CONNECTIONS = 64
 """At once, of one sandbox; more are closed unanswered. Each may take two of the server's files."""
@@ -41,7 +46,7 @@ LEFT = "The program inside left before the end."
 log = logging.getLogger(__name__)
 
 
-class Broker:
+class EgressProxyServer:
     """Implements :class:`~loopat_jupyter.loops.ports.network.Network`.
 
     ``shared``: the sandbox shares the host's loopback, so others can reach its door as well, and
@@ -57,19 +62,19 @@ class Broker:
         now: Callable[[], str],
         *,
         shared: bool = False,
-        crowd: Crowd | None = None,
-        dialler: Dialler | None = None,
+        crowd: ConnectionLimiter | None = None,
+        dialler: Dialer | None = None,
     ) -> None:
         self._loop_id = loop_id
-        self._ledger = Ledger(audit)
+        self._ledger = AuditWriter(audit)
         self._now = now
-        self._gatekeeper = Gatekeeper(egress)
-        self._egress = EgressProxy(self._gatekeeper, dialler or Dialler())
-        self._gateway = Gateway()
+        self._gatekeeper = EgressPolicy(egress)
+        self._egress = EgressProxy(self._gatekeeper, dialler or Dialer())
+        self._gateway = ModelGateway()
         self.proxy_key = secrets.token_hex(16) if shared else None
         self._port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._crowd = crowd or Crowd()
-        self._entrance: Entrance | None = None
+        self._crowd = crowd or ConnectionLimiter()
+        self._entrance: Listener | None = None
         self._server: asyncio.Task[None] | None = None
         self._shut = False
         self._visits: set[asyncio.Task[None]] = set()
@@ -78,31 +83,31 @@ class Broker:
 
     # ------------------------------------------------------------------ the port
 
-    async def lend_model(self, upstream: ModelUpstream) -> ModelLoan:
+    async def open_model_gateway(self, upstream: ModelUpstream) -> GatewayAccess:
         port = await asyncio.shield(self._port)
         if self._shut:
             raise SandboxLost(GONE)
-        self._gateway.lend(upstream)
-        return ModelLoan(f"http://127.0.0.1:{port}{PREFIX.decode()}", self._gateway.key)
+        self._gateway.open(upstream)
+        return GatewayAccess(f"http://127.0.0.1:{port}{PREFIX.decode()}", self._gateway.key)
 
-    def end_loan(self) -> None:
-        self._gateway.end_loan()
+    def close_model_gateway(self) -> None:
+        self._gateway.close()
 
-    def allow(self, egress: Egress) -> None:
-        self._gatekeeper.allow(egress)
+    def set_policy(self, egress: Egress) -> None:
+        self._gatekeeper.set_policy(egress)
 
-    def permit(self, destinations: Iterable[Destination]) -> None:
-        self._gatekeeper.permit(destinations)
+    def set_grants(self, destinations: Iterable[Destination]) -> None:
+        self._gatekeeper.set_grants(destinations)
 
-    def take_refused(self) -> Sequence[Destination]:
-        return self._gatekeeper.take_refused()
+    def drain_denied(self) -> Sequence[Destination]:
+        return self._gatekeeper.drain_denied()
 
-    def ask_with(self, asker: Asker | None) -> None:
-        self._gatekeeper.ask_with(asker)
+    def set_approval_callback(self, asker: ApprovalCallback | None) -> None:
+        self._gatekeeper.set_approval_callback(asker)
 
     # ------------------------------------------------------------------ life
 
-    def open(self, door: socket.socket, *, ours: bool = False, user: int | None = None) -> None:
+    def start(self, door: socket.socket, *, ours: bool = False, user: int | None = None) -> None:
         """Take visitors at this listening socket of the sandbox's loopback, and own it.
 
         ``ours``: it was made in this process, and nobody else has it. ``user``: the only one
@@ -111,11 +116,11 @@ class Broker:
         if self._port.done():
             door.close()
             return
-        self._entrance = Entrance(door, self._loop_id, ours=ours, user=user)
+        self._entrance = Listener(door, self._loop_id, ours=ours, user=user)
         self._port.set_result(self._entrance.port)
         self._server = asyncio.get_running_loop().create_task(self._serve(self._entrance))
 
-    def shut(self) -> None:
+    def stop_listening(self) -> None:
         """End every connection, and take no more. Idempotent."""
         if self._shut:
             return
@@ -128,7 +133,7 @@ class Broker:
 
     async def close(self) -> None:
         """The same; when it returns nothing of the broker is left, and the audit is complete."""
-        self.shut()
+        self.stop_listening()
         if tasks := self._tasks():
             await asyncio.wait(tasks)
         if self._entrance is not None:
@@ -138,32 +143,32 @@ class Broker:
     def _tasks(self) -> list[asyncio.Task[None]]:
         return [*self._visits, *([self._server] if self._server else [])]
 
-    async def _serve(self, entrance: Entrance) -> None:
+    async def _serve(self, entrance: Listener) -> None:
         """The door is kept open until this ends: it also keeps the sandbox's network alive."""
         try:
             while (connection := await entrance.next()) is not None:
-                await self._receive(connection)
+                await self._accept(connection)
         finally:
-            entrance.leave()
+            entrance.release()
 
-    async def _receive(self, connection: socket.socket) -> None:
-        if self._held >= CONNECTIONS or not self._crowd.enter(self._held):
+    async def _accept(self, connection: socket.socket) -> None:
+        if self._held >= CONNECTIONS or not self._crowd.acquire(self._held):
             connection.close()
             return
         self._held += 1  # at once: others may leave while this one is taken over
         try:
-            visitor = await Visitor.receive(connection)
+            visitor = await ClientConnection.receive(connection)
         except BaseException as error:
             connection.close()
             self._give_back()
             if isinstance(error, OSError):  # it left before it was let in
                 return
             raise
-        visit = asyncio.get_running_loop().create_task(self._visit(visitor))
+        visit = asyncio.get_running_loop().create_task(self._serve_connection(visitor))
         self._visits.add(visit)
         visit.add_done_callback(partial(self._visited, visitor))
 
-    def _visited(self, visitor: Visitor, visit: asyncio.Task[None]) -> None:
+    def _visited(self, visitor: ClientConnection, visit: asyncio.Task[None]) -> None:
         visitor.drop()
         self._visits.discard(visit)
         self._give_back()
@@ -172,30 +177,30 @@ class Broker:
 
     def _give_back(self) -> None:
         self._held -= 1
-        self._crowd.leave(self._held)
+        self._crowd.release(self._held)
 
     # ------------------------------------------------------------------ one connection
 
-    async def _visit(self, visitor: Visitor) -> None:
+    async def _serve_connection(self, visitor: ClientConnection) -> None:
         try:
             while (request := await visitor.request()) is not None:
                 await self._ledger.room()
                 await self._request(visitor, request)
             if visitor.malformed is not None:
                 asked, why = visitor.malformed
-                self._ledger.note(Record(self._loop_id, self._now(), asked, reason=why).line())
-            await visitor.farewell()
-        except Gone:
+                self._ledger.note(AuditRecord(self._loop_id, self._now(), asked, reason=why).line())
+            await visitor.lingering_close()
+        except ClientDisconnected:
             return
 
-    async def _request(self, visitor: Visitor, request: h11.Request) -> None:
-        record = Record(self._loop_id, self._now(), request.target.decode("latin-1"))
+    async def _request(self, visitor: ClientConnection, request: h11.Request) -> None:
+        record = AuditRecord(self._loop_id, self._now(), request.target.decode("latin-1"))
         try:
             await self._answer(visitor, request, record)
         except BadDestination as error:
             record.reason = f"The request is refused: {error}."
             await visitor.refuse(400, "bad_destination", record.reason)
-        except Forbidden as error:
+        except DestinationDenied as error:
             record.reason = str(error)
             await visitor.refuse(403, "not_allowed", record.reason)
         except Unreachable as error:
@@ -206,17 +211,19 @@ class Broker:
         except asyncio.CancelledError:
             record.break_off(CUT_OFF)
             raise
-        except Gone:
+        except ClientDisconnected:
             record.break_off(LEFT)
             raise
         except h11.LocalProtocolError as error:
             # What came from the other side cannot be said in an answer to this request.
             record.verdict, record.reason = "failed", "The answer is no valid HTTP/1.1."
-            raise Gone from error
+            raise ClientDisconnected from error
         finally:
             self._ledger.note(record.line())
 
-    async def _answer(self, visitor: Visitor, request: h11.Request, record: Record) -> None:
+    async def _answer(
+        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+    ) -> None:
         target = bytes(request.target)
         if target == PREFIX or target.startswith((PREFIX + b"/", PREFIX + b"?")):
             return await self._gateway.forward(visitor, request, record)

@@ -40,7 +40,7 @@ class Consumer(Protocol):
         """No more frames will come."""
 
 
-class Exchange:
+class Request:
     """A request with one bounded answer: bytes, and the object that ends it."""
 
     def __init__(self, limit: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from loopat_jupyter.loops.ports.engine import Isolation
+from loopat_jupyter.loops.ports.engine import SandboxIsolation
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 TREE = "tree"
@@ -32,7 +32,7 @@ class LimitInForce:
     by: str
 
 
-def held_by(settings: SandboxSettings) -> frozenset[str]:
+def enforced_controllers(settings: SandboxSettings) -> frozenset[str]:
     """The controllers in force where each sandbox gets a cgroup of ours; ``tree`` stands for the
     cgroup itself, which ends whatever is in it."""
     return frozenset((*settings.cgroup.controllers, TREE)) if settings.cgroup else frozenset()
@@ -53,7 +53,7 @@ def limits_in_force(tier: str, controllers: Iterable[str]) -> list[LimitInForce]
     ]
 
 
-def with_cgroups(isolation: Isolation, controllers: Iterable[str]) -> Isolation:
+def with_cgroups(isolation: SandboxIsolation, controllers: Iterable[str]) -> SandboxIsolation:
     """The same tier where these controllers hold its limits: what it enforces, and fewer gaps."""
     closed = {"memory": MEMORY_GAP, "pids": PROCESSES_GAP, TREE: STRAY_GAP}
     held = frozenset(controllers)

@@ -8,7 +8,7 @@ from typing import Any
 from loopat_jupyter.loops.ports.engine import FileError
 
 
-def file_answer(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
+def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
     """The result of a file operation; what came is checked, not trusted."""
     if "error" in end:
         raise FileError(str(end["error"])[:2000])

@@ -19,21 +19,21 @@ from typing import Any
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import (
     CommandResult,
-    Isolation,
     Process,
+    SandboxIsolation,
     SandboxSpec,
 )
 from loopat_jupyter.loops.ports.network import Network
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
-from loopat_jupyter.sandboxes.launcher.client import Launch, Launched, Launcher, base_python
-from loopat_jupyter.sandboxes.proxy.server import Broker
-from loopat_jupyter.sandboxes.runtime.channel import Channel, Exchange
-from loopat_jupyter.sandboxes.runtime.limits import held_by
-from loopat_jupyter.sandboxes.runtime.proxy_setup import make_broker, open_on_host, told
+from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
+from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
+from loopat_jupyter.sandboxes.runtime.channel import Channel, Request
+from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
+from loopat_jupyter.sandboxes.runtime.proxy_setup import make_proxy, open_on_host, proxy_config
 from loopat_jupyter.sandboxes.runtime.reaper import forget, record
-from loopat_jupyter.sandboxes.runtime.replies import file_answer
-from loopat_jupyter.sandboxes.runtime.sandbox_cgroup import Membership
+from loopat_jupyter.sandboxes.runtime.replies import parse_file_reply
+from loopat_jupyter.sandboxes.runtime.sandbox_cgroup import SandboxCgroup
 from loopat_jupyter.sandboxes.runtime.settings import KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 
@@ -61,14 +61,14 @@ class SupervisedSandbox:
         spec: SandboxSpec,
         settings: SandboxSettings,
         launcher: Launcher | None,
-        isolation: Isolation,
+        isolation: SandboxIsolation,
     ) -> None:
         self._spec = spec
         self._settings = settings
         self._launcher = launcher
         self._isolation = isolation
         self._channel: Channel | None = None
-        self._broker: Broker | None = None
+        self._broker: EgressProxyServer | None = None
         self._pids: list[int] = []
         self._launching = False
         self._supervised = False
@@ -78,7 +78,7 @@ class SupervisedSandbox:
         self._lost: SandboxLost | None = None
         self._closing = False
         self._closed = asyncio.Event()
-        self._membership = Membership(settings, spec.loop_id)
+        self._membership = SandboxCgroup(settings, spec.loop_id)
 
     # ------------------------------------------------------------------ for tiers
 
@@ -89,7 +89,7 @@ class SupervisedSandbox:
     proxied = True
     """Whether programs inside are told to use the broker."""
 
-    def prepare(self, plan: Launch, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
         raise NotImplementedError
 
@@ -105,7 +105,7 @@ class SupervisedSandbox:
         """What the Python inside is given to run."""
         return bundle_bytes()
 
-    def begin(self, plan: Launch) -> Launched:
+    def begin(self, plan: LaunchPlan) -> Launched:
         """Make the outer process. Runs in a thread; what it leaves open belongs to ``plan``."""
         assert self._launcher is not None
         self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
@@ -129,7 +129,7 @@ class SupervisedSandbox:
     # ------------------------------------------------------------------ life
 
     @property
-    def isolation(self) -> Isolation:
+    def isolation(self) -> SandboxIsolation:
         return self._isolation
 
     @property
@@ -154,7 +154,7 @@ class SupervisedSandbox:
         self._channel.request(None, op="configure", config=self.configuration())
         self._launching = True
         starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
-        starting.add_done_callback(self._adopt)
+        starting.add_done_callback(self._on_launched)
         try:
             await asyncio.shield(starting)
             async with asyncio.timeout(START_TIMEOUT):
@@ -165,7 +165,7 @@ class SupervisedSandbox:
                 await asyncio.wait([starting])
             await self.stop()
             if isinstance(error, TimeoutError | SandboxLost):
-                raise SandboxSpawnFailed(self._why_not()) from error
+                raise SandboxSpawnFailed(self._start_error()) from error
             if isinstance(error, OSError):
                 raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
             raise
@@ -173,11 +173,11 @@ class SupervisedSandbox:
     def _open_channel(self) -> socket.socket:
         """Make the broker and this side of the channel; the other side. Raises ``OSError``."""
         shared = not self.own_network
-        broker = self._broker = make_broker(self._spec, self._settings, shared=shared)
+        broker = self._broker = make_proxy(self._spec, self._settings, shared=shared)
         if shared:
             self.door_port = open_on_host(broker, self.outside_uid())
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._lose, None if shared else broker.open)
+        self._channel = Channel(ours, self._mark_lost, None if shared else broker.start)
         return theirs
 
     async def _give_up(self) -> None:
@@ -189,7 +189,7 @@ class SupervisedSandbox:
             await self._broker.close()
 
     def _launch(self, theirs: socket.socket) -> Launched:
-        plan = Launch(uid=None)
+        plan = LaunchPlan(uid=None)
         try:
             with theirs:
                 control = plan.add(os.dup(theirs.fileno()))
@@ -202,17 +202,17 @@ class SupervisedSandbox:
         finally:
             plan.close()
 
-    def _adopt(self, starting: asyncio.Future[Launched]) -> None:
+    def _on_launched(self, starting: asyncio.Future[Launched]) -> None:
         """The outer process is there, or was never made."""
         self._launching = False
         if not starting.cancelled() and starting.exception() is None:
             self._follow(starting.result().pidfd)
         if self._lost is not None:
-            self._lose("it ended")
+            self._mark_lost("it ended")
 
     def _follow(self, pidfd: int) -> None:
         self._pids.append(pidfd)
-        asyncio.get_running_loop().add_reader(pidfd, self._ended, pidfd)
+        asyncio.get_running_loop().add_reader(pidfd, self._on_exit, pidfd)
 
     def _watch(self, pid: int) -> None:
         """Follow the supervisor itself too: it is the last to go of its namespace."""
@@ -222,22 +222,22 @@ class SupervisedSandbox:
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
-            self._lose("it ended")
-            raise SandboxSpawnFailed(self._why_not()) from None
+            self._mark_lost("it ended")
+            raise SandboxSpawnFailed(self._start_error()) from None
         self._supervised = True
         self._follow(pidfd)
 
-    def _why_not(self) -> str:
+    def _start_error(self) -> str:
         said = self._said.splitlines()[-1] if self._said else "no reason given"
         return f"The sandbox did not start: {said}"
 
-    def _ended(self, pidfd: int) -> None:
+    def _on_exit(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
         os.close(pidfd)
         self._pids.remove(pidfd)
-        self._lose("it ended")
+        self._mark_lost("it ended")
 
-    def _lose(self, why: str) -> None:
+    def _mark_lost(self, why: str) -> None:
         """End the sandbox, for whatever reason; those who wait are told at once."""
         if self._lost is None:
             self._lost = SandboxLost(f"The sandbox is gone: {why}.")
@@ -245,7 +245,7 @@ class SupervisedSandbox:
                 self._channel.fail(self._lost)
                 self._channel.close()
             if self._broker is not None:
-                self._broker.shut()
+                self._broker.stop_listening()
         if self._pids:
             self.end_processes()
         elif not self._launching and not self._closing:
@@ -259,9 +259,9 @@ class SupervisedSandbox:
             self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
             os.close(self._stderr)
             self._stderr = None
-        self._clear()
+        self._finalize()
 
-    def _clear(self) -> None:
+    def _finalize(self) -> None:
         """The last of it."""
         self._membership.clear(self._closed.set)
 
@@ -277,7 +277,7 @@ class SupervisedSandbox:
             return  # its pidfd will say so
 
     async def stop(self) -> None:
-        self._lose("it was stopped")
+        self._mark_lost("it was stopped")
         await self._closed.wait()
         if self._broker is not None:
             await self._broker.close()
@@ -299,13 +299,13 @@ class SupervisedSandbox:
             "output": limits.output,
             "kept_output": limits.kept_output,
             "file_timeout": limits.file_timeout,
-            "memory_watch": "memory" not in held_by(self._settings),
+            "memory_watch": "memory" not in enforced_controllers(self._settings),
             "filter": None,
             "workdir": self.workdir,
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
             "env": self.environment(),
-            "proxy": told(self._broker, self.door_port) if self.proxied else None,
+            "proxy": proxy_config(self._broker, self.door_port) if self.proxied else None,
         }
 
     def _living(self) -> Channel:
@@ -320,7 +320,7 @@ class SupervisedSandbox:
             return CommandResult(126, "A command cannot contain a NUL character.")
         text = command.encode(errors="surrogateescape").decode(errors="replace")
         kills = self._membership.memory_kills()
-        output, end = await self._ask(
+        output, end = await self._request_reply(
             self._settings.limits.output + 4 * KIB,
             timeout,
             {"op": "run", "command": text, "timeout": timeout, "background": background},
@@ -338,27 +338,27 @@ class SupervisedSandbox:
     async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
         timeout = self._settings.limits.file_timeout
         ask = {"op": "file", "file_op": op, "args": args}
-        data, end = await self._ask(FILE_ANSWER_MAX, timeout, ask)
-        return file_answer(data, end)
+        data, end = await self._request_reply(FILE_ANSWER_MAX, timeout, ask)
+        return parse_file_reply(data, end)
 
-    async def _ask(
+    async def _request_reply(
         self, limit: int, timeout: float, ask: dict[str, Any]
     ) -> tuple[bytes, dict[str, Any]]:
         """One request and its answer; killed inside when this is cancelled."""
         channel = self._living()
-        exchange = Exchange(limit)
+        exchange = Request(limit)
         request = channel.request(exchange, **ask)
         try:
             async with asyncio.timeout(timeout + GRACE):
                 return await asyncio.shield(exchange.done)
         except TimeoutError:
-            self._lose("its supervisor does not answer")
+            self._mark_lost("its supervisor does not answer")
             raise self._living_error() from None
         except asyncio.CancelledError:
             channel.send(protocol.KILL, request, bytes([signal.SIGKILL]))
             await asyncio.wait([exchange.done], timeout=KILL_GRACE)
             if not exchange.done.done():
-                self._lose("its supervisor does not answer")
+                self._mark_lost("its supervisor does not answer")
             raise
 
     def _living_error(self) -> SandboxLost:
@@ -387,7 +387,7 @@ class SupervisedSandbox:
             async with asyncio.timeout(GRACE):
                 await asyncio.shield(process.started)
         except TimeoutError:
-            self._lose("its supervisor does not answer")
+            self._mark_lost("its supervisor does not answer")
             raise self._living_error() from None
         except asyncio.CancelledError:
             channel.send(protocol.KILL, request, bytes([signal.SIGKILL]))

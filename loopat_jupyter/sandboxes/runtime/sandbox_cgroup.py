@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from loopat_jupyter.sandboxes.launcher.client import Launch
+from loopat_jupyter.sandboxes.launcher.client import LaunchPlan
 from loopat_jupyter.sandboxes.runtime.cgroups import Cgroup, Share
 from loopat_jupyter.sandboxes.runtime.settings import GIB, SandboxSettings
 
@@ -19,7 +19,7 @@ OWN_PROCESSES = 4
 log = logging.getLogger(__name__)
 
 
-class Membership:
+class SandboxCgroup:
     """From before a sandbox's outer process is made until its cgroup is removed."""
 
     def __init__(self, settings: SandboxSettings, loop_id: str) -> None:
@@ -29,7 +29,7 @@ class Membership:
         self._clearing: asyncio.Future[None] | None = None
         self._foreign: Callable[[], int] = int
 
-    def begin(self, plan: Launch) -> None:
+    def begin(self, plan: LaunchPlan) -> None:
         """Make the cgroup, which the outer process enters first. Raises ``OSError``."""
         if self._settings.cgroup is None:
             return

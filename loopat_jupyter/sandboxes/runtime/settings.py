@@ -12,8 +12,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.proxy.audit_record import Audit, keep_nothing
-from loopat_jupyter.sandboxes.proxy.connection_limit import Crowd
+from loopat_jupyter.sandboxes.proxy.audit_record import Audit, discard
+from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
 from loopat_jupyter.sandboxes.runtime.cgroups import Division
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -95,7 +95,7 @@ class SandboxSettings:
     user_base: Path | None = field(default_factory=user_site)
     cgroup: Division | None = None
     podman: PodmanSettings = field(default_factory=PodmanSettings)
-    audit: Audit = keep_nothing
+    audit: Audit = discard
     """Keeps a line for each request that leaves a sandbox."""
-    crowd: Crowd = field(default_factory=Crowd)
+    crowd: ConnectionLimiter = field(default_factory=ConnectionLimiter)
     """Counts the connections of all sandboxes to their brokers."""

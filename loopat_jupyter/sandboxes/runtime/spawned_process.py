@@ -17,7 +17,7 @@ from loopat_jupyter.sandboxes.runtime.channel import ProtocolViolation, parse_en
 Send = Callable[[bytes, bytes], None]
 
 
-class Inflow:
+class StreamBuffer:
     """One stream from the process: what has come and was not read yet."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class StreamedProcess:
 
     def __init__(self) -> None:
         self._send: Send | None = None
-        self._streams = (Inflow(), Inflow())
+        self._streams = (StreamBuffer(), StreamBuffer())
         self._untaken = 0
         self._taken = asyncio.Event()
         self._stdin_gone = False

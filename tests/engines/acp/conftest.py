@@ -13,17 +13,17 @@ import pytest
 
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.loops.permissions import decide
+from loopat_jupyter.loops.permissions import evaluate
 from loopat_jupyter.loops.ports.engine import (
     Answers,
     PastTurn,
+    PermissionDecision,
     PermissionMode,
-    Question,
     Sandbox,
     Turn,
     TurnState,
-    Usage,
-    Verdict,
+    TurnUsage,
+    UserQuestion,
 )
 from tests.engines.memory_host import turn_of
 from tests.sandboxes.conftest import Grounds, Started, grounds, in_bubblewrap, unwalled
@@ -47,9 +47,9 @@ class Host:
     entries: list[dict[str, Any]] = field(default_factory=list)
     raw: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
-    forms: list[tuple[str, list[Question]]] = field(default_factory=list)
+    forms: list[tuple[str, list[UserQuestion]]] = field(default_factory=list)
     answers: Answers | None = None
-    total: Usage = field(default_factory=Usage)
+    total: TurnUsage = field(default_factory=TurnUsage)
     moved: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def _say(self, *what: Any) -> None:
@@ -83,21 +83,23 @@ class Host:
         kind: Any,
         inside_workdir: bool = False,
         **shown: Any,
-    ) -> Verdict:
+    ) -> PermissionDecision:
         assert tool_use_id.partition("#")[0] in self.calls, "asked before it was announced"
-        decision = decide(self.mode, kind, inside_workdir=inside_workdir, remembered=False)
+        decision = evaluate(self.mode, kind, inside_workdir=inside_workdir, remembered=False)
         self.asked.append(
             {"id": tool_use_id, "tool": tool, "input": dict(input), "kind": kind,
              "inside": inside_workdir, "decision": decision, **shown}
         )  # fmt: skip
         await self._say("asked", tool_use_id)
         if decision != "ask":
-            return Verdict(decision == "run", "" if decision == "run" else "User denied permission")
+            return PermissionDecision(
+                decision == "run", "" if decision == "run" else "User denied permission"
+            )
         if not self.person:
             await asyncio.Event().wait()
-        return Verdict(self.person.pop(0), "User denied permission to run this.")
+        return PermissionDecision(self.person.pop(0), "User denied permission to run this.")
 
-    async def question(self, tool_use_id: str, questions: Sequence[Question]) -> Answers:
+    async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         self.forms.append((tool_use_id, list(questions)))
         await self._say("question", tool_use_id)
         if self.answers is None:
@@ -108,7 +110,7 @@ class Host:
     async def journal(self, *entries: dict[str, Any]) -> None:
         self.entries.extend(json.loads(json.dumps(entries)))
 
-    async def usage(self, usage: Usage) -> None:
+    async def usage(self, usage: TurnUsage) -> None:
         self.total = self.total + usage
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:

@@ -11,8 +11,8 @@ import pytest
 from loopat_jupyter.engines import acp
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.engines.agents.jsonlines import WireLimits
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.engines.agents.jsonlines import TransportLimits
+from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import Host, configure, processes, scripted, steps
 from .test_turns import call
@@ -29,7 +29,7 @@ async def recovers(engine: AcpEngine, host: Host, home: Path) -> None:
 
 @pytest.fixture
 def limits() -> AgentLimits:
-    return AgentLimits(start=2.0, wire=WireLimits(line=1 << 20))
+    return AgentLimits(start=2.0, wire=TransportLimits(line=1 << 20))
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ async def test_a_program_that_is_not_there(
     engine: AcpEngine, host: Host, home: Path, command: list[str], words: str
 ) -> None:
     configure(home, {"command": command, "asks": True})
-    with pytest.raises(TurnFailed, match=words):
+    with pytest.raises(TurnFailure, match=words):
         await engine.run(steps(["text", "x"]), host)
     await recovers(engine, host, home)
 
@@ -61,7 +61,7 @@ async def test_an_agent_that_does_not_come_up(
     engine: AcpEngine, host: Host, home: Path, behaviour: str, words: str
 ) -> None:
     configure(home, scripted(behaviour))
-    with pytest.raises(TurnFailed, match=words):
+    with pytest.raises(TurnFailure, match=words):
         await engine.run(steps(["text", "x"]), host)
     await recovers(engine, host, home)
 
@@ -70,7 +70,7 @@ async def test_an_agent_that_is_no_agent_and_ends_at_once(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, {"command": ["echo", "usage: echo"], "asks": True})
-    with pytest.raises(TurnFailed, match=r"ended with exit code 0: usage: echo"):
+    with pytest.raises(TurnFailure, match=r"ended with exit code 0: usage: echo"):
         await engine.run(steps(["text", "x"]), host)
     await recovers(engine, host, home)
 
@@ -95,7 +95,7 @@ async def test_an_agent_that_dies_or_goes_too_far_in_its_turn(
     configure(home, scripted())
     turn = steps(["stderr", "x\n\x1b[31mlast words\x1b[0m\n\n"], ["text", "so far"],
                  call(status="in_progress"), step)  # fmt: skip
-    with pytest.raises(TurnFailed, match=words):
+    with pytest.raises(TurnFailure, match=words):
         await engine.run(turn, host)
     assert host.visible.startswith("so far")
     await recovers(engine, host, home)
@@ -106,7 +106,7 @@ async def test_a_tool_of_an_agent_that_died_ends_too(
 ) -> None:
     configure(home, scripted())
     turn = steps(call(status="in_progress"), ["run", "kill -9 $PPID; setsid sleep 1000"])
-    with pytest.raises(TurnFailed, match="killed by signal 9"):
+    with pytest.raises(TurnFailure, match="killed by signal 9"):
         await engine.run(turn, host)
     await recovers(engine, host, home)
 
@@ -115,7 +115,7 @@ async def test_death_is_noticed_where_a_child_holds_the_output_open(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
-    with pytest.raises(TurnFailed, match="killed by signal 9"):
+    with pytest.raises(TurnFailure, match="killed by signal 9"):
         await engine.run(steps(["run", "sleep 1000 & disown; kill -9 $PPID"]), host)
     await host.sandbox_.run("pkill sleep", timeout=5)
     await recovers(engine, host, home)
@@ -123,7 +123,7 @@ async def test_death_is_noticed_where_a_child_holds_the_output_open(
 
 async def test_a_flood_of_garbage_ends_the_agent(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted())
-    with pytest.raises(TurnFailed, match="does not speak the Agent Client Protocol"):
+    with pytest.raises(TurnFailure, match="does not speak the Agent Client Protocol"):
         await engine.run(steps(["raw", "x" * 100_000]), host)
     await recovers(engine, host, home)
 
@@ -148,7 +148,7 @@ async def test_a_flood_of_garbage_ends_the_agent(engine: AcpEngine, host: Host, 
 async def test_odd_lines_are_passed_over(
     engine: AcpEngine, host: Host, home: Path, odd: str, limits: AgentLimits
 ) -> None:
-    limits = AgentLimits(wire=WireLimits(garbage=1 << 20))
+    limits = AgentLimits(wire=TransportLimits(garbage=1 << 20))
     engine._limits = limits
     configure(home, scripted())
     await engine.run(steps(["raw", odd], ["text", "still here"]), host)
@@ -163,7 +163,7 @@ async def test_a_flood_on_stderr_harms_nobody(engine: AcpEngine, host: Host, hom
 
 async def test_an_agent_that_wants_a_login(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted("login"))
-    with pytest.raises(TurnFailed, match=r"wants a login.*\{model_url\}"):
+    with pytest.raises(TurnFailure, match=r"wants a login.*\{model_url\}"):
         await engine.run(steps(["text", "x"]), host)
     await engine.close_loop("loop_1")
     await recovers(engine, host, home)
@@ -176,7 +176,7 @@ async def test_the_sandbox_is_lost_in_the_turn(engine: AcpEngine, host: Host, ho
     running = asyncio.create_task(engine.run(steps(["text", "here"], ["wait"]), host))
     await host.heard("text", "here")
     await host.sandbox_.stop()
-    with pytest.raises(TurnFailed, match="has lost its sandbox"):
+    with pytest.raises(TurnFailure, match="has lost its sandbox"):
         await running
     await engine.close_loop("loop_1")
 
@@ -204,7 +204,7 @@ async def test_an_agent_that_falls_silent_in_its_turn(
 ) -> None:
     engine._limits = AgentLimits(silence=0.5)
     configure(home, scripted())
-    with pytest.raises(TurnFailed, match=r"said nothing for 0.5 s.*send a message to continue"):
+    with pytest.raises(TurnFailure, match=r"said nothing for 0.5 s.*send a message to continue"):
         await engine.run(steps(["text", "so far"], ["sleep"]), host)
     assert host.visible == "so far"
     await recovers(engine, host, home)
@@ -226,7 +226,7 @@ async def test_a_flood_of_requests_ends_the_agent(
     configure(home, scripted())
     host.mode = "default"
     asides = [["ask aside", {"toolCallId": f"t{n}", "kind": "execute"}] for n in range(80)]
-    with pytest.raises(TurnFailed, match="asked more than 64 things at once"):
+    with pytest.raises(TurnFailure, match="asked more than 64 things at once"):
         await engine.run(steps(*asides, ["sleep"], mode="default"), host)
     await recovers(engine, host, home)
 

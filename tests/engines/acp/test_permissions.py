@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.acp.engine import AcpEngine
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import Host, configure, processes, scripted, steps
 from .test_turns import call, change, words
@@ -166,7 +166,7 @@ async def test_an_agent_that_is_not_said_to_ask_is_not_prompted_in_a_mode_that_w
     engine: AcpEngine, host: Host, home: Path, mode: Any
 ) -> None:
     configure(home, scripted(asks=False))
-    with pytest.raises(TurnFailed, match=r'"asks": true'):
+    with pytest.raises(TurnFailure, match=r'"asks": true'):
         await engine.run(steps(["text", "x"], mode=mode), host)
     assert host.said == []
     await engine.run(steps(["text", "x"], mode="auto"), host)
@@ -196,7 +196,7 @@ async def test_an_agent_that_acts_unasked_against_the_mode_is_ended(
         await engine.run(turn, host)
         assert host.visible == "on I go"
         return
-    with pytest.raises(TurnFailed, match="without asking"):
+    with pytest.raises(TurnFailure, match="without asking"):
         await engine.run(turn, host)
     assert list(host.results) == ["t1"]
     assert await processes(host.sandbox_) == []
@@ -213,7 +213,7 @@ async def test_to_have_asked_about_something_else_is_not_to_have_asked(
         change(status="completed"),
         mode="default",
     )
-    with pytest.raises(TurnFailed, match="without asking"):
+    with pytest.raises(TurnFailure, match="without asking"):
         await engine.run(turn, host)
 
 
@@ -231,7 +231,7 @@ async def test_a_mode_that_the_agent_does_not_have_is_named(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted("well", "modes", asks="strict"))
-    with pytest.raises(TurnFailed, match=r"'strict'.*Its modes: free, careful"):
+    with pytest.raises(TurnFailure, match=r"'strict'.*Its modes: free, careful"):
         await engine.run(steps(["mode"], mode="default"), host)
 
 

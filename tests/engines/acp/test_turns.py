@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.engines.acp.engine import AcpEngine
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import INSTRUCTIONS, Host, configure, processes, scripted, steps
 
@@ -204,7 +204,7 @@ async def test_an_end_that_is_not_the_agents_own(
     engine: AcpEngine, host: Host, home: Path, reason: str, code: str, words: str
 ) -> None:
     configure(home, scripted())
-    with pytest.raises(TurnFailed, match=words) as failed:
+    with pytest.raises(TurnFailure, match=words) as failed:
         await engine.run(steps(["text", "so far"], ["stop", reason]), host)
     assert failed.value.event_code == code
     assert host.visible == "so far"
@@ -221,10 +221,10 @@ async def test_usage_is_the_turns(engine: AcpEngine, host: Host, home: Path) -> 
 async def test_the_agents_own_error_is_the_turns(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted())
     problem = {"code": -32603, "message": "Internal error: the provider said no"}
-    with pytest.raises(TurnFailed, match=r"'bot' failed: the provider said no$"):
+    with pytest.raises(TurnFailure, match=r"'bot' failed: the provider said no$"):
         await engine.run(steps(["error", problem]), host)
     problem = {"code": -32603, "message": "Internal error", "data": {"details": "no key"}}
-    with pytest.raises(TurnFailed, match=r"'bot' failed: no key$"):
+    with pytest.raises(TurnFailure, match=r"'bot' failed: no key$"):
         await engine.run(steps(["error", problem]), host)
     await engine.run(steps(["text", "fine again"]), host)
     assert host.visible == "fine again"

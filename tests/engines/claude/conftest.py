@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude import unavailable
-from loopat_jupyter.engines.claude.cli_process import AgentLimits
+from loopat_jupyter.engines.claude.cli_process import CliLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, Turn
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
@@ -83,7 +83,7 @@ async def new_engine(home: Path) -> AsyncIterator[Callable[..., ClaudeEngine]]:
 
         def make(program: tuple[str, ...] = (), **limits: float) -> ClaudeEngine:
             engine = ClaudeEngine(
-                home, instructions, agent_limits=AgentLimits(**limits), program=program
+                home, instructions, agent_limits=CliLimits(**limits), program=program
             )
             stack.push_async_callback(engine.close)
             return engine

@@ -12,7 +12,7 @@ import pytest
 
 from loopat_jupyter.engines import claude
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import Fail, Gate, Hold, MockModel, Text, bash
@@ -49,7 +49,7 @@ async def test_a_misbehaving_program_is_one_clear_line_and_leaves_nothing(
     (spec.workdir / "bad_cli.py").write_text(BAD.read_text())
     engine = new_engine(("python3", "/workdir/bad_cli.py", mode), start=2.0, silence=2.0)
     host = MemoryHost(await new_sandbox())
-    with pytest.raises(TurnFailed) as failure:
+    with pytest.raises(TurnFailure) as failure:
         await engine.run(turn_of("hello"), host)
     assert said in failure.value.message
     assert "\n" not in failure.value.message
@@ -88,7 +88,7 @@ async def test_after_one_that_died_the_loop_works_again(
     (spec.workdir / "bad_cli.py").write_text(BAD.read_text())
     host = MemoryHost(await new_sandbox())
     turn = turn_of("hello")
-    with pytest.raises(TurnFailed):
+    with pytest.raises(TurnFailure):
         await new_engine(("python3", "/workdir/bad_cli.py", "dies")).run(turn, host)
     script = model.script([Text("Here I am.")])
     after = MemoryHost(host.box, past=[host.ended(turn, "error", "agent_error")])
@@ -101,7 +101,7 @@ async def test_a_missing_program_says_what_to_install(
     new_engine: NewEngine, new_sandbox: Start
 ) -> None:
     host = MemoryHost(await new_sandbox())
-    with pytest.raises(TurnFailed, match=r"could not be started.*pip install"):
+    with pytest.raises(TurnFailure, match=r"could not be started.*pip install"):
         await new_engine(("/no/such/claude",)).run(turn_of("hello"), host)
 
 
@@ -111,7 +111,7 @@ async def test_a_program_that_is_killed_in_the_middle_is_said(
     background = bash("sleep 7711 > /dev/null & echo")
     script = model.script([background], [bash("kill -9 $PPID; setsid sleep 7712")], [Text("never")])
     host = MemoryHost(await new_sandbox())
-    with pytest.raises(TurnFailed, match="stopped: it was killed"):
+    with pytest.raises(TurnFailure, match="stopped: it was killed"):
         await engine.run(turn_of(script.message()), host)
     found = (await host.box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7712" not in found
@@ -126,7 +126,7 @@ async def test_a_sandbox_that_ends_in_the_middle_is_said(
     running = asyncio.ensure_future(engine.run(turn_of(script.message()), host))
     await host.heard.wait()
     await host.box.stop()
-    with pytest.raises(TurnFailed, match="its sandbox ended"):
+    with pytest.raises(TurnFailure, match="its sandbox ended"):
         await running
     script = model.script([Text("Here.")])
     after = MemoryHost(await new_sandbox())
@@ -140,7 +140,7 @@ async def test_a_refusing_provider_is_quoted_without_the_key(
 ) -> None:
     script = model.script(*[Fail(status, f"no such key: {KEY}")] * 3)
     host = MemoryHost(await new_sandbox())
-    with pytest.raises(TurnFailed) as failure:
+    with pytest.raises(TurnFailure) as failure:
         await engine.run(turn_of(script.message()), host)
     assert failure.value.message == (
         f"mock/mock-1 did not answer: no such key: {'*' * len(KEY)} (HTTP status {status})"
@@ -155,7 +155,7 @@ async def test_an_unreachable_provider_is_said(
     configure(home, mock_provider("http://127.0.0.1:9"))
     host = MemoryHost(await new_sandbox())
     begun = time.monotonic()
-    with pytest.raises(TurnFailed, match=r"mock/mock-1 did not answer: Connection refused"):
+    with pytest.raises(TurnFailure, match=r"mock/mock-1 did not answer: Connection refused"):
         await engine.run(turn_of("hello"), host)
     assert time.monotonic() - begun < 60
 
@@ -165,7 +165,7 @@ async def test_a_provider_of_another_api_names_the_engine_to_use(
 ) -> None:
     configure(home, mock_provider(model.url, api="openai"))
     host = MemoryHost(await new_sandbox())
-    with pytest.raises(TurnFailed, match=r'LoopatExtension\.engine to "builtin"'):
+    with pytest.raises(TurnFailure, match=r'LoopatExtension\.engine to "builtin"'):
         await engine.run(turn_of("hello"), host)
 
 
@@ -173,5 +173,5 @@ async def test_the_demo_cannot_be_lent(
     engine: ClaudeEngine, new_sandbox: Start, home: Path
 ) -> None:
     (home / "config.json").unlink()
-    with pytest.raises(TurnFailed, match=r'LoopatExtension\.engine to "builtin"'):
+    with pytest.raises(TurnFailure, match=r'LoopatExtension\.engine to "builtin"'):
         await engine.run(turn_of("hello"), MemoryHost(await new_sandbox()))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import PastTurn, SandboxSpec
 from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, bash
@@ -117,7 +117,7 @@ async def test_a_session_that_is_gone_fails_one_turn_and_the_next_is_told(
     engine = new_engine()
     lost = turn_of("hello", "turn_2")
     host = MemoryHost(box, past=past)
-    with pytest.raises(TurnFailed, match="record of this conversation is gone"):
+    with pytest.raises(TurnFailure, match="record of this conversation is gone"):
         await engine.run(lost, host)
     past.append(host.ended(lost, "error", "agent_error"))
     script = model.script([Text("Two.")])

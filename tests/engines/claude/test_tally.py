@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopat_jupyter.engines.claude.usage_counter import Tally
-from loopat_jupyter.loops.ports.engine import Usage
+from loopat_jupyter.engines.claude.usage_counter import UsageCounter
+from loopat_jupyter.loops.ports.engine import TurnUsage
 
 
 def of_model(tokens: int, cost: float | None) -> dict[str, Any]:
@@ -19,21 +19,21 @@ def result(**models: dict[str, Any]) -> dict[str, Any]:
 
 def test_a_turns_usage_is_the_sum_over_its_models_with_their_costs() -> None:
     told = result(large=of_model(100, 0.5), small=of_model(10, 0.25))
-    assert Tally().at_end(told) == Usage(110, 4, 6, 8, 0.75)
+    assert UsageCounter().at_end(told) == TurnUsage(110, 4, 6, 8, 0.75)
 
 
 def test_a_model_without_a_price_adds_its_tokens() -> None:
-    assert Tally().at_end(result(own=of_model(7, None))) == Usage(7, 2, 3, 4, None)
+    assert UsageCounter().at_end(result(own=of_model(7, None))) == TurnUsage(7, 2, 3, 4, None)
 
 
 def test_what_was_reported_at_rest_is_not_counted_twice() -> None:
-    tally = Tally()
+    tally = UsageCounter()
     usage = {"input_tokens": 60, "cache_read_input_tokens": 1}
     tally.stream({"type": "message_start", "message": {"usage": usage}})
-    assert tally.at_rest() == Usage(60, 0, 1, 0)
-    assert tally.at_end(result(one=of_model(100, 1.0))) == Usage(40, 2, 2, 4, 1.0)
+    assert tally.at_rest() == TurnUsage(60, 0, 1, 0)
+    assert tally.at_end(result(one=of_model(100, 1.0))) == TurnUsage(40, 2, 2, 4, 1.0)
 
 
 def test_odd_numbers_are_none() -> None:
     odd = {"inputTokens": "many", "outputTokens": -1, "cacheReadInputTokens": True, "costUSD": "x"}
-    assert Tally().at_end(result(one=odd)) == Usage(0, 0, 0, 0, None)
+    assert UsageCounter().at_end(result(one=odd)) == TurnUsage(0, 0, 0, 0, None)

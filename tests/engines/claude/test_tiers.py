@@ -12,7 +12,7 @@ import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.engines.claude.launch import bundled_cli
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, TurnSuspended
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost, turn_of
@@ -80,7 +80,7 @@ async def test_an_image_without_the_cli_is_said_with_what_to_do(
 ) -> None:
     script = model.script([Text("never")])
     host = MemoryHost(await inside("podman"))
-    with pytest.raises(TurnFailed) as failure:
+    with pytest.raises(TurnFailure) as failure:
         await engine.run(turn_of(script.message()), host)
     assert "could not be started" in failure.value.message
     assert "sandbox_read_only_paths" in failure.value.message

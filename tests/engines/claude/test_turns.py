@@ -10,7 +10,7 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import EngineLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.errors import TurnFailed
+from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
@@ -41,7 +41,7 @@ async def test_a_turn_that_finds_no_end_is_ended(
 ) -> None:
     engine = ClaudeEngine(home, instructions, EngineLimits(model_calls=3))
     script = model.script(*[[bash("true")]] * 5)
-    with pytest.raises(TurnFailed) as failure:
+    with pytest.raises(TurnFailure) as failure:
         await engine.run(turn_of(script.message()), MemoryHost(await new_sandbox()))
     await engine.close()
     assert failure.value.event_code == "budget_exceeded"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn, TurnSuspended, Usage
+from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn, TurnSuspended, TurnUsage
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Tool, ask, asked, bash
 
@@ -197,7 +197,7 @@ async def test_a_server_that_stops_just_when_a_person_is_asked_leaves_the_call_o
 
         resting: asyncio.Event = asyncio.Event()
 
-        async def usage(self, usage: Usage) -> None:
+        async def usage(self, usage: TurnUsage) -> None:
             if self.pending:
                 self.resting.set()
                 await asyncio.get_running_loop().create_future()
@@ -279,7 +279,7 @@ async def test_an_id_that_was_allowed_once_is_asked_again_when_the_model_repeats
 async def test_the_session_file_gone_while_waiting_is_said(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
-    from loopat_jupyter.loops.errors import TurnFailed
+    from loopat_jupyter.loops.errors import TurnFailure
 
     script = model.script([bash("true")], [Text("Done.")])
     host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
@@ -289,5 +289,5 @@ async def test_the_session_file_gone_while_waiting_is_said(
         path.unlink()
     host.box = await new_sandbox()
     host.answer(True)
-    with pytest.raises(TurnFailed, match="record of this conversation is gone"):
+    with pytest.raises(TurnFailure, match="record of this conversation is gone"):
         await new_engine().run(host.resumed(turn), host)

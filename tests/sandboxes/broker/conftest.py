@@ -18,10 +18,10 @@ import h11
 import pytest
 
 from loopat_jupyter.loops.destinations import parse_pattern
-from loopat_jupyter.loops.ports.network import Egress, Headers, ModelRefused, NetworkRequest
-from loopat_jupyter.sandboxes.proxy.connection_limit import Crowd
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler
-from loopat_jupyter.sandboxes.proxy.server import Broker
+from loopat_jupyter.loops.ports.network import AuditEntry, Egress, Headers, ModelRequestRefused
+from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer
+from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 
 PATIENCE = 20.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -97,16 +97,16 @@ class Ground:
     """A broker, its audit, and the servers outside."""
 
     stack: AsyncExitStack
-    audit: list[NetworkRequest] = field(default_factory=list)
+    audit: list[AuditEntry] = field(default_factory=list)
     shared: bool = False
     user: int | None = None
-    crowd: Crowd = field(default_factory=Crowd)
-    dialler: Dialler = field(default_factory=lambda: Dialler(resolve, lambda address: True))
-    broker: Broker = field(init=False)
+    crowd: ConnectionLimiter = field(default_factory=ConnectionLimiter)
+    dialler: Dialer = field(default_factory=lambda: Dialer(resolve, lambda address: True))
+    broker: EgressProxyServer = field(init=False)
     port: int = 0
 
     def open(self) -> Ground:
-        self.broker = Broker(
+        self.broker = EgressProxyServer(
             "loop_1",
             Egress(),
             self.keep,
@@ -117,15 +117,15 @@ class Ground:
         )
         door = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = door.getsockname()[1]
-        self.broker.open(door, ours=self.shared, user=self.user)
+        self.broker.start(door, ours=self.shared, user=self.user)
         self.stack.push_async_callback(self.broker.close)
         return self
 
-    async def keep(self, line: NetworkRequest) -> None:
+    async def keep(self, line: AuditEntry) -> None:
         self.audit.append(line)
 
     def allow(self, *patterns: str) -> None:
-        self.broker.allow(Egress(tuple(map(parse_pattern, patterns))))
+        self.broker.set_policy(Egress(tuple(map(parse_pattern, patterns))))
 
     async def client(self) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -159,7 +159,7 @@ class Ground:
         self.stack.push_async_callback(stop)
         return int(server.sockets[0].getsockname()[1])
 
-    async def audited(self) -> list[NetworkRequest]:
+    async def audited(self) -> list[AuditEntry]:
         """The audit when everything is over."""
         await self.broker.close()
         return self.audit
@@ -245,10 +245,10 @@ class Upstream:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     silent: bool = False
 
-    async def ask(
+    async def send_request(
         self, method: str, target: str, headers: Headers, body: AsyncIterator[bytes] | None
     ) -> Answer:
-        if isinstance(self.fails, ModelRefused):
+        if isinstance(self.fails, ModelRequestRefused):
             raise self.fails
         data = b"".join([piece async for piece in body]) if body is not None else b""
         self.asked.append((method, target, dict(headers), data))

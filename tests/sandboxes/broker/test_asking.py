@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.sandboxes.proxy import egress_policy
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from tests.sandboxes.broker.conftest import Client, Ground, WebServer
 
 
@@ -22,7 +22,7 @@ class Person:
         self.heard = asyncio.Condition()
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self.left = 0
-        ground.broker.ask_with(self)
+        ground.broker.set_approval_callback(self)
 
     async def __call__(self, destination: Destination) -> str | None:
         async with self.heard:
@@ -41,7 +41,7 @@ class Person:
             await self.heard.wait_for(lambda: len(self.asked) >= asked and self.left >= left)
 
     def allow(self) -> None:
-        self.ground.broker.permit(self.asked)
+        self.ground.broker.set_grants(self.asked)
         self.answer.set_result(None)
 
 
@@ -99,7 +99,7 @@ async def test_too_many_that_wait_are_refused_at_once(ground: Ground) -> None:
     person.answer.set_result("no.")
     for client in clients:
         assert (await client.answer())[0] == 403
-    assert ground.broker.take_refused() == [Destination("more.test", 80)]
+    assert ground.broker.drain_denied() == [Destination("more.test", 80)]
 
 
 @pytest.mark.parametrize("method", ["GET", "CONNECT"])
@@ -123,7 +123,7 @@ async def test_the_end_of_the_sandbox_ends_the_waiting(ground: Ground) -> None:
 
 async def test_what_is_not_public_is_not_asked_about() -> None:
     async with AsyncExitStack() as stack:
-        ground = Ground(stack, dialler=Dialler()).open()
+        ground = Ground(stack, dialler=Dialer()).open()
         await nothing_local_is_asked_about(ground)
 
 

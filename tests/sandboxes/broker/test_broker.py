@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.loops.ports.network import Egress, NetworkRequest
+from loopat_jupyter.loops.ports.network import AuditEntry, Egress
 from loopat_jupyter.sandboxes.proxy import connection as visitor_module
 from loopat_jupyter.sandboxes.proxy import server as broker_module
-from loopat_jupyter.sandboxes.proxy.audit_writer import PENDING, Ledger
-from loopat_jupyter.sandboxes.proxy.server import Broker
+from loopat_jupyter.sandboxes.proxy.audit_writer import PENDING, AuditWriter
+from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 from tests.sandboxes.broker.conftest import Answer, Ground, Upstream, WebServer
 
 MODEL = "POST /model/v1/messages HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n"
@@ -87,19 +87,19 @@ async def _a_slow_name(ground: Ground) -> None:
 
 
 async def _a_silent_model(ground: Ground) -> None:
-    loan = await ground.broker.lend_model(Upstream(silent=True))
+    loan = await ground.broker.open_model_gateway(Upstream(silent=True))
     client = await ground.client()
     client.write((MODEL.format(key=loan.key) + "Content-Length: 0\r\n\r\n").encode())
 
 
 async def _half_a_body_for_the_model(ground: Ground) -> None:
-    loan = await ground.broker.lend_model(Upstream())
+    loan = await ground.broker.open_model_gateway(Upstream())
     client = await ground.client()
     client.write((MODEL.format(key=loan.key) + "Content-Length: 9\r\n\r\nabc").encode())
 
 
 async def _an_open_stream(ground: Ground) -> None:
-    loan = await ground.broker.lend_model(Upstream(Answer(gate=asyncio.Event())))
+    loan = await ground.broker.open_model_gateway(Upstream(Answer(gate=asyncio.Event())))
     client = await ground.client()
     client.write((MODEL.format(key=loan.key) + "Content-Length: 0\r\n\r\n").encode())
     await client.head()
@@ -129,7 +129,7 @@ async def test_at_the_end_no_task_and_no_socket_is_left(
         await asyncio.sleep(0)
     broker = ground.broker
     if turns % 2:
-        broker.shut()
+        broker.stop_listening()
     async with asyncio.timeout(20):
         await broker.close()
     await ground.stack.aclose()
@@ -148,14 +148,14 @@ async def test_a_request_under_way_at_the_end_is_in_the_audit(ground: Ground) ->
 
 
 async def test_shut_may_come_before_the_door_and_twice() -> None:
-    async def keep(line: NetworkRequest) -> None:
+    async def keep(line: AuditEntry) -> None:
         raise AssertionError
 
-    broker = Broker("loop_1", Egress(), keep, lambda: "now")
-    broker.shut()
-    broker.shut()
+    broker = EgressProxyServer("loop_1", Egress(), keep, lambda: "now")
+    broker.stop_listening()
+    broker.stop_listening()
     door = socket.create_server(("127.0.0.1", 0))
-    broker.open(door)
+    broker.start(door)
     assert door.fileno() == -1
     await broker.close()
 
@@ -294,12 +294,12 @@ def _door_of(ground: Ground) -> int:
 async def test_no_answer_waits_for_the_audit_and_the_end_does() -> None:
     gate, written = asyncio.Event(), []
 
-    async def slow(line: NetworkRequest) -> None:
+    async def slow(line: AuditEntry) -> None:
         await gate.wait()
         written.append(line)
 
-    ledger = Ledger(slow)
-    line = NetworkRequest("loop_1", "now", "http", "a.test", 80, "refused")
+    ledger = AuditWriter(slow)
+    line = AuditEntry("loop_1", "now", "http", "a.test", 80, "refused")
     for _ in range(PENDING):
         await asyncio.wait_for(ledger.room(), 20)
         ledger.note(line)
@@ -317,14 +317,14 @@ async def test_no_answer_waits_for_the_audit_and_the_end_does() -> None:
 async def test_an_audit_that_fails_loses_its_line_alone(caplog: pytest.LogCaptureFixture) -> None:
     written = []
 
-    async def audit(line: NetworkRequest) -> None:
+    async def audit(line: AuditEntry) -> None:
         if line.host == "bad.test":
             raise RuntimeError("no room")
         written.append(line.host)
 
-    ledger = Ledger(audit)
+    ledger = AuditWriter(audit)
     for host in ("a.test", "bad.test", "b.test"):
-        ledger.note(NetworkRequest("loop_1", "now", "http", host, 80, "refused"))
+        ledger.note(AuditEntry("loop_1", "now", "http", host, 80, "refused"))
     await ledger.close()
     assert written == ["a.test", "b.test"]
     assert "was lost" in caplog.text

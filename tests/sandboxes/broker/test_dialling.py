@@ -11,7 +11,7 @@ import pytest
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.sandboxes.proxy import resolver
-from loopat_jupyter.sandboxes.proxy.dialer import Dialler, Unreachable, is_public
+from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Unreachable, is_public
 from loopat_jupyter.sandboxes.proxy.resolver import LOOKUPS, Resolver
 from tests.sandboxes.broker.conftest import Ground, WebServer
 
@@ -51,11 +51,11 @@ def test_this_machines_own_public_address_is_not_public(monkeypatch: pytest.Monk
     assert is_public("1.1.1.1")
 
 
-def answers(*addresses: str) -> Dialler:
+def answers(*addresses: str) -> Dialer:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return addresses
 
-    return Dialler(resolve)
+    return Dialer(resolve)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_a_resolver_that_changes_its_mind_is_asked_once(ground: Ground) ->
         return ["127.0.0.2"] if len(asked) == 1 else ["127.0.0.1"]
 
     good = await ground.server(WebServer())  # listens on 127.0.0.1 alone
-    dialler = Dialler(resolve, lambda address: address == "127.0.0.2")
+    dialler = Dialer(resolve, lambda address: address == "127.0.0.2")
     with pytest.raises(Unreachable) as failed:  # dialled where it was first said to be
         await dialler.dial(Destination("a.test", good))
     assert asked == ["a.test"]
@@ -102,7 +102,7 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(ground: Groun
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.2", "127.0.0.1"]
 
-    _, writer = await Dialler(resolve, lambda _: True).dial(Destination("a.test", port))
+    _, writer = await Dialer(resolve, lambda _: True).dial(Destination("a.test", port))
     assert writer.get_extra_info("peername")[0] == "127.0.0.1"
     writer.transport.abort()
 
@@ -116,13 +116,13 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(ground: Groun
     ],
 )  # fmt: skip
 async def test_nobody_can_permit_the_servers_own_networks(ground: Ground, target: str) -> None:
-    ground.broker._egress._dialler = Dialler()
+    ground.broker._egress._dialler = Dialer()
     ground.allow("127.0.0.1:80", "169.254.169.254:80", "[::1]:80", "localhost:80")
     client = await ground.client()
     status, code, message = await client.refusal("CONNECT", target)
     assert (status, code) == (403, "not_public")
     assert "no sandbox may reach" in message
-    assert ground.broker.take_refused() == []  # no person is asked about these
+    assert ground.broker.drain_denied() == []  # no person is asked about these
     [line] = await ground.audited()
     assert line.verdict == "refused"
 
@@ -133,7 +133,7 @@ async def test_an_allowed_name_that_leads_inside_is_refused(ground: Ground) -> N
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
 
-    ground.broker._egress._dialler = Dialler(resolve)
+    ground.broker._egress._dialler = Dialer(resolve)
     ground.allow(f"rebinding.test:{port}")
     client = await ground.client()
     refused = await client.refusal("GET", f"http://rebinding.test:{port}/")
@@ -190,4 +190,4 @@ async def test_a_lookup_that_fails_is_an_oserror(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(OSError, match="no such name"):
         await Resolver()("missing.test", 443)
     with pytest.raises(Unreachable, match="has no address"):
-        await Dialler().dial(Destination("missing.test", 443))
+        await Dialer().dial(Destination("missing.test", 443))

@@ -273,7 +273,7 @@ async def test_a_tunnel_to_what_names_no_destination_is_refused(
     [line] = await ground.audited()
     assert (line.verdict, line.port) == ("refused", 0)
     assert line.host == target[:300]
-    assert ground.broker.take_refused() == []
+    assert ground.broker.drain_denied() == []
 
 
 @pytest.mark.parametrize(
@@ -433,24 +433,24 @@ async def test_what_was_refused_is_remembered_once_and_bounded(ground: Ground) -
     for target in ("b.test:443", "a.test:443", "b.test:443"):
         client = await ground.client()
         await client.refusal("CONNECT", target)
-    assert ground.broker.take_refused() == [Destination("b.test", 443), Destination("a.test", 443)]
-    assert ground.broker.take_refused() == []
+    assert ground.broker.drain_denied() == [Destination("b.test", 443), Destination("a.test", 443)]
+    assert ground.broker.drain_denied() == []
     for number in range(40):
         client = await ground.client()
         await client.refusal("CONNECT", f"host-{number}.test:443")
-    assert len(ground.broker.take_refused()) == 32
+    assert len(ground.broker.drain_denied()) == 32
 
 
 async def test_what_a_person_permits_holds_for_that_destination_alone(ground: Ground) -> None:
     port = await ground.server(WebServer())
     other = await ground.server(WebServer())
-    ground.broker.permit([Destination("a.test", port)])
+    ground.broker.set_grants([Destination("a.test", port)])
     client = await ground.client()
     assert (await client.ask("GET", f"http://A.test:{port}/"))[0] == 200
     for target in (f"http://a.test:{other}/", f"http://b.a.test:{port}/", f"http://test:{port}/"):
         client = await ground.client()
         assert (await client.refusal("GET", target))[0] == 403
-    ground.broker.permit([])
+    ground.broker.set_grants([])
     client = await ground.client()
     assert (await client.refusal("GET", f"http://a.test:{port}/"))[0] == 403
 

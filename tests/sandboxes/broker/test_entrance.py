@@ -15,9 +15,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from loopat_jupyter.sandboxes.proxy import listener, peer_uid
-from loopat_jupyter.sandboxes.proxy.connection import Visitor
-from loopat_jupyter.sandboxes.proxy.connection_limit import ASSURED, Crowd
-from loopat_jupyter.sandboxes.proxy.listener import Entrance
+from loopat_jupyter.sandboxes.proxy.connection import ClientConnection
+from loopat_jupyter.sandboxes.proxy.connection_limit import ASSURED, ConnectionLimiter
+from loopat_jupyter.sandboxes.proxy.listener import Listener
 from tests.sandboxes.broker.conftest import Ground
 
 SOMEBODY = 61_234
@@ -36,7 +36,7 @@ class Thief:
         self.address = door.getsockname()
         self.door = door.dup()
         self.taken: list[socket.socket] = []
-        self.entrance = Entrance(door, "loop_1", ours=False)
+        self.entrance = Listener(door, "loop_1", ours=False)
         self._start = threading.Thread.start
         monkeypatch.setattr(threading.Thread, "start", lambda thread: self.steal(thread))
 
@@ -96,7 +96,7 @@ async def test_a_thread_that_was_made_to_wait_ends_with_its_broker(thief: Thief)
 
 async def test_whom_the_thread_takes_in_when_nobody_waits_any_more_is_let_go() -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    way_in = Entrance(door, "loop_1", ours=False)
+    way_in = Listener(door, "loop_1", ours=False)
     client = socket.create_connection(door.getsockname())
     client.setblocking(False)
     coming = asyncio.ensure_future(way_in.next())
@@ -116,7 +116,7 @@ async def test_without_threads_a_visitor_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    way_in = Entrance(door, "loop_1", ours=False)
+    way_in = Listener(door, "loop_1", ours=False)
     monkeypatch.setattr(listener, "ACCEPT_RETRY", 0.01)
     start, refused = threading.Thread.start, []
 
@@ -194,11 +194,11 @@ def test_the_other_end_is_known(monkeypatch: pytest.MonkeyPatch, diagnostics: bo
     if not diagnostics:
         monkeypatch.setattr(peer_uid, "_asked", without)
     server, client, accepted = pair()
-    assert peer_uid.owner(accepted, 7) == os.geteuid()
+    assert peer_uid.peer_uid(accepted, 7) == os.geteuid()
     client.close()
     server.close()
     accepted.close()
-    assert peer_uid.owner(accepted, 7) is None
+    assert peer_uid.peer_uid(accepted, 7) is None
 
 
 def test_where_the_kernel_says_nothing_the_key_alone_decides(
@@ -210,7 +210,7 @@ def test_where_the_kernel_says_nothing_the_key_alone_decides(
     monkeypatch.setattr(peer_uid, "_asked", without)
     monkeypatch.setattr(peer_uid, "_looked_up", without)
     ends = pair()
-    assert peer_uid.owner(ends[2], 7) == 7
+    assert peer_uid.peer_uid(ends[2], 7) == 7
     for end in ends:
         end.close()
 
@@ -219,7 +219,7 @@ def test_where_the_kernel_says_nothing_the_key_alone_decides(
 
 
 async def test_many_sandboxes_together_have_a_bound_and_each_is_sure_of_some() -> None:
-    crowd = Crowd(6)
+    crowd = ConnectionLimiter(6)
     async with AsyncExitStack() as stack:
         grounds = [Ground(stack, crowd=crowd).open() for _ in range(3)]
         greedy, second, third = grounds
@@ -247,9 +247,9 @@ async def test_many_sandboxes_together_have_a_bound_and_each_is_sure_of_some() -
 async def test_who_leaves_while_another_comes_in_keeps_no_place(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = Visitor.receive
+    receive = ClientConnection.receive
 
-    async def received(connection: socket.socket) -> Visitor:
+    async def received(connection: socket.socket) -> ClientConnection:
         visitor = await receive(connection)
         if len(ground.broker._visits) == ASSURED:
             leaving = next(iter(ground.broker._visits))
@@ -258,7 +258,7 @@ async def test_who_leaves_while_another_comes_in_keeps_no_place(
                 await asyncio.sleep(0)
         return visitor
 
-    monkeypatch.setattr(Visitor, "receive", received)
+    monkeypatch.setattr(ClientConnection, "receive", received)
     for _ in range(ASSURED + 3):
         before = set(ground.broker._visits)
         await ground.client()
@@ -275,5 +275,5 @@ def test_the_bound_follows_the_files_that_may_be_open(monkeypatch: pytest.Monkey
     found = []
     for soft in (4096, 1024, resource.RLIM_INFINITY):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        found.append(Crowd().most)
+        found.append(ConnectionLimiter().most)
     assert found == [512, 128, 4096]

@@ -9,7 +9,7 @@ import json
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.ports.network import ModelRefused
+from loopat_jupyter.loops.ports.network import ModelRequestRefused
 from tests.sandboxes.broker.conftest import Answer, Ground, Upstream
 
 PATH = "/model/v1/messages"
@@ -17,7 +17,7 @@ PATH = "/model/v1/messages"
 
 async def lent(ground: Ground, upstream: Upstream) -> dict[str, str]:
     """The headers with which the agent's program asks."""
-    loan = await ground.broker.lend_model(upstream)
+    loan = await ground.broker.open_model_gateway(upstream)
     assert loan.url == f"http://127.0.0.1:{ground.port}/model"
     assert loan.key not in repr(loan)
     return {"X-Api-Key": loan.key}
@@ -75,7 +75,7 @@ async def test_without_a_loan_there_is_no_model(ground: Ground) -> None:
     refused = await client.refusal("POST", PATH, body=b"{}")
     assert refused[:2] == (403, "model_not_lent")
     given = await lent(ground, Upstream())
-    ground.broker.end_loan()
+    ground.broker.close_model_gateway()
     client = await ground.client()
     refused = await client.refusal("POST", PATH, headers=given, body=b"{}")
     assert refused[:2] == (403, "model_not_lent")
@@ -98,7 +98,7 @@ async def test_pieces_are_passed_on_as_they_come(ground: Ground) -> None:
 
 
 async def test_what_the_upstream_refuses_is_told_and_nothing_was_sent(ground: Ground) -> None:
-    given = await lent(ground, Upstream(fails=ModelRefused("Not this path.")))
+    given = await lent(ground, Upstream(fails=ModelRequestRefused("Not this path.")))
     client = await ground.client()
     refused = await client.refusal("POST", PATH, headers=given, body=b"x" * 1000)
     assert refused == (403, "not_lent", "Not this path.")
@@ -150,7 +150,7 @@ async def test_the_end_of_a_loan_is_told_to_who_has_no_answer_yet(ground: Ground
     client = await ground.client()
     asking = asyncio.ensure_future(client.refusal("POST", PATH, headers=given, body=b"{}"))
     await asyncio.wait_for(upstream.reached.wait(), 20)
-    ground.broker.end_loan()
+    ground.broker.close_model_gateway()
     assert (await asking)[:2] == (403, "model_not_lent")
     [line] = await ground.audited()
     assert (line.verdict, line.bytes_out) == ("failed", 2)
@@ -166,7 +166,7 @@ async def test_the_end_of_a_loan_cuts_off_an_open_stream(ground: Ground) -> None
     )
     await client.head()
     assert await anext(client.chunks()) == b"data: hi\n\n"
-    ground.broker.end_loan()
+    ground.broker.close_model_gateway()
     assert b"0\r\n\r\n" not in await client.rest()
     [line] = await ground.audited()
     assert (line.verdict, line.bytes_in) == ("allowed", 10)
@@ -202,26 +202,26 @@ async def test_a_new_loan_replaces_the_old_one_and_keeps_the_key(ground: Ground)
 
 
 async def test_a_sandbox_that_is_gone_is_lent_nothing(ground: Ground) -> None:
-    ground.broker.shut()
+    ground.broker.stop_listening()
     with pytest.raises(SandboxLost):
-        await ground.broker.lend_model(Upstream())
+        await ground.broker.open_model_gateway(Upstream())
 
 
 async def test_a_sandbox_that_never_opened_its_door_is_lent_nothing(ground: Ground) -> None:
     from loopat_jupyter.loops.ports.network import Egress
-    from loopat_jupyter.sandboxes.proxy.server import Broker
+    from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 
-    broker = Broker("loop_2", Egress(), ground.keep, lambda: "now")
-    waiting = asyncio.ensure_future(broker.lend_model(Upstream()))
+    broker = EgressProxyServer("loop_2", Egress(), ground.keep, lambda: "now")
+    waiting = asyncio.ensure_future(broker.open_model_gateway(Upstream()))
     await asyncio.sleep(0)
-    broker.shut()
+    broker.stop_listening()
     with pytest.raises(SandboxLost):
         await waiting
     await broker.close()
 
 
 async def test_a_tunnel_to_the_gateway_is_none(ground: Ground) -> None:
-    upstream = Upstream(fails=ModelRefused("Not this method."))
+    upstream = Upstream(fails=ModelRequestRefused("Not this method."))
     given = await lent(ground, upstream)
     client = await ground.client()
     assert (await client.refusal("CONNECT", PATH, headers=given))[0] == 403
