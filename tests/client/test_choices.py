@@ -55,7 +55,7 @@ def test_a_result_shows_itself_in_notebooks_and_terminals():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(result)
     printed = console.export_text()
-    for part in ("TurnResult", "status='done'", "ToolUse", "output_tokens=5"):
+    for part in ("TurnResult", "status='done'", "TurnToolCall", "output_tokens=5"):
         assert part in printed, part
 
 

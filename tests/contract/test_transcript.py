@@ -286,7 +286,7 @@ from pathlib import Path
 
 from loopat_jupyter.api import transcript
 
-write_down = transcript._write_down
+write_down = transcript._render
 
 
 def held(*arguments):
@@ -295,7 +295,7 @@ def held(*arguments):
     return write_down(*arguments)
 
 
-transcript._write_down = held
+transcript._render = held
 """
 
 
