@@ -7,7 +7,9 @@ rather than ``null``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -52,12 +54,28 @@ SECURITY_SCHEMES: dict[str, Any] = {
 }
 
 
+def component_name(model: type[BaseModel]) -> str:
+    """The component's name on the wire: the declared title, else the class's name."""
+    return model.model_config.get("title") or model.__name__
+
+
+def _rename_reference(value: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    reference = value.get("$ref")
+    return value if reference is None else {**value, "$ref": names[reference]}
+
+
 def schemas(models: Iterable[type[BaseModel]]) -> dict[str, Any]:
     """Every schema that the document refers to, by its component's name."""
     wanted: list[type[BaseModel]] = [*models, Error, *EVENTS.values()]
     found: dict[str, Any] = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(wanted)], ref_template=REFERENCE
     )[1]["$defs"]
+    names = {
+        REFERENCE.format(model=name): REFERENCE.format(model=schema["title"])
+        for name, schema in found.items()
+    }
+    found = json.loads(json.dumps(found), object_hook=partial(_rename_reference, names=names))
+    found = {schema["title"]: schema for schema in found.values()}
     for schema in found.values():
         _tidy(schema)
     found["SendMessage"]["required"] = ["content"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from ..loops.errors import InvalidParameter
 from ..loops.ports.files import UploadPart
@@ -44,6 +44,8 @@ class FileList(ApiModel):
 
 class FileReceivedView(ApiModel):
     """What there is of a file after a request that put it, or a part of it."""
+
+    model_config = ConfigDict(title="FileReceived")
 
     path: str
     received: int = Field(description="Bytes so far; where the next part begins.")

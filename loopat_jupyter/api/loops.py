@@ -16,8 +16,8 @@ from .schemas import (
     CreateLoop,
     CurrentTurnView,
     FolderView,
-    Loop,
     LoopList,
+    LoopObject,
     LoopsQuery,
     SandboxView,
 )
@@ -28,7 +28,7 @@ def loop_view(
     loop: LoopRecord,
     choice: EngineSelection,
     state: LoopState | None = None,
-) -> Loop:
+) -> LoopObject:
     """The Loop object; with ``state`` also what it is doing, and why things are as they are."""
     fields: dict[str, Any] = {
         "id": loop.loop_id,
@@ -66,7 +66,7 @@ def loop_view(
                 pending_choice_id=current.pending_choice_id,
             ),
         }
-    return Loop(**fields)
+    return LoopObject(**fields)
 
 
 class LoopsHandler(LoopatHandler):
@@ -75,7 +75,7 @@ class LoopsHandler(LoopatHandler):
             "createLoop",
             "loops",
             "Create a loop",
-            ResponseSpec(201, "The new loop.", Loop, LOOP_EXAMPLE),
+            ResponseSpec(201, "The new loop.", LoopObject, LOOP_EXAMPLE),
             description="The body is optional. A failed creation leaves nothing behind.",
             body=CreateLoop,
             body_required=False,
@@ -184,7 +184,7 @@ class LoopHandler(LoopatHandler):
             "getLoop",
             "loops",
             "Look at a loop and what it is doing",
-            ResponseSpec(200, "The loop.", Loop, IDLE_EXAMPLE),
+            ResponseSpec(200, "The loop.", LoopObject, IDLE_EXAMPLE),
             parameters=(LOOP_ID,),
             errors=("not_loop_owner", "loop_not_found"),
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .components import REFERENCE, SECURITY_SCHEMES, schemas
+from .components import REFERENCE, SECURITY_SCHEMES, component_name, schemas
 from .error_examples import error_example
 from .errors import STATUS
 from .event_schemas import STREAM_EVENT
@@ -180,7 +180,7 @@ def _body(promise: Operation) -> dict[str, Any]:
             "required": False,  # a file may be empty
             "content": {"application/octet-stream": bytes_},
         }
-    content: dict[str, Any] = {"schema": _reference(promise.body.__name__)}
+    content: dict[str, Any] = {"schema": _reference(component_name(promise.body))}
     if promise.body_example is not None:
         content["example"] = promise.body_example
     return {"required": promise.body_required, "content": {"application/json": content}}
@@ -190,7 +190,7 @@ def _answer(promise: Operation) -> dict[str, Any]:
     answer = promise.answer
     described: dict[str, Any] = {"description": answer.description}
     if answer.model is not None:
-        content: dict[str, Any] = {"schema": _reference(answer.model.__name__)}
+        content: dict[str, Any] = {"schema": _reference(component_name(answer.model))}
     elif answer.media_type == "text/event-stream":
         content = {"schema": _stream()}
     elif answer.media_type != "application/json":

@@ -179,8 +179,10 @@ class CurrentTurnView(ApiModel):
     pending_choice_id: str | None
 
 
-class Loop(ApiModel):
-    """A loop. What it is doing now is told where a single loop is asked for."""
+class LoopObject(ApiModel):
+    """A loop. What it is doing now is in the response to a request for a single loop."""
+
+    model_config = ConfigDict(title="Loop")
 
     id: str = Field(examples=["loop_2f1c7f6e-6d0a-4d0e-9a3b-0d8f0c5a1b2c"])
     title: str
@@ -207,7 +209,7 @@ class Loop(ApiModel):
 
 
 class LoopList(ApiModel):
-    data: list[Loop]
+    data: list[LoopObject]
     first_id: str | None
     last_id: str | None
     has_more: bool

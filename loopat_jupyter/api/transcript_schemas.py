@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from ..loops.ports.engine import TurnState
 from .schemas import ApiModel, Text, Timestamp, UsageView, whole_number
@@ -14,6 +14,8 @@ LAST_LIMIT = 10_000
 
 class TranscriptPartView(ApiModel):
     """Something that happened in a turn. Which fields it has depends on its `type`."""
+
+    model_config = ConfigDict(title="TranscriptPart")
 
     type: Literal["text", "thinking", "tool", "choice"]
     text: str | None = Field(default=None, description="Of `text` and `thinking`.")
@@ -39,11 +41,15 @@ class TranscriptPartView(ApiModel):
 
 
 class TranscriptErrorView(ApiModel):
+    model_config = ConfigDict(title="TranscriptError")
+
     code: str
     message: str
 
 
 class TranscriptTurnView(ApiModel):
+    model_config = ConfigDict(title="TranscriptTurn")
+
     turn_id: str
     status: TurnState
     created_at: Timestamp
@@ -57,7 +63,9 @@ class TranscriptTurnView(ApiModel):
 
 
 class TranscriptView(ApiModel):
-    """A loop's story up to its event `seq`."""
+    """A loop's transcript up to its event `seq`."""
+
+    model_config = ConfigDict(title="Transcript")
 
     version: Literal[1]
     loop_id: str
