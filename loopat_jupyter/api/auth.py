@@ -108,7 +108,7 @@ class ApiTokenService:
         await self._tokens.create(token, token_digest(secret))
         return token, secret
 
-    async def check(self, secret: str) -> TokenRecord:
+    async def authenticate(self, secret: str) -> TokenRecord:
         """The token with that secret. Raises ``InvalidToken``."""
         digest = token_digest(secret)
         found = await self._tokens.find(digest)
@@ -158,7 +158,7 @@ class ApiTokenService:
                 self._used = used | self._used
                 log.warning("loopat: when tokens were last used is not saved yet: %s", error)
 
-    async def watch(self) -> None:
+    async def run_maintenance(self) -> None:
         """Runs until cancelled; see the class's docstring."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._flush_regularly())

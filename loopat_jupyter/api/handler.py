@@ -14,7 +14,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pydantic_core
 from jupyter_core.utils import ensure_async
@@ -28,7 +28,11 @@ from pydantic import BaseModel, ValidationError
 from tornado import web
 
 from ..loops.errors import DomainError, InvalidParameter, PermissionRefused
+from ..loops.event_broadcaster import EventBroadcaster
 from ..loops.models import LoopRecord
+from ..loops.ports.engine import EngineSet, SandboxIsolation
+from ..loops.ports.files import LoopFileStore
+from ..loops.ports.store import StorePort
 from ..loops.service import LoopService
 from .auth import TOKEN_PREFIX, ApiTokenService, Caller, resolve_owner
 from .errors import (
@@ -40,13 +44,16 @@ from .errors import (
     from_http_error,
     to_response,
 )
-from .operations import operation_of
 from .rate_limit import RateLimiter
 from .request_body import parse_object
 
 B = TypeVar("B", bound=BaseModel)
 
+Credentials = Literal["any", "session", "none"]
+"""What an address takes: an API token or a Jupyter session; a session alone; or it is open."""
+
 MAX_BODY = 8 << 20
+"""Bytes."""
 NO_XSRF = "The X-XSRFToken header does not match the _xsrf cookie. Reload the page."
 RESOURCE = "loopat"
 """What an administrator's Authorizer is asked about; the action is ``read`` or ``write``."""
@@ -54,9 +61,20 @@ RESOURCE = "loopat"
 
 @dataclass(slots=True)
 class ApiContext:
-    """What the handlers work with; ``settings["loopat_edge"]``."""
+    """What the handlers work with; ``settings["loopat_api_context"]``.
+
+    ``service`` does what changes a loop. What only reads goes straight to the part that knows:
+    records to ``store``, live events to ``broadcaster``, a loop's files to ``files``. A handler
+    hands them only loops that :meth:`LoopatHandler.owned_loop` gave it.
+    """
 
     service: LoopService
+    store: StorePort
+    broadcaster: EventBroadcaster
+    files: LoopFileStore
+    engines: EngineSet
+    isolation: SandboxIsolation
+    """What the sandboxes of this server enforce."""
     tokens: ApiTokenService
     limiter: RateLimiter
     ping_interval: float
@@ -70,7 +88,18 @@ class ApiContext:
 class LoopatHandler(ExtensionHandlerMixin, APIHandler):
     """See the module's docstring."""
 
+    credentials: ClassVar[Credentials] = "any"
     caller: Caller
+
+    @classmethod
+    def methods(cls) -> tuple[str, ...]:
+        """The HTTP methods that the address takes: those whose verb the handler implements."""
+        return tuple(
+            method
+            for method in cls.SUPPORTED_METHODS
+            if method not in ("HEAD", "OPTIONS")  # Tornado and jupyter_server implement these
+            and getattr(cls, method.lower()) is not web.RequestHandler._unimplemented_method
+        )
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
@@ -85,8 +114,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     @property
     def context(self) -> ApiContext:
-        edge: ApiContext = self.settings["loopat_edge"]
-        return edge
+        context: ApiContext = self.settings["loopat_api_context"]
+        return context
 
     @property
     def service(self) -> LoopService:
@@ -121,32 +150,23 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.current_user = self._jupyter_current_user = None  # a preflight has no credentials
             self.set_cors_headers()
             return
-        promise = operation_of(self, method)
-        if promise is not None and promise.credentials == "none" and self.is_public():
+        takes_method = method in self.methods()
+        if self.credentials == "none" and takes_method and self.is_public():
             self.current_user = self._jupyter_current_user = None
             return
         secret = self._bearer()
         await self.context.ready.wait()
         if secret is not None:
-            await self._authenticate_program(secret, session_only=self._session_only)
+            await self._authenticate_api_token(secret)
         else:
-            await self._authenticate_person(method)
-        if promise is None:
-            self._refuse_method(method)
+            await self._authenticate_jupyter_user(method)
+        if not takes_method:
+            self._refuse_method()
         await self._authorize("read" if method in ("GET", "HEAD") else "write")
 
     def is_public(self) -> bool:
         """Of an address without credentials: whether what it names is there for everybody."""
         return True
-
-    @property
-    def _session_only(self) -> bool:
-        """Whether this address is for browser sessions alone, whatever the method."""
-        return any(
-            promise.credentials == "session"
-            for verb in type(self).SUPPORTED_METHODS
-            if (promise := operation_of(self, verb)) is not None
-        )
 
     def _bearer(self) -> str | None:
         scheme, _, secret = self.request.headers.get("Authorization", "").partition(" ")
@@ -155,10 +175,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             return secret
         return None
 
-    async def _authenticate_program(self, secret: str, *, session_only: bool) -> None:
-        if session_only:
+    async def _authenticate_api_token(self, secret: str) -> None:
+        if self.credentials == "session":
             raise MissingCredentials("API tokens are made and revoked in a browser session only.")
-        token = await self.context.tokens.check(secret)
+        token = await self.context.tokens.authenticate(secret)
         # Marked as token-authenticated, so that nothing of jupyter_server asks for a cookie.
         self._token_authenticated = True
         self.current_user = self._jupyter_current_user = User(username=token.owner)
@@ -166,7 +186,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.set_cors_headers()
         self.context.limiter.check(token.token_id)
 
-    async def _authenticate_person(self, method: str) -> None:
+    async def _authenticate_jupyter_user(self, method: str) -> None:
         user, is_named = await self._jupyter_user()
         self.current_user = self._jupyter_current_user = user
         self.set_cors_headers()
@@ -180,7 +200,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if method not in ("GET", "HEAD", "OPTIONS"):
             self._check_xsrf()
         by_token = bool(self.token_authenticated)
-        if by_token and self._session_only and not self.context.token_session:
+        if by_token and self.credentials == "session" and not self.context.token_session:
             raise MissingCredentials(
                 "API tokens are made and revoked in a browser session only (an administrator can "
                 "allow the server token with LoopatExtension.token_session)."
@@ -213,12 +233,12 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         except web.HTTPError as error:
             raise XsrfFailed(NO_XSRF) from error
 
-    def _refuse_method(self, method: str) -> None:
-        allowed = [verb for verb in type(self).SUPPORTED_METHODS if operation_of(self, verb)]
+    def _refuse_method(self) -> None:
+        allowed = ", ".join(self.methods())
         if not allowed:
             raise web.HTTPError(404)
-        self.set_header("Allow", ", ".join(allowed))
-        raise MethodNotAllowed(f"This address takes {', '.join(allowed)} only.")
+        self.set_header("Allow", allowed)
+        raise MethodNotAllowed(f"This address takes {allowed} only.")
 
     async def _authorize(self, action: str) -> None:
         """Ask the administrator's Authorizer; explicitly, because jupyter_server's decorator
@@ -237,7 +257,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     async def owned_loop(self, loop_id: str) -> LoopRecord:
         """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""
-        loop = await self.service.owned(self.caller.name, loop_id)
+        loop = await self.service.owned_loop(self.caller.name, loop_id)
         if self.request.method in ("GET", "DELETE"):  # the others read the body, after the state
             self.refuse_oversized()
         return loop
@@ -310,9 +330,13 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         else:
             self.finish(body.model_dump_json(by_alias=True, exclude_unset=True))
 
-    async def send_json_in_thread(self, status: int, body: BaseModel) -> None:
-        """Like :meth:`answer`, for what may take long to encode."""
-        text = await asyncio.to_thread(body.model_dump_json, by_alias=True, exclude_unset=True)
+    async def send_json_in_thread(
+        self, status: int, body: BaseModel, *, exclude: Any = None
+    ) -> None:
+        """Like :meth:`send_json`, for what may take long to encode. ``exclude`` is pydantic's."""
+        text = await asyncio.to_thread(
+            body.model_dump_json, by_alias=True, exclude_unset=True, exclude=exclude
+        )
         self.set_status(status)
         self.finish(text)
 
@@ -331,8 +355,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         else:
             super().log_exception(typ, value, tb)
 
-    def compute_etag(self) -> None:
-        return None
+    def compute_etag(self) -> str | None:
+        return None  # hashing every response would cost more than it saves
 
 
 def parse(model: type[B], value: dict[str, Any]) -> B:

@@ -68,10 +68,10 @@ class EventStreamHandler(LoopatHandler):
         pings = _Heartbeat(subscription, self.context.ping_interval)
         try:
             self._open()
-            await self._send(first)
+            await self._write_and_flush(first)
             if await self._replay(subscription.loop_id, after, upto, turn_id):
                 return
-            await self._go_live(subscription, upto, turn_id)
+            await self._stream_live(subscription, upto, turn_id)
         except (SlowConsumer, StreamClosedError):
             self.abort_connection()
         finally:
@@ -79,7 +79,9 @@ class EventStreamHandler(LoopatHandler):
             if token_id is not None:
                 self.context.tokens.remove_stream(token_id, subscription.end)
 
-    async def _go_live(self, subscription: Subscription, upto: int, turn_id: str | None) -> None:
+    async def _stream_live(
+        self, subscription: Subscription, upto: int, turn_id: str | None
+    ) -> None:
         def write_now(frame: Frame) -> bool:
             if frame.turn_id and turn_id not in (None, frame.turn_id):
                 return True
@@ -122,7 +124,7 @@ class EventStreamHandler(LoopatHandler):
         connection.stream.set_nodelay(True)
 
     async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
-        pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)
+        pages = self.context.broadcaster.replay(loop_id, after, upto, turn_id=turn_id)
         async for page in pages:
             if self._ended:
                 return True
@@ -136,12 +138,12 @@ class EventStreamHandler(LoopatHandler):
             frames = [f for f in frames if f.turn_id in ("", turn_id)]
             end = next((i for i, f in enumerate(frames) if f.terminal), None)
             if end is not None:
-                await self._send(b"".join(f.encoded for f in frames[: end + 1]))
+                await self._write_and_flush(b"".join(f.encoded for f in frames[: end + 1]))
                 return True
-        await self._send(b"".join(f.encoded for f in frames))
+        await self._write_and_flush(b"".join(f.encoded for f in frames))
         return False
 
-    async def _send(self, data: bytes) -> None:
+    async def _write_and_flush(self, data: bytes) -> None:
         if data:
             self.write(data)
         elif self._headers_written:

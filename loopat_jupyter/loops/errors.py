@@ -15,7 +15,6 @@ from typing import ClassVar
 class DomainError(Exception):
     """Base of everything the heart raises on purpose."""
 
-    type: ClassVar[str] = "internal_error"
     code: ClassVar[str] = "internal"
 
     def __init__(self, message: str) -> None:
@@ -26,7 +25,6 @@ class DomainError(Exception):
 class InvalidRequest(DomainError):
     """The request itself is wrong; sending it again unchanged cannot help."""
 
-    type = "invalid_request_error"
     code = "invalid_parameter"
 
 
@@ -81,7 +79,6 @@ class InvalidChoicePayload(InvalidRequest):
 class PermissionRefused(DomainError):
     """The caller is known, and may not do this."""
 
-    type = "permission_error"
     code = "forbidden"
 
 
@@ -90,7 +87,6 @@ class NotLoopOwner(PermissionRefused):
 
 
 class NotFound(DomainError):
-    type = "not_found_error"
     code = "not_found"
 
 
@@ -109,14 +105,12 @@ class TokenNotFound(NotFound):
 class IdempotencyKeyReused(DomainError):
     """The key was used for another loop or another body within its window."""
 
-    type = "conflict_error"
     code = "idempotency_key_reused"
 
 
 class Overloaded(DomainError):
     """The server has all the work it will take; ``retry_after`` is in seconds."""
 
-    type = "internal_error"
     code = "overloaded"
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
@@ -127,7 +121,6 @@ class Overloaded(DomainError):
 class TooManyRequests(DomainError):
     """A token is over its rate; ``retry_after`` is in seconds."""
 
-    type = "rate_limit_error"
     code = "too_many_requests"
 
     def __init__(self, message: str, retry_after: int) -> None:

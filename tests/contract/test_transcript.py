@@ -17,7 +17,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from loopat_jupyter.api.openapi import build
-from loopat_jupyter.api.routes import ROUTES
 from tests.api.schema import validator
 from tests.support.caller import Caller, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Tool, bash
@@ -38,7 +37,7 @@ async def told(caller: Caller, loop_id: str, **query: Any) -> dict[str, Any]:
     answer = await export(caller, loop_id, **query)
     assert answer.headers["Content-Type"] == "application/vnd.loopat.transcript+json"
     story: dict[str, Any] = answer.json()
-    validator(build(ROUTES, "/"), "/components/schemas/Transcript").validate(story)
+    validator(build("/"), "/components/schemas/Transcript").validate(story)
     return story
 
 
