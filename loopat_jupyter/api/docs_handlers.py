@@ -68,14 +68,15 @@ class OpenApiHandler(DocumentHandler):
 class StaticDocumentHandler(DocumentHandler, web.StaticFileHandler):
     """Base of the handlers of the package's own files."""
 
-    # An installer may link a package's files into its cache; the names are ours, not a request's.
+    # An installer may link a package's files into its cache: Tornado would refuse to follow them.
+    # No request names a file here, so there is nothing to confine.
     allowed_symlink_directory = "/"
     compute_etag = web.StaticFileHandler.compute_etag
     head = LoopatHandler.head  # type: ignore[assignment]  # refused, as at every address
 
     def initialize(self, *args: str, **kwargs: str) -> None:  # type: ignore[override]
         super().initialize(*args, path=str(STATIC), **kwargs)
-        # A range that the file does not have is answered by Tornado without the contract's body.
+        # Tornado's response to a range beyond the file would lack the contract's error body.
         self.request.headers.pop("Range", None)
 
     def get_cache_time(self, path: str, modified: datetime | None, mime_type: str) -> int:

@@ -83,7 +83,7 @@ class XsrfFailed(DomainError):
 
 
 def from_http_error(error: web.HTTPError) -> DomainError:
-    """What Tornado or jupyter_server refused, in the contract's words."""
+    """The contract's error for one that Tornado or jupyter_server raised."""
     if error.status_code == 404:
         return _generic_error("not_found", "There is nothing at this address.")
     if error.status_code == 405:

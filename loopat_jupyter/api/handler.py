@@ -1,11 +1,11 @@
-"""The base of every handler: credentials, order of checks, bodies, errors.
+"""The base of every handler: authentication, the order of checks, request bodies, errors.
 
 The order is the contract's: credentials (401, also for unknown routes), then existence, ownership,
-state, body. :meth:`LoopatHandler.prepare` does the first for every route; the handlers do the rest
-with :meth:`owned_loop` and :meth:`read_body`, in that order.
+state, body. :meth:`LoopatHandler.prepare` checks credentials for every route; the handlers check
+the rest with :meth:`owned_loop` and :meth:`read_body`, in that order.
 
-Why ``prepare`` does not call its parent's: jupyter_server answers 403 or a redirect where the
-contract says 401, and checks XSRF before it knows whether there are credentials at all.
+``prepare`` does not call its parent's, because jupyter_server responds with 403 or a redirect where
+the contract says 401, and checks XSRF before it knows whether there are credentials at all.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ class ApiContext:
 
 @web.stream_request_body
 class LoopatHandler(ExtensionHandlerMixin, APIHandler):
-    """See the module's docstring."""
+    """See the module's docstring. A subclass implements the verbs its address takes, and sets
+    ``credentials`` where they are not the usual ones."""
 
     credentials: ClassVar[Credentials] = "any"
     caller: Caller
@@ -125,15 +126,15 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         """A path under this server's base URL."""
         return str(url_path_join(self.base_url, "loopat/api/v1", *parts))
 
-    # ------------------------------------------------------------------ who calls
+    # ------------------------------------------------------------------ authentication
 
     async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
         CallContext.set(CallContext.JUPYTER_HANDLER, self)  # providers and authorizers may ask
         try:
             await self._authenticate()
         except (DomainError, web.HTTPError) as error:
-            # Answering before the body was read would make Tornado cut the connection, and a
-            # client that still sends might never see why. The verb raises it, after the body.
+            # A response before the body was read would make Tornado close the connection, and a
+            # client that is still sending might never see it. The verb raises it, after the body.
             self._refusal = error
             setattr(self, (self.request.method or "").lower(), self._refuse)
 
@@ -165,7 +166,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         await self._authorize("read" if method in ("GET", "HEAD") else "write")
 
     def is_public(self) -> bool:
-        """Of an address without credentials: whether what it names is there for everybody."""
+        """Whether the address exists, asked where ``credentials`` is ``none``. One that does not
+        is treated as an unknown route: 401 without credentials."""
         return True
 
     def _bearer(self) -> str | None:
@@ -209,7 +211,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.caller = Caller(name, "jupyter_token" if by_token else "cookie")
 
     async def _jupyter_user(self) -> tuple[User | None, bool]:
-        """The user, and whether a Hub named them in a way that no provider shows."""
+        """The user, ``None`` without valid credentials; and whether the name is final, because an
+        old Hub's own method gave it instead of an identity provider."""
         module = inspect.getmodule(self.get_current_user)
         overridden = module is not None and module.__name__ != jupyter_handlers
         if type(self.identity_provider) is IdentityProvider and overridden:
@@ -220,7 +223,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         return await found if isinstance(found, Awaitable) else found, False
 
     def _detect_hub_xsrf_failure(self, method: str) -> None:
-        """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
+        """Raises ``XsrfFailed`` where a missing XSRF token is why there is no user: a Hub's
+        provider checks it itself, and returns no user when it fails."""
         cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
         is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
         has_token = "X-XSRFToken" in self.request.headers or self.get_query_argument("_xsrf", "")
@@ -249,10 +253,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if not allowed:
             raise PermissionRefused("This server's administrator does not allow you that.")
 
-    # ------------------------------------------------------------------ what they ask for
+    # ------------------------------------------------------------------ the request
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
-        """A malformed id is just unknown, also where it is no UTF-8."""
+        """Part of the path as text. An id that is not UTF-8 is unknown, not malformed."""
         return value.decode("utf-8", "replace")
 
     async def owned_loop(self, loop_id: str) -> LoopRecord:
@@ -270,7 +274,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self._chunks.clear()
 
     def refuse_oversized(self) -> None:
-        """Whatever the route does with a body. Raises ``BodyTooLarge``."""
+        """Raises ``BodyTooLarge``; called by every verb, also where the body is not read."""
         if self._received > MAX_BODY:
             raise BodyTooLarge("The body is larger than 8 MiB.")
 
@@ -314,11 +318,11 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         except UnicodeDecodeError as error:
             raise InvalidParameter("The query string is not UTF-8.") from error
 
-    # ------------------------------------------------------------------ what they get
+    # ------------------------------------------------------------------ the response
 
     def abort_connection(self) -> None:
-        """Close the connection: of an answer whose head was sent it is the only way to say that
-        the rest will not come."""
+        """Close the connection. Once a response's head was sent, that is the only way to tell the
+        client that the rest will not come."""
         stream = getattr(self.request.connection, "stream", None)
         if stream is not None:
             stream.close()
@@ -375,4 +379,4 @@ def parse(model: type[B], value: dict[str, Any]) -> B:
 
 
 class UnknownRoute(LoopatHandler):
-    """Every address under ``loopat/api`` that is no route: 401 without credentials, else 404."""
+    """Every other address under ``loopat/api``: 401 without credentials, else 404."""

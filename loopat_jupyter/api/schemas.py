@@ -61,8 +61,8 @@ class ApiModel(BaseModel):
 
 
 class RequestBody(ApiModel):
-    """A JSON body. An optional field that is ``null`` counts as absent (:func:`.handler.parse`
-    drops it), which the generated schema does not know and is told here."""
+    """A JSON body. :func:`.handler.parse` drops fields that are ``null``, so its schema lets an
+    optional field be ``null``."""
 
     extra_schema: ClassVar[dict[str, Any]] = {}
     """What the component says beside the fields."""
@@ -201,7 +201,7 @@ class CreateLoop(RequestBody):
 
 
 class SandboxView(ResponseModel):
-    """What holds the agent in, in words for people."""
+    """What the sandbox enforces and what it does not, as sentences."""
 
     isolates: bool
     enforced: list[str]
@@ -251,12 +251,12 @@ class LoopList(ResponseModel):
 
 
 class NetworkRequestView(ResponseModel):
-    """One request that left the sandbox, or was not let out."""
+    """One request of the sandbox, sent or refused."""
 
     id: str
     started_at: Timestamp
     kind: Literal["connect", "http", "model"] = Field(
-        description="A tunnel, a plain request, or a call of the lent model."
+        description="A tunnel, a plain request, or a model call through the gateway."
     )
     host: str
     port: int
@@ -411,7 +411,7 @@ class FileReceivedView(ResponseModel):
 
 
 def whole_number(value: Any, digits: int = 9) -> Any:
-    """A number as a query string has it; what is none is left for the model to refuse."""
+    """The number that a query string's text is; other text is left for the model to refuse."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= digits:
         return int(value)
     return value

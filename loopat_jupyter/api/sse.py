@@ -1,9 +1,9 @@
-"""Server-sent events: from a subscription to a connection.
+"""Server-sent events: write a subscription's events to a connection.
 
 One coroutine per stream writes what the subscription holds, in order, and flushes at once. It ends
-when the client leaves, after the turn's terminal event where the stream is of one turn, when the
+when the client disconnects, after the terminal event where the stream is of one turn, when the
 subscription is ended (revoked token, shutdown), or when the client reads too slowly; then the
-connection is cut, and the client comes back with its cursor.
+connection is closed, and the client resumes from its cursor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PING = Frame(0, "", False, encode("ping", {}))
 
 
 class EventStreamHandler(LoopatHandler):
-    """Base of the handlers that answer with a stream."""
+    """Base of the handlers whose response is a stream."""
 
     _subscription: Subscription | None = None
     _writing = False
@@ -58,8 +58,8 @@ class EventStreamHandler(LoopatHandler):
         turn_id: str | None = None,
         after: int = 0,
     ) -> None:
-        """Answer with the stream: ``first``, then what is stored with ``after < seq <= upto``,
-        then live. With a ``turn_id`` of that turn alone, to its end."""
+        """Send the stream: ``first``, then the stored events with ``after < seq <= upto``, then
+        live ones. With a ``turn_id`` only that turn's events, up to its terminal one."""
         self._subscription = subscription
         subscription.on_end(self._abort_if_blocked)
         token_id = self.caller.token_id
@@ -109,7 +109,7 @@ class EventStreamHandler(LoopatHandler):
 
     @property
     def _ended(self) -> bool:
-        """The other side was told to stop while the past was still being sent."""
+        """Whether the subscription was ended while stored events were still being sent."""
         return self._subscription is not None and self._subscription.ended
 
     def _open(self) -> None:
@@ -133,7 +133,7 @@ class EventStreamHandler(LoopatHandler):
         return False
 
     async def _send_frames(self, frames: list[Frame], turn_id: str | None) -> bool:
-        """Whether the one turn's terminal event was among them."""
+        """Write the frames. Returns whether the one turn's terminal event was among them."""
         if turn_id is not None:
             frames = [f for f in frames if f.turn_id in ("", turn_id)]
             end = next((i for i, f in enumerate(frames) if f.terminal), None)

@@ -1,10 +1,9 @@
-"""What can go wrong in the heart, one class for each error code of the contract.
+"""The domain's exceptions, one class for each error code of the contract.
 
-Every exception a caller of this package must expect derives from :class:`DomainError`.
-``code`` is the contract's error code and ``type`` its error type; the HTTP edge turns them
-into a status with the one table in :mod:`loopat_jupyter.api.errors` and knows no other mapping.
-The message is shown to people: it says what happened and what to do next, and holds no
-traceback, no path of the server and no secret.
+Every exception a caller of this package must expect derives from :class:`DomainError`. ``code`` is
+the contract's error code; the one table in :mod:`loopat_jupyter.api.errors` gives its HTTP status
+and error type. The message is shown to people: it says what happened and what to do next, and holds
+no traceback, no path of the server and no secret.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """Base of everything the heart raises on purpose."""
+    """Base of everything the domain raises on purpose."""
 
     code: ClassVar[str] = "internal"
 

@@ -1,8 +1,8 @@
-"""The loops of this server: what the HTTP edge calls.
+"""The loops of this server: what the API calls to change one.
 
-One object for all loops. It checks ownership (:meth:`LoopService.owned`, the one place), keeps an
-actor for each loop that has work, and hands out subscriptions. It knows no HTTP; what it raises is
-in :mod:`.errors`.
+One object for all loops. It checks ownership (:meth:`LoopService.owned_loop`, the one place) and
+keeps an actor for each loop that has work. Plain reads are not here: the API makes them at the
+ports. It knows no HTTP; what it raises is in :mod:`.errors`.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ class LoopService:
     async def resolve_choice(
         self, loop: LoopRecord, choice_id: str, body: Mapping[str, Any], source: Source
     ) -> None:
-        """Answer a pending choice; of two answers at once exactly one is taken.
+        """Resolve a pending choice; of two answers at once exactly one is taken.
 
         Raises:
             ChoiceNotFound: not pending (any more), or not this loop's.
