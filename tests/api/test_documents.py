@@ -147,7 +147,7 @@ def test_the_script_compresses_to_what_a_slow_line_bears() -> None:
     assert len(gzip.compress(script)) < 600_000
 
 
-# --------------------------------------------------------------------------- said and done
+# --------------------------------------------------------------------------- described and sent
 
 
 async def test_what_the_server_sends_is_what_the_document_says(
@@ -158,7 +158,7 @@ async def test_what_the_server_sends_is_what_the_document_says(
     check = Checker(document)
     async with Caller(server, recorder, headers=server.session) as caller:
         caller.http.event_hooks["response"].append(check.answer)
-        loop_id = await caller.loop(title="said and done", metadata={"a": "b"})
+        loop_id = await caller.loop(title="described and sent", metadata={"a": "b"})
         await use_everything(caller, loop_id, check)
         for path in (f"/loops/{loop_id}", f"/loops/{loop_id}/messages", f"/loops/{loop_id}/rules"):
             await caller.get(path)
@@ -233,13 +233,13 @@ class Checker:
             if re.fullmatch(re.sub(r"{[a-z_]+}", "[^/]+", template), path)
         )
         self.statuses.add(answer.status_code)
-        said = operation["responses"][str(answer.status_code)]
+        described = operation["responses"][str(answer.status_code)]
         kind = answer.headers["Content-Type"].partition(";")[0]
-        if "content" not in said:
+        if "content" not in described:
             assert await answer.aread() == b"", template
             return
-        assert kind in said["content"], (template, kind)
-        reference = said["content"][kind]["schema"].get("$ref")
+        assert kind in described["content"], (template, kind)
+        reference = described["content"][kind]["schema"].get("$ref")
         if reference is None:
             return
         await answer.aread()
