@@ -76,6 +76,8 @@ class PreparedLoop:
 
 
 class LoopService:
+    """See the module's docstring."""
+
     def __init__(
         self,
         store: StorePort,
