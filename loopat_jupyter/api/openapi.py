@@ -66,12 +66,12 @@ def build(server: str) -> dict[str, Any]:
     for item in document["paths"].values():
         for method, operation in item.items():
             security = operation.setdefault("security", ANY_CREDENTIALS)
-            codes = implied_errors(method, security) | set(operation.pop("x-errors", ()))
+            codes = _implied_errors(method, security) | set(operation.pop("x-errors", ()))
             operation["responses"] |= _error_responses(codes, source)
     return document
 
 
-def implied_errors(method: str, security: list[dict[str, Any]]) -> set[str]:
+def _implied_errors(method: str, security: list[dict[str, Any]]) -> set[str]:
     """The codes of what is checked before a handler runs, and of what can fail in any."""
     codes = {"forbidden", "internal"}
     if security:

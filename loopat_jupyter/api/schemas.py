@@ -57,6 +57,8 @@ Absent = SkipJsonSchema[None]
 
 
 class ApiModel(BaseModel):
+    """Made of what a caller sent: a wrong JSON type is refused, an unknown field ignored."""
+
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
@@ -84,7 +86,7 @@ class RequestBody(ApiModel):
 
 
 class ResponseModel(BaseModel):
-    """Made by this server, often straight from a record of the domain."""
+    """Made by this server, where the names agree straight from a record of the domain."""
 
     model_config = ConfigDict(from_attributes=True)
 
