@@ -63,6 +63,16 @@ async def test_a_document_is_sent_again_only_when_it_changed(nobody: Caller) -> 
         assert other.status_code == 200
 
 
+async def test_a_document_comes_whole_and_by_get_alone(nobody: Caller, session: Caller) -> None:
+    for path in ("/openapi.json", "/docs", "/docs/assets/docs.js"):
+        whole = await nobody.get(path)
+        answer = await nobody.get(path, headers={"Range": "bytes=999999999-"})
+        assert (answer.status_code, answer.content) == (200, whole.content)
+        assert "Accept-Ranges" not in answer.headers
+        assert (await nobody.request("HEAD", path)).status_code == 401
+        assert (await session.request("HEAD", path)).status_code == 405
+
+
 @pytest.mark.parametrize(
     "name",
     [
