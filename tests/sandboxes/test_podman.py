@@ -475,9 +475,8 @@ async def test_the_reaper_stops_what_runs_of_this_home_and_nothing_else(
 
 
 def test_the_supervisors_sources_suit_the_oldest_python() -> None:
-    for name in bundle.MODULES:
-        source = Path(bundle.__file__).with_name(f"{name}.py").read_text()
-        ast.parse(source, feature_version=bundle.OLDEST_PYTHON)
+    for source in bundle.MODULES.values():
+        ast.parse(source.read_text(), feature_version=bundle.OLDEST_PYTHON)
 
 
 def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,10 +18,15 @@ from pathlib import Path
 
 PACKAGE = "loopat_jupyter.sandboxes.inside"
 _PACKAGES = ("loopat_jupyter", "loopat_jupyter.sandboxes", PACKAGE)
-MODULES = (
-    *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
-    *("file_process", "file_ops", "file_search", "protocol"),
-)
+_FOLDER = Path(__file__).parent
+MODULES = {
+    f"{PACKAGE}.{name}": _FOLDER / f"{name}.py"
+    for name in (
+        *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
+        *("file_process", "file_ops", "file_search", "protocol"),
+    )
+} | {"loopat_jupyter.sandboxes.process_tree": _FOLDER.with_name("process_tree.py")}
+"""Where each module of the bundle has its source."""
 
 _COMPILED = """
 import os, sys
@@ -74,9 +79,8 @@ RULES_FD = 5
 def bundle_bytes() -> bytes:
     """The bundle as the content of a ``.pyc`` file for the running Python."""
     code: dict[str, object] = dict.fromkeys(_PACKAGES)
-    for name in MODULES:
-        source = Path(__file__).with_name(f"{name}.py")
-        code[f"{PACKAGE}.{name}"] = compile(source.read_bytes(), f"<{name}>", "exec", optimize=0)
+    for name, source in MODULES.items():
+        code[name] = compile(source.read_bytes(), f"<{source.stem}>", "exec", optimize=0)
     loader = (_COMPILED + _LOADER).format(
         control=CONTROL_FD, bundle=marshal.dumps(code), package=PACKAGE
     )
@@ -91,8 +95,8 @@ def bundle_bytes() -> bytes:
 def source_bundle() -> bytes:
     """The bundle as a script that any Python from ``OLDEST_PYTHON`` on can run."""
     code: dict[str, str | None] = dict.fromkeys(_PACKAGES)
-    for name in MODULES:
-        code[f"{PACKAGE}.{name}"] = Path(__file__).with_name(f"{name}.py").read_text()
+    for name, source in MODULES.items():
+        code[name] = source.read_text()
     script = (_SOURCE + _LOADER).format(
         control=CONTROL_FD,
         errors=ERRORS_FD,

@@ -7,11 +7,13 @@ which is dearer and therefore done only when the plain sum is over.
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH116, PTH123, PTH208
+# ruff: noqa: PTH116, PTH123
 
 from __future__ import annotations
 
 import os
+
+from loopat_jupyter.sandboxes import process_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,44 +65,24 @@ class MemoryWatch:
 
 def resident_bytes(root: int) -> dict[int, int]:
     """Resident bytes of every process below ``root``."""
-    parents: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(name)] = int(fields[1])
-        sizes[int(name)] = int(fields[21]) * PAGE
-    return {pid: size for pid, size in sizes.items() if _below(pid, root, parents)}
+    table = process_tree.process_table()
+    return {
+        pid: int(table[pid][process_tree.RESIDENT_PAGES]) * PAGE
+        for pid in process_tree.descendants(root, table)
+    }
 
 
 def others(root: int) -> int:
     """Threads of this user that are not below ``root``: what its limit of processes counts too."""
-    own = resident_bytes(root)
+    table = process_tree.process_table()
     count = 0
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) in own:
-            continue
+    for pid in table.keys() - set(process_tree.descendants(root, table)):
         try:
-            if os.stat(f"/proc/{name}").st_uid == os.getuid():
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    count += int(file.read().rpartition(b")")[2].split()[17])
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                count += int(table[pid][process_tree.THREADS])
         except (FileNotFoundError, ProcessLookupError):
             continue
     return count
-
-
-def _below(pid: int, root: int, parents: dict[int, int]) -> bool:
-    seen = 0
-    while pid != root and pid in parents and seen < len(parents):
-        pid, seen = parents[pid], seen + 1
-        if pid == root:
-            return True
-    return False
 
 
 def proportional(pid: int, resident_size: int) -> int:

@@ -16,18 +16,20 @@ It runs in the launcher's child: standard library only, and no import of ours.
 """
 
 # Lean on purpose: it runs beside every sandbox of its tier.
-# ruff: noqa: PTH101, PTH123, PTH208
+# ruff: noqa: PTH101, PTH123
 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import select
 import signal
 import socket
 import struct
 from typing import Any
+
+from loopat_jupyter.sandboxes import process_tree
+from loopat_jupyter.sandboxes.landlock import syscall_handler
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 RESTRICT_SELF = 446
@@ -37,7 +39,6 @@ PINNED = 0x200000
 """O_PATH."""
 
 libc = ctypes.CDLL(None, use_errno=True)
-syscall_handler = importlib.import_module(f"{__package__}.syscall_handler")
 
 
 class Terminated(BaseException):
@@ -191,7 +192,7 @@ def clear(scoped: bool) -> None:
         if scoped:
             kill(-1)
         else:
-            for pid in below(os.getpid()):
+            for pid in process_tree.descendants(os.getpid()):
                 kill(pid)
         try:
             os.waitpid(-1, 0)
@@ -204,23 +205,6 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         return
-
-
-def below(root: int) -> list[int]:
-    """Every process that descends from ``root``."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found: list[int] = []
-    ring = {root}
-    while ring := {pid for pid, parent in parents.items() if parent in ring}:
-        found += ring
-    return found
 
 
 def empty(directory: int) -> None:

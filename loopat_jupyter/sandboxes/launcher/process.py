@@ -12,7 +12,7 @@ pid and a pidfd, or an error. The end of the channel is its end, and that of eve
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, PTH123, PTH208, S302, S606
+# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, S302, S606
 
 from __future__ import annotations
 
@@ -37,7 +37,8 @@ if __name__ == "__main__":
         sys.modules[_name] = type(sys)(_name)
         sys.modules[_name].__path__ = [_folder]
         _folder = os.path.dirname(_folder)
-idmap = importlib.import_module(f"{PACKAGE}.idmap")
+from loopat_jupyter.sandboxes import process_tree  # noqa: E402
+from loopat_jupyter.sandboxes.launcher import idmap  # noqa: E402
 
 STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
 REQUEST_MAX = 60_000
@@ -256,7 +257,7 @@ class OrphanReaper:
                 os.waitpid(pid, 0)
 
     def _fallen(self) -> list[int]:
-        return [pid for pid in children(os.getpid()) if pid not in self.started]
+        return [pid for pid in process_tree.children(os.getpid()) if pid not in self.started]
 
 
 def end() -> None:
@@ -267,7 +268,7 @@ def end() -> None:
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
-        for pid in children(os.getpid()):
+        for pid in process_tree.children(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -276,20 +277,6 @@ def end() -> None:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
-
-
-def children(parent: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(name))
-    return found
 
 
 if __name__ == "__main__":

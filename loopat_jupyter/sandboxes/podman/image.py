@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes.launcher.process import children
 from loopat_jupyter.sandboxes.podman.cli import (
     PASSED_TO_BUILDS,
     Podman,
@@ -25,6 +24,7 @@ from loopat_jupyter.sandboxes.podman.cli import (
     environment,
     last_line,
 )
+from loopat_jupyter.sandboxes.process_tree import descendants
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings
 
 SHIPPED = Path(__file__).with_name("Containerfile")
@@ -174,7 +174,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def _kill_steps(build: int) -> int:
     """Kill the processes below a build that are in another session; how many there were."""
     found = 0
-    for pid in _descendants(build):
+    for pid in descendants(build):
         try:
             if os.getsid(pid) != build:
                 os.kill(pid, signal.SIGKILL)
@@ -182,8 +182,3 @@ def _kill_steps(build: int) -> int:
         except ProcessLookupError:
             continue
     return found
-
-
-def _descendants(pid: int) -> list[int]:
-    below = children(pid)
-    return below + [lower for child in below for lower in _descendants(child)]

@@ -13,6 +13,8 @@ import shutil
 import signal
 from pathlib import Path
 
+from loopat_jupyter.sandboxes import process_tree
+
 WAIT_MS = 5000
 
 log = logging.getLogger(__name__)
@@ -20,11 +22,8 @@ log = logging.getLogger(__name__)
 
 def start_time(pid: int) -> str | None:
     """When the process was started, in the kernel's own unit; ``None`` when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return stat.rpartition(b")")[2].split()[19].decode()
+    fields = process_tree.read_stat(pid)
+    return fields[process_tree.START_TIME].decode() if fields is not None else None
 
 
 def record(run_dir: Path, loop_id: str, pid: int) -> None:
@@ -57,21 +56,15 @@ def reap_leftovers(run_dir: Path) -> list[int]:
     return killed
 
 
-def below(root: int) -> list[int]:
-    """Every living process that descends from ``root``."""
-    parents: dict[int, int] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields[0] not in (b"Z", b"X"):
-            parents[int(process.name)] = int(fields[1])
-    found: list[int] = []
-    ring = {root}
-    while ring := {pid for pid, parent in parents.items() if parent in ring}:
-        found += ring
-    return found
+def _living_descendants(root: int) -> list[int]:
+    """Those that wait to be reaped are left out: their parent may be stopped for good."""
+    table = process_tree.process_table()
+    living = {
+        pid: fields
+        for pid, fields in table.items()
+        if fields[process_tree.STATE] not in process_tree.ENDED
+    }
+    return process_tree.descendants(root, living)
 
 
 def _kill(pid: int) -> None:
@@ -94,7 +87,7 @@ def _kill_recorded(line: str) -> int | None:
         if start_time(pid) != fields[1]:
             return None
         # Where the outer process is a guard, its end alone is nobody else's.
-        while descendants := below(pid):
+        while descendants := _living_descendants(pid):
             for descendant in descendants:
                 _kill(descendant)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
