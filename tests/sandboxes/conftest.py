@@ -23,7 +23,7 @@ import pytest
 from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime.settings import Limits, SandboxSettings
-from tests.sandboxes.podman_ground import remove_containers
+from tests.sandboxes.podman_image import remove_containers
 from tests.sandboxes.tiers import TIERS, bubblewrap
 
 SECRET = "planted-7f3d9c"

@@ -46,7 +46,7 @@ from tests.sandboxes.conftest import (
     open_pidfds,
     unlike,
 )
-from tests.sandboxes.podman_ground import CI, base_image, tier_for, why_not
+from tests.sandboxes.podman_image import CI, base_image, tier_for, why_not
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -16,7 +16,7 @@ from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-from tests.sandboxes import podman_ground
+from tests.sandboxes import podman_image
 
 DENIED = re.compile("Read-only|Permission denied|Operation not permitted")
 """How a wall answers; tiers differ in which of these it is."""
@@ -58,7 +58,7 @@ def no_landlock() -> str | None:
 
 
 def podman(settings: SandboxSettings) -> SandboxTier:
-    return podman_ground.tier_with_base(settings)
+    return podman_image.tier_with_base(settings)
 
 
 HOSTS_PERMISSIONS = "the host's permissions apply"
@@ -93,7 +93,7 @@ TIERS = {
     ),
     "podman": Tried(
         podman,
-        podman_ground.why_not_tried,
+        podman_image.why_not_tried,
         AS_ROOT if os.geteuid() == 0 else {},
         {
             "test_only_what_the_hosts_etc_must_show_is_there": "the image's /etc is its own",
@@ -109,7 +109,7 @@ TIERS = {
             ),
         },
         cycles=20,  # each takes half a second
-        image=podman_ground.image,
+        image=podman_image.image,
     ),
 }
 """Every tier that isolates, by name."""

@@ -10,7 +10,7 @@ import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports.network import ModelRequestRefused
-from tests.sandboxes.broker.conftest import Answer, Ground, Upstream
+from tests.sandboxes.proxy.conftest import Answer, Ground, Upstream
 
 PATH = "/model/v1/messages"
 

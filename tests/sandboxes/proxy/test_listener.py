@@ -18,7 +18,7 @@ from loopat_jupyter.sandboxes.proxy import listener, peer_uid
 from loopat_jupyter.sandboxes.proxy.connection import ClientConnection
 from loopat_jupyter.sandboxes.proxy.connection_limit import ASSURED, ConnectionLimiter
 from loopat_jupyter.sandboxes.proxy.listener import Listener
-from tests.sandboxes.broker.conftest import Ground
+from tests.sandboxes.proxy.conftest import Ground
 
 SOMEBODY = 61_234
 """A user id that runs nothing else here."""

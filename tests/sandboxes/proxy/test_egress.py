@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.destinations import Destination
-from tests.sandboxes.broker.conftest import Client, Ground, WebServer
+from tests.sandboxes.proxy.conftest import Client, Ground, WebServer
 
 
 async def tunnel(ground: Ground, target: str, early: bytes = b"") -> Client:

@@ -10,7 +10,7 @@ import pytest
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.sandboxes.proxy import egress_policy
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
-from tests.sandboxes.broker.conftest import Client, Ground, WebServer
+from tests.sandboxes.proxy.conftest import Client, Ground, WebServer
 
 
 class Person:

@@ -15,7 +15,7 @@ from loopat_jupyter.sandboxes.proxy import connection as visitor_module
 from loopat_jupyter.sandboxes.proxy import server as broker_module
 from loopat_jupyter.sandboxes.proxy.audit_writer import PENDING, AuditWriter
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
-from tests.sandboxes.broker.conftest import Answer, Ground, Upstream, WebServer
+from tests.sandboxes.proxy.conftest import Answer, Ground, Upstream, WebServer
 
 MODEL = "POST /model/v1/messages HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n"
 

@@ -13,7 +13,7 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.sandboxes.proxy import resolver
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Unreachable, is_public
 from loopat_jupyter.sandboxes.proxy.resolver import LOOKUPS, Resolver
-from tests.sandboxes.broker.conftest import Ground, WebServer
+from tests.sandboxes.proxy.conftest import Ground, WebServer
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from tests.sandboxes.conftest import (
     outer_record,
     unlike,
 )
-from tests.sandboxes.podman_ground import remove_containers
+from tests.sandboxes.podman_image import remove_containers
 from tests.sandboxes.tiers import TIERS, cycles_of
 
 
