@@ -35,7 +35,7 @@ from .loops.ports.engine import PermissionMode, SandboxIsolation, SandboxTier
 from .loops.ports.network import AuditEntry
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
-from .sandboxes.podman.reaper import reap_containers
+from .sandboxes.podman.containers import reap_containers
 from .sandboxes.registry import select_tier
 from .sandboxes.runtime.cgroups import Division, NotDelegated, claim, find
 from .sandboxes.runtime.reaper import reap_leftovers

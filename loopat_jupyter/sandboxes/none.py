@@ -18,6 +18,7 @@ from typing import Any
 
 from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.runtime.environment import base_environment
 from loopat_jupyter.sandboxes.runtime.limits import (
     PROCESSES_GAP,
     STRAY_GAP,
@@ -96,17 +97,8 @@ class UnconfinedSandbox(SupervisedSandbox):
         return {**super().configuration(), "processes": None}
 
     def environment(self) -> dict[str, str]:
-        user = user_name()
         path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-        return {
-            "PATH": f"{Path(sys.prefix) / 'bin'}:{path}",
-            "HOME": self.home,
-            "USER": user,
-            "LOGNAME": user,
-            "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
-        }
+        return base_environment(f"{Path(sys.prefix) / 'bin'}:{path}", self.home, user_name())
 
     def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         for folder in self._spec.folders:

@@ -24,13 +24,13 @@ from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.inside import bundle
 from loopat_jupyter.sandboxes.podman import mounts
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman, last_line
+from loopat_jupyter.sandboxes.podman.containers import reap_containers
 from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
     counts_of_kills,
     kills_counted,
 )
 from loopat_jupyter.sandboxes.podman.probe import check_version, how_to_fix
-from loopat_jupyter.sandboxes.podman.reaper import reap_containers
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings

@@ -7,7 +7,7 @@ one component at a time, without following a symlink, below the workdir.
 """
 
 # Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105, TRY301
+# ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105
 
 from __future__ import annotations
 
@@ -28,23 +28,6 @@ BINARY_PROBE = 8192
 
 class Refused(Exception):
     """What the agent is told."""
-
-
-def perform(op: str, args: dict[str, Any], workdir: str, home: str) -> dict[str, Any]:
-    """Run one operation; the answer, or ``{"error": line}``."""
-    try:
-        operation = OPERATIONS.get(op)
-        if operation is None:
-            raise Refused(f"There is no file operation {op}.")
-        return operation(Place(workdir, home), **args)
-    except Refused as error:
-        return {"error": str(error)}
-    except OSError as error:
-        return {"error": f"{args.get('path') or workdir}: {error.strerror or error}"}
-    except (TypeError, ValueError) as error:
-        return {"error": str(error).splitlines()[0] if str(error) else "Bad arguments."}
-    except MemoryError:
-        return {"error": "The operation needs more memory than the sandbox has."}
 
 
 class Place:
@@ -235,23 +218,9 @@ def put(parent: int, name: str, data: bytes) -> bool:
     return found is None
 
 
-def glob(place: Place, **args: Any) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside import file_search
-
-    return file_search.glob(place, **args)
-
-
-def grep(place: Place, **args: Any) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside import file_search
-
-    return file_search.grep(place, **args)
-
-
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "resolve": resolve,
     "read": read,
     "write": write,
     "edit": edit,
-    "glob": glob,
-    "grep": grep,
 }

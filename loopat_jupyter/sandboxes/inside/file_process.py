@@ -3,6 +3,8 @@
 Standard library only; runs inside the sandbox.
 """
 
+# ruff: noqa: TRY301
+
 from __future__ import annotations
 
 import json
@@ -55,9 +57,7 @@ class FileProcess:
             os.closerange(1, 4096)
             apply_limits(config)
             os.chdir(config["workdir"])
-            answer = file_ops.perform(
-                ask["file_op"], ask["args"], config["workdir"], config["home"]
-            )
+            answer = perform(ask["file_op"], ask["args"], config["workdir"], config["home"])
             with os.fdopen(0, "wb", closefd=False) as out:
                 out.write(json.dumps(answer).encode())
         finally:
@@ -92,3 +92,24 @@ class FileProcess:
         end = {"error": self._killed} if self._killed else {}
         self._host.send(protocol.END, self._request, json.dumps(end).encode())
         self._host.finished(self._request)
+
+
+def perform(op: str, args: dict[str, Any], workdir: str, home: str) -> dict[str, Any]:
+    """Run one operation; the answer, or ``{"error": line}``."""
+    try:
+        operations = file_ops.OPERATIONS
+        if op not in operations:  # a search: its module costs more to import than the others
+            from loopat_jupyter.sandboxes.inside import file_search
+
+            operations = file_search.OPERATIONS
+        if op not in operations:
+            raise file_ops.Refused(f"There is no file operation {op}.")
+        return operations[op](file_ops.Place(workdir, home), **args)
+    except file_ops.Refused as error:
+        return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"{args.get('path') or workdir}: {error.strerror or error}"}
+    except (TypeError, ValueError) as error:
+        return {"error": str(error).splitlines()[0] if str(error) else "Bad arguments."}
+    except MemoryError:
+        return {"error": "The operation needs more memory than the sandbox has."}

@@ -13,12 +13,12 @@ import os
 import re
 import stat
 
+from loopat_jupyter.sandboxes.inside.file_ops import Place, Refused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
-
-    from loopat_jupyter.sandboxes.inside.file_ops import Place
 
 
 SKIPPED = frozenset({".git", ".hg", ".svn"})
@@ -28,8 +28,6 @@ GREP_FILE_MAX = 16 * 1024 * 1024
 
 
 def glob(place: Place, pattern: str, path: str | None = None, limit: int = 1000) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside.file_ops import Refused
-
     if not pattern:
         raise Refused("A pattern is needed.")
     base = place.absolute(path or ".")
@@ -107,8 +105,6 @@ def grep(
     mode: str = "files_with_matches",
     limit: int = 500,
 ) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside.file_ops import Refused
-
     if mode not in ("files_with_matches", "content", "count"):
         raise Refused(f"There is no output mode {mode}.")
     try:
@@ -172,3 +168,6 @@ def bounded(key: str, found: list[str], limit: int) -> dict[str, Any]:
             break
         kept.append(entry.encode(errors="replace").decode())
     return {key: kept, "truncated": len(kept) < len(found)}
+
+
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {"glob": glob, "grep": grep}

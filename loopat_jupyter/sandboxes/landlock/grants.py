@@ -31,8 +31,6 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
 from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_part
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-TMP = ".loopat/tmp"
-"""Below the loop's home: the sandbox's own temporary directory."""
 ETC_REAL = (
     *("group", "host.conf", "hosts", "nsswitch.conf", "passwd"),
     *("bash.bashrc", "bashrc", "inputrc", "profile", "profile.d"),
@@ -59,10 +57,6 @@ class Grant:
     path: Path
     rights: int
     shared: bool = False
-
-
-def own_tmp(spec: SandboxSpec) -> Path:
-    return spec.home / TMP
 
 
 @cache

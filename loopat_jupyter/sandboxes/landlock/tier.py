@@ -116,7 +116,6 @@ class LandlockSandbox(SupervisedSandbox):
         abi: int,
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
-        self._guards = launcher
         self._abi = abi
         self.workdir = str(spec.workdir.resolve())
         self.home = str(spec.home.resolve())
@@ -197,7 +196,8 @@ class LandlockSandbox(SupervisedSandbox):
 
     def close(self) -> None:
         """The guard left nothing; should it have been killed, the launcher makes sure of it."""
-        sweeping = asyncio.ensure_future(asyncio.to_thread(self._guards.sweep))
+        assert self._launcher is not None
+        sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.sweep))
         sweeping.add_done_callback(self._close)
 
     def _close(self, *_: object) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 
 CALL_TIMEOUT = 60.0
 SAID_MAX = 256 * 1024
@@ -37,7 +38,6 @@ PASSED_TO_BUILDS = (
 ELSEWHERE = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
 """Runs a program where nobody can leave a file: conmon writes one named ``oom`` into the directory
 it was started in when a container has used up its memory."""
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class PodmanFailed(SandboxSpawnFailed):
@@ -45,14 +45,14 @@ class PodmanFailed(SandboxSpawnFailed):
 
 
 def find_podman() -> Path | None:
-    found = shutil.which("podman", path=os.environ.get("PATH", PATH))
+    found = shutil.which("podman", path=os.environ.get("PATH", SYSTEM_PATH))
     return Path(found) if found else None
 
 
 def environment(*more: str) -> dict[str, str]:
     """podman's environment: where its things are, and a fixed path."""
     kept = {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
-    return {"PATH": PATH, "LANG": "C.UTF-8", **kept}
+    return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **kept}
 
 
 @dataclass(frozen=True, slots=True)

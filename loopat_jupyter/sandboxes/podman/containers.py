@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
+from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 
 LABEL = "loopat.home"
 LOOP, DIGEST = "loopat.loop", "loopat.arguments"
@@ -33,7 +32,6 @@ class Containers:
         self._label = home_label(run_dir)
         self._folder = run_dir / FOLDER
         self._known: dict[str, str] = {}
-        self._lock = threading.Lock()
 
     @property
     def files(self) -> Path:
@@ -132,3 +130,19 @@ class Containers:
             log.warning("podman does not say which containers there are: %s", error.message)
             return []
         return said.split()
+
+
+def reap_containers(run_dir: Path) -> list[str]:
+    """Stop the containers of this home that an earlier server left running; their names. Blocks.
+
+    Normally there are none: a container ends with its channel, and that with its server. A stopped
+    one is kept for its loop. A home that never had a container has no folder for them, and podman
+    is not called for it.
+    """
+    program = find_podman()
+    if program is None or not (run_dir / FOLDER).is_dir():
+        return []
+    try:
+        return Containers(Podman(program), run_dir).stop_leftovers()
+    except PodmanFailed:
+        return []

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxIsolation
-from loopat_jupyter.sandboxes.podman.cli import PATH, Podman, PodmanFailed, find_podman
+from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 from loopat_jupyter.sandboxes.podman.limits import controllers_in_force
 from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_options
+from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
@@ -117,7 +118,7 @@ def check_version(podman: Podman) -> None:
 def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman, bool]]:
     """Ways to run a container: podman's own choice of runtime first. Where this server has
     cgroups of its own to give, podman need not make any."""
-    others = [name for name in ("crun", "runc") if shutil.which(name, path=PATH)]
+    others = [name for name in ("crun", "runc") if shutil.which(name, path=SYSTEM_PATH)]
     for cgroups in (False, True) if settings.cgroup is not None else (True, False):
         for runtime in ("", *others):
             yield Podman(path, runtime), cgroups

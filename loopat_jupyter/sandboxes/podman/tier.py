@@ -41,6 +41,7 @@ from loopat_jupyter.sandboxes.podman.limits import (
     kills_counted,
 )
 from loopat_jupyter.sandboxes.podman.mounts import arguments, verify
+from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH, base_environment
 from loopat_jupyter.sandboxes.runtime.mounts import HOME, UID, USER, WORKDIR
 from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.seccomp import program
@@ -126,17 +127,9 @@ class PodmanSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         assert self._image is not None
         given = {k: v for k, v in self._image.env.items() if k not in NOT_FOR_AGENTS}
-        return {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG": "C.UTF-8",
-            **given,
-            "HOME": self.home,
-            "USER": USER,
-            "LOGNAME": USER,
-            "SHELL": "/bin/bash",
-            "TERM": "dumb",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
+        base = base_environment(given.get("PATH", SYSTEM_PATH), self.home, USER)
+        base["LANG"] = given.get("LANG", base["LANG"])
+        return {**given, **base, "PYTHONDONTWRITEBYTECODE": "1"}
 
     def configuration(self) -> dict[str, Any]:
         config = super().configuration()

@@ -20,7 +20,7 @@ from loopat_jupyter.loops.destinations import (
     Destination,
     parse_destination,
 )
-from loopat_jupyter.sandboxes.proxy.audit_record import AuditRecord
+from loopat_jupyter.sandboxes.proxy.audit import AuditRecord
 from loopat_jupyter.sandboxes.proxy.connection import (
     READ_SIZE,
     CancelScope,

@@ -63,15 +63,13 @@ def _asked(far: tuple[str, int], near: tuple[str, int]) -> int | None:
 
 
 def _looked_up(far: tuple[str, int], near: tuple[str, int]) -> int | None:
+    # The kernel prints each address as the machine's own 32-bit number.
     wanted = [
-        f"{int.from_bytes(socket.inet_aton(a), 'little'):08X}:{p:04X}" for a, p in (far, near)
+        f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+        for address, port in (far, near)
     ]
     for line in TABLE.read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1:3] == wanted:
             return int(fields[7])
     return None
-
-
-def _as_in_the_table(address: str, port: int) -> str:
-    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"

@@ -26,8 +26,7 @@ from loopat_jupyter.loops.ports.network import (
     GatewayAccess,
     ModelUpstream,
 )
-from loopat_jupyter.sandboxes.proxy.audit_record import Audit, AuditRecord
-from loopat_jupyter.sandboxes.proxy.audit_writer import AuditWriter
+from loopat_jupyter.sandboxes.proxy.audit import Audit, AuditRecord, AuditWriter
 from loopat_jupyter.sandboxes.proxy.connection import ClientConnection, ClientDisconnected
 from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Unreachable

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from loopat_jupyter.loops.ports.engine import FileError
 from loopat_jupyter.sandboxes.inside import protocol
 
 BATCH = 32
@@ -78,6 +79,21 @@ def parse_end(payload: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ProtocolViolation("an end that is no object")
     return value
+
+
+def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
+    """The result of a file operation; what came is checked, not trusted."""
+    if "error" in end:
+        raise FileError(str(end["error"])[:2000])
+    try:
+        answer = json.loads(data)
+    except (ValueError, RecursionError):
+        raise FileError("The file operation was cut off.") from None
+    if not isinstance(answer, dict):
+        raise FileError("The file operation gave no answer.")
+    if "error" in answer:
+        raise FileError(str(answer["error"])[:2000])
+    return answer
 
 
 class Channel:

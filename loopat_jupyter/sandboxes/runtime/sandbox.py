@@ -28,11 +28,10 @@ from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
-from loopat_jupyter.sandboxes.runtime.channel import Channel, Request
+from loopat_jupyter.sandboxes.runtime.channel import Channel, Request, parse_file_reply
 from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
 from loopat_jupyter.sandboxes.runtime.proxy_setup import make_proxy, open_on_host, proxy_config
 from loopat_jupyter.sandboxes.runtime.reaper import forget, record
-from loopat_jupyter.sandboxes.runtime.replies import parse_file_reply
 from loopat_jupyter.sandboxes.runtime.sandbox_cgroup import SandboxCgroup
 from loopat_jupyter.sandboxes.runtime.settings import KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess

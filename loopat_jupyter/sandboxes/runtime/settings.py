@@ -12,7 +12,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.proxy.audit_record import Audit, discard
+from loopat_jupyter.sandboxes.proxy.audit import Audit, discard
 from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
 from loopat_jupyter.sandboxes.runtime.cgroups import Division
 

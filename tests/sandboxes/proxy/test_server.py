@@ -13,7 +13,7 @@ import pytest
 from loopat_jupyter.loops.ports.network import AuditEntry, Egress
 from loopat_jupyter.sandboxes.proxy import connection as visitor_module
 from loopat_jupyter.sandboxes.proxy import server as broker_module
-from loopat_jupyter.sandboxes.proxy.audit_writer import PENDING, AuditWriter
+from loopat_jupyter.sandboxes.proxy.audit import PENDING, AuditWriter
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 from tests.sandboxes.proxy.conftest import Answer, Ground, Upstream, WebServer
 

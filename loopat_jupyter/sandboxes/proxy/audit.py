@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -12,8 +15,14 @@ from loopat_jupyter.loops.ports.network import AuditEntry, RequestOutcome
 Audit = Callable[[AuditEntry], Awaitable[None]]
 """Keeps one line. Raises nothing."""
 
+PENDING = 64
+"""Lines that may wait to be written before the sandbox has to wait too."""
+
 SHOWN = 300
 """Characters of a name that could not be parsed, as it was asked for."""
+
+
+log = logging.getLogger(__name__)
 
 
 async def discard(_request: AuditEntry) -> None:
@@ -52,3 +61,41 @@ class AuditRecord:
             bytes_out=self.bytes_out,
             bytes_in=self.bytes_in,
         )
+
+
+class AuditWriter:
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._lines: deque[AuditEntry] = deque()
+        self._writing: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def note(self, line: AuditEntry) -> None:
+        """Keep this line. Returns at once."""
+        self._lines.append(line)
+        if len(self._lines) >= PENDING:
+            self._room.clear()
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def room(self) -> None:
+        """Returns when there is room for more lines."""
+        await self._room.wait()
+
+    async def close(self) -> None:
+        """Returns when every line is written."""
+        while self._writing is not None:
+            await asyncio.wait([self._writing])
+
+    async def _write(self) -> None:
+        try:
+            while self._lines:
+                try:
+                    await self._audit(self._lines.popleft())
+                except Exception:
+                    log.exception("A line of the network audit was lost")
+                if len(self._lines) < PENDING:
+                    self._room.set()
+        finally:
+            self._writing = None
