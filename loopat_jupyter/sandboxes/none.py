@@ -29,7 +29,7 @@ from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 END_GRACE = 3.0
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="none",
     isolates=False,
     enforced=("a clean environment", "limits on memory, open files, file size, output and time"),
@@ -56,7 +56,7 @@ class UnconfinedTier:
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings
         self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
+        self._isolation = with_cgroups(ISOLATION, enforced_controllers(settings))
 
     @property
     def isolation(self) -> SandboxIsolation:
@@ -109,4 +109,4 @@ class UnconfinedSandbox(SupervisedSandbox):
 
     def end_processes(self) -> None:
         """The end of the channel makes the supervisor kill what it started; then force."""
-        asyncio.get_running_loop().call_later(END_GRACE, self.send_all, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(END_GRACE, self.signal_all, signal.SIGKILL)

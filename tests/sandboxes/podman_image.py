@@ -24,7 +24,7 @@ from loopat_jupyter.sandboxes.podman.cli import Podman
 from loopat_jupyter.sandboxes.podman.containers import FOLDER, Containers
 from loopat_jupyter.sandboxes.podman.probe import try_podman
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
-from loopat_jupyter.sandboxes.runtime.probe import Attempt
+from loopat_jupyter.sandboxes.runtime.probe import TierAttempt
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 
 PROGRAMS = (
@@ -107,7 +107,7 @@ def base_image(podman: Podman) -> str:
 
 
 @cache
-def _attempt() -> Attempt:
+def _attempt() -> TierAttempt:
     with tempfile.TemporaryDirectory(prefix="loopat-podman-") as place:
         return try_podman(SandboxSettings(run_dir=Path(place)))
 
@@ -155,5 +155,5 @@ def remove_containers(run_dir: Path) -> None:
     """Remove all containers of the home with this run directory; nothing where it had none."""
     if (run_dir / FOLDER).is_dir():
         containers = Containers(tier_for(SandboxSettings(run_dir=run_dir)).podman, run_dir)
-        for loop_id in containers.loops():
+        for loop_id in containers.loops_with_container():
             containers.remove(loop_id)

@@ -17,8 +17,8 @@ from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime.channel import Channel
 
-DOOR = protocol.frame(protocol.DOOR, 0)
-READY = protocol.frame(protocol.READY, 0)
+DOOR = protocol.encode_frame(protocol.LISTENER, 0)
+READY = protocol.encode_frame(protocol.READY, 0)
 
 
 @dataclass

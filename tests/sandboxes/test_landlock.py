@@ -22,7 +22,7 @@ import pytest
 from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox
 from loopat_jupyter.sandboxes.landlock import probe, ruleset
 from loopat_jupyter.sandboxes.landlock.isolation import BY_ABI, isolation
-from loopat_jupyter.sandboxes.landlock.probe import PUSH, try_landlock, why_not
+from loopat_jupyter.sandboxes.landlock.probe import PROBE_SCRIPT, explain_errno, try_landlock
 from loopat_jupyter.sandboxes.landlock.ruleset import KNOWN_ABI, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside, unlike
@@ -299,7 +299,7 @@ async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int)
                 udp=udp.getsockname()[1],
                 path=str(path),
                 abstract=abstract,
-                door=sandbox.door_port,
+                door=sandbox.proxy_port,
             )
             assert await python(sandbox, code) == "between us\n"
         for listener in (tcp, *listeners):
@@ -314,7 +314,7 @@ async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int)
 async def test_without_a_broker_no_socket_can_be_made(grounds: Grounds) -> None:
     tier = LandlockTier(grounds.settings(), kernel_abi())
     with socket.create_server(("127.0.0.1", 0)) as server:
-        said = probe.push(tier, grounds.spec(), "/nowhere", [server.getsockname()[1]] * 2)
+        said = probe.run_script(tier, grounds.spec(), "/nowhere", [server.getsockname()[1]] * 2)
         assert said == "a local port could be reached"
     tier.close()
 
@@ -481,22 +481,22 @@ def test_a_kernel_without_landlock_is_refused_with_a_remedy(
     grounds: Grounds, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
     def none() -> int:
-        raise ruleset.NoLandlock(number)
+        raise ruleset.LandlockUnavailable(number)
 
     monkeypatch.setattr(probe, "kernel_abi", none)
     attempt = try_landlock(grounds.settings())
     assert attempt.tier is None
     assert remedy in attempt.probe.fix
-    assert why_not(number) == (attempt.probe.detail, attempt.probe.fix)
+    assert explain_errno(number) == (attempt.probe.detail, attempt.probe.fix)
 
 
 def test_the_probe_says_which_wall_does_not_hold(
     grounds: Grounds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = 'refused("a file outside could be read", lambda: open(secret))'
-    assert secret in PUSH
-    broken = PUSH.replace(secret, secret.replace("open(secret)", "None"))
-    monkeypatch.setattr(probe, "PUSH", broken)
+    assert secret in PROBE_SCRIPT
+    broken = PROBE_SCRIPT.replace(secret, secret.replace("open(secret)", "None"))
+    monkeypatch.setattr(probe, "PROBE_SCRIPT", broken)
     attempt = try_landlock(grounds.settings())
     assert attempt.tier is None
     assert "a file outside could be read" in attempt.probe.detail

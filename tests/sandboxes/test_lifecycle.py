@@ -26,7 +26,7 @@ from loopat_jupyter.loops.ports.engine import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime import sandbox as sandbox_module
-from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers, record, start_time
+from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers, record_sandbox, start_time
 from tests.sandboxes.conftest import (
     Grounds,
     MakeTier,
@@ -240,7 +240,7 @@ async def test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_w
 async def test_a_silent_supervisor_is_ended(
     walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
 ) -> None:
-    monkeypatch.setattr(sandbox_module, "GRACE", 0.3)
+    monkeypatch.setattr(sandbox_module, "REPLY_GRACE", 0.3)
     async with walled() as sandbox:
         [supervisor] = outer_process(grounds).children()
         supervisor.suspend()
@@ -395,7 +395,7 @@ def holders(place: Path) -> list[int]:
 def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None:
     processes = [subprocess.Popen(["sleep", "94"], start_new_session=True) for _ in range(2)]
     left, other = processes
-    record(tmp_path, "loop_left", left.pid)
+    record_sandbox(tmp_path, "loop_left", left.pid)
     (tmp_path / "loop_reused.pid").write_text(f"{other.pid} 12345\n")
     (tmp_path / "loop_torn.pid").write_text("9")
     (tmp_path / "loop_gone.pid").write_text("4194303 1\n")
@@ -416,17 +416,17 @@ def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None
     "packet",
     [
         b"x",
-        protocol.frame(protocol.OUT, 99, b"nobody asked"),
-        protocol.frame(b"?", 2),
-        protocol.frame(protocol.END, 2, b"not json"),
-        protocol.frame(protocol.END, 2, b"[]"),
-        protocol.frame(protocol.END, 2, b"[" * 50_000),
-        protocol.frame(protocol.OUT, 2, b"x" * 50_000),
+        protocol.encode_frame(protocol.OUT, 99, b"nobody asked"),
+        protocol.encode_frame(b"?", 2),
+        protocol.encode_frame(protocol.END, 2, b"not json"),
+        protocol.encode_frame(protocol.END, 2, b"[]"),
+        protocol.encode_frame(protocol.END, 2, b"[" * 50_000),
+        protocol.encode_frame(protocol.OUT, 2, b"x" * 50_000),
     ],
     ids=["short", "unknown-id", "unknown-kind", "no-json", "no-object", "deep", "flood"],
 )
 async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: bytes) -> None:
-    from loopat_jupyter.sandboxes.runtime.channel import Channel, Request
+    from loopat_jupyter.sandboxes.runtime.channel import Channel, PendingReply
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -439,10 +439,10 @@ async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: b
 
     channel = Channel(ours, lose)
     channel.request(None, op="configure")
-    exchange = Request(100_000)
+    exchange = PendingReply(100_000)
     channel.request(exchange, op="run")
     theirs.setblocking(False)
-    theirs.send(protocol.frame(protocol.READY, 0))
+    theirs.send(protocol.encode_frame(protocol.READY, 0))
     assert await channel.ready == os.getpid()
     for _ in range(3):
         theirs.send(packet)

@@ -27,8 +27,8 @@ from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podma
 from loopat_jupyter.sandboxes.podman.containers import reap_containers
 from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
-    counts_of_kills,
-    kills_counted,
+    count_oom_kills,
+    oom_kill_files,
 )
 from loopat_jupyter.sandboxes.podman.probe import check_version, how_to_fix
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
@@ -332,10 +332,10 @@ def test_memory_kills_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = {pid: counts_of_kills(pid, proc, top) for pid in (1, 2, 3)}
-    assert [kills_counted(files) for files in found.values()] == [2, 1, 0]
+    found = {pid: oom_kill_files(pid, proc, top) for pid in (1, 2, 3)}
+    assert [count_oom_kills(files) for files in found.values()] == [2, 1, 0]
     found[1][0].unlink()
-    assert kills_counted(found[1]) == 0
+    assert count_oom_kills(found[1]) == 0
 
 
 def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:

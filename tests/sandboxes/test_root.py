@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.ports.engine import FolderMount
-from loopat_jupyter.sandboxes.launcher.ownership import hand_over
+from loopat_jupyter.sandboxes.launcher.ownership import chown_tree
 from tests.sandboxes.conftest import Grounds, Started, inside
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="about a server that is root")
@@ -27,12 +27,12 @@ def test_a_tree_is_handed_over_whole_and_no_symlink_followed(tmp_path: Path) -> 
     (top / "a/b").mkdir(parents=True)
     (top / "a/b/file").write_text("")
     (top / "link").symlink_to(outside)
-    hand_over(top, UID)
+    chown_tree(top, UID)
     assert owners(top) == {UID}
     assert outside.stat().st_uid == 0
     (top / "clone/deep").mkdir(parents=True)
     (top / "clone/deep/file").write_text("")
-    hand_over(top, UID)
+    chown_tree(top, UID)
     assert owners(top) == {UID}
     assert outside.stat().st_uid == 0
 

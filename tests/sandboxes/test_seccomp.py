@@ -30,10 +30,10 @@ def decide(
     code: bytes | None = None,
 ) -> int:
     """What the kernel would answer to this call."""
-    code = code or seccomp.program(machine)
+    code = code or seccomp.filter_program(machine)
     assert code is not None
     program = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
-    audit = seccomp.MACHINES[machine].audit if audit is None else audit
+    audit = seccomp.ARCHITECTURES[machine].audit if audit is None else audit
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("<IIQ6Q", number, audit, 0, *padded)
     at = accumulator = 0
@@ -108,8 +108,8 @@ def test_each_call_gets_its_answer(
     assert decide(machine, number, *arguments) == answer
 
 
-ASK, EACCES, ENOTTY, EOPNOTSUPP = landlock_seccomp.ASK, 13, 25, 95
-PIDS = {landlock_seccomp.SUPERVISOR: 4321, landlock_seccomp.GUARD: 4320}
+ASK, EACCES, ENOTTY, EOPNOTSUPP = landlock_seccomp.NOTIFY, 13, 25, 95
+PIDS = {landlock_seccomp.SUPERVISOR_MARK: 4321, landlock_seccomp.MONITOR_MARK: 4320}
 DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
 """The version of Landlock, and whether there is a broker."""
 
@@ -174,7 +174,7 @@ DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
 def test_the_strict_filter_gives_each_call_its_answer(
     machine: str, where: tuple[int, bool], call: str, arguments: tuple[int, ...], answer: int
 ) -> None:
-    code = monitor.marked(landlock_seccomp.strict_program(*where, machine), PIDS)
+    code = monitor.fill_in_pids(landlock_seccomp.strict_program(*where, machine), PIDS)
     number = landlock_seccomp.numbers(machine)[call]
     assert decide(machine, number, *arguments, code=code) == answer
 
@@ -191,11 +191,11 @@ def test_another_numbering_kills() -> None:
 
 
 def test_an_unknown_machine_has_no_filter() -> None:
-    assert seccomp.program("riscv64") is None
+    assert seccomp.filter_program("riscv64") is None
 
 
 def test_owners_are_swapped_and_nobody_is_lost() -> None:
-    ranges = [tuple(map(int, line.split())) for line in idmap.swapped(64999).splitlines()]
+    ranges = [tuple(map(int, line.split())) for line in idmap.swap_map(64999).splitlines()]
     assert sum(count for _, _, count in ranges) == 2**32 - 1
     found = {inside: outside for inside, outside, count in ranges if count == 1}
     assert (found[0], found[64999]) == (64999, 0)

@@ -12,7 +12,7 @@ from loopat_jupyter.sandboxes import registry
 from loopat_jupyter.sandboxes.bubblewrap import hints, tier
 from loopat_jupyter.sandboxes.bubblewrap.hints import how_to_fix
 from loopat_jupyter.sandboxes.landlock import probe
-from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock
+from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable
 from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
 from tests.sandboxes.conftest import Grounds
 from tests.sandboxes.tiers import TIERS
@@ -38,7 +38,7 @@ def test_an_unknown_tier_is_refused(grounds: Grounds) -> None:
 
 
 def no_landlock() -> int:
-    raise NoLandlock(errno.ENOSYS)
+    raise LandlockUnavailable(errno.ENOSYS)
 
 
 @pytest.mark.skipif(TIERS["landlock"].absent() is not None, reason="there is no Landlock here")

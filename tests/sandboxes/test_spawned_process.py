@@ -132,9 +132,9 @@ async def test_what_was_taken_by_a_process_that_then_ended_was_written() -> None
     process.attach(lambda _kind, _payload: None)
     writing = asyncio.ensure_future(process.write(b"\x03"))
     await asyncio.wait([writing], timeout=0)
-    process.frame(protocol.TAKEN, (1).to_bytes(4, "big"))
-    process.frame(protocol.TAKEN, protocol.STDIN_GONE.to_bytes(4, "big"))
-    process.frame(protocol.END, b"{}")
+    process.receive_frame(protocol.STDIN_WRITTEN, (1).to_bytes(4, "big"))
+    process.receive_frame(protocol.STDIN_WRITTEN, protocol.STDIN_CLOSED.to_bytes(4, "big"))
+    process.receive_frame(protocol.END, b"{}")
     await writing
     with pytest.raises(BrokenPipeError):
         await process.write(b"more")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from loopat_jupyter.loops.ports.engine import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
-from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
+from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.sandboxes import podman_image
@@ -52,7 +52,7 @@ def landlock(settings: SandboxSettings) -> LandlockTier:
 def no_landlock() -> str | None:
     try:
         kernel_abi()
-    except NoLandlock as refusal:
+    except LandlockUnavailable as refusal:
         return f"this kernel offers no Landlock: {refusal}"
     return None
 

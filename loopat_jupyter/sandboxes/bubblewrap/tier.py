@@ -26,7 +26,7 @@ from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import sealed_file
 from loopat_jupyter.sandboxes.launcher import process as staging
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import make_ready
+from loopat_jupyter.sandboxes.launcher.ownership import prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
@@ -36,15 +36,15 @@ from loopat_jupyter.sandboxes.runtime.mounts import (
     USER,
     WORKDIR,
     Bind,
-    Data,
-    Entry,
+    DataFile,
+    MountEntry,
     Symlink,
     Tmpfs,
-    plan,
+    mount_plan,
 )
 from loopat_jupyter.sandboxes.runtime.probe import await_end
 from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
-from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 FLAGS = (
@@ -52,9 +52,9 @@ FLAGS = (
     *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "loopat"),
     *("--uid", str(UID), "--gid", str(UID)),
 )
-PROBE_WORD = "loopat-probe-passed"
+PROBE_PASSED = "loopat-probe-passed"
 NO_FILTER = "system calls are not filtered on this machine's architecture"
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="bubblewrap",
     isolates=True,
     enforced=(
@@ -73,7 +73,7 @@ TIER = SandboxIsolation(
         "read-only",
         "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
         "with the server",
-        *([] if program() else [NO_FILTER]),
+        *([] if filter_program() else [NO_FILTER]),
     ),
 )
 
@@ -96,7 +96,7 @@ class BubblewrapTier:
         self._settings = settings
         self._bwrap = bwrap
         self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
+        self._isolation = with_cgroups(ISOLATION, enforced_controllers(settings))
 
     @property
     def isolation(self) -> SandboxIsolation:
@@ -113,25 +113,25 @@ class BubblewrapTier:
         run_dir = self._settings.run_dir
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory:
-            places = [Path(directory) / name for name in ("workdir", "home")]
-            for place in places:
+            directories = [Path(directory) / name for name in ("workdir", "home")]
+            for place in directories:
                 place.mkdir()
-            self._try(SandboxSpec("probe", places[0], places[1]))
+            self._try(SandboxSpec("probe", directories[0], directories[1]))
 
     def _try(self, spec: SandboxSpec) -> None:
         launch = LaunchPlan()
-        said = os.memfd_create("loopat-probe")
+        stderr = os.memfd_create("loopat-probe")
         try:
-            launch.stderr = launch.add(os.dup(said))
-            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_WORD} >&2"]
+            launch.stderr = launch.add_fd(os.dup(stderr))
+            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_PASSED} >&2"]
             self.create(spec).prepare(launch, command)
             started = self._launcher.launch(launch)
             await_end(started.pidfd)
-            text = os.pread(said, 4000, 0).decode(errors="replace").strip()
+            text = os.pread(stderr, 4000, 0).decode(errors="replace").strip()
         finally:
             launch.close()
-            os.close(said)
-        if text != PROBE_WORD:
+            os.close(stderr)
+        if text != PROBE_PASSED:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
 
     async def retained(self) -> Sequence[str]:
@@ -165,16 +165,16 @@ class BubblewrapSandbox(SupervisedSandbox):
 
     def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
-        make_ready((self._spec.workdir, self._spec.home), uid)
-        refuse_occupied(self._spec)
-        arguments = Arguments(launch, uid)
+        prepare_directories((self._spec.workdir, self._spec.home), uid)
+        refuse_occupied_mount_points(self._spec)
+        arguments = BwrapArguments(launch, uid)
         launch.argv.append(arguments.program(self._bwrap))
         launch.argv.extend(FLAGS)
-        for entry in plan(self._spec, self._settings):
+        for entry in mount_plan(self._spec, self._settings):
             arguments.entry(entry)
-        filter_ = program()
+        filter_ = filter_program()
         if filter_ is not None:
-            index = launch.add(sealed_file("loopat-seccomp", filter_))
+            index = launch.add_fd(sealed_file("loopat-seccomp", filter_))
             launch.argv += ["--seccomp", ("{}", index)]
         launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
         size = str(self._settings.limits.memory_files)
@@ -183,7 +183,7 @@ class BubblewrapSandbox(SupervisedSandbox):
         launch.argv += ["--chdir", "/", "--", *supervisor]
 
 
-def refuse_occupied(spec: SandboxSpec) -> None:
+def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
     """A folder is mounted over a plain directory or nothing: a symlink there would lead the mount
     to another place inside. Raises ``SandboxSpawnFailed``."""
     for folder in spec.folders:
@@ -197,7 +197,7 @@ def refuse_occupied(spec: SandboxSpec) -> None:
             )
 
 
-class Arguments:
+class BwrapArguments:
     """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
 
     def __init__(self, launch: LaunchPlan, uid: int | None) -> None:
@@ -217,7 +217,7 @@ class Arguments:
                 self._launch.stage.append((self._open(part, no_follow=False), name, False))
         return f"{staging.STAGE}/{path.relative_to(top.parent)}"
 
-    def entry(self, entry: Entry) -> None:
+    def entry(self, entry: MountEntry) -> None:
         argv = self._launch.argv
         dest = str(entry.dest)
         match entry:
@@ -225,8 +225,8 @@ class Arguments:
                 self._bind(entry)
             case Tmpfs():
                 argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
-            case Data():
-                index = self._launch.add(sealed_file("loopat-etc", entry.content))
+            case DataFile():
+                index = self._launch.add_fd(sealed_file("loopat-etc", entry.content))
                 how = "--ro-bind-data" if entry.over else "--file"
                 argv += ["--perms", "0444", how, ("{}", index), dest]
             case Symlink():
@@ -249,7 +249,7 @@ class Arguments:
             raise SandboxSpawnFailed(
                 f"A directory of the loop cannot be mounted: {path.name}: {why}."
             ) from error
-        return self._launch.add(fd)
+        return self._launch.add_fd(fd)
 
 
 def reachable(path: Path) -> bool:

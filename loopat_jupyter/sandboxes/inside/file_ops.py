@@ -26,11 +26,11 @@ FILE_MAX = 64 * 1024 * 1024
 BINARY_PROBE = 8192
 
 
-class Refused(Exception):
+class FileOperationRefused(Exception):
     """What the agent is told."""
 
 
-class Place:
+class WorkdirPaths:
     """Where relative paths begin, and what counts as inside."""
 
     def __init__(self, workdir: str, home: str) -> None:
@@ -39,31 +39,31 @@ class Place:
 
     def absolute(self, path: str) -> str:
         if not isinstance(path, str) or not path:
-            raise Refused("A path is needed.")
+            raise FileOperationRefused("A path is needed.")
         if "\0" in path:
-            raise Refused("A path cannot contain a NUL character.")
+            raise FileOperationRefused("A path cannot contain a NUL character.")
         if path == "~" or path.startswith("~/"):
             path = self.home + path[1:]
-        return path if os.path.isabs(path) else self.below(path)
+        return path if os.path.isabs(path) else self.join(path)
 
-    def below(self, path: str) -> str:
+    def join(self, path: str) -> str:
         """A relative path, from the workdir; ``..`` is left for the file system to resolve."""
         return self.workdir if path == "." else f"{self.workdir}/{path.removeprefix('./')}"
 
-    def inside(self, real: str) -> bool:
+    def contains(self, real: str) -> bool:
         return real == self.workdir or real.startswith(self.workdir + "/")
 
 
-def resolve(place: Place, path: str) -> dict[str, Any]:
-    real = os.path.realpath(place.absolute(path))
-    return {"path": real, "inside_workdir": place.inside(real)}
+def resolve(paths: WorkdirPaths, path: str) -> dict[str, Any]:
+    real = os.path.realpath(paths.absolute(path))
+    return {"path": real, "inside_workdir": paths.contains(real)}
 
 
 # ------------------------------------------------------------------ read
 
 
-def read(place: Place, path: str, offset: int = 1, limit: int = 2000) -> dict[str, Any]:
-    text = text_of(path, slurp(place.absolute(path), path))
+def read(paths: WorkdirPaths, path: str, offset: int = 1, limit: int = 2000) -> dict[str, Any]:
+    text = decode_text(path, read_regular_file(paths.absolute(path), path))
     lines = text.splitlines()
     start = max(1, offset)
     chosen: list[str] = []
@@ -83,95 +83,104 @@ def read(place: Place, path: str, offset: int = 1, limit: int = 2000) -> dict[st
     }
 
 
-def slurp(absolute: str, path: str) -> bytes:
+def read_regular_file(absolute: str, path: str) -> bytes:
     """The content of a regular file of bearable size."""
     fd = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
-            raise Refused(f"{path} is a directory.")
+            raise FileOperationRefused(f"{path} is a directory.")
         if not stat.S_ISREG(found.st_mode):
-            raise Refused(f"{path} is not a regular file.")
+            raise FileOperationRefused(f"{path} is not a regular file.")
         if found.st_size > FILE_MAX:
-            raise Refused(f"{path} is larger than {FILE_MAX >> 20} MiB; use Bash to look into it.")
+            raise FileOperationRefused(
+                f"{path} is larger than {FILE_MAX >> 20} MiB; use Bash to look into it."
+            )
         with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read(FILE_MAX)
     finally:
         os.close(fd)
 
 
-def text_of(path: str, data: bytes) -> str:
+def decode_text(path: str, data: bytes) -> str:
     if b"\0" in data[:BINARY_PROBE]:
-        raise Refused(f"{path} is a binary file.")
+        raise FileOperationRefused(f"{path} is a binary file.")
     return data.decode(errors="replace")
 
 
 # ------------------------------------------------------------------ write
 
 
-def write(place: Place, path: str, text: str, confined: bool = False) -> dict[str, Any]:
+def write(paths: WorkdirPaths, path: str, text: str, confined: bool = False) -> dict[str, Any]:
     data = text.encode(errors="replace")
-    parent, name, real = open_parent(place, path, confined, create=True)
+    parent, name, real = open_parent(paths, path, confined, create=True)
     try:
-        created = put(parent, name, data)
+        created = replace_file(parent, name, data)
     finally:
         os.close(parent)
     return {"created": created, "bytes": len(data), "path": real}
 
 
 def edit(
-    place: Place, path: str, old: str, new: str, replace_all: bool = False, confined: bool = False
+    paths: WorkdirPaths,
+    path: str,
+    old: str,
+    new: str,
+    replace_all: bool = False,
+    confined: bool = False,
 ) -> dict[str, Any]:
     if old == new:
-        raise Refused("The old and the new text are the same.")
+        raise FileOperationRefused("The old and the new text are the same.")
     if not old:
-        raise Refused("The old text is empty; use Write to make a file.")
-    parent, name, real = open_parent(place, path, confined, create=False)
+        raise FileOperationRefused("The old text is empty; use Write to make a file.")
+    parent, name, real = open_parent(paths, path, confined, create=False)
     try:
-        data = slurp(f"/proc/self/fd/{parent}/{name}", path)
+        data = read_regular_file(f"/proc/self/fd/{parent}/{name}", path)
         if b"\0" in data[:BINARY_PROBE]:
-            raise Refused(f"{path} is a binary file.")
+            raise FileOperationRefused(f"{path} is a binary file.")
         before, after = (t.encode(errors="surrogateescape") for t in (old, new))
         count = data.count(before)
         if count == 0:
-            raise Refused(f"The old text was not found in {path}.")
+            raise FileOperationRefused(f"The old text was not found in {path}.")
         if count > 1 and not replace_all:
-            raise Refused(
+            raise FileOperationRefused(
                 f"The old text occurs {count} times in {path}; give more of its surroundings, "
                 "or replace all."
             )
-        put(parent, name, data.replace(before, after))
+        replace_file(parent, name, data.replace(before, after))
     finally:
         os.close(parent)
     return {"replacements": count, "path": real}
 
 
-def open_parent(place: Place, path: str, confined: bool, create: bool) -> tuple[int, str, str]:
+def open_parent(
+    paths: WorkdirPaths, path: str, confined: bool, create: bool
+) -> tuple[int, str, str]:
     """The directory a file is written in, its name there, and its whole path.
 
     The path's symlinks are resolved first. When ``confined``, the result must lie in the workdir
     and is walked again by descriptors that follow no symlink, so that a change made meanwhile
     fails rather than leads out.
     """
-    real = os.path.realpath(place.absolute(path))
+    real = os.path.realpath(paths.absolute(path))
     if os.path.isdir(real):
-        raise Refused(f"{path} is a directory.")
+        raise FileOperationRefused(f"{path} is a directory.")
     if not confined:
         parent = os.path.dirname(real)
         if create:
             os.makedirs(parent, exist_ok=True)
         return os.open(parent, os.O_PATH | os.O_DIRECTORY), os.path.basename(real), real
-    if not place.inside(real):
-        raise Refused(f"{path} is outside the working directory.")
+    if not paths.contains(real):
+        raise FileOperationRefused(f"{path} is outside the working directory.")
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-    fd = os.open(place.workdir, flags)
-    *parts, name = real[len(place.workdir) + 1 :].split("/")
+    fd = os.open(paths.workdir, flags)
+    *parts, name = real[len(paths.workdir) + 1 :].split("/")
     for part in parts:
-        fd = step(fd, part, flags, create, path)
+        fd = open_child(fd, part, flags, create, path)
     return fd, name, real
 
 
-def step(parent: int, part: str, flags: int, create: bool, path: str) -> int:
+def open_child(parent: int, part: str, flags: int, create: bool, path: str) -> int:
     """One component further; closes ``parent``."""
     try:
         if create:
@@ -181,12 +190,12 @@ def step(parent: int, part: str, flags: int, create: bool, path: str) -> int:
                 pass  # the usual case; what it is, the next line finds out
         return os.open(part, flags, dir_fd=parent)
     except NotADirectoryError:
-        raise Refused(f"{path} is outside the working directory.") from None
+        raise FileOperationRefused(f"{path} is outside the working directory.") from None
     finally:
         os.close(parent)
 
 
-def put(parent: int, name: str, data: bytes) -> bool:
+def replace_file(parent: int, name: str, data: bytes) -> bool:
     """Replace the file as a whole, keeping its mode; whether it is new.
 
     Where the directory cannot take a second file (a file that is itself a mount point), or the
@@ -197,11 +206,11 @@ def put(parent: int, name: str, data: bytes) -> bool:
     except FileNotFoundError:
         found = None
     if found is not None and not stat.S_ISREG(found.st_mode):
-        raise Refused(f"{name} is not a regular file.")
+        raise FileOperationRefused(f"{name} is not a regular file.")
     if found is not None and not os.access(
         f"/proc/self/fd/{parent}/{name}", os.W_OK, follow_symlinks=False
     ):
-        raise Refused(f"{name}: Permission denied")
+        raise FileOperationRefused(f"{name}: Permission denied")
     temporary = f".{name[:200]}.{os.urandom(4).hex()}"
     mode = stat.S_IMODE(found.st_mode) if found is not None else 0o666
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

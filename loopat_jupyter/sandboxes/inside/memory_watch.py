@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
-    from loopat_jupyter.sandboxes.inside.types import Clock
+    from loopat_jupyter.sandboxes.inside.types import Timers
 else:
     import _signal as signal  # the module around it costs milliseconds
 
@@ -32,31 +32,31 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 class MemoryWatch:
     """Kills the largest process when all together are over the limit."""
 
-    def __init__(self, clock: Clock, limit: int, note: Callable[[int, str], None]) -> None:
-        self._clock = clock
+    def __init__(self, timers: Timers, limit: int, report_kill: Callable[[int, str], None]) -> None:
+        self._timers = timers
         self._limit = limit
-        self._note = note
+        self._report_kill = report_kill
         self._running = False
 
-    def wake(self) -> None:
+    def ensure_running(self) -> None:
         """A process was started; look until there is none."""
         if not self._running:
             self._running = True
-            self._clock.after(INTERVAL, self._look)
+            self._timers.call_later(INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         sizes = resident_bytes(os.getpid())
         if sum(sizes.values()) > self._limit:
-            sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
+            sizes = {pid: proportional_bytes(pid, size) for pid, size in sizes.items()}
             if sum(sizes.values()) > self._limit:
                 self._kill(max(sizes, key=lambda pid: sizes[pid]))
         self._running = bool(sizes)
         if self._running:
-            self._clock.after(INTERVAL, self._look)
+            self._timers.call_later(INTERVAL, self._check)
 
     def _kill(self, pid: int) -> None:
         limit = self._limit / (1 << 30)
-        self._note(pid, f"killed: the sandbox used more than its {limit:.3g} GiB of memory")
+        self._report_kill(pid, f"killed: the sandbox used more than its {limit:.3g} GiB of memory")
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -72,7 +72,7 @@ def resident_bytes(root: int) -> dict[int, int]:
     }
 
 
-def others(root: int) -> int:
+def count_other_threads(root: int) -> int:
     """Threads of this user that are not below ``root``: what its limit of processes counts too."""
     table = process_tree.process_table()
     count = 0
@@ -85,7 +85,7 @@ def others(root: int) -> int:
     return count
 
 
-def proportional(pid: int, resident_size: int) -> int:
+def proportional_bytes(pid: int, resident_size: int) -> int:
     """A process's share of memory, each shared page divided among its users."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:

@@ -25,7 +25,7 @@ CREDIT = b"G"
 
 # supervisor -> server
 READY = b"R"
-DOOR = b"N"
+LISTENER = b"N"
 """The broker's listening socket comes with this frame, as a descriptor."""
 STARTED = b"B"
 """The pid (4 bytes) of a process that was spawned."""
@@ -33,9 +33,9 @@ OUT = b"D"
 ERR = b"S"
 OUT_END = b"d"
 ERR_END = b"s"
-TAKEN = b"T"
+STDIN_WRITTEN = b"T"
 """The process has taken this many bytes (4 bytes) of stdin."""
-STDIN_GONE = 0xFFFFFFFF
+STDIN_CLOSED = 0xFFFFFFFF
 """As a count: nobody reads stdin any more."""
 EXIT = b"E"
 """The exit code (4 bytes, signed) of a process that was spawned."""
@@ -46,18 +46,18 @@ WINDOW = 128 * 1024
 """How many bytes of one stream may be on their way, in either direction."""
 
 
-def frame(kind: bytes, request: int, payload: bytes = b"") -> bytes:
+def encode_frame(kind: bytes, request: int, payload: bytes = b"") -> bytes:
     """One packet."""
     return kind + request.to_bytes(4, "big") + payload
 
 
-def parse(packet: bytes) -> tuple[bytes, int, bytes]:
+def decode_frame(packet: bytes) -> tuple[bytes, int, bytes]:
     """Kind, id and payload of a packet; raises ``ValueError`` for a short one."""
     if len(packet) < 5:
         raise ValueError("short frame")
     return packet[:1], int.from_bytes(packet[1:5], "big"), packet[5:]
 
 
-def chunks(data: bytes) -> list[bytes]:
+def split_payload(data: bytes) -> list[bytes]:
     """``data`` in pieces that fit a frame; nothing for no data."""
     return [data[i : i + PAYLOAD_MAX] for i in range(0, len(data), PAYLOAD_MAX)]

@@ -12,26 +12,26 @@ from __future__ import annotations
 import _socket as socket
 
 BACKLOG = 128
-NOT_PROXIED = "localhost,127.0.0.1,::1"
+NO_PROXY = "localhost,127.0.0.1,::1"
 
 
 def open_listener() -> tuple[int, int]:
     """A listening socket on the loopback of this network: its descriptor and port."""
-    door = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    door.bind(("127.0.0.1", 0))
-    door.listen(BACKLOG)
-    port: int = door.getsockname()[1]
-    return door.detach(), port
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(BACKLOG)
+    port: int = listener.getsockname()[1]
+    return listener.detach(), port
 
 
-def send_fd(channel: int, frame: bytes, door: int) -> None:
+def send_fd(channel: int, frame: bytes, fd: int) -> None:
     """Send a descriptor with a frame over the channel (a Unix socket)."""
-    end = socket.socket(fileno=channel)
+    connection = socket.socket(fileno=channel)
     try:
-        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, door.to_bytes(4, "little"))
-        end.sendmsg([frame], [rights])
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, fd.to_bytes(4, "little"))
+        connection.sendmsg([frame], [rights])
     finally:
-        end.detach()
+        connection.detach()
 
 
 def proxy_environment(port: int, credentials: str) -> dict[str, str]:
@@ -40,6 +40,6 @@ def proxy_environment(port: int, credentials: str) -> dict[str, str]:
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     return {
         **dict.fromkeys(names, address),
-        "NO_PROXY": NOT_PROXIED,
-        "no_proxy": NOT_PROXIED,
+        "NO_PROXY": NO_PROXY,
+        "no_proxy": NO_PROXY,
     }

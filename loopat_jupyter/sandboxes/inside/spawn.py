@@ -17,14 +17,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from loopat_jupyter.sandboxes.inside.types import Host
+    from loopat_jupyter.sandboxes.inside.types import JobContext
 
 
-class Output:
+class OutputStream:
     """One stream out of a process."""
 
-    def __init__(self, stream: Stream, fd: int, kind: bytes, end: bytes) -> None:
-        self._stream = stream
+    def __init__(self, job: SpawnJob, fd: int, kind: bytes, end: bytes) -> None:
+        self._job = job
         self._kind = kind
         self._end = end
         self._window = protocol.WINDOW
@@ -37,18 +37,18 @@ class Output:
     def _watch(self) -> None:
         if self.open and not self._watched and self._window > 0:
             self._watched = True
-            self._stream.host.watch(self.fd, self._readable)
+            self._job.context.watch(self.fd, self._on_readable)
 
     def _pause(self) -> None:
         if self._watched:
             self._watched = False
-            self._stream.host.unwatch(self.fd)
+            self._job.context.unwatch(self.fd)
 
-    def credit(self, count: int) -> None:
+    def add_credit(self, count: int) -> None:
         self._window += count
         self._watch()
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         try:
             data = os.read(self.fd, min(self._window, protocol.PAYLOAD_MAX))
         except BlockingIOError:
@@ -58,36 +58,36 @@ class Output:
         if not data:
             self._pause()
             self.open = False
-            self._stream.send(self._end)
-            self._stream.output_ended(self.fd)
+            self._job.send_frame(self._end)
+            self._job.on_output_end(self.fd)
             return
         self._window -= len(data)
-        self._stream.send(self._kind, data)
+        self._job.send_frame(self._kind, data)
         if self._window <= 0:
             self._pause()
 
 
-class Stream:
+class SpawnJob:
     """One spawned process. Its last frame follows its exit and the end of its output."""
 
-    def __init__(self, host: Host, request: int, ask: dict[str, Any]) -> None:
-        self.host = host
-        self._request = request
-        self._code: int | None = None
+    def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
+        self.context = context
+        self._request_id = request_id
+        self._exit_code: int | None = None
         self._input = bytearray()
-        self._closing = False
-        self._terminal: bool = ask["pty"] is not None
+        self._stdin_ended = False
+        self._terminal: bool = request["pty"] is not None
         if self._terminal:
-            ours, theirs = self._open_terminal(*ask["pty"])
+            ours, theirs = self._open_terminal(*request["pty"])
         else:
             ours, theirs = self._open_pipes()
         try:
             self._pid = start_process(
-                host.config,
-                ask["argv"],
+                context.config,
+                request["argv"],
                 streams=(theirs[0], theirs[len(theirs) // 2], theirs[-1]),
-                cwd=ask["cwd"],
-                env=ask["env"],
+                cwd=request["cwd"],
+                env=request["env"],
                 terminal=self._terminal,
             )
         except OSError:
@@ -97,13 +97,13 @@ class Stream:
         finally:
             for fd in theirs:
                 os.close(fd)
-        host.expect(self._pid, self._exited)
-        self.send(protocol.STARTED, self._pid.to_bytes(4, "big"))
+        context.on_exit(self._pid, self._on_exit)
+        self.send_frame(protocol.STARTED, self._pid.to_bytes(4, "big"))
         self._stdin = ours[0]
         os.set_blocking(self._stdin, False)
-        self._outputs = [Output(self, ours[1], protocol.OUT, protocol.OUT_END)]
+        self._outputs = [OutputStream(self, ours[1], protocol.OUT, protocol.OUT_END)]
         if not self._terminal:
-            self._outputs.append(Output(self, ours[2], protocol.ERR, protocol.ERR_END))
+            self._outputs.append(OutputStream(self, ours[2], protocol.ERR, protocol.ERR_END))
 
     @staticmethod
     def _open_pipes() -> tuple[list[int], list[int]]:
@@ -117,36 +117,36 @@ class Stream:
         termios.tcsetwinsize(main, (rows, columns))
         return [os.dup(main), main], [side]
 
-    def send(self, kind: bytes, payload: bytes = b"") -> None:
-        self.host.send(kind, self._request, payload)
+    def send_frame(self, kind: bytes, payload: bytes = b"") -> None:
+        self.context.send_frame(kind, self._request_id, payload)
 
     # ------------------------------------------------------------------ from the server
 
     def kill(self, number: int) -> None:
-        if self._code is None or any(output.open for output in self._outputs):
+        if self._exit_code is None or any(output.open for output in self._outputs):
             kill_group(self._pid, number)
 
-    def note(self, pid: int, text: str) -> None:
+    def report_kill(self, pid: int, text: str) -> None:
         """Nothing to say it in: the streams are the process's own."""
 
-    def receive(self, kind: bytes, payload: bytes) -> None:
+    def receive_frame(self, kind: bytes, payload: bytes) -> None:
         if kind == protocol.STDIN:
             self._input += payload
-            self._feed()
+            self._write_stdin()
         elif kind == protocol.STDIN_END:
-            self._closing = True
+            self._stdin_ended = True
             if self._terminal:
                 self._input += b"\x04"
-            self._feed()
+            self._write_stdin()
         elif kind == protocol.CREDIT:
             index = payload[0]
             if index < len(self._outputs):
-                self._outputs[index].credit(int.from_bytes(payload[1:], "big"))
+                self._outputs[index].add_credit(int.from_bytes(payload[1:], "big"))
         elif kind == protocol.RESIZE and self._terminal and self._stdin >= 0:
             size = (int.from_bytes(payload[:2], "big"), int.from_bytes(payload[2:], "big"))
             termios.tcsetwinsize(self._stdin, size)
 
-    def _feed(self) -> None:
+    def _write_stdin(self) -> None:
         """Write what the process takes now; go on when it takes more."""
         if self._stdin < 0:
             return
@@ -155,39 +155,39 @@ class Stream:
         except BlockingIOError:
             count = 0
         except OSError:
-            self._end_input()
+            self._close_stdin()
             return
         del self._input[:count]
         if count:
-            self.send(protocol.TAKEN, count.to_bytes(4, "big"))
-        self.host.unwatch(self._stdin)
+            self.send_frame(protocol.STDIN_WRITTEN, count.to_bytes(4, "big"))
+        self.context.unwatch(self._stdin)
         if self._input:
-            self.host.watch(self._stdin, self._feed, write=True)
-        elif self._closing and not self._terminal:
-            self._end_input()
+            self.context.watch(self._stdin, self._write_stdin, write=True)
+        elif self._stdin_ended and not self._terminal:
+            self._close_stdin()
 
-    def _end_input(self) -> None:
+    def _close_stdin(self) -> None:
         self._input.clear()
-        self.host.unwatch(self._stdin)
+        self.context.unwatch(self._stdin)
         os.close(self._stdin)
         self._stdin = -1
-        self.send(protocol.TAKEN, protocol.STDIN_GONE.to_bytes(4, "big"))
+        self.send_frame(protocol.STDIN_WRITTEN, protocol.STDIN_CLOSED.to_bytes(4, "big"))
 
     # ------------------------------------------------------------------ ends
 
-    def output_ended(self, fd: int) -> None:
+    def on_output_end(self, fd: int) -> None:
         os.close(fd)
         self._maybe_finish()
 
-    def _exited(self, code: int) -> None:
-        self._code = code
-        self.send(protocol.EXIT, code.to_bytes(4, "big", signed=True))
+    def _on_exit(self, code: int) -> None:
+        self._exit_code = code
+        self.send_frame(protocol.EXIT, code.to_bytes(4, "big", signed=True))
         self._maybe_finish()
 
     def _maybe_finish(self) -> None:
-        if self._code is None or any(output.open for output in self._outputs):
+        if self._exit_code is None or any(output.open for output in self._outputs):
             return
         if self._stdin >= 0:
-            self._end_input()
-        self.send(protocol.END, b"{}")
-        self.host.finished(self._request)
+            self._close_stdin()
+        self.send_frame(protocol.END, b"{}")
+        self.context.forget_job(self._request_id)

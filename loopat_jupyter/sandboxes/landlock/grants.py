@@ -28,10 +28,10 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     WRITE_FILE,
 )
-from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_part
+from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_mounts
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-ETC_REAL = (
+ETC_READABLE = (
     *("group", "host.conf", "hosts", "nsswitch.conf", "passwd"),
     *("bash.bashrc", "bashrc", "inputrc", "profile", "profile.d"),
     *("debian_version", "*-release", "python3*"),
@@ -62,14 +62,17 @@ class Grant:
 @cache
 def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
     """What is the same for every loop: the system, the Python environment, devices."""
-    entries, _, masks = host_part(settings)
+    entries, _, masks = host_mounts(settings)
     grants = [
-        g for e in entries if isinstance(e, Bind) for g in split(Grant(e.source, READ), masks)
+        g
+        for e in entries
+        if isinstance(e, Bind)
+        for g in split_around_masks(Grant(e.source, READ), masks)
     ]
-    shown = [path for pattern in ETC_REAL for path in sorted(Path("/etc").glob(pattern))]
+    shown = [path for pattern in ETC_READABLE for path in sorted(Path("/etc").glob(pattern))]
     for path in (*shown, *(Path("/etc") / name for name in ETC_SHOWN)):
         if path.exists():
-            grants += split(Grant(path.resolve(), READ), masks)
+            grants += split_around_masks(Grant(path.resolve(), READ), masks)
     for top, names, rights in (("/dev", DEVICES, DEVICE), ("/proc", PROC_FILES, READ_FILE)):
         paths = [Path(top) / name for name in names]
         grants += [Grant(path, rights) for path in paths if path.exists()]
@@ -80,13 +83,13 @@ def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
     return tuple(dict.fromkeys(grants))
 
 
-def own_grants(spec: SandboxSpec, settings: SandboxSettings) -> list[Grant]:
+def loop_grants(spec: SandboxSpec, settings: SandboxSettings) -> list[Grant]:
     """The loop's own directories and its folders."""
-    _, _, masks = host_part(settings)
+    _, _, masks = host_mounts(settings)
     grants = [Grant(own.resolve(), WRITE) for own in (spec.workdir, spec.home)]
     for folder in spec.folders:
         rights = WRITE if folder.write else READ
-        grants += split(Grant(folder.source, rights, shared=True), masks)
+        grants += split_around_masks(Grant(folder.source, rights, shared=True), masks)
     return grants
 
 
@@ -96,7 +99,7 @@ def supervisor_grants() -> list[Grant]:
     return [*found, *(Grant(Path("/dev") / name, DEVICE | READ_DIR) for name in TERMINALS)]
 
 
-def split(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
+def split_around_masks(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
     """The grant without what is masked."""
     top = grant.path
     if any(top == mask for mask in masks) or (grant.shared and _within(top, masks)):
@@ -108,7 +111,7 @@ def split(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
     with os.scandir(top) as children:
         names = sorted(c.name for c in children if not c.is_symlink())
     for name in names:
-        yield from split(Grant(top / name, grant.rights, grant.shared), inside)
+        yield from split_around_masks(Grant(top / name, grant.rights, grant.shared), inside)
 
 
 def _within(path: Path, masks: Iterable[Path]) -> bool:

@@ -35,7 +35,7 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS =
 RESTRICT_SELF = 446
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
-PINNED = 0x200000
+O_PATH = 0x200000
 """O_PATH."""
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -68,7 +68,7 @@ def apply_restrictions(restrictions: dict[str, Any], fds: list[int], launcher: i
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ours.close()
-        confine(restrictions, fds, theirs)
+        restrict_supervisor(restrictions, fds, theirs)
         return
     try:
         theirs.close()
@@ -90,21 +90,23 @@ def restrict_self(ruleset: int) -> None:
 # ------------------------------------------------------------------ the supervisor to be
 
 
-def confine(restrictions: dict[str, Any], fds: list[int], guard: socket.socket) -> None:
+def restrict_supervisor(
+    restrictions: dict[str, Any], fds: list[int], monitor: socket.socket
+) -> None:
     """Submit to the rules and the filters, and hand the guard the filter's questions."""
     prctl(PR_SET_DUMPABLE, 1)  # after a change of user one's own /proc is closed
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     restrict_self(fds[restrictions["inner"]])
     pids = {restrictions["marks"][0]: os.getpid(), restrictions["marks"][1]: os.getppid()}
-    install(restrictions["filters"][0], 0)
-    listener = install(marked(restrictions["filters"][1], pids), NEW_LISTENER)
-    socket.send_fds(guard, [b"x"], [listener])
+    install_filter(restrictions["filters"][0], 0)
+    listener = install_filter(fill_in_pids(restrictions["filters"][1], pids), NEW_LISTENER)
+    socket.send_fds(monitor, [b"x"], [listener])
     os.close(listener)
-    guard.close()
+    monitor.close()
 
 
-def install(program: bytes, flags: int) -> int:
+def install_filter(program: bytes, flags: int) -> int:
     """Install a filter; the listener, where one was asked for."""
     code = ctypes.create_string_buffer(program, len(program))
     described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
@@ -112,7 +114,7 @@ def install(program: bytes, flags: int) -> int:
     return check(libc.syscall(call, SET_MODE_FILTER, flags, described), "seccomp")
 
 
-def marked(program: bytes, pids: dict[int, int]) -> bytes:
+def fill_in_pids(program: bytes, pids: dict[int, int]) -> bytes:
     """The program with the pids, and the groups of those pids, in the marked places."""
     groups = {-mark & 0xFFFFFFFF: -pid & 0xFFFFFFFF for mark, pid in pids.items()}
     places = {**pids, **groups}
@@ -138,16 +140,16 @@ def run_monitor(
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() == launcher:
-            watch(restrictions, supervisor, channel, fds[restrictions["tmp"]])
+            serve(restrictions, supervisor, channel, fds[restrictions["tmp"]])
     except Terminated:
         pass  # the end is the same
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        clear(restrictions["outer"] is not None)
-        empty(fds[restrictions["tmp"]])
+        kill_all(restrictions["outer"] is not None)
+        empty_directory(fds[restrictions["tmp"]])
 
 
-def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
+def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
     ended = os.pidfd_open(supervisor)
     _, fds, _, _ = socket.recv_fds(channel, 1, 1)
     channel.close()
@@ -156,11 +158,11 @@ def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
     keep = {0, 1, 2, ended, fds[0], tmp}
     for fd in range(3, 1024):
         if fd not in keep:
-            close(fd)
+            close_if_open(fd)
     # Entries of /proc are made anew when nobody holds them, and a rule would not know them.
-    pins = [os.open(path, PINNED) for path in restrictions["pin"]]
+    pins = [os.open(path, O_PATH) for path in restrictions["pin"]]
     answering = syscall_handler.SyscallHandler(
-        fds[0], restrictions["calls"], restrictions["roots"], restrictions["broker"]
+        fds[0], restrictions["calls"], restrictions["roots"], restrictions["proxy_port"]
     )
     poll = select.poll()
     poll.register(ended, select.POLLIN)
@@ -170,19 +172,19 @@ def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
             if fd == ended:
                 return
             if event & select.POLLIN:
-                answering.answer()
+                answering.handle_next()
             else:  # nobody is left under the filter
                 poll.unregister(fd)
 
 
-def close(fd: int) -> None:
+def close_if_open(fd: int) -> None:
     try:
         os.close(fd)
     except OSError:
         return
 
 
-def clear(scoped: bool) -> None:
+def kill_all(scoped: bool) -> None:
     """Kill everything inside until nothing is left. It all falls to this process, in the end.
 
     ``scoped``: signals from here reach the sandbox alone, so everybody can be killed at one blow,
@@ -207,7 +209,7 @@ def kill(pid: int) -> None:
         return
 
 
-def empty(directory: int) -> None:
+def empty_directory(directory: int) -> None:
     """Remove what is in a directory; what resists is left. Follows no symlink."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
@@ -222,14 +224,14 @@ def empty(directory: int) -> None:
 
 
 def remove_directory(parent: int, name: str) -> None:
-    fd = os.open(name, PINNED | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    fd = os.open(name, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
         opened = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(fd)
     try:
-        empty(opened)
+        empty_directory(opened)
     finally:
         os.close(opened)
     os.rmdir(name, dir_fd=parent)

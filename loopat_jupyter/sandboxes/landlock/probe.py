@@ -11,14 +11,14 @@ from pathlib import Path
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxSpec
 from loopat_jupyter.sandboxes.landlock import seccomp
-from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
+from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from loopat_jupyter.sandboxes.launcher.client import LaunchPlan, base_python
-from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, await_end
+from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe, await_end
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PASSED = "loopat-probe-passed"
-PUSH = """
+PROBE_SCRIPT = """
 import os, sys
 def refused(what, call):
     try:
@@ -63,7 +63,7 @@ FILTER = (
 )
 
 
-def why_not(number: int) -> tuple[str, str]:
+def explain_errno(number: int) -> tuple[str, str]:
     """What an error of the kernel's means, and the remedy."""
     if number == errno.EOPNOTSUPP:
         return "Landlock is switched off", SWITCHED_OFF
@@ -72,15 +72,15 @@ def why_not(number: int) -> tuple[str, str]:
     return f"Landlock is forbidden ({os.strerror(number)})", FORBIDDEN
 
 
-def try_landlock(settings: SandboxSettings) -> Attempt:
+def try_landlock(settings: SandboxSettings) -> TierAttempt:
     """See :data:`loopat_jupyter.sandboxes.runtime.probe.Try`."""
     if not seccomp.supported():
         detail = "system calls cannot be filtered on this machine's architecture"
-        return Attempt(None, TierProbe("landlock", False, detail, NO_NUMBERS))
+        return TierAttempt(None, TierProbe("landlock", False, detail, NO_NUMBERS))
     try:
         abi = kernel_abi()
-    except NoLandlock as refusal:
-        return Attempt(None, TierProbe("landlock", False, *why_not(refusal.errno)))
+    except LandlockUnavailable as refusal:
+        return TierAttempt(None, TierProbe("landlock", False, *explain_errno(refusal.errno)))
     tier = LandlockTier(settings, abi)
     try:
         probe(tier, settings.run_dir)
@@ -89,9 +89,9 @@ def try_landlock(settings: SandboxSettings) -> Attempt:
         detail = (error.message if isinstance(error, SandboxSpawnFailed) else str(error)).rstrip(
             "."
         )
-        return Attempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
+        return TierAttempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
     detail = f"a sandbox was started and its walls held (Landlock version {abi})"
-    return Attempt(tier, TierProbe("landlock", True, detail))
+    return TierAttempt(tier, TierProbe("landlock", True, detail))
 
 
 def how_to_fix(detail: str) -> str:
@@ -108,35 +108,37 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory,
         socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_server(("127.0.0.1", 0)) as broker,
+        socket.create_server(("127.0.0.1", 0)) as proxy,
     ):
-        places = [Path(directory) / name for name in ("workdir", "home")]
-        for place in places:
+        directories = [Path(directory) / name for name in ("workdir", "home")]
+        for place in directories:
             place.mkdir()
         secret = Path(directory) / "secret"
         secret.write_text("")
         secret.chmod(0o666)
-        spec = SandboxSpec(Path(directory).name, places[0], places[1])
-        ports = [listener.getsockname()[1] for listener in (server, broker)]
-        said = push(tier, spec, str(secret), ports)
-    if said != PASSED:
-        raise SandboxSpawnFailed(said.splitlines()[-1] if said else "the sandbox ended silently")
+        spec = SandboxSpec(Path(directory).name, directories[0], directories[1])
+        ports = [listener.getsockname()[1] for listener in (server, proxy)]
+        output = run_script(tier, spec, str(secret), ports)
+    if output != PASSED:
+        raise SandboxSpawnFailed(
+            output.splitlines()[-1] if output else "the sandbox ended silently"
+        )
 
 
-def push(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
+def run_script(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
     """What the sandbox said; the second port is its broker's."""
     launch = LaunchPlan()
-    said = os.memfd_create("loopat-probe")
+    stderr = os.memfd_create("loopat-probe")
     sandbox = tier.create(spec)
-    sandbox.door_port = ports[1]
+    sandbox.proxy_port = ports[1]
     try:
-        launch.stderr = launch.add(os.dup(said))
-        code = f"import os; os.chdir({str(spec.workdir)!r})\n{PUSH}"
+        launch.stderr = launch.add_fd(os.dup(stderr))
+        code = f"import os; os.chdir({str(spec.workdir)!r})\n{PROBE_SCRIPT}"
         python = [base_python(), "-I", "-S", "-B", "-c", code]
         sandbox.prepare(launch, [*python, secret, *map(str, ports)])
         await_end(tier.launch(launch).pidfd)
-        return os.pread(said, 4000, 0).decode(errors="replace").strip()
+        return os.pread(stderr, 4000, 0).decode(errors="replace").strip()
     finally:
         launch.close()
-        os.close(said)
-        sandbox.clean_up()
+        os.close(stderr)
+        sandbox.remove_tmp()

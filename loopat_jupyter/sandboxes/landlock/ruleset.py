@@ -26,7 +26,7 @@ READ = EXECUTE | READ_FILE | READ_DIR
 CHANGE = WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_FIFO | MAKE_SYM
 WRITE = READ | CHANGE | REFER | TRUNCATE
 DEVICE = READ_FILE | WRITE_FILE | IOCTL_DEV
-OF_FILES = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
+FILE_RIGHTS = EXECUTE | READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV
 """The rights that a rule for a single file may give."""
 BIND_TCP, CONNECT_TCP = 1, 2
 SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1, 2
@@ -34,7 +34,7 @@ SCOPE_ABSTRACT_UNIX, SCOPE_SIGNAL = 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class NoLandlock(Exception):
+class LandlockUnavailable(Exception):
     """Why there is none: ``errno``."""
 
     def __init__(self, number: int) -> None:
@@ -43,10 +43,10 @@ class NoLandlock(Exception):
 
 
 def kernel_abi() -> int:
-    """The version of Landlock in this kernel, from 1. Raises :class:`NoLandlock`."""
+    """The version of Landlock in this kernel, from 1. Raises :class:`LandlockUnavailable`."""
     found: int = _libc.syscall(CREATE_RULESET, None, ctypes.c_size_t(0), CREATE_RULESET_VERSION)
     if found < 1:
-        raise NoLandlock(ctypes.get_errno() or errno.ENOSYS)
+        raise LandlockUnavailable(ctypes.get_errno() or errno.ENOSYS)
     return found
 
 
@@ -75,14 +75,14 @@ class Ruleset:
         """Give rights over a file, or over a directory and all below it, by a descriptor."""
         rights &= self._files
         if not stat.S_ISDIR(os.fstat(fd).st_mode):
-            rights &= OF_FILES
+            rights &= FILE_RIGHTS
         if not rights:
             return
         rule = struct.pack("=Qi", rights, fd)
         if _libc.syscall(ADD_RULE, self._fd, RULE_PATH_BENEATH, rule, 0):
             raise OSError(ctypes.get_errno(), "a Landlock rule could not be made")
 
-    def take(self) -> int:
+    def detach(self) -> int:
         """The finished set; the caller owns it."""
         fd, self._fd = self._fd, -1
         return fd

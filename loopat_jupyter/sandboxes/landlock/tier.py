@@ -32,7 +32,7 @@ from loopat_jupyter.sandboxes.landlock.grants import (
     PROC_FILES,
     Grant,
     host_grants,
-    own_grants,
+    loop_grants,
     supervisor_grants,
 )
 from loopat_jupyter.sandboxes.landlock.isolation import isolation
@@ -44,20 +44,20 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     Ruleset,
 )
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, make_ready
+from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.none import user_name
 from loopat_jupyter.sandboxes.runtime import seccomp
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
 from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
-from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_part
-from loopat_jupyter.sandboxes.runtime.sandbox import BIRTH_GRACE, SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_mounts
+from loopat_jupyter.sandboxes.runtime.sandbox import START_GRACE, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-GUARD_GRACE = 20.0
+MONITOR_GRACE = 20.0
 """How long the guard may take to end everything and to empty the temporary directory."""
 CAP_SYS_ADMIN = 21
-OUT_OF_REACH = (
+NOT_REACHABLE = (
     "The sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
     "this server may not mount. Move it to where every user may pass (for the home of loopat, set "
     "LOOPAT_HOME), or run the server as an ordinary user."
@@ -71,7 +71,7 @@ class LandlockTier:
     def __init__(self, settings: SandboxSettings, abi: int) -> None:
         self._settings = settings
         self._abi = min(abi, KNOWN_ABI)
-        self._launcher = Launcher(sole=True)
+        self._launcher = Launcher(kills_orphans=True)
         root = os.geteuid() == 0
         own = isolation(self._abi, root=root, mounts=root and may_mount())
         self._isolation = with_cgroups(own, enforced_controllers(settings))
@@ -137,36 +137,36 @@ class LandlockSandbox(SupervisedSandbox):
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         own = (self._spec.workdir, self._spec.home, self._tmp)
         self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_ready(own, uid)
+        prepare_directories(own, uid)
         link_folders(self._spec)
-        grants = [*own_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
+        grants = [*loop_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
         if uid is not None:
             launch.uid = uid
             self._make_reachable(launch, uid, own)
         outer = None
         if self._abi >= 6:
-            outer = launch.add(Ruleset(self._abi, scope=SCOPE_SIGNAL).take())
-        inner, agent = rulesets(self._abi, [*host_grants(self._settings), *grants])
-        launch.fixed.append((RULES_FD, launch.add(agent)))
+            outer = launch.add_fd(Ruleset(self._abi, scope=SCOPE_SIGNAL).detach())
+        inner, agent = build_rulesets(self._abi, [*host_grants(self._settings), *grants])
+        launch.fixed.append((RULES_FD, launch.add_fd(agent)))
         launch.restrictions = {
             "outer": outer,
-            "inner": launch.add(inner),
+            "inner": launch.add_fd(inner),
             "filters": (
-                seccomp.program(),
-                landlock_seccomp.strict_program(self._abi, self.door_port is not None),
+                seccomp.filter_program(),
+                landlock_seccomp.strict_program(self._abi, self.proxy_port is not None),
             ),
-            "marks": (landlock_seccomp.SUPERVISOR, landlock_seccomp.GUARD),
+            "marks": (landlock_seccomp.SUPERVISOR_MARK, landlock_seccomp.MONITOR_MARK),
             "calls": landlock_seccomp.notified(),
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
-            "broker": self.door_port,
-            "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
+            "proxy_port": self.proxy_port,
+            "tmp": launch.add_fd(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
             "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
         }
         launch.argv = [*supervisor, str(RULES_FD)]
 
     def _make_reachable(self, launch: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
         """See that the user whom root drops to gets to every path that is granted."""
-        entries, _, _ = host_part(self._settings)
+        entries, _, _ = host_mounts(self._settings)
         host = [e.source for e in entries if isinstance(e, Bind)]
         folders = [folder.source for folder in self._spec.folders]
         if not may_mount():
@@ -176,40 +176,40 @@ class LandlockSandbox(SupervisedSandbox):
             ]
             grant_traverse(own, tops[0] if tops else run_dir, uid)
             for path in (*own, *host, *folders):
-                if not passable(path, uid):
-                    raise SandboxSpawnFailed(OUT_OF_REACH.format(what=path.name))
+                if not can_traverse(path, uid):
+                    raise SandboxSpawnFailed(NOT_REACHABLE.format(what=path.name))
             return
         for path in dict.fromkeys(p.resolve() for p in (*own, *host)):
-            if not passable(path, uid):
+            if not can_traverse(path, uid):
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-                launch.reach.append((launch.add(fd), str(path), False))
+                launch.reach.append((launch.add_fd(fd), str(path), False))
         for path in folders:
-            launch.reach.append((launch.add(open_grant(path, shared=True)), str(path), True))
+            launch.reach.append((launch.add_fd(open_grant(path, shared=True)), str(path), True))
 
     def end_processes(self) -> None:
         """The supervisor is killed and the guard does the rest; then force."""
         if len(self._pids) == 2:
-            self.send(self._pids[1], signal.SIGKILL)
+            self.send_signal(self._pids[1], signal.SIGKILL)
             return
-        grace = GUARD_GRACE if self._supervised else BIRTH_GRACE
-        asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
+        grace = MONITOR_GRACE if self._supervised else START_GRACE
+        asyncio.get_running_loop().call_later(grace, self.signal_all, signal.SIGKILL)
 
     def close(self) -> None:
         """The guard left nothing; should it have been killed, the launcher makes sure of it."""
         assert self._launcher is not None
-        sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.sweep))
+        sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.kill_orphans))
         sweeping.add_done_callback(self._close)
 
     def _close(self, *_: object) -> None:
-        self.clean_up()
+        self.remove_tmp()
         super().close()
 
-    def clean_up(self) -> None:
+    def remove_tmp(self) -> None:
         """The guard has emptied it; what it could not is taken away here."""
         shutil.rmtree(self._tmp, ignore_errors=True)
 
 
-def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
+def build_rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
     """The supervisor's rules, and the agent's within them; the caller owns both."""
     inner = Ruleset(abi, files=True, tcp=True, scope=SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL)
     try:
@@ -219,16 +219,16 @@ def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
         raise
     try:
         for grant in grants:
-            give(grant, inner, agent)
+            add_rule(grant, inner, agent)
         for grant in supervisor_grants():
-            give(grant, inner)
-        return inner.take(), agent.take()
+            add_rule(grant, inner)
+        return inner.detach(), agent.detach()
     finally:
         inner.close()
         agent.close()
 
 
-def give(grant: Grant, *sets: Ruleset) -> None:
+def add_rule(grant: Grant, *sets: Ruleset) -> None:
     if not grant.shared and not grant.path.exists():
         return  # it went away since the plan was made
     fd = open_grant(grant.path, shared=grant.shared)
@@ -278,7 +278,7 @@ def may_mount() -> bool:
     return False
 
 
-def passable(path: Path, uid: int) -> bool:
+def can_traverse(path: Path, uid: int) -> bool:
     """Whether the user (and group) ``uid`` may pass every directory on the way to ``path``."""
     for parent in path.resolve().parents:
         found = parent.stat()

@@ -19,9 +19,9 @@ from typing import Any
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes.launcher import process as program
 
-ANSWER_TIMEOUT = 20.0
+REPLY_TIMEOUT = 20.0
 END_TIMEOUT = 5.0
-NO_ROOM = (
+TOO_MANY_FILES = (
     "The server could not follow the sandbox it had started (too many open files): close "
     "notebooks or loops, and send the message again."
 )
@@ -55,7 +55,7 @@ class LaunchPlan:
     cgroup: int | None = None
     """The open ``cgroup.procs`` of the sandbox's own cgroup, which the child enters first."""
 
-    def add(self, fd: int) -> int:
+    def add_fd(self, fd: int) -> int:
         """Take over a descriptor; its index."""
         self.fds.append(fd)
         return len(self.fds) - 1
@@ -80,8 +80,8 @@ class Launcher:
     sandbox left behind, and is killed.
     """
 
-    def __init__(self, *, sole: bool = False) -> None:
-        self._sole = sole
+    def __init__(self, *, kills_orphans: bool = False) -> None:
+        self._kills_orphans = kills_orphans
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -99,33 +99,33 @@ class Launcher:
         )
         with self._lock:
             try:
-                packet, fds = self._exchange(request, plan.fds)
+                packet, fds = self._send_request(request, plan.fds)
             except ConnectionError:  # it died; whatever it had begun died with it
-                self._end()
-                packet, fds = self._exchange(request, plan.fds)
+                self._stop()
+                packet, fds = self._send_request(request, plan.fds)
             except OSError as error:
-                self._end()
+                self._stop()
                 raise SandboxSpawnFailed("The sandbox launcher does not answer.") from error
         answer = marshal.loads(packet)  # noqa: S302 - the launcher is our own process
         if "error" in answer:
             raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
         if not fds:  # no room for it here; what was started ends when it finds its channel closed
-            raise SandboxSpawnFailed(NO_ROOM)
+            raise SandboxSpawnFailed(TOO_MANY_FILES)
         return Launched(answer["pid"], fds[0])
 
-    def sweep(self) -> None:
+    def kill_orphans(self) -> None:
         """Wait until nothing is left of sandboxes whose outer process was killed; see ``sole``."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 return  # whatever it had begun ended with it
             try:
-                self._exchange(marshal.dumps({"sweep": True}), [])
+                self._send_request(marshal.dumps({"kill_orphans": True}), [])
             except OSError:
-                self._end()
+                self._stop()
 
-    def _exchange(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
+    def _send_request(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
         """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
-        channel = self._running()
+        channel = self._ensure_running()
         try:
             socket.send_fds(channel, [request], fds)
         except (ConnectionError, TimeoutError):
@@ -142,17 +142,17 @@ class Launcher:
             raise ConnectionResetError
         return packet, answered
 
-    def _running(self) -> socket.socket:
+    def _ensure_running(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
-            self._end()
+            self._stop()
         if self._channel is None:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(ANSWER_TIMEOUT)
+            ours.settimeout(REPLY_TIMEOUT)
             with theirs:
-                sole = ["sole"] if self._sole else []
+                option = ["kill-orphans"] if self._kills_orphans else []
                 script = str(Path(program.__file__))
                 self._process = subprocess.Popen(  # noqa: S603
-                    [base_python(), "-I", "-S", script, str(theirs.fileno()), *sole],
+                    [base_python(), "-I", "-S", script, str(theirs.fileno()), *option],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -166,9 +166,9 @@ class Launcher:
     def close(self) -> None:
         """End the launcher, and with it every sandbox it started."""
         with self._lock:
-            self._end()
+            self._stop()
 
-    def _end(self) -> None:
+    def _stop(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None

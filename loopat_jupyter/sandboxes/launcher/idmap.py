@@ -31,13 +31,13 @@ def supported() -> bool:
     return platform.machine() in ("x86_64", "aarch64")
 
 
-def swapped(uid: int) -> str:
+def swap_map(uid: int) -> str:
     """A map that swaps root and ``uid`` and leaves everybody else alone."""
     parts = ((0, uid, 1), (1, 1, uid - 1), (uid, 0, 1), (uid + 1, uid + 1, IDS - uid - 1))
     return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in parts if count)
 
 
-def namespace(uid: int) -> int:
+def open_user_namespace(uid: int) -> int:
     """A user namespace with that map, as a descriptor; nobody lives in it."""
     ready, tell = os.pipe()
     hold, release = os.pipe()
@@ -52,14 +52,14 @@ def namespace(uid: int) -> int:
             raise OSError(0, "no user namespace for an idmapped mount")
         for name in ("uid_map", "gid_map"):
             with open(f"/proc/{pid}/{name}", "w") as file:
-                file.write(swapped(uid))
+                file.write(swap_map(uid))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         for fd in (ready, tell, hold, release):
             os.close(fd)
 
 
-def call(number: int, *arguments: object) -> int:
+def checked_syscall(number: int, *arguments: object) -> int:
     result: int = libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
         error = ctypes.get_errno()
@@ -67,15 +67,15 @@ def call(number: int, *arguments: object) -> int:
     return result
 
 
-def bind(source: int, target: str, users: int) -> None:
+def bind_mapped(source: int, target: str, user_namespace: int) -> None:
     """Mount the open directory ``source`` at ``target`` through the map of ``users``."""
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
-    tree = call(OPEN_TREE, source, b"", ctypes.c_uint(flags))
+    tree = checked_syscall(OPEN_TREE, source, b"", ctypes.c_uint(flags))
     try:
-        wanted = struct.pack("QQQQ", MOUNT_ATTR_IDMAP, 0, 0, users)
+        wanted = struct.pack("QQQQ", MOUNT_ATTR_IDMAP, 0, 0, user_namespace)
         every = ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE)
-        call(MOUNT_SETATTR, tree, b"", every, wanted, ctypes.c_size_t(len(wanted)))
+        checked_syscall(MOUNT_SETATTR, tree, b"", every, wanted, ctypes.c_size_t(len(wanted)))
         flags = MOVE_MOUNT_F_EMPTY_PATH
-        call(MOVE_MOUNT, tree, b"", AT_FDCWD, target.encode(), ctypes.c_uint(flags))
+        checked_syscall(MOVE_MOUNT, tree, b"", AT_FDCWD, target.encode(), ctypes.c_uint(flags))
     finally:
         os.close(tree)

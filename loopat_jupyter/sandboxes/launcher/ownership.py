@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def make_ready(places: Iterable[Path], uid: int | None) -> None:
+def prepare_directories(places: Iterable[Path], uid: int | None) -> None:
     """A loop's own directories, as its sandbox needs them at the start."""
     for own in places:
         if uid is not None:
-            hand_over(own, uid)
+            chown_tree(own, uid)
         # The agent may have shut its own directory; then nothing would ever start in it.
         own.chmod(own.stat().st_mode | 0o700)
 
@@ -26,7 +26,7 @@ def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
             parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXGRP)
 
 
-def hand_over(top: Path, uid: int) -> None:
+def chown_tree(top: Path, uid: int) -> None:
     """Make what the server put under ``top`` belong to ``uid``.
 
     A directory goes after all that it holds, so that its owner says whether the whole was done.
@@ -35,19 +35,19 @@ def hand_over(top: Path, uid: int) -> None:
     followed.
     """
     if top.lstat().st_uid != uid:
-        _whole(top, uid)
+        _chown_all(top, uid)
         return
     with os.scandir(top) as entries:
         for entry in entries:
             if entry.stat(follow_symlinks=False).st_uid == uid:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                _whole(Path(entry.path), uid)
+                _chown_all(Path(entry.path), uid)
             else:
                 os.chown(entry.path, uid, uid, follow_symlinks=False)
 
 
-def _whole(top: Path, uid: int) -> None:
+def _chown_all(top: Path, uid: int) -> None:
     for _, directories, files, parent in os.fwalk(top, topdown=False, follow_symlinks=False):
         for name in (*directories, *files):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)

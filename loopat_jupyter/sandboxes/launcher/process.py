@@ -84,29 +84,29 @@ def reopen(fd: int) -> int:
     return found
 
 
-def stage_mounts(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
+def stage_mounts(mounts: list[tuple[int, str, bool]], fds: list[int], user_namespace: int) -> None:
     """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
 
     Some are bound through the map of ``users``.
     """
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    sources = {index: reopen(fds[index]) for index, _, _ in places}
+    sources = {index: reopen(fds[index]) for index, _, _ in mounts}
     mount("loopat", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    for index, name, mapped in places:
+    for index, name, mapped in mounts:
         source, target = sources[index], f"{STAGE}/{name}"
         if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, 0o755)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        if not (mapped and bind_mapped(source, target, users)):
+        if not (mapped and try_bind_mapped(source, target, user_namespace)):
             mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
 
 
-def bind_mapped(source: int, target: str, users: int) -> bool:
+def try_bind_mapped(source: int, target: str, user_namespace: int) -> bool:
     """Whether it could be mounted with owners mapped; the server reads on stderr why not."""
     try:
-        idmap.bind(source, target, users)
+        idmap.bind_mapped(source, target, user_namespace)
     except OSError as error:
         name = os.path.basename(os.readlink(f"/proc/self/fd/{source}"))
         os.write(2, f"the owners of folder {name} cannot be mapped: {error.strerror}\n".encode())
@@ -120,7 +120,7 @@ def drop_privileges(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def place(request: dict[str, Any], fds: list[int]) -> list[int]:
+def install_fds(request: dict[str, Any], fds: list[int]) -> list[int]:
     """Give the descriptors that have fixed numbers those, and keep the rest for the child."""
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
     os.closerange(3, 512)
@@ -140,23 +140,23 @@ def exec_child(request: dict[str, Any], fds: list[int]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    fds = place(request, fds)
+    fds = install_fds(request, fds)
     if request["stage"]:
-        users = -1
+        user_namespace = -1
         if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
-            users = idmap.namespace(request["uid"])
-        stage_mounts(request["stage"], fds, users)
+            user_namespace = idmap.open_user_namespace(request["uid"])
+        stage_mounts(request["stage"], fds, user_namespace)
     if request["reach"]:
-        module("reach").make_reachable(request, fds)
+        import_part("reach").make_reachable(request, fds)
     if request["uid"] is not None:
         drop_privileges(request["uid"])
     if request["restrictions"] is not None:
-        module("restrictions").apply_restrictions(request["restrictions"], fds, launcher)
+        import_part("restrictions").apply_restrictions(request["restrictions"], fds, launcher)
     argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
     os.execve(argv[0], argv, request["env"])
 
 
-def module(part: str) -> Any:
+def import_part(part: str) -> Any:
     return importlib.import_module(MODULES[part])
 
 
@@ -168,7 +168,7 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
     """
     for name in ("reach", "restrictions"):
         if request[name]:  # imported once here, not in every child
-            module(name)
+            import_part(name)
     hold, release = os.pipe()
     try:
         pid = os.fork()
@@ -191,13 +191,13 @@ def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
     """Answer requests until the server is gone."""
     while True:
         if orphans is not None:
-            orphans.kill_until(channel)
+            orphans.reap_until_readable(channel)
         packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
         if not packet:
             return
         request = marshal.loads(packet)
-        if orphans is not None and "sweep" in request:
-            orphans.sweep()
+        if orphans is not None and "kill_orphans" in request:
+            orphans.kill_all()
             channel.send(marshal.dumps({}))
             continue
         try:
@@ -225,7 +225,7 @@ class OrphanReaper:
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def kill_until(self, channel: socket.socket) -> None:
+    def reap_until_readable(self, channel: socket.socket) -> None:
         """Returns when the channel has something."""
         while True:
             ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
@@ -245,22 +245,22 @@ class OrphanReaper:
             if pid == 0:
                 break
             self.started.discard(pid)
-        for pid in self._fallen():
+        for pid in self._orphans():
             os.kill(pid, signal.SIGKILL)
 
-    def sweep(self) -> None:
+    def kill_all(self) -> None:
         """Kill them until there are none, and what falls here then."""
-        while fallen := self._fallen():
+        while fallen := self._orphans():
             for pid in fallen:
                 os.kill(pid, signal.SIGKILL)
             for pid in fallen:
                 os.waitpid(pid, 0)
 
-    def _fallen(self) -> list[int]:
+    def _orphans(self) -> list[int]:
         return [pid for pid in process_tree.children(os.getpid()) if pid not in self.started]
 
 
-def end() -> None:
+def kill_children() -> None:
     """Kill what was started, and what that left behind, until there is nothing.
 
     Orphans come to this process. bwrap killed in its first moments leaves a child that waits for
@@ -284,7 +284,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        orphans = OrphanReaper() if sys.argv[2:] == ["sole"] else None
+        orphans = OrphanReaper() if sys.argv[2:] == ["kill-orphans"] else None
         serve(socket.socket(fileno=int(sys.argv[1])), orphans)
     finally:
-        end()
+        kill_children()

@@ -29,21 +29,21 @@ def make_reachable(request: dict[str, Any], fds: list[int]) -> None:
     launcher.mount("none", "/", None, MS_REC | MS_PRIVATE)
     places = sorted(request["reach"], key=lambda place: len(place[1]))
     sources = {path: launcher.reopen(fds[index]) for index, path, _ in places}
-    for closed in covers(closed_ancestor(path) for path in sources):
+    for closed in outermost(closed_ancestor(path) for path in sources):
         launcher.mount("loopat", closed, "tmpfs", 0, "mode=0755,size=1m")
     remapped = [path for _, path, mapped in places if mapped]
-    users = users_map(request, bool(remapped))
+    users = open_user_namespace(request, bool(remapped))
     for _, path, mapped in places:
         source = sources[path]
         if not os.path.lexists(path):
-            make_place(path, stat.S_ISDIR(os.fstat(source).st_mode))
+            create_mount_point(path, stat.S_ISDIR(os.fstat(source).st_mode))
         elif not mapped and not any(path.startswith(f"{shown}/") for shown in remapped):
             continue
         if not (mapped and launcher.bind_mapped(source, path, users)):
             launcher.mount(f"/proc/self/fd/{source}", path, None, launcher.MS_BIND | MS_REC)
 
 
-def users_map(request: dict[str, Any], wanted: bool) -> int:
+def open_user_namespace(request: dict[str, Any], wanted: bool) -> int:
     idmap = importlib.import_module(f"{__package__}.idmap")
     return idmap.namespace(request["uid"]) if wanted and idmap.supported() else -1
 
@@ -58,7 +58,7 @@ def closed_ancestor(path: str) -> str | None:
     return None
 
 
-def covers(closed: Any) -> list[str]:
+def outermost(closed: Any) -> list[str]:
     """Each once, and none that another one hides."""
     found: list[str] = []
     for path in sorted({path for path in closed if path is not None}):
@@ -67,7 +67,7 @@ def covers(closed: Any) -> list[str]:
     return found
 
 
-def make_place(path: str, directory: bool) -> None:
+def create_mount_point(path: str, directory: bool) -> None:
     if directory:
         os.makedirs(path, 0o755)
         return

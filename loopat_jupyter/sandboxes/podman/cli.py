@@ -22,20 +22,20 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 
 CALL_TIMEOUT = 60.0
-SAID_MAX = 256 * 1024
+OUTPUT_MAX = 256 * 1024
 FIRST_FREE = 10
 """Descriptors are lifted to here first, so that giving one its number covers no other."""
-PASSED = (
+PASSED_ENVIRONMENT = (
     *("HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
     *("REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "STORAGE_DRIVER"),
 )
 """Of the server's environment, what says where podman keeps its things. No container gets it."""
-PASSED_TO_BUILDS = (
+BUILD_ENVIRONMENT = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-ELSEWHERE = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
+IN_PROC = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
 """Runs a program where nobody can leave a file: conmon writes one named ``oom`` into the directory
 it was started in when a container has used up its memory."""
 
@@ -49,9 +49,9 @@ def find_podman() -> Path | None:
     return Path(found) if found else None
 
 
-def environment(*more: str) -> dict[str, str]:
+def podman_environment(*more: str) -> dict[str, str]:
     """podman's environment: where its things are, and a fixed path."""
-    kept = {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
+    kept = {name: os.environ[name] for name in (*PASSED_ENVIRONMENT, *more) if name in os.environ}
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **kept}
 
 
@@ -70,7 +70,7 @@ class Podman:
         self,
         *arguments: str,
         timeout: float = CALL_TIMEOUT,
-        hand_in: Sequence[int] = (),
+        pass_fds: Sequence[int] = (),
     ) -> str:
         """Run it; what it printed. Blocks.
 
@@ -81,28 +81,33 @@ class Podman:
         """
         with ExitStack() as opened:
             out, err = (
-                _owned(opened, os.memfd_create(name, os.MFD_CLOEXEC)) for name in ("out", "err")
+                _close_with(opened, os.memfd_create(name, os.MFD_CLOEXEC))
+                for name in ("out", "err")
             )
-            code = self._run(arguments, (out, err), hand_in, timeout)
-            said = os.pread(err, SAID_MAX, 0).decode(errors="replace")
+            code = self._run(arguments, (out, err), pass_fds, timeout)
+            stderr = os.pread(err, OUTPUT_MAX, 0).decode(errors="replace")
             if code:
-                raise PodmanFailed(last_line(said) or f"podman ended with status {code}")
-            return os.pread(out, SAID_MAX, 0).decode(errors="replace")
+                raise PodmanFailed(last_line(stderr) or f"podman ended with status {code}")
+            return os.pread(out, OUTPUT_MAX, 0).decode(errors="replace")
 
     def _run(
-        self, arguments: Sequence[str], output: tuple[int, int], hand_in: Sequence[int], time: float
+        self,
+        arguments: Sequence[str],
+        output: tuple[int, int],
+        pass_fds: Sequence[int],
+        time: float,
     ) -> int:
-        env = environment()
-        if hand_in:
-            env["LISTEN_FDS"] = str(len(hand_in))
+        env = podman_environment()
+        if pass_fds:
+            env["LISTEN_FDS"] = str(len(pass_fds))
         with ExitStack() as opened:
             lifted = [
-                _owned(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
-                for fd in (*output, *hand_in)
+                _close_with(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+                for fd in (*output, *pass_fds)
             ]
             places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
             null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-            argv = [*ELSEWHERE, *self.argv(*arguments)]
+            argv = [*IN_PROC, *self.argv(*arguments)]
             try:
                 pid = os.posix_spawn(
                     argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
@@ -132,15 +137,15 @@ class Podman:
         return os.waitstatus_to_exitcode(status)
 
 
-def _owned(opened: ExitStack, fd: int) -> int:
+def _close_with(opened: ExitStack, fd: int) -> int:
     """The descriptor, which is closed with the others."""
     opened.callback(os.close, fd)
     return fd
 
 
-def last_line(said: str) -> str:
+def last_line(output: str) -> str:
     """The line that says what went wrong, without podman's decoration."""
-    lines = [line for line in said.splitlines() if line.strip() and "level=warning" not in line]
+    lines = [line for line in output.splitlines() if line.strip() and "level=warning" not in line]
     if not lines:
         return ""
     line = lines[-1].strip().removeprefix("Error: ")

@@ -50,7 +50,7 @@ class Containers:
     def _pid_paths(self, loop_id: str) -> tuple[Path, Path]:
         return self.files / f"{loop_id}.conmon", self.files / f"{loop_id}.init"
 
-    def ensure(self, loop_id: str, digest: str, options: Sequence[str]) -> None:
+    def ensure_created(self, loop_id: str, digest: str, options: Sequence[str]) -> None:
         """There is a container with these arguments, and it is not running.
 
         Raises ``PodmanFailed``.
@@ -76,7 +76,7 @@ class Containers:
         digest = found["Config"]["Labels"].get(DIGEST)
         return digest if isinstance(digest, str) else None
 
-    def start(self, loop_id: str, hand_in: Sequence[int]) -> tuple[int, int]:
+    def start(self, loop_id: str, pass_fds: Sequence[int]) -> tuple[int, int]:
         """Start it; the pids of conmon and of the container's first process.
 
         Raises ``PodmanFailed``.
@@ -84,7 +84,7 @@ class Containers:
         paths = self._pid_paths(loop_id)
         for path in paths:
             path.unlink(missing_ok=True)
-        self._podman.call("start", self.name(loop_id), hand_in=hand_in)
+        self._podman.call("start", self.name(loop_id), pass_fds=pass_fds)
         try:
             conmon, init = (int(path.read_text()) for path in paths)
         except (OSError, ValueError):
@@ -109,7 +109,7 @@ class Containers:
     def _remove(self, name: str) -> None:
         self._podman.call("rm", "--force", "--ignore", "--time=0", name)
 
-    def loops(self) -> list[str]:
+    def loops_with_container(self) -> list[str]:
         """The loops of this home that have a container."""
         return self._list('{{index .Labels "' + LOOP + '"}}')
 
@@ -123,13 +123,13 @@ class Containers:
 
     def _list(self, what: str, *filters: str) -> list[str]:
         try:
-            said = self._podman.call(
+            output = self._podman.call(
                 "ps", "--all", f"--filter=label={LABEL}={self._label}", *filters, f"--format={what}"
             )
         except PodmanFailed as error:
             log.warning("podman does not say which containers there are: %s", error.message)
             return []
-        return said.split()
+        return output.split()
 
 
 def reap_containers(run_dir: Path) -> list[str]:

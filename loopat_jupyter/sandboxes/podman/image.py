@@ -18,16 +18,16 @@ from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.sandboxes.podman.cli import (
-    PASSED_TO_BUILDS,
+    BUILD_ENVIRONMENT,
     Podman,
     PodmanFailed,
-    environment,
     last_line,
+    podman_environment,
 )
 from loopat_jupyter.sandboxes.process_tree import descendants
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings
 
-SHIPPED = Path(__file__).with_name("Containerfile")
+CONTAINERFILE = Path(__file__).with_name("Containerfile")
 BUILD_TIMEOUT = 1800.0
 END_TRIES, END_GRACE = 10, 1.0
 LINE_MAX = 1 << 16
@@ -70,7 +70,7 @@ class ImageSource:
 
     @property
     def _containerfile(self) -> Path:
-        return self._settings.containerfile or SHIPPED
+        return self._settings.containerfile or CONTAINERFILE
 
     async def get(self) -> Image:
         """The image; built first where it has to be, which may take minutes.
@@ -80,16 +80,16 @@ class ImageSource:
         async with self._lock:
             if self._found is None:
                 name = self.name
-                found = await asyncio.to_thread(self.look, name)
+                found = await asyncio.to_thread(self.inspect, name)
                 if found is None:
-                    await self._make(name)
-                    found = await asyncio.to_thread(self.look, name)
+                    await self._build_checked(name)
+                    found = await asyncio.to_thread(self.inspect, name)
                 if found is None:
                     raise SandboxSpawnFailed("podman built the sandbox image and does not find it.")
                 self._found = found
             return self._found
 
-    def look(self, name: str) -> Image | None:
+    def inspect(self, name: str) -> Image | None:
         """What podman knows of the image; ``None`` when it is not here. Blocks."""
         try:
             self._podman.call("image", "exists", name)
@@ -99,7 +99,7 @@ class ImageSource:
         pairs = (entry.partition("=") for entry in found["Config"].get("Env") or ())
         return Image(name, found["Id"], {key: value for key, _, value in pairs})
 
-    async def _make(self, name: str) -> None:
+    async def _build_checked(self, name: str) -> None:
         if self._settings.image:
             raise SandboxSpawnFailed(
                 f"The image {name} is not on this host. Pull or build it as the server's user "
@@ -108,12 +108,12 @@ class ImageSource:
         log.warning("Building the sandbox image %s. Loops wait for it; it can take minutes.", name)
         try:
             async with asyncio.timeout(BUILD_TIMEOUT):
-                code, said = await self._build(name)
+                code, output = await self._build(name)
         except TimeoutError:
-            code, said = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
+            code, output = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
         if code:
             raise SandboxSpawnFailed(
-                f"The sandbox image could not be built: {last_line(said).rstrip('.')}. "
+                f"The sandbox image could not be built: {last_line(output).rstrip('.')}. "
                 "The server's log has podman's whole output. Where no registry can be reached, "
                 "name an image that is here with LoopatExtension.podman_image, or a base for it "
                 "with LoopatExtension.podman_base."
@@ -134,25 +134,25 @@ class ImageSource:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=environment(*PASSED_TO_BUILDS),
+            env=podman_environment(*BUILD_ENVIRONMENT),
             limit=LINE_MAX,
             start_new_session=True,
         )
         assert process.stdout is not None
-        said = ""
+        output = ""
         try:
             while piece := await process.stdout.read(LINE_MAX):
                 text = piece.decode(errors="replace")
-                said = (said + text)[-LINE_MAX:]
+                output = (output + text)[-LINE_MAX:]
                 for line in text.splitlines():
                     log.info("podman build: %s", line)
-            return await process.wait(), said
+            return await process.wait(), output
         finally:
             if process.returncode is None:
-                await _end(process)
+                await _stop_build(process)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _stop_build(process: asyncio.subprocess.Process) -> None:
     """End a build that nobody waits for.
 
     The step that runs has a session of its own and would outlive podman: it is killed, and podman

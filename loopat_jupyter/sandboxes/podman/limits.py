@@ -12,7 +12,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60
 """Version 1 says "no limit" with a very large number."""
-FILES = {
+LIMIT_FILES = {
     # controller: its file in version 2, and its hierarchy and file in version 1
     "memory": ("memory.max", "memory.limit_in_bytes"),
     "pids": ("pids.max", "pids.max"),
@@ -20,7 +20,7 @@ FILES = {
 }
 
 
-KILLS = ("memory.events", "memory.oom_control")
+OOM_KILL_FILES = ("memory.events", "memory.oom_control")
 """Where the kernel counts what it killed for want of memory, in version 2 and in version 1."""
 
 
@@ -28,17 +28,19 @@ def controllers_in_force(pid: int, proc: Path = Path("/proc"), top: Path = CGROU
     """The controllers that limit this process, as seen in its own cgroup."""
     return {
         name
-        for name, (version_2, version_1) in FILES.items()
-        if any(map(_limits, _own_files(pid, name, version_2, version_1, proc, top)))
+        for name, (version_2, version_1) in LIMIT_FILES.items()
+        if any(map(_is_limited, _cgroup_files(pid, name, version_2, version_1, proc, top)))
     }
 
 
-def counts_of_kills(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
+def oom_kill_files(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
     """The files of this process's cgroup that say how many were killed for want of memory."""
-    return [file for file in _own_files(pid, "memory", *KILLS, proc, top) if file.exists()]
+    return [
+        file for file in _cgroup_files(pid, "memory", *OOM_KILL_FILES, proc, top) if file.exists()
+    ]
 
 
-def kills_counted(files: Iterable[Path]) -> int:
+def count_oom_kills(files: Iterable[Path]) -> int:
     """How many processes these files say were killed; none once the cgroup is gone."""
     found = 0
     for file in files:
@@ -50,7 +52,7 @@ def kills_counted(files: Iterable[Path]) -> int:
     return found
 
 
-def _own_files(
+def _cgroup_files(
     pid: int, name: str, version_2: str, version_1: str, proc: Path, top: Path
 ) -> Iterator[Path]:
     """Where a controller's file for the process's own cgroup can be."""
@@ -62,7 +64,7 @@ def _own_files(
             yield top / name / path.lstrip("/") / version_1
 
 
-def _limits(file: Path) -> bool:
+def _is_limited(file: Path) -> bool:
     try:
         value = file.read_text().split()[0]
     except (OSError, IndexError):

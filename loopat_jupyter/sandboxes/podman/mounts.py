@@ -16,15 +16,21 @@ from pathlib import Path
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxSpec
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
-from loopat_jupyter.sandboxes.runtime.mounts import Bind, Data, Entry, Tmpfs, own_plan
+from loopat_jupyter.sandboxes.runtime.mounts import (
+    Bind,
+    DataFile,
+    MountEntry,
+    Tmpfs,
+    loop_mount_plan,
+)
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
 
 
-def arguments(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list[str]:
+def mount_options(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list[str]:
     """podman's ``--mount`` options. ``files`` is where small files that are shown may be kept."""
-    entries = [*own_plan(spec, settings), Data(Path("/etc/hosts"), HOSTS)]
+    entries = [*loop_mount_plan(spec, settings), DataFile(Path("/etc/hosts"), HOSTS)]
     found: list[str] = []
     for entry in entries:
         for option in _options(entry, files):
@@ -32,7 +38,7 @@ def arguments(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list
     return found
 
 
-def _options(entry: Entry, files: Path) -> Iterable[str]:
+def _options(entry: MountEntry, files: Path) -> Iterable[str]:
     dest = str(entry.dest)
     match entry:
         case Bind():
@@ -44,7 +50,7 @@ def _options(entry: Entry, files: Path) -> Iterable[str]:
             size = (f"tmpfs-size={entry.size}", f"tmpfs-mode={entry.mode:04o}")
             # Without the last one, what is to be covered would be copied into the cover.
             yield _option("type=tmpfs", f"dst={dest}", *size, "ro=true", "notmpcopyup")
-        case Data():
+        case DataFile():
             name = entry.dest.name if entry.content else "empty"
             path = files / name
             if not path.exists():
@@ -78,14 +84,14 @@ def mounts_below(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def verify(pid: int, spec: SandboxSpec, settings: SandboxSettings) -> None:
+def verify_mounts(pid: int, spec: SandboxSpec, settings: SandboxSettings) -> None:
     """Check that the started container shows the very directories that were meant.
 
     A folder whose name was turned into a symlink meanwhile would have led the mount elsewhere.
     Raises ``SandboxSpawnFailed``.
     """
     top = f"/proc/{pid}/root"
-    for entry in own_plan(spec, settings):
+    for entry in loop_mount_plan(spec, settings):
         if not isinstance(entry, Bind):
             continue
         try:

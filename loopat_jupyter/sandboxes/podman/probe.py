@@ -22,8 +22,8 @@ from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_option
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
-from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
-from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe
+from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PROBE_TIMEOUT = 20.0
@@ -35,7 +35,7 @@ MISSING = (
 OWN_CGROUP_GAP = (
     "processes of other loops count against a loop's limit of processes, since no cgroup limits it"
 )
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="podman",
     isolates=True,
     enforced=(
@@ -64,7 +64,7 @@ ROOT_GAP = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class WorkingCombination:
     """A combination that works, and the controllers that were in force."""
 
     podman: Podman
@@ -72,17 +72,17 @@ class Found:
     controllers: frozenset[str]
 
 
-def try_podman(settings: SandboxSettings) -> Attempt:
+def try_podman(settings: SandboxSettings) -> TierAttempt:
     """Try the tier; see :data:`~loopat_jupyter.sandboxes.runtime.probe.Try`. Takes some 0.3 s."""
     path = find_podman()
     if path is None:
-        return Attempt(None, TierProbe("podman", False, "podman was not found", MISSING))
+        return TierAttempt(None, TierProbe("podman", False, "podman was not found", MISSING))
     try:
         check_version(Podman(path))
         found = probe(path, settings)
     except SandboxSpawnFailed as error:
         detail = error.message.rstrip(".")
-        return Attempt(None, TierProbe("podman", False, detail, how_to_fix(detail)))
+        return TierAttempt(None, TierProbe("podman", False, detail, how_to_fix(detail)))
     tier = PodmanTier(
         settings,
         found.podman,
@@ -92,27 +92,27 @@ def try_podman(settings: SandboxSettings) -> Attempt:
     )
     how = f" with {found.podman.runtime}" if found.podman.runtime else ""
     detail = f"a container was started and ended{how}"
-    return Attempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
+    return TierAttempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
 
 
-def isolation(found: Found) -> SandboxIsolation:
-    gaps = list(TIER.gaps)
-    if program() is None:
+def isolation(found: WorkingCombination) -> SandboxIsolation:
+    gaps = list(ISOLATION.gaps)
+    if filter_program() is None:
         gaps.append(NO_FILTER)
     if os.geteuid() == 0:
         gaps.append(ROOT_GAP)
         if "pids" not in found.controllers:
             gaps.append(OWN_CGROUP_GAP)
-    whole = SandboxIsolation(TIER.tier, TIER.isolates, TIER.enforced, tuple(gaps))
+    whole = SandboxIsolation(ISOLATION.tier, ISOLATION.isolates, ISOLATION.enforced, tuple(gaps))
     return with_cgroups(whole, found.controllers)
 
 
 def check_version(podman: Podman) -> None:
     """Raises ``PodmanFailed`` for a podman that lacks what we ask of it."""
-    said = podman.call("version", "--format={{.Client.Version}}", timeout=PROBE_TIMEOUT).strip()
-    numbers = [int(part) for part in said.split(".")[:2] if part.isdecimal()]
+    version = podman.call("version", "--format={{.Client.Version}}", timeout=PROBE_TIMEOUT).strip()
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
     if tuple(numbers) < OLDEST:
-        raise PodmanFailed(f"podman {said} is too old, {OLDEST[0]}.{OLDEST[1]} is needed")
+        raise PodmanFailed(f"podman {version} is too old, {OLDEST[0]}.{OLDEST[1]} is needed")
 
 
 def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman, bool]]:
@@ -124,29 +124,29 @@ def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman
             yield Podman(path, runtime), cgroups
 
 
-def probe(path: Path, settings: SandboxSettings) -> Found:
+def probe(path: Path, settings: SandboxSettings) -> WorkingCombination:
     """The first combination that starts a container. Raises what podman said of the first."""
     first: PodmanFailed | None = None
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for podman, cgroups in combinations(path, settings):
         try:
-            controllers = _start(podman, cgroups, settings)
+            controllers = _try_combination(podman, cgroups, settings)
         except PodmanFailed as error:
             first = first or error
             continue
-        return Found(podman, cgroups, enforced_controllers(settings) or controllers)
+        return WorkingCombination(podman, cgroups, enforced_controllers(settings) or controllers)
     assert first is not None
     raise first
 
 
-def _start(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozenset[str]:
+def _try_combination(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozenset[str]:
     """Start one with the flags that loops get, look at its limits, and end it."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=settings.run_dir) as directory:
         top = Path(directory) / "root"
         name = f"loopat-{Path(directory).name}"
         pid_file = Path(directory) / "pid"
-        argv = [*FLAGS, *_user(settings), *limit_options(settings, cgroups)]
-        argv += [f"--name={name}", f"--pidfile={pid_file}", *_system(top)]
+        argv = [*FLAGS, *_user_options(settings), *limit_options(settings, cgroups)]
+        argv += [f"--name={name}", f"--pidfile={pid_file}", *_host_root(top)]
         try:
             podman.call("create", *argv, "--rootfs", str(top), "60", timeout=PROBE_TIMEOUT)
             podman.call("start", name, timeout=PROBE_TIMEOUT)
@@ -158,13 +158,13 @@ def _start(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozense
             podman.call("rm", "--force", "--ignore", "--time=0", name, timeout=PROBE_TIMEOUT)
 
 
-def _user(settings: SandboxSettings) -> list[str]:
+def _user_options(settings: SandboxSettings) -> list[str]:
     if os.geteuid() == 0:
         return [f"--user={settings.sandbox_uid}:{settings.sandbox_uid}"]
     return [f"--user={UID}:{UID}", f"--userns=keep-id:uid={UID},gid={UID}"]
 
 
-def _system(top: Path) -> list[str]:
+def _host_root(top: Path) -> list[str]:
     """A root file system that is the host's own, and a program that waits in it."""
     for name in ("proc", "sys", "dev", "etc", "run", "tmp", "usr"):
         (top / name).mkdir(parents=True)

@@ -28,23 +28,23 @@ from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
-from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied
+from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied_mount_points
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launcher.client import Launched, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import hand_over
+from loopat_jupyter.sandboxes.launcher.ownership import chown_tree
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
 from loopat_jupyter.sandboxes.podman.containers import Containers
 from loopat_jupyter.sandboxes.podman.image import Image, ImageSource
 from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
-    counts_of_kills,
-    kills_counted,
+    count_oom_kills,
+    oom_kill_files,
 )
-from loopat_jupyter.sandboxes.podman.mounts import arguments, verify
+from loopat_jupyter.sandboxes.podman.mounts import mount_options, verify_mounts
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH, base_environment
 from loopat_jupyter.sandboxes.runtime.mounts import HOME, UID, USER, WORKDIR
 from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
-from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 FLAGS = (
@@ -57,7 +57,7 @@ FLAGS = (
     *("--workdir=/", "--entrypoint=python3"),
 )
 SUPERVISOR = ("-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}")
-NOT_FOR_AGENTS = {"container", "HOSTNAME", "LISTEN_FDS", "LISTEN_PID"}
+REMOVED_ENVIRONMENT = {"container", "HOSTNAME", "LISTEN_FDS", "LISTEN_PID"}
 SELINUX = Path("/sys/fs/selinux/enforce")
 OWN_PROCESSES = 2
 """What the supervisor and a file operation take of a container's processes."""
@@ -96,7 +96,7 @@ class PodmanTier:
 
     async def retained(self) -> Sequence[str]:
         """The loops that have a container, of earlier servers too."""
-        return await asyncio.to_thread(self.containers.loops)
+        return await asyncio.to_thread(self.containers.loops_with_container)
 
     async def remove(self, loop_id: str) -> None:
         """Remove the loop's container; the loop was archived."""
@@ -117,7 +117,7 @@ class PodmanSandbox(SupervisedSandbox):
         self._init: int | None = None
         self._conmon: int | None = None
         self._abandoned = False
-        self._removing: asyncio.Future[None] | None = None
+        self._removal: asyncio.Future[None] | None = None
         self._uid = tier.settings.sandbox_uid if os.geteuid() == 0 else UID
 
     async def start(self) -> None:
@@ -126,7 +126,7 @@ class PodmanSandbox(SupervisedSandbox):
 
     def environment(self) -> dict[str, str]:
         assert self._image is not None
-        given = {k: v for k, v in self._image.env.items() if k not in NOT_FOR_AGENTS}
+        given = {k: v for k, v in self._image.env.items() if k not in REMOVED_ENVIRONMENT}
         base = base_environment(given.get("PATH", SYSTEM_PATH), self.home, USER)
         base["LANG"] = given.get("LANG", base["LANG"])
         return {**given, **base, "PYTHONDONTWRITEBYTECODE": "1"}
@@ -138,7 +138,7 @@ class PodmanSandbox(SupervisedSandbox):
             # The kernel would count what all sandboxes of this user have together.
             config["processes"] = None
         config["memory_watch"] = "memory" not in held
-        config["filter"] = program()
+        config["filter"] = filter_program()
         return config
 
     def bundle(self) -> bytes:
@@ -146,7 +146,7 @@ class PodmanSandbox(SupervisedSandbox):
 
     # ------------------------------------------------------------------ start
 
-    def begin(self, plan: LaunchPlan) -> Launched:
+    def launch_outer(self, plan: LaunchPlan) -> Launched:
         """Start the loop's container, made first where there is none, or another one."""
         self._ready_directories()
         containers, loop_id = self._tier.containers, self._spec.loop_id
@@ -154,7 +154,7 @@ class PodmanSandbox(SupervisedSandbox):
         digest = hashlib.sha256(repr(options).encode()).hexdigest()[:16]
         handed = [plan.fds[index] for _, index in plan.fixed] + [plan.fds[plan.stderr]]
         try:
-            containers.ensure(loop_id, digest, options)
+            containers.ensure_created(loop_id, digest, options)
             conmon, init = containers.start(loop_id, handed)
         except PodmanFailed as error:
             containers.remove(loop_id)
@@ -174,7 +174,7 @@ class PodmanSandbox(SupervisedSandbox):
                 "from version 3.9 on."
             ) from None
         try:
-            self._look_at(init)
+            self._verify_started(init)
         except BaseException:
             signal.pidfd_send_signal(self._init, signal.SIGKILL)
             os.close(pidfd)
@@ -185,15 +185,15 @@ class PodmanSandbox(SupervisedSandbox):
     def _ready_directories(self) -> None:
         for own in (self._spec.workdir, self._spec.home):
             if os.geteuid() == 0:
-                hand_over(own, self._uid)
+                chown_tree(own, self._uid)
             # The agent may have shut its own directory; then nothing would ever start in it.
             own.chmod(own.stat().st_mode | 0o700)
-        refuse_occupied(self._spec)
+        refuse_occupied_mount_points(self._spec)
 
-    def _look_at(self, init: int) -> None:
+    def _verify_started(self, init: int) -> None:
         """What was asked for is what is there: mounts, and limits."""
-        verify(init, self._spec, self._settings)
-        if self._membership.admit(init):
+        verify_mounts(init, self._spec, self._settings)
+        if self._cgroup.add_process(init):
             return
         if missing := self._tier.controllers - controllers_in_force(init):
             raise SandboxSpawnFailed(
@@ -201,22 +201,22 @@ class PodmanSandbox(SupervisedSandbox):
                 "not in force, though they were when the server started. Restart the server."
             )
         if "memory" in self._tier.controllers:
-            self._membership.observe(partial(kills_counted, counts_of_kills(init)))
+            self._cgroup.count_kills_with(partial(count_oom_kills, oom_kill_files(init)))
 
     def _options(self, containers: Containers) -> list[str]:
         assert self._image is not None
         return [
             *FLAGS,
-            *self._user(),
+            *self._user_options(),
             *limit_options(self._settings, self._tier.cgroups),
             *(["--security-opt=label=disable"] if SELINUX.exists() else []),
-            *arguments(self._spec, self._settings, containers.files),
+            *mount_options(self._spec, self._settings, containers.files),
             *containers.pid_files(self._spec.loop_id),
             self._image.id,
             *SUPERVISOR,
         ]
 
-    def _user(self) -> list[str]:
+    def _user_options(self) -> list[str]:
         account = f"{USER}:x:{self._uid}:{self._uid}:{USER}:{HOME}:/bin/bash"
         options = [f"--user={self._uid}:{self._uid}", f"--passwd-entry={account}"]
         if os.geteuid() != 0:
@@ -228,13 +228,13 @@ class PodmanSandbox(SupervisedSandbox):
     def end_processes(self) -> None:
         """The container's first process ends all others; then conmon cleans up and ends."""
         if self._init is not None:
-            self.send(self._init, signal.SIGKILL)
-        asyncio.get_running_loop().call_later(CLEANUP_GRACE, self._force)
+            self.send_signal(self._init, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(CLEANUP_GRACE, self._kill_remaining)
 
-    def _force(self) -> None:
+    def _kill_remaining(self) -> None:
         if self._pids:
             self._abandoned = True
-            self.send_all(signal.SIGKILL)
+            self.signal_all(signal.SIGKILL)
 
     def _on_exit(self, pidfd: int) -> None:
         if pidfd == self._conmon and self._init is not None and not has_ended(self._init):
@@ -248,10 +248,10 @@ class PodmanSandbox(SupervisedSandbox):
             self._init = None
         if not self._abandoned:
             super()._finalize()
-        elif self._removing is None:
+        elif self._removal is None:
             remove = asyncio.to_thread(self._tier.containers.remove, self._spec.loop_id)
-            self._removing = asyncio.ensure_future(remove)
-            self._removing.add_done_callback(self._removed)
+            self._removal = asyncio.ensure_future(remove)
+            self._removal.add_done_callback(self._removed)
 
     def _removed(self, _: asyncio.Future[None]) -> None:
         super()._finalize()
@@ -269,8 +269,8 @@ def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:
     options = [
         f"--shm-size={limits.memory_files}b",
         f"--tmpfs=/tmp:rw,nosuid,nodev,size={limits.memory_files},mode=1777",
-        f"--ulimit=nofile={_most(resource.RLIMIT_NOFILE, NOFILE_MAX)}",
-        f"--ulimit=nproc={_most(resource.RLIMIT_NPROC, NPROC_MAX)}",
+        f"--ulimit=nofile={_ulimit(resource.RLIMIT_NOFILE, NOFILE_MAX)}",
+        f"--ulimit=nproc={_ulimit(resource.RLIMIT_NPROC, NPROC_MAX)}",
     ]
     if not cgroups:
         return [*options, "--cgroups=disabled"]
@@ -282,7 +282,7 @@ def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:
     return [*options, f"--cpus={limits.cpus}"] if limits.cpus else options
 
 
-def _most(limit: int, most: int) -> str:
+def _ulimit(limit: int, most: int) -> str:
     _, hard = resource.getrlimit(limit)
     value = most if hard == resource.RLIM_INFINITY else min(hard, most)
     return f"{value}:{value}"

@@ -18,7 +18,7 @@ Audit = Callable[[AuditEntry], Awaitable[None]]
 PENDING = 64
 """Lines that may wait to be written before the sandbox has to wait too."""
 
-SHOWN = 300
+TARGET_MAX = 300
 """Characters of a name that could not be parsed, as it was asked for."""
 
 
@@ -33,7 +33,7 @@ async def discard(_request: AuditEntry) -> None:
 class AuditRecord:
     loop_id: str
     started_at: str
-    asked: str
+    target: str
     """The request's target as it was sent, for what names no destination."""
     kind: Literal["connect", "http", "model"] = "http"
     destination: Destination | None = None
@@ -42,14 +42,14 @@ class AuditRecord:
     bytes_out: int = 0
     bytes_in: int = 0
 
-    def break_off(self, why: str) -> None:
+    def set_interrupted(self, why: str) -> None:
         """It was ended from inside, or with the sandbox; not refused, and not for its answer."""
         if self.verdict == "refused" and not self.reason:
             self.verdict = "failed"
         self.reason = self.reason or why
 
-    def line(self) -> AuditEntry:
-        destination = self.destination or Destination(self.asked[:SHOWN], 0)
+    def entry(self) -> AuditEntry:
+        destination = self.destination or Destination(self.target[:TARGET_MAX], 0)
         return AuditEntry(
             loop_id=self.loop_id,
             started_at=self.started_at,
@@ -66,36 +66,36 @@ class AuditRecord:
 class AuditWriter:
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._lines: deque[AuditEntry] = deque()
-        self._writing: asyncio.Task[None] | None = None
-        self._room = asyncio.Event()
-        self._room.set()
+        self._entries: deque[AuditEntry] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
 
-    def note(self, line: AuditEntry) -> None:
+    def append(self, entry: AuditEntry) -> None:
         """Keep this line. Returns at once."""
-        self._lines.append(line)
-        if len(self._lines) >= PENDING:
-            self._room.clear()
-        if self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+        self._entries.append(entry)
+        if len(self._entries) >= PENDING:
+            self._has_room.clear()
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._write())
 
-    async def room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Returns when there is room for more lines."""
-        await self._room.wait()
+        await self._has_room.wait()
 
     async def close(self) -> None:
         """Returns when every line is written."""
-        while self._writing is not None:
-            await asyncio.wait([self._writing])
+        while self._task is not None:
+            await asyncio.wait([self._task])
 
     async def _write(self) -> None:
         try:
-            while self._lines:
+            while self._entries:
                 try:
-                    await self._audit(self._lines.popleft())
+                    await self._audit(self._entries.popleft())
                 except Exception:
                     log.exception("A line of the network audit was lost")
-                if len(self._lines) < PENDING:
-                    self._room.set()
+                if len(self._entries) < PENDING:
+                    self._has_room.set()
         finally:
-            self._writing = None
+            self._task = None

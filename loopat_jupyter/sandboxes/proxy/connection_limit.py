@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import resource
 
-ASSURED = 4
+GUARANTEED = 4
 """Of each sandbox."""
-FILES_EACH = 2
+FILES_PER_CONNECTION = 2
 """A visitor's connection, and the one made for it."""
-SHARE = 4
+FILES_SHARE = 4
 """The brokers may take one in so many of the files that this process may open."""
-AT_MOST = 4096
+LIMIT_MAX = 4096
 """Where that is not limited."""
 
 
@@ -23,29 +23,29 @@ class ConnectionLimiter:
     """Counts for all brokers that share it. ``most``: beyond the assured ones; by default what
     the limit on open files allows at that moment (a server may raise its own when it starts)."""
 
-    def __init__(self, most: int | None = None) -> None:
-        self._given = most
-        self._beyond = 0
+    def __init__(self, limit: int | None = None) -> None:
+        self._fixed_limit = limit
+        self._shared = 0
 
     @property
-    def most(self) -> int:
-        if self._given is not None:
-            return self._given
+    def limit(self) -> int:
+        if self._fixed_limit is not None:
+            return self._fixed_limit
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
-            return AT_MOST
-        return min(AT_MOST, soft // (SHARE * FILES_EACH))
+            return LIMIT_MAX
+        return min(LIMIT_MAX, soft // (FILES_SHARE * FILES_PER_CONNECTION))
 
     def acquire(self, held: int) -> bool:
         """Whether a sandbox that holds so many connections may take one more."""
-        if held < ASSURED:
+        if held < GUARANTEED:
             return True
-        if self._beyond >= self.most:
+        if self._shared >= self.limit:
             return False
-        self._beyond += 1
+        self._shared += 1
         return True
 
     def release(self, held: int) -> None:
         """One of a sandbox's connections ended; ``held`` are left."""
-        if held >= ASSURED:
-            self._beyond -= 1
+        if held >= GUARANTEED:
+            self._shared -= 1

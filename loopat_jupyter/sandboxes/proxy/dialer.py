@@ -20,9 +20,9 @@ from loopat_jupyter.sandboxes.proxy.resolver import Resolver
 CONNECT_TIMEOUT = 10.0
 """Seconds for the lookup and the connection together."""
 READ_LIMIT = 64 * 1024
-TRIED = 4
+ADDRESSES_TRIED = 4
 """Addresses of one name, one after the other."""
-LOCAL = (
+LOCAL_ADDRESS = (
     "{host} leads into the server's own machine or private networks, which no sandbox may reach."
 )
 
@@ -30,7 +30,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-_NOT_OF_THE_INTERNET = tuple(
+_NOT_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
         # They carry an IPv4 address inside: NAT64, 6to4 and its relays, Teredo, compatible.
@@ -60,14 +60,14 @@ def is_public(text: str) -> bool:
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return False
-    if any(address in net for net in _NOT_OF_THE_INTERNET):
+    if any(address in net for net in _NOT_PUBLIC):
         return False
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
-    return not _is_ours(address)
+    return not _is_own_address(address)
 
 
-def _is_ours(address: Address) -> bool:
+def _is_own_address(address: Address) -> bool:
     """Whether it is this machine's own, if a public one: what would be sent from it to itself.
     Nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
@@ -94,7 +94,7 @@ class Dialer:
         else:
             local = host == "localhost" or host.endswith(".localhost")
         if local:
-            raise Unreachable(LOCAL.format(host=host), refused=True)
+            raise Unreachable(LOCAL_ADDRESS.format(host=host), refused=True)
 
     async def dial(self, destination: Destination) -> Streams:
         """A connection to it. Raises :class:`Unreachable`."""
@@ -115,8 +115,8 @@ class Dialer:
         if not addresses:
             raise Unreachable(f"The name {destination.host} has no address.")
         if not all(map(self.is_public, addresses)):
-            raise Unreachable(LOCAL.format(host=destination.host), refused=True)
-        return list(dict.fromkeys(addresses))[:TRIED]
+            raise Unreachable(LOCAL_ADDRESS.format(host=destination.host), refused=True)
+        return list(dict.fromkeys(addresses))[:ADDRESSES_TRIED]
 
     async def _connect(self, destination: Destination, addresses: list[str]) -> Streams:
         *first, last = addresses

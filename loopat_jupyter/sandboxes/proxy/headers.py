@@ -33,5 +33,5 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [pair for pair in pairs if pair[0] not in dropped]
 
 
-def has(headers: Headers, wanted: str) -> bool:
+def has_header(headers: Headers, wanted: str) -> bool:
     return any(name == wanted for name, _ in headers)

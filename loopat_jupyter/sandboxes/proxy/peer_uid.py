@@ -27,22 +27,22 @@ def peer_uid(connection: socket.socket, unknown: int | None = None) -> int | Non
     ``None`` when that end is gone already; ``unknown`` where this kernel says nothing of it.
     """
     try:
-        far, near = connection.getpeername(), connection.getsockname()
+        peer, own = connection.getpeername(), connection.getsockname()
     except OSError:
         return None
     try:
-        return _asked(far, near)
+        return _ask_kernel(peer, own)
     except (OSError, ValueError, struct.error):
         pass  # no diagnostics in this kernel, or not for us
     try:
-        return _looked_up(far, near)
+        return _look_up_in_table(peer, own)
     except (OSError, ValueError):
         return unknown
 
 
-def _asked(far: tuple[str, int], near: tuple[str, int]) -> int | None:
-    ports = far[1].to_bytes(2, "big") + near[1].to_bytes(2, "big")
-    addresses = b"".join(socket.inet_aton(end[0]).ljust(16, b"\0") for end in (far, near))
+def _ask_kernel(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
+    ports = peer[1].to_bytes(2, "big") + own[1].to_bytes(2, "big")
+    addresses = b"".join(socket.inet_aton(end[0]).ljust(16, b"\0") for end in (peer, own))
     name = ports + addresses + bytes(4) + NO_COOKIE
     wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, ALL_STATES) + name
     header = struct.pack("=IHHII", 16 + len(wanted), SOCK_DIAG_BY_FAMILY, REQUEST, 1, 0)
@@ -62,11 +62,11 @@ def _asked(far: tuple[str, int], near: tuple[str, int]) -> int | None:
     return int(user)
 
 
-def _looked_up(far: tuple[str, int], near: tuple[str, int]) -> int | None:
+def _look_up_in_table(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
     # The kernel prints each address as the machine's own 32-bit number.
     wanted = [
         f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
-        for address, port in (far, near)
+        for address, port in (peer, own)
     ]
     for line in TABLE.read_text().splitlines()[1:]:
         fields = line.split()

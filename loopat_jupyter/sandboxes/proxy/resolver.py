@@ -23,7 +23,7 @@ class Resolver:
     """Callable: the addresses of a host, in the system's order. Raises ``OSError``."""
 
     def __init__(self) -> None:
-        self._turnstile = asyncio.Semaphore(LOOKUPS)
+        self._semaphore = asyncio.Semaphore(LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         if Destination(host, port).is_address:
@@ -32,7 +32,7 @@ class Resolver:
         found: asyncio.Future[list[str]] = loop.create_future()
 
         def end(outcome: list[str] | OSError) -> None:
-            self._turnstile.release()
+            self._semaphore.release()
             if found.done():  # nobody waits any more
                 return
             if isinstance(outcome, OSError):
@@ -46,11 +46,11 @@ class Resolver:
                 loop.call_soon_threadsafe(end, outcome)
 
         # The place at the turnstile is the thread's, not the caller's, who may give up earlier.
-        await self._turnstile.acquire()
+        await self._semaphore.acquire()
         try:
             threading.Thread(target=look, name="loopat-lookup", daemon=True).start()
         except RuntimeError as error:
-            self._turnstile.release()
+            self._semaphore.release()
             raise OSError(str(error)) from error
         return await found
 

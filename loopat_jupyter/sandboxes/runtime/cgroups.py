@@ -29,8 +29,8 @@ from pathlib import Path
 
 from loopat_jupyter.sandboxes.runtime.reaper import start_time
 
-SERVER = "loopat-server"
-WANTED = ("memory", "pids", "cpu")
+SERVER_LEAF = "loopat-server"
+CONTROLLERS = ("memory", "pids", "cpu")
 """Controllers; what is not there is limited by other means."""
 PERIOD = 100_000
 """Microseconds over which the kernel accounts for processor time."""
@@ -54,12 +54,12 @@ class Delegation:
 
     path: Path
     controllers: tuple[str, ...]
-    inhabited: bool
+    holds_server: bool
     """The server itself lives in it, and has to move into a leaf first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Division:
+class ServerCgroup:
     """This server's own part, in which sandboxes get their cgroups."""
 
     path: Path
@@ -67,13 +67,13 @@ class Division:
 
     def release(self) -> None:
         """Remove it; the sandboxes have ended."""
-        remove(self.path)
+        remove_cgroup(self.path)
 
 
 # ------------------------------------------------------------------ finding
 
 
-def find(where: str = "auto", root: Path = Path("/")) -> Delegation:
+def find_delegation(where: str = "auto", root: Path = Path("/")) -> Delegation:
     """The subtree that is ours: detected, or the directory that the administrator names.
 
     ``root`` is where ``/proc`` and the cgroup mount are looked for. Raises :class:`NotDelegated`.
@@ -81,17 +81,17 @@ def find(where: str = "auto", root: Path = Path("/")) -> Delegation:
     if where == "none":
         raise NotDelegated("it is turned off")
     if where != "auto":
-        return _checked(Path(where), inhabited=False)
-    mount, below = _mounted(root)
-    own = _own(root, mount, below)
-    if own.name == SERVER:
-        return _checked(own.parent, inhabited=False)
-    if not _is_ours(own, mount):
+        return _check_delegation(Path(where), inhabited=False)
+    mount, below = _find_mount(root)
+    own = _own_directory(root, mount, below)
+    if own.name == SERVER_LEAF:
+        return _check_delegation(own.parent, inhabited=False)
+    if not _is_delegated(own, mount):
         raise NotDelegated("the system has not delegated this server's cgroup to it")
-    return _checked(own, inhabited=True)
+    return _check_delegation(own, inhabited=True)
 
 
-def _mounted(root: Path) -> tuple[Path, str]:
+def _find_mount(root: Path) -> tuple[Path, str]:
     """Where cgroup2 is mounted, and which of its directories is."""
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
@@ -101,7 +101,7 @@ def _mounted(root: Path) -> tuple[Path, str]:
     raise NotDelegated("there is no cgroup version 2 on this host")
 
 
-def _own(root: Path, mount: Path, below: str) -> Path:
+def _own_directory(root: Path, mount: Path, below: str) -> Path:
     for line in (root / "proc/self/cgroup").read_text().splitlines():
         if line.startswith("0::"):
             path = line[3:]
@@ -114,30 +114,30 @@ def _own(root: Path, mount: Path, below: str) -> Path:
     return mount / relative
 
 
-def _is_ours(own: Path, mount: Path) -> bool:
+def _is_delegated(own: Path, mount: Path) -> bool:
     """Marked by systemd, or the top of a container's own tree (the real top has no type)."""
     if own == mount / ".":
         own = mount
     if own == mount and (own / "cgroup.type").exists():
         return True
-    return any(_marked(own, mark) for mark in DELEGATED_MARKS)
+    return any(_has_mark(own, mark) for mark in DELEGATED_MARKS)
 
 
-def _marked(path: Path, mark: str) -> bool:
+def _has_mark(path: Path, mark: str) -> bool:
     try:
         return os.getxattr(path, mark) == b"1"
     except OSError:
         return False
 
 
-def _checked(path: Path, *, inhabited: bool) -> Delegation:
+def _check_delegation(path: Path, *, inhabited: bool) -> Delegation:
     try:
         available = (path / "cgroup.controllers").read_text().split()
     except OSError:
         raise NotDelegated("there is no such cgroup") from None
-    controllers = tuple(name for name in WANTED if name in available)
+    controllers = tuple(name for name in CONTROLLERS if name in available)
     if not controllers:
-        raise NotDelegated(f"it has none of the controllers {', '.join(WANTED)}")
+        raise NotDelegated(f"it has none of the controllers {', '.join(CONTROLLERS)}")
     for name in ("", "cgroup.procs", "cgroup.subtree_control"):
         if not os.access(path / name, os.W_OK):
             raise NotDelegated("this server may not write to its cgroup")
@@ -147,25 +147,25 @@ def _checked(path: Path, *, inhabited: bool) -> Delegation:
 # ------------------------------------------------------------------ claiming
 
 
-def claim(found: Delegation) -> Division:
+def claim(found: Delegation) -> ServerCgroup:
     """Make this server's part. Raises :class:`NotDelegated` when the kernel refuses."""
     path = found.path
     own = path / f"loopat-{os.getpid()}-{start_time(os.getpid())}"
     try:
-        if found.inhabited:
+        if found.holds_server:
             _move_into_leaf(path)
         _enable(path, found.controllers)
-        reap(path)
+        reap_stale(path)
         own.mkdir(exist_ok=True)
         _enable(own, found.controllers)
     except OSError as error:
         why = error.strerror or "it was refused"
         raise NotDelegated(f"this server's cgroup could not be divided: {why}") from error
-    return Division(own, found.controllers)
+    return ServerCgroup(own, found.controllers)
 
 
 def _move_into_leaf(path: Path) -> None:
-    leaf = path / SERVER
+    leaf = path / SERVER_LEAF
     leaf.mkdir(exist_ok=True)
     for pid in (path / "cgroup.procs").read_text().split():
         try:
@@ -178,7 +178,7 @@ def _enable(path: Path, controllers: tuple[str, ...]) -> None:
     (path / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers))
 
 
-def reap(path: Path) -> list[str]:
+def reap_stale(path: Path) -> list[str]:
     """Kill and remove what servers left behind that are no more; their names."""
     reaped = []
     for place in sorted(path.glob("loopat-*-*")):
@@ -187,13 +187,13 @@ def reap(path: Path) -> list[str]:
             continue
         for group in place.iterdir():
             if group.is_dir():
-                Cgroup(group).end()
-        remove(place)
+                Cgroup(group).destroy()
+        remove_cgroup(place)
         reaped.append(place.name)
     return reaped
 
 
-def remove(path: Path) -> None:
+def remove_cgroup(path: Path) -> None:
     try:
         path.rmdir()
     except FileNotFoundError:
@@ -206,7 +206,7 @@ def remove(path: Path) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class CgroupLimits:
     """What one sandbox may use; 0 processors is no limit."""
 
     memory: int
@@ -214,7 +214,7 @@ class Share:
     cpus: float
 
 
-def _settings(controllers: tuple[str, ...], share: Share) -> dict[str, str]:
+def _settings(controllers: tuple[str, ...], share: CgroupLimits) -> dict[str, str]:
     """The files of a cgroup that hold a share, and what is written there."""
     found: dict[str, str] = {}
     if "memory" in controllers:
@@ -233,7 +233,7 @@ class Cgroup:
         self.path = path
 
     @classmethod
-    def make(cls, division: Division, loop_id: str, share: Share) -> Cgroup:
+    def create(cls, division: ServerCgroup, loop_id: str, share: CgroupLimits) -> Cgroup:
         """Make it, with its limits. Raises ``OSError``."""
         path = division.path / f"{loop_id}-{next(_numbers)}"
         path.mkdir()
@@ -242,18 +242,18 @@ class Cgroup:
                 if file != SWAP or (path / file).exists():
                     (path / file).write_text(value)
         except OSError:
-            remove(path)
+            remove_cgroup(path)
             raise
         return cls(path)
 
-    def entrance(self) -> int:
+    def open_procs(self) -> int:
         """``cgroup.procs``, open for writing; the caller owns the descriptor."""
         return os.open(self.path / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
 
-    def admit(self, pid: int) -> None:
+    def add_process(self, pid: int) -> None:
         (self.path / "cgroup.procs").write_text(str(pid))
 
-    def memory_kills(self) -> int:
+    def oom_kills(self) -> int:
         """How many processes the kernel has killed here for want of memory."""
         try:
             lines = (self.path / "memory.events").read_text().splitlines()
@@ -261,13 +261,13 @@ class Cgroup:
             return 0
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
-    def end(self) -> None:
+    def destroy(self) -> None:
         """Kill everything in it, wait until that has ended, and remove it."""
         try:
             self._kill()
         except FileNotFoundError:
             return
-        remove(self.path)
+        remove_cgroup(self.path)
 
     def _kill(self) -> None:
         deadline = time.monotonic() + END_TIMEOUT

@@ -31,17 +31,17 @@ class ProtocolViolation(Exception):
     """The sandbox sent what no supervisor of ours sends."""
 
 
-class Consumer(Protocol):
+class FrameConsumer(Protocol):
     """Whoever waits for the frames of one request."""
 
-    def frame(self, kind: bytes, payload: bytes) -> bool:
+    def receive_frame(self, kind: bytes, payload: bytes) -> bool:
         """Take a frame; true when it was the last. Raises :class:`ProtocolViolation`."""
 
     def lost(self, error: Exception) -> None:
         """No more frames will come."""
 
 
-class Request:
+class PendingReply:
     """A request with one bounded answer: bytes, and the object that ends it."""
 
     def __init__(self, limit: int) -> None:
@@ -51,7 +51,7 @@ class Request:
             asyncio.get_running_loop().create_future()
         )
 
-    def frame(self, kind: bytes, payload: bytes) -> bool:
+    def receive_frame(self, kind: bytes, payload: bytes) -> bool:
         if kind == protocol.OUT:
             self._data += payload
             if len(self._data) > self._limit:
@@ -102,42 +102,42 @@ class Channel:
     def __init__(
         self,
         end: socket.socket,
-        lost: Callable[[str], None],
-        on_door: Callable[[socket.socket], None] | None = None,
+        on_lost: Callable[[str], None],
+        on_listener: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._socket = end
-        self._lost = lost
-        self._on_door = on_door
-        self._door_came = False
+        self._on_lost = on_lost
+        self._on_listener = on_listener
+        self._listener_received = False
         self._loop = asyncio.get_running_loop()
-        self._consumers: dict[int, Consumer] = {}
+        self._consumers: dict[int, FrameConsumer] = {}
         self._outbox: deque[bytes] = deque()
-        self._next = 0
+        self._last_id = 0
         self._open = True
         self.ready: asyncio.Future[int] = self._loop.create_future()
         """The supervisor's pid in our namespace, once it has said that it is there."""
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._loop.add_reader(end, self._readable)
+        self._loop.add_reader(end, self._on_readable)
 
     # ------------------------------------------------------------------ out
 
-    def request(self, consumer: Consumer | None, **ask: Any) -> int:
+    def request(self, consumer: FrameConsumer | None, **ask: Any) -> int:
         """Send a request; its frames go to ``consumer``. Returns its id."""
-        self._next += 1
-        number = self._next
+        self._last_id += 1
+        number = self._last_id
         if consumer is not None:
             self._consumers[number] = consumer
-        *parts, last = protocol.chunks(marshal.dumps(ask, MARSHAL_VERSION))
+        *parts, last = protocol.split_payload(marshal.dumps(ask, MARSHAL_VERSION))
         for part in parts:
-            self.send(protocol.REQUEST_PART, number, part)
-        self.send(protocol.REQUEST, number, last)
+            self.send_frame(protocol.REQUEST_PART, number, part)
+        self.send_frame(protocol.REQUEST, number, last)
         return number
 
-    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+    def send_frame(self, kind: bytes, request: int, payload: bytes = b"") -> None:
         if not self._open:
             return
-        self._outbox.append(protocol.frame(kind, request, payload))
+        self._outbox.append(protocol.encode_frame(kind, request, payload))
         if len(self._outbox) == 1:
             self._flush()
 
@@ -150,14 +150,14 @@ class Channel:
                 return
             except OSError as error:
                 self.close()
-                self._lost(f"its channel broke ({os.strerror(error.errno or 0)})")
+                self._on_lost(f"its channel broke ({os.strerror(error.errno or 0)})")
                 return
             self._outbox.popleft()
         self._loop.remove_writer(self._socket)
 
     # ------------------------------------------------------------------ in
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         for _ in range(BATCH):
             if not self._open:
                 return
@@ -166,21 +166,21 @@ class Channel:
             except BlockingIOError:
                 return
             except ProtocolViolation as error:
-                self._lost(f"its supervisor broke the protocol ({error})")
+                self._on_lost(f"its supervisor broke the protocol ({error})")
                 return
             except OSError:
                 packet = b""
             if not packet:
-                self._lost("it ended")
+                self._on_lost("it ended")
                 return
             try:
-                self._dispatch(*protocol.parse(packet))
+                self._dispatch(*protocol.decode_frame(packet))
             except (ProtocolViolation, ValueError) as error:
-                self._lost(f"its supervisor broke the protocol ({error})")
+                self._on_lost(f"its supervisor broke the protocol ({error})")
                 return
 
     def _receive(self) -> bytes:
-        if self.ready.done() and self._on_door is None:
+        if self.ready.done() and self._on_listener is None:
             return self._socket.recv(protocol.PACKET_MAX)
         packet, ancillary, _, _ = self._socket.recvmsg(
             protocol.PACKET_MAX, ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
@@ -189,37 +189,37 @@ class Channel:
             if level != socket.SOL_SOCKET:
                 continue
             if kind == socket.SCM_RIGHTS:
-                self._take_door(packet, data)
+                self._receive_listener(packet, data)
             elif kind == socket.SCM_CREDENTIALS and packet and not self.ready.done():
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
                 self.ready.set_result(int.from_bytes(data[:4], sys.byteorder))
         return packet
 
-    def _take_door(self, packet: bytes, rights: bytes) -> None:
+    def _receive_listener(self, packet: bytes, rights: bytes) -> None:
         """A descriptor came: the one listening socket that was expected, or nothing of use."""
         fds = [
             int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
         ]
-        on_door, self._on_door = self._on_door, None
-        door = _listening(fds[0]) if len(fds) == 1 else None
-        if on_door is None or door is None or packet[:1] != protocol.DOOR:
+        on_door, self._on_listener = self._on_listener, None
+        door = _as_listener(fds[0]) if len(fds) == 1 else None
+        if on_door is None or door is None or packet[:1] != protocol.LISTENER:
             for fd in fds if door is None else ():
                 os.close(fd)
             if door is not None:
                 door.close()
             raise ProtocolViolation("a descriptor nobody asked for")
-        self._door_came = True
+        self._listener_received = True
         on_door(door)
 
     def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
         if kind == protocol.READY and request == 0:
             return
-        if kind == protocol.DOOR and request == 0 and self._door_came:
+        if kind == protocol.LISTENER and request == 0 and self._listener_received:
             return
         consumer = self._consumers.get(request)
         if consumer is None:
             raise ProtocolViolation("a frame nobody asked for")
-        if consumer.frame(kind, payload):
+        if consumer.receive_frame(kind, payload):
             del self._consumers[request]
 
     # ------------------------------------------------------------------ end
@@ -242,7 +242,7 @@ class Channel:
             self._socket.close()
 
 
-def _listening(fd: int) -> socket.socket | None:
+def _as_listener(fd: int) -> socket.socket | None:
     """The descriptor as a socket, if it is what a broker listens on. Else it is the caller's."""
     try:
         door = socket.socket(fileno=fd)

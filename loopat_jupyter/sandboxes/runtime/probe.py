@@ -30,14 +30,14 @@ class TierProbe:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class TierAttempt:
     """A tier that was really tried: ready to serve, or ``None`` and why in ``probe``."""
 
     tier: SandboxTier | None
     probe: TierProbe
 
 
-Try = Callable[[SandboxSettings], Attempt]
+TierTrial = Callable[[SandboxSettings], TierAttempt]
 """Tries a tier with the settings that loops get. Blocks; leaves nothing where it fails."""
 
 

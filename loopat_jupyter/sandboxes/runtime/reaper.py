@@ -26,7 +26,7 @@ def start_time(pid: int) -> str | None:
     return fields[process_tree.START_TIME].decode() if fields is not None else None
 
 
-def record(run_dir: Path, loop_id: str, pid: int) -> None:
+def record_sandbox(run_dir: Path, loop_id: str, pid: int) -> None:
     """Note a sandbox's outer process. One that has ended already needs no note."""
     try:
         started = start_time(pid)
@@ -38,7 +38,7 @@ def record(run_dir: Path, loop_id: str, pid: int) -> None:
         log.warning("The sandbox of %s could not be noted in %s: %s", loop_id, run_dir, error)
 
 
-def forget(run_dir: Path, loop_id: str) -> None:
+def forget_sandbox(run_dir: Path, loop_id: str) -> None:
     (run_dir / f"{loop_id}.pid").unlink(missing_ok=True)
 
 

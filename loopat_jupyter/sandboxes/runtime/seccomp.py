@@ -136,7 +136,7 @@ has the same user as the agent and must not be starved by it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Architecture:
     """One architecture's numbering."""
 
     audit: int
@@ -148,8 +148,8 @@ class Machine:
     x32: bool = False
 
 
-MACHINES = {
-    "x86_64": Machine(
+ARCHITECTURES = {
+    "x86_64": Architecture(
         audit=0xC000003E,
         denied=(*(x for x, _ in _BOTH.values()), *_X86_ONLY.values()),
         checked={name: x for name, (x, _) in _CHECKED.items()},
@@ -158,7 +158,7 @@ MACHINES = {
         of_a_process=tuple(x for x, _ in _OF_A_PROCESS.values()),
         x32=True,
     ),
-    "aarch64": Machine(
+    "aarch64": Architecture(
         audit=0xC00000B7,
         denied=tuple(a for _, a in _BOTH.values()),
         checked={name: a for name, (_, a) in _CHECKED.items()},
@@ -173,27 +173,29 @@ def instruction(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, k)
 
 
-def answer(value: int) -> bytes:
+def return_value(value: int) -> bytes:
     return instruction(RETURN, value)
 
 
 def deny(error: int) -> bytes:
-    return answer(ERRNO | error)
+    return return_value(ERRNO | error)
 
 
-def block(number: int, body: list[bytes]) -> list[bytes]:
+def for_call(number: int, body: list[bytes]) -> list[bytes]:
     """``body``, reached only for this call; it must end in an answer."""
     return [instruction(JUMP_EQUAL, number, 0, len(body)), *body]
 
 
-def argument(index: int) -> bytes:
+def load_argument(index: int) -> bytes:
     """Load the low half of an argument (both machines are little-endian)."""
     return instruction(LOAD, ARG0_AT + 8 * index)
 
 
 def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
     """After a load: is the value one of these? ``allowed`` says what that means."""
-    found, other = (answer(ALLOW), deny(error)) if allowed else (deny(error), answer(ALLOW))
+    found, other = (
+        (return_value(ALLOW), deny(error)) if allowed else (deny(error), return_value(ALLOW))
+    )
     tests = [
         instruction(JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)
     ]
@@ -201,47 +203,47 @@ def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
 
 
 @cache
-def program(machine: str | None = None) -> bytes | None:
+def filter_program(machine: str | None = None) -> bytes | None:
     """The filter for a machine (by default this one), or ``None`` where there is none."""
-    found = MACHINES.get(machine or platform.machine())
+    found = ARCHITECTURES.get(machine or platform.machine())
     if found is None:
         return None
     code = [
         instruction(LOAD, ARCH_AT),
         instruction(JUMP_EQUAL, found.audit, 1, 0),
-        answer(KILL_PROCESS),
+        return_value(KILL_PROCESS),
         instruction(LOAD, NUMBER_AT),
     ]
     if found.x32:
-        code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), answer(KILL_PROCESS)]
+        code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), return_value(KILL_PROCESS)]
     for number in found.denied:
-        code += block(number, [deny(EPERM)])
+        code += for_call(number, [deny(EPERM)])
     code += _checks(found.checked)
     for number, mode in found.modes:
-        code += block(number, _none_of(mode, SET_ID_BITS))
+        code += for_call(number, _refuse_bits(mode, SET_ID_BITS))
     for number, flags in found.opens:
-        creating = [argument(flags), instruction(JUMP_SET, CREATES, 1, 0), answer(ALLOW)]
-        code += block(number, [*creating, *_none_of(flags + 1, SET_ID_BITS)])
+        creating = [load_argument(flags), instruction(JUMP_SET, CREATES, 1, 0), return_value(ALLOW)]
+        code += for_call(number, [*creating, *_refuse_bits(flags + 1, SET_ID_BITS)])
     for number, process in found.of_a_process:
-        code += block(number, [argument(process), *one_of((1,), EPERM, allowed=False)])
-    return b"".join([*code, answer(ALLOW)])
+        code += for_call(number, [load_argument(process), *one_of((1,), EPERM, allowed=False)])
+    return b"".join([*code, return_value(ALLOW)])
 
 
-def _none_of(index: int, bits: int) -> list[bytes]:
+def _refuse_bits(index: int, bits: int) -> list[bytes]:
     """Allowed when the argument has none of these bits."""
     test = instruction(JUMP_SET, bits, 0, 1)
-    return [argument(index), test, deny(EPERM), answer(ALLOW)]
+    return [load_argument(index), test, deny(EPERM), return_value(ALLOW)]
 
 
 def _checks(checked: dict[str, int]) -> list[bytes]:
     """The calls whose arguments decide."""
-    code = block(checked["clone"], _none_of(0, NAMESPACE_FLAGS))
+    code = for_call(checked["clone"], _refuse_bits(0, NAMESPACE_FLAGS))
     for name in ("clone3", "openat2"):  # their arguments lie in memory, where no filter looks
-        code += block(checked[name], [deny(ENOSYS)])
-    code += block(checked["ioctl"], [argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
+        code += for_call(checked[name], [deny(ENOSYS)])
+    code += for_call(checked["ioctl"], [load_argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
     for name in ("socket", "socketpair"):
         families = one_of(FAMILIES, EAFNOSUPPORT, allowed=True)
-        code += block(checked[name], [argument(0), *families])
+        code += for_call(checked[name], [load_argument(0), *families])
     personalities = one_of(PERSONALITIES, EPERM, allowed=True)
-    code += block(checked["personality"], [argument(0), *personalities])
+    code += for_call(checked["personality"], [load_argument(0), *personalities])
     return code

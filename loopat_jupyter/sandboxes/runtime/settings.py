@@ -14,7 +14,7 @@ from pathlib import Path
 
 from loopat_jupyter.sandboxes.proxy.audit import Audit, discard
 from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
-from loopat_jupyter.sandboxes.runtime.cgroups import Division
+from loopat_jupyter.sandboxes.runtime.cgroups import ServerCgroup
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -93,9 +93,9 @@ class SandboxSettings:
     sandbox_uid: int = 64999
     prefixes: tuple[Path, ...] = field(default_factory=python_prefixes)
     user_base: Path | None = field(default_factory=user_site)
-    cgroup: Division | None = None
+    cgroup: ServerCgroup | None = None
     podman: PodmanSettings = field(default_factory=PodmanSettings)
     audit: Audit = discard
     """Keeps a line for each request that leaves a sandbox."""
-    crowd: ConnectionLimiter = field(default_factory=ConnectionLimiter)
+    connection_limiter: ConnectionLimiter = field(default_factory=ConnectionLimiter)
     """Counts the connections of all sandboxes to their brokers."""

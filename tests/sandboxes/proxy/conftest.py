@@ -112,12 +112,12 @@ class Ground:
             self.keep,
             lambda: "now",
             shared=self.shared,
-            crowd=self.crowd,
-            dialler=self.dialler,
+            limiter=self.crowd,
+            dialer=self.dialler,
         )
         door = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = door.getsockname()[1]
-        self.broker.start(door, ours=self.shared, user=self.user)
+        self.broker.start(door, private=self.shared, uid=self.user)
         self.stack.push_async_callback(self.broker.close)
         return self
 

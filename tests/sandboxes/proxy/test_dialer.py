@@ -116,7 +116,7 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(ground: Groun
     ],
 )  # fmt: skip
 async def test_nobody_can_permit_the_servers_own_networks(ground: Ground, target: str) -> None:
-    ground.broker._egress._dialler = Dialer()
+    ground.broker._egress._dialer = Dialer()
     ground.allow("127.0.0.1:80", "169.254.169.254:80", "[::1]:80", "localhost:80")
     client = await ground.client()
     status, code, message = await client.refusal("CONNECT", target)
@@ -133,7 +133,7 @@ async def test_an_allowed_name_that_leads_inside_is_refused(ground: Ground) -> N
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
 
-    ground.broker._egress._dialler = Dialer(resolve)
+    ground.broker._egress._dialer = Dialer(resolve)
     ground.allow(f"rebinding.test:{port}")
     client = await ground.client()
     refused = await client.refusal("GET", f"http://rebinding.test:{port}/")

@@ -218,7 +218,7 @@ async def test_a_reader_that_is_slow_holds_up_its_sender_and_no_memory(ground: G
             before = sent
             await asyncio.sleep(0.002)
     assert sent < 64 << 20  # the kernel's buffers, and none of ours
-    [visit] = ground.broker._visits
+    [visit] = ground.broker._connections
     assert not visit.done()
 
 

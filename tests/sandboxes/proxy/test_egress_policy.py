@@ -80,7 +80,7 @@ async def test_an_answer_that_permits_nothing_lets_nothing_through(ground: Groun
 
 
 async def test_nobody_waits_for_ever(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(egress_policy, "HOLD", 0.05)
+    monkeypatch.setattr(egress_policy, "APPROVAL_TIMEOUT", 0.05)
     Person(ground)
     client = await ground.client()
     status, code, message = await client.refusal("GET", "http://a.test/")
@@ -91,11 +91,11 @@ async def test_nobody_waits_for_ever(ground: Ground, monkeypatch: pytest.MonkeyP
 
 async def test_too_many_that_wait_are_refused_at_once(ground: Ground) -> None:
     person = Person(ground)
-    clients = [await held(ground, person, f"h{n}.test") for n in range(egress_policy.HELD)]
+    clients = [await held(ground, person, f"h{n}.test") for n in range(egress_policy.WAITING_MAX)]
     more = await ground.client()
     status, code, _ = await more.refusal("GET", "http://more.test/")
     assert (status, code) == (403, "not_allowed")
-    assert len(person.asked) == egress_policy.HELD
+    assert len(person.asked) == egress_policy.WAITING_MAX
     person.answer.set_result("no.")
     for client in clients:
         assert (await client.answer())[0] == 403

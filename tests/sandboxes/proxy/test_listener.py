@@ -16,7 +16,7 @@ import pytest
 
 from loopat_jupyter.sandboxes.proxy import listener, peer_uid
 from loopat_jupyter.sandboxes.proxy.connection import ClientConnection
-from loopat_jupyter.sandboxes.proxy.connection_limit import ASSURED, ConnectionLimiter
+from loopat_jupyter.sandboxes.proxy.connection_limit import GUARANTEED, ConnectionLimiter
 from loopat_jupyter.sandboxes.proxy.listener import Listener
 from tests.sandboxes.proxy.conftest import Ground
 
@@ -36,12 +36,12 @@ class Thief:
         self.address = door.getsockname()
         self.door = door.dup()
         self.taken: list[socket.socket] = []
-        self.entrance = Listener(door, "loop_1", ours=False)
+        self.entrance = Listener(door, "loop_1", private=False)
         self._start = threading.Thread.start
         monkeypatch.setattr(threading.Thread, "start", lambda thread: self.steal(thread))
 
     def steal(self, thread: threading.Thread) -> None:
-        if thread.name == "loopat-door" and not self.taken:
+        if thread.name == "loopat-accept" and not self.taken:
             self.taken.append(self.door.accept()[0])
             flags = fcntl.fcntl(self.door, fcntl.F_GETFL)
             fcntl.fcntl(self.door, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
@@ -61,7 +61,7 @@ def thief(monkeypatch: pytest.MonkeyPatch) -> Iterator[Thief]:
 
 async def test_a_door_that_is_made_to_block_holds_up_nobody(thief: Thief) -> None:
     first = socket.create_connection(thief.address)
-    coming = asyncio.ensure_future(thief.entrance.next())
+    coming = asyncio.ensure_future(thief.entrance.accept())
     async with asyncio.timeout(20):
         while not thief.taken:
             await asyncio.sleep(0)
@@ -80,27 +80,27 @@ async def test_a_door_that_is_made_to_block_holds_up_nobody(thief: Thief) -> Non
 
 async def test_a_thread_that_was_made_to_wait_ends_with_its_broker(thief: Thief) -> None:
     first = socket.create_connection(thief.address)
-    coming = asyncio.ensure_future(thief.entrance.next())
+    coming = asyncio.ensure_future(thief.entrance.accept())
     async with asyncio.timeout(20):
         while not thief.taken:
             await asyncio.sleep(0)
-        [thread] = [t for t in threading.enumerate() if t.name == "loopat-door"]
+        [thread] = [t for t in threading.enumerate() if t.name == "loopat-accept"]
         coming.cancel()
         with pytest.raises(asyncio.CancelledError):
             await coming
         await thief.entrance.close()
         await asyncio.to_thread(thread.join)
-    assert thief.entrance._door.fileno() == -1
+    assert thief.entrance._socket.fileno() == -1
     first.close()
 
 
 async def test_whom_the_thread_takes_in_when_nobody_waits_any_more_is_let_go() -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    way_in = Listener(door, "loop_1", ours=False)
+    way_in = Listener(door, "loop_1", private=False)
     client = socket.create_connection(door.getsockname())
     client.setblocking(False)
-    coming = asyncio.ensure_future(way_in.next())
-    while way_in._taking is None:
+    coming = asyncio.ensure_future(way_in.accept())
+    while way_in._accepting is None:
         await asyncio.sleep(0)
     coming.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -116,12 +116,12 @@ async def test_without_threads_a_visitor_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     door = socket.create_server(("127.0.0.1", 0))
-    way_in = Listener(door, "loop_1", ours=False)
+    way_in = Listener(door, "loop_1", private=False)
     monkeypatch.setattr(listener, "ACCEPT_RETRY", 0.01)
     start, refused = threading.Thread.start, []
 
     def refuse(thread: threading.Thread) -> None:
-        if thread.name == "loopat-door" and not refused:
+        if thread.name == "loopat-accept" and not refused:
             refused.append(thread)
             raise RuntimeError("can't start new thread")
         start(thread)
@@ -129,7 +129,7 @@ async def test_without_threads_a_visitor_waits(
     monkeypatch.setattr(threading.Thread, "start", refuse)
     client = socket.create_connection(door.getsockname())
     async with asyncio.timeout(20):
-        connection = await way_in.next()
+        connection = await way_in.accept()
     assert refused
     assert connection is not None
     assert "cannot take a visitor" in caplog.text
@@ -173,7 +173,7 @@ async def test_another_user_cannot_take_a_sandboxes_connections(ours: Ground) ->
         assert await other.stdout.readline() == b"100\n"
         status, _, _ = await (await ours.client()).refusal("GET", "http://a.test/")
         assert status == 407  # taken in, and asked for the key
-        assert len(ours.broker._visits) <= 1
+        assert len(ours.broker._connections) <= 1
         await other.communicate(b"")
     assert [line.reason for line in await ours.audited()] == [
         "The request does not hold the sandbox's proxy key."
@@ -192,7 +192,7 @@ def test_the_other_end_is_known(monkeypatch: pytest.MonkeyPatch, diagnostics: bo
         raise OSError("no such protocol")
 
     if not diagnostics:
-        monkeypatch.setattr(peer_uid, "_asked", without)
+        monkeypatch.setattr(peer_uid, "_ask_kernel", without)
     server, client, accepted = pair()
     assert peer_uid.peer_uid(accepted, 7) == os.geteuid()
     client.close()
@@ -207,8 +207,8 @@ def test_where_the_kernel_says_nothing_the_key_alone_decides(
     def without(*_: object) -> None:
         raise OSError("no such file")
 
-    monkeypatch.setattr(peer_uid, "_asked", without)
-    monkeypatch.setattr(peer_uid, "_looked_up", without)
+    monkeypatch.setattr(peer_uid, "_ask_kernel", without)
+    monkeypatch.setattr(peer_uid, "_look_up_in_table", without)
     ends = pair()
     assert peer_uid.peer_uid(ends[2], 7) == 7
     for end in ends:
@@ -226,54 +226,54 @@ async def test_many_sandboxes_together_have_a_bound_and_each_is_sure_of_some() -
 
         async def take(ground: Ground, count: int) -> int:
             for _ in range(count):
-                before = len(ground.broker._visits)
+                before = len(ground.broker._connections)
                 client = await ground.client()
                 client.write(b"GET / HTTP/1.1\r\n")
                 async with asyncio.timeout(20):
                     gone = asyncio.ensure_future(client.reader.read())
-                    while len(ground.broker._visits) == before and not gone.done():
+                    while len(ground.broker._connections) == before and not gone.done():
                         await asyncio.sleep(0)
                 gone.cancel()
-            return len(ground.broker._visits)
+            return len(ground.broker._connections)
 
-        assert await take(greedy, 20) == ASSURED + 6
-        assert await take(second, 20) == ASSURED
+        assert await take(greedy, 20) == GUARANTEED + 6
+        assert await take(second, 20) == GUARANTEED
         assert await take(third, 1) == 1
         await greedy.broker.close()
-        assert await take(third, 20) == ASSURED + 6
-    assert crowd._beyond == 0
+        assert await take(third, 20) == GUARANTEED + 6
+    assert crowd._shared == 0
 
 
 async def test_who_leaves_while_another_comes_in_keeps_no_place(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receive = ClientConnection.receive
+    receive = ClientConnection.accept
 
     async def received(connection: socket.socket) -> ClientConnection:
         visitor = await receive(connection)
-        if len(ground.broker._visits) == ASSURED:
-            leaving = next(iter(ground.broker._visits))
+        if len(ground.broker._connections) == GUARANTEED:
+            leaving = next(iter(ground.broker._connections))
             leaving.cancel()
-            while leaving in ground.broker._visits:
+            while leaving in ground.broker._connections:
                 await asyncio.sleep(0)
         return visitor
 
-    monkeypatch.setattr(ClientConnection, "receive", received)
-    for _ in range(ASSURED + 3):
-        before = set(ground.broker._visits)
+    monkeypatch.setattr(ClientConnection, "accept", received)
+    for _ in range(GUARANTEED + 3):
+        before = set(ground.broker._connections)
         await ground.client()
         async with asyncio.timeout(20):
-            while not ground.broker._visits - before:
+            while not ground.broker._connections - before:
                 await asyncio.sleep(0)
-    assert len(ground.broker._visits) == ASSURED
-    assert ground.crowd._beyond == 0
+    assert len(ground.broker._connections) == GUARANTEED
+    assert ground.crowd._shared == 0
     await ground.broker.close()
-    assert ground.crowd._beyond == 0
+    assert ground.crowd._shared == 0
 
 
 def test_the_bound_follows_the_files_that_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for soft in (4096, 1024, resource.RLIM_INFINITY):
         monkeypatch.setattr(resource, "getrlimit", lambda _, soft=soft: (soft, soft))
-        found.append(ConnectionLimiter().most)
+        found.append(ConnectionLimiter().limit)
     assert found == [512, 128, 4096]

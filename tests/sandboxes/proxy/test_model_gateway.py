@@ -183,7 +183,7 @@ async def test_a_visitor_that_leaves_ends_its_request_at_the_provider(ground: Gr
         f"X-Api-Key: {given['X-Api-Key']}\r\n\r\n{{}}".encode()
     )
     await asyncio.wait_for(upstream.reached.wait(), 20)
-    [visit] = ground.broker._visits
+    [visit] = ground.broker._connections
     client.writer.close()
     await asyncio.wait([visit], timeout=20)
     assert visit.done()

@@ -81,7 +81,7 @@ async def _a_slow_name(ground: Ground) -> None:
         await asyncio.Event().wait()
         return []
 
-    object.__setattr__(ground.broker._egress._dialler, "resolve", resolve)
+    object.__setattr__(ground.broker._egress._dialer, "resolve", resolve)
     ground.allow("a.test")
     (await ground.client()).write(b"CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 
@@ -135,9 +135,9 @@ async def test_at_the_end_no_task_and_no_socket_is_left(
     await ground.stack.aclose()
     for _ in range(3):  # the transports' own goodbye
         await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before - {broker._server}
+    assert asyncio.all_tasks() == before - {broker._accepting}
     assert open_files() == files
-    assert not broker._visits
+    assert not broker._connections
 
 
 async def test_a_request_under_way_at_the_end_is_in_the_audit(ground: Ground) -> None:
@@ -166,15 +166,15 @@ async def test_shut_may_come_before_the_door_and_twice() -> None:
 async def test_more_connections_than_allowed_are_closed_and_room_is_given_back(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "CONNECTIONS", 2)
+    monkeypatch.setattr(broker_module, "CONNECTIONS_MAX", 2)
     held = [await ground.client() for _ in range(2)]
     for client in held:  # taken for sure: they are answered, and kept
         client.write(b"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n")
-    while len(ground.broker._visits) < 2:
+    while len(ground.broker._connections) < 2:
         await asyncio.sleep(0)
     assert await (await ground.client()).rest() == b""
     held[0].writer.close()
-    await asyncio.wait(ground.broker._visits, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    await asyncio.wait(ground.broker._connections, return_when=asyncio.FIRST_COMPLETED, timeout=20)
     assert (await (await ground.client()).refusal("GET", "/"))[0] == 404
 
 
@@ -187,7 +187,7 @@ async def test_a_head_that_is_too_large_is_refused(ground: Ground) -> None:
 async def test_who_does_not_finish_a_head_is_not_waited_for(
     ground: Ground, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visitor_module, "IDLE", 0.05)
+    monkeypatch.setattr(visitor_module, "IDLE_TIMEOUT", 0.05)
     client = await ground.client()
     client.write(b"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n")
     assert await client.rest() == b""
@@ -257,7 +257,7 @@ async def test_a_door_that_was_shut_from_inside_ends_the_service_alone(
 ) -> None:
     client = await ground.client()
     await client.refusal("GET", "/")
-    serving = ground.broker._server
+    serving = ground.broker._accepting
     assert serving is not None
     door = socket.socket(fileno=os.dup(_door_of(ground)))
     door.shutdown(socket.SHUT_RDWR)
@@ -301,13 +301,13 @@ async def test_no_answer_waits_for_the_audit_and_the_end_does() -> None:
     ledger = AuditWriter(slow)
     line = AuditEntry("loop_1", "now", "http", "a.test", 80, "refused")
     for _ in range(PENDING):
-        await asyncio.wait_for(ledger.room(), 20)
-        ledger.note(line)
-    room = asyncio.ensure_future(ledger.room())
+        await asyncio.wait_for(ledger.wait_for_room(), 20)
+        ledger.append(line)
+    room = asyncio.ensure_future(ledger.wait_for_room())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    ledger.note(line)
-    ledger.note(line)
+    ledger.append(line)
+    ledger.append(line)
     gate.set()
     await ledger.close()
     assert room.done()
@@ -324,7 +324,7 @@ async def test_an_audit_that_fails_loses_its_line_alone(caplog: pytest.LogCaptur
 
     ledger = AuditWriter(audit)
     for host in ("a.test", "bad.test", "b.test"):
-        ledger.note(AuditEntry("loop_1", "now", "http", host, 80, "refused"))
+        ledger.append(AuditEntry("loop_1", "now", "http", host, 80, "refused"))
     await ledger.close()
     assert written == ["a.test", "b.test"]
     assert "was lost" in caplog.text
