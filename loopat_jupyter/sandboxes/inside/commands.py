@@ -1,10 +1,9 @@
-"""Starting processes inside the sandbox, and the one shell command: standard library only.
+"""Starts processes inside the sandbox, and runs shell commands with captured output.
 
-Every process gets a session and process group of its own, the loop's limits, a clean
-environment, and no descriptor of the supervisor's.
+Every process gets its own session and process group, the loop's resource limits, a clean
+environment, and none of the supervisor's descriptors.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: S606
 
 from __future__ import annotations
@@ -29,11 +28,12 @@ READ_SIZE = 65_536
 DRAIN_MAX = 1 << 20
 LANDLOCK_RESTRICT_SELF, PR_SET_DUMPABLE = 446, 4
 THROTTLE = 0.01
-"""Seconds between two reads from a command that floods; bounds what discarding costs."""
+"""Seconds between two reads from a command whose output is discarded; bounds the processor time
+that discarding takes."""
 
 
 def apply_limits(config: dict[str, Any]) -> None:
-    """Give this process, and all it starts, the loop's limits."""
+    """Set the loop's resource limits for this process and all that it starts."""
     processes = config["processes"]
     if processes is not None:
         processes += config.get("others", 0)
@@ -52,9 +52,10 @@ def apply_limits(config: dict[str, Any]) -> None:
 
 
 def apply_agent_rules(config: dict[str, Any]) -> None:
-    """Lay the agent's own rules on this process, where the tier has some (Landlock).
+    """Restrict this process by the agent's Landlock rules, where the tier has any.
 
-    The guard must be able to look at who asks it, which the supervisor's seal would forbid.
+    The monitor reads the memory of processes whose system calls it handles, so this process is made
+    dumpable again: it was forked from the supervisor, which is not.
     """
     if config["rules"] is None:
         return
@@ -127,7 +128,7 @@ def _exec_child(
 
 
 def kill_group(pid: int, number: int) -> None:
-    """Signal a process group; one that has ended is as good as killed."""
+    """Send a signal to a process group. One that has ended already is no error."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
@@ -135,7 +136,8 @@ def kill_group(pid: int, number: int) -> None:
 
 
 class Command:
-    """``bash -c`` with captured output; answers when bash itself ends."""
+    """``bash -c`` with captured output. The reply is sent when bash itself ends, also where
+    processes that it started go on; a background command's reply is sent at once."""
 
     def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
         self._context = context
@@ -178,7 +180,7 @@ class Command:
         kill_group(self._pid, number)
 
     def report_kill(self, pid: int, text: str) -> None:
-        """Say in the output why a process (maybe one of this command's) was killed."""
+        """Write into the output why a process was killed, if it is one of this command's."""
         try:
             if pid == self._pid or os.getpgid(pid) == self._pid:
                 self._capture.append(f"\n[{text}]\n".encode())
@@ -201,7 +203,7 @@ class Command:
             self._context.watch(self._pipe, self._on_readable)
 
     def _read_output(self) -> int:
-        """Read once; the number of bytes, 0 when there is nothing for now or ever."""
+        """Read once; the number of bytes, 0 where there is nothing yet or the pipe has ended."""
         if self._pipe < 0:
             return 0
         try:

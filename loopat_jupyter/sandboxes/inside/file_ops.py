@@ -1,12 +1,11 @@
-"""File operations on behalf of the agent, run inside the sandbox: standard library only.
+"""File operations on behalf of the agent: resolve, read, write and edit.
 
-Each runs in a process of its own with the loop's limits, so that one that hangs or grows can be
-killed. Relative paths are relative to the workdir. Every failure is one line for the agent.
-``confined`` writes hold at the moment of writing: the parent directory is reached by descriptors,
-one component at a time, without following a symlink, below the workdir.
+They run in :mod:`.file_process`, one process for each. Relative paths are relative to the workdir.
+Every failure is one line for the agent. A ``confined`` write cannot leave the workdir, also where a
+path is changed meanwhile: the parent directory is opened one component at a time, below the
+workdir, without following a symlink.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ BINARY_PROBE = 8192
 
 
 class FileOperationRefused(Exception):
-    """What the agent is told."""
+    """The operation was refused; the message is for the agent."""
 
 
 class WorkdirPaths:
-    """Where relative paths begin, and what counts as inside."""
+    """Paths as the agent gives them: relative to the workdir, ``~`` for the home, or absolute."""
 
     def __init__(self, workdir: str, home: str) -> None:
         self.workdir = os.path.realpath(workdir)
@@ -47,7 +46,7 @@ class WorkdirPaths:
         return path if os.path.isabs(path) else self.join(path)
 
     def join(self, path: str) -> str:
-        """A relative path, from the workdir; ``..`` is left for the file system to resolve."""
+        """A relative path joined to the workdir; ``..`` is left for the file system to resolve."""
         return self.workdir if path == "." else f"{self.workdir}/{path.removeprefix('./')}"
 
     def contains(self, real: str) -> bool:
@@ -84,7 +83,10 @@ def read(paths: WorkdirPaths, path: str, offset: int = 1, limit: int = 2000) -> 
 
 
 def read_regular_file(absolute: str, path: str) -> bytes:
-    """The content of a regular file of bearable size."""
+    """The content of a regular file of at most ``FILE_MAX`` bytes.
+
+    ``O_NONBLOCK``: opening a fifo that nobody writes to would otherwise wait.
+    """
     fd = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
@@ -156,11 +158,11 @@ def edit(
 def open_parent(
     paths: WorkdirPaths, path: str, confined: bool, create: bool
 ) -> tuple[int, str, str]:
-    """The directory a file is written in, its name there, and its whole path.
+    """The open directory that holds the file, the file's name there, and its whole path.
 
     The path's symlinks are resolved first. When ``confined``, the result must lie in the workdir
-    and is walked again by descriptors that follow no symlink, so that a change made meanwhile
-    fails rather than leads out.
+    and is opened again component by component without following a symlink, so that a symlink made
+    meanwhile is refused.
     """
     real = os.path.realpath(paths.absolute(path))
     if os.path.isdir(real):
@@ -181,13 +183,13 @@ def open_parent(
 
 
 def open_child(parent: int, part: str, flags: int, create: bool, path: str) -> int:
-    """One component further; closes ``parent``."""
+    """Open the directory ``part`` of ``parent``, and close ``parent``."""
     try:
         if create:
             try:
                 os.mkdir(part, dir_fd=parent)
             except FileExistsError:
-                pass  # the usual case; what it is, the next line finds out
+                pass  # the usual case; os.open() refuses what is no directory
         return os.open(part, flags, dir_fd=parent)
     except NotADirectoryError:
         raise FileOperationRefused(f"{path} is outside the working directory.") from None
@@ -196,10 +198,10 @@ def open_child(parent: int, part: str, flags: int, create: bool, path: str) -> i
 
 
 def replace_file(parent: int, name: str, data: bytes) -> bool:
-    """Replace the file as a whole, keeping its mode; whether it is new.
+    """Replace the file as a whole, through a temporary file beside it, and keep its mode.
 
-    Where the directory cannot take a second file (a file that is itself a mount point), or the
-    file is no regular one, it is written in place, without following a symlink.
+    Returns whether the file is new. Raises :class:`FileOperationRefused` for what is no regular
+    file, or cannot be written to: renaming over it would need no right to it.
     """
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)

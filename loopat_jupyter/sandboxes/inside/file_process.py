@@ -1,7 +1,5 @@
-"""The supervisor's side of a file operation: a forked process that can be killed.
-
-Standard library only; runs inside the sandbox.
-"""
+"""Runs one file operation in a forked process with the loop's limits, so that it can be killed
+when it hangs or takes too much memory."""
 
 # ruff: noqa: TRY301
 
@@ -29,7 +27,8 @@ else:
 
 
 class FileProcess:
-    """One file operation. Its answer is relayed as it comes; its end is the end."""
+    """One file operation. What the process writes is sent on as it comes; when the process ends
+    the reply ends."""
 
     def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
         self._context = context
@@ -102,7 +101,7 @@ class FileProcess:
 
 
 def run_operation(op: str, args: dict[str, Any], workdir: str, home: str) -> dict[str, Any]:
-    """Run one operation; the answer, or ``{"error": line}``."""
+    """Run one operation; its result, or ``{"error": line}``."""
     try:
         operations = file_ops.OPERATIONS
         if op not in operations:  # a search: its module costs more to import than the others

@@ -1,10 +1,10 @@
-"""Finding files and lines for the agent, run inside the sandbox: standard library only.
+"""Finds files by pattern and lines by regular expression, for the agent.
 
-Symlinks to directories are not followed, so that a search ends; version-control directories
-are left out. Results are bounded, and say so when something was left out.
+It runs in :mod:`.file_process`. Symlinks to directories are not followed, so that a search ends;
+version-control directories are left out. Results are bounded, and ``truncated`` says whether
+something was left out.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH112, PTH116, PTH117, PTH118, PTH119
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _mtime(path: str) -> float:
     try:
         return os.lstat(path).st_mtime
     except FileNotFoundError:
-        return 0.0  # gone since it was listed; it sorts last
+        return 0.0  # removed since it was listed; it sorts last
 
 
 def walk_files(base: str) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ def walk_files(base: str) -> Iterator[tuple[str, str]]:
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: ``**/`` any directories, ``{a,b}`` either."""
+    """A glob as a regular expression: ``**/`` matches any directories, ``{a,b}`` one of them."""
     pattern = os.path.normpath(pattern)
     out, i, depth = "", 0, 0
     while i < len(pattern):
@@ -140,7 +140,7 @@ def _files_to_search(base: str, only: str | None) -> Iterator[str]:
 
 
 def _matching_lines(name: str, wanted: re.Pattern[str], limit: int) -> Iterator[tuple[int, str]]:
-    """The first ``most`` matching lines of a text file; nothing for what cannot be read."""
+    """The first ``limit`` matching lines of a text file; nothing for what cannot be read."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

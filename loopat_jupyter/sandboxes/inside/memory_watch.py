@@ -1,12 +1,11 @@
-"""The memory of all processes of a sandbox together, watched from inside: standard library only.
+"""Limits the memory of all processes of a sandbox together, by looking at it from inside.
 
-Where no cgroup is delegated to us, nothing in the kernel limits a sum over processes; each
-process has a limit of its own (``RLIMIT_DATA``), and this looks at the sum a few times a second
-while there is any process. Shared pages are counted once for the decision (proportional sizes),
-which is dearer and therefore done only when the plain sum is over.
+Where no cgroup is delegated to the server, nothing in the kernel limits a sum over processes: each
+has a limit of its own (``RLIMIT_DATA``), and the watch reads the sum a few times a second while
+there is any process. The decision counts shared pages once (proportional set sizes). Those take
+the kernel longer to compute, so they are read only when the plain sum is over the limit.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH116, PTH123
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class MemoryWatch:
-    """Kills the largest process when all together are over the limit."""
+    """Kills the largest process when all together are over ``limit`` bytes."""
 
     def __init__(self, timers: Timers, limit: int, report_kill: Callable[[int, str], None]) -> None:
         self._timers = timers
@@ -39,7 +38,7 @@ class MemoryWatch:
         self._running = False
 
     def ensure_running(self) -> None:
-        """A process was started; look until there is none."""
+        """Call this when a process was started; the watch goes on until there is none."""
         if not self._running:
             self._running = True
             self._timers.call_later(INTERVAL, self._check)
@@ -73,7 +72,7 @@ def resident_bytes(root: int) -> dict[int, int]:
 
 
 def count_other_threads(root: int) -> int:
-    """Threads of this user that are not below ``root``: what its limit of processes counts too."""
+    """Threads of this user outside the processes below ``root``: ``RLIMIT_NPROC`` counts them."""
     table = process_tree.process_table()
     count = 0
     for pid in table.keys() - set(process_tree.descendants(root, table)):
@@ -86,7 +85,7 @@ def count_other_threads(root: int) -> int:
 
 
 def proportional_bytes(pid: int, resident_size: int) -> int:
-    """A process's share of memory, each shared page divided among its users."""
+    """A process's memory with each shared page divided by the number of its users (PSS)."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:

@@ -1,11 +1,10 @@
-"""What is kept of one command's output, inside the sandbox: standard library only.
+"""Keeps the output of one command within bounds.
 
-The head and the tail stay in memory for the model; once there is more than that, everything
-from the first byte goes to a file under the loop's home, up to a limit. Nothing grows with
-what a command prints.
+The head and the tail stay in memory for the model; once there is more, everything from the first
+byte goes to a file under the loop's home, up to a limit. So neither memory nor disk grows without
+bound with what a command prints.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH103, PTH108
 
 from __future__ import annotations
@@ -14,11 +13,14 @@ import os
 
 FILES_KEPT = 50
 SCANNED = 5_000
-"""Entries of the directory that are looked at."""
+"""The most entries of the directory that are read when old files are removed."""
 
 
 class OutputCapture:
-    """Bytes in, bounded text out. ``path`` exists once something had to be left out."""
+    """Takes bytes, gives bounded text. The file ``path`` exists once something was left out.
+
+    ``limit`` is the size of the text in bytes, ``file_limit`` that of the file.
+    """
 
     def __init__(self, directory: str, name: str, limit: int, file_limit: int) -> None:
         self.path = f"{directory}/{name}"
@@ -36,13 +38,13 @@ class OutputCapture:
 
     @property
     def full(self) -> bool:
-        """More has come than the file takes; from here on only the tail matters."""
+        """Whether more has come than the file takes; from then on only the tail is kept."""
         return self.total > self._file_limit
 
     def spill_to_file(self) -> None:
-        """Put what there is, and all that follows, into the file.
+        """Write what there is, and all that follows, to the file.
 
-        The place belongs to the agent, who may have made it unusable: then there is no file.
+        The directory belongs to the agent, which may have made it unusable: then there is no file.
         """
         try:
             self._open()
@@ -107,9 +109,9 @@ def _is_output_file(name: str) -> bool:
 
 
 def prune_output_files(directory: str) -> None:
-    """Drop the oldest output files so that a new one fits within the number kept."""
-    # The directory is the agent's: it may be another one by now, or hold anything. Only what has
-    # our names is touched, and only so much of it is looked at.
+    """Remove the oldest output files, so that a new one makes at most ``FILES_KEPT``."""
+    # The directory is the agent's: it may have been replaced, or hold anything. Only files with
+    # the names of output files are removed, and only a bounded number of entries is read.
     with os.scandir(directory) as entries:
         seen = (entry for _, entry in zip(range(SCANNED), entries, strict=False))
         files = [e for e in seen if _is_output_file(e.name) and e.is_file(follow_symlinks=False)]

@@ -1,11 +1,9 @@
-"""The listening socket of a sandbox's broker, and what tells programs inside to use it.
+"""The listening socket of a sandbox's egress proxy, and the variables that point programs to it.
 
-Standard library only, and lean: where the sandbox has a network of its own, its supervisor makes
-the door inside and hands it out over the channel; the server then takes what comes in. A socket
-belongs to the network it was made in, so nothing has to be forwarded.
+Where the sandbox has its own network namespace, the supervisor opens the socket inside and sends
+it to the server over the channel; the server then accepts the connections. A socket belongs to the
+network namespace it was made in, so no process inside has to forward anything.
 """
-
-# Lean on purpose: what this file imports is paid for in every sandbox.
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ NO_PROXY = "localhost,127.0.0.1,::1"
 
 
 def open_listener() -> tuple[int, int]:
-    """A listening socket on the loopback of this network: its descriptor and port."""
+    """Listen on the loopback interface of this network namespace; the descriptor and the port."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
@@ -35,7 +33,7 @@ def send_fd(channel: int, frame: bytes, fd: int) -> None:
 
 
 def proxy_environment(port: int, credentials: str) -> dict[str, str]:
-    """The variables that HTTP clients read. ``credentials`` is ``user:key@``, or empty."""
+    """The proxy variables that HTTP clients read. ``credentials`` is ``user:key@``, or empty."""
     address = f"http://{credentials}127.0.0.1:{port}"
     names = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
     return {

@@ -1,8 +1,9 @@
-"""A spawned process whose streams flow through the channel, inside: standard library only.
+"""A spawned process whose standard streams are carried over the control channel.
 
-Each direction has a window (:data:`frames.WINDOW`): output stops being read when the server has
-not taken that much of it, and input is acknowledged when the process has taken it. So neither
-side ever holds more than a window, and a process that floods is simply made to wait.
+Flow control is by a window for each stream (:data:`.protocol.WINDOW`): output is not read while
+the server has a window of it that was not taken, and input is acknowledged when it was written to
+the process. So neither side holds more than a window, and a process that writes faster than it is
+read has to wait.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class OutputStream:
-    """One stream out of a process."""
+    """The stdout, the stderr or the terminal of a process."""
 
     def __init__(self, job: SpawnJob, fd: int, kind: bytes, end: bytes) -> None:
         self._job = job
@@ -53,7 +54,7 @@ class OutputStream:
             data = os.read(self.fd, min(self._window, protocol.PAYLOAD_MAX))
         except BlockingIOError:
             return
-        except OSError:  # EIO: the last process left the terminal
+        except OSError:  # EIO: no process has the terminal open any more
             data = b""
         if not data:
             self._pause()
@@ -68,7 +69,7 @@ class OutputStream:
 
 
 class SpawnJob:
-    """One spawned process. Its last frame follows its exit and the end of its output."""
+    """One spawned process. ``END`` is sent when it has exited and its output has ended."""
 
     def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
         self.context = context
@@ -127,7 +128,7 @@ class SpawnJob:
             kill_group(self._pid, number)
 
     def report_kill(self, pid: int, text: str) -> None:
-        """Nothing to say it in: the streams are the process's own."""
+        """Does nothing: the streams carry only what the process itself writes."""
 
     def receive_frame(self, kind: bytes, payload: bytes) -> None:
         if kind == protocol.STDIN:
@@ -147,7 +148,7 @@ class SpawnJob:
             termios.tcsetwinsize(self._stdin, size)
 
     def _write_stdin(self) -> None:
-        """Write what the process takes now; go on when it takes more."""
+        """Write as much input as the pipe takes now, and the rest when it is writable again."""
         if self._stdin < 0:
             return
         try:

@@ -1,14 +1,11 @@
-"""The loop's process inside its sandbox: starts commands, and nothing else.
+"""The server's process inside a sandbox: it starts what the server asks for.
 
-It runs as pid 1 of the sandbox's namespace, or where a filter protects its pid, so nothing inside
-can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control
-channel; no process it starts inherits that. It dies with the server: the end of the channel is its
-end, and that of everything inside.
-
-Standard library only; imports are kept few, because the sandbox's start waits for them.
+It is pid 1 of the sandbox's pid namespace, or a seccomp filter protects its pid, so that nothing
+inside can kill or stop it; it is not dumpable, so nothing inside can trace it. It owns the control
+channel, which no process that it starts inherits. When the channel ends (the server has stopped,
+or was killed) it ends, and with it everything inside.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: S302, SIM105
 
 from __future__ import annotations
@@ -37,11 +34,11 @@ COUNT_INTERVAL = 5.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 OOM_SCORE_CHILDREN, OOM_SCORE_SELF = b"1000", b"500"
-"""Whom the kernel kills first when memory runs out: what the agent started, not this process."""
+"""Values of oom_score_adj: when memory runs out the kernel kills what the agent started first."""
 
 
 def main(control: int, rules: int | None = None) -> None:
-    """Serve the channel until it ends. ``rules``: what each process it starts submits to."""
+    """Serve the channel until it ends. ``rules``: the Landlock rules of each process it starts."""
     supervisor = Supervisor(control, rules, harden_process(control, rules))
     try:
         supervisor.serve()
@@ -50,10 +47,10 @@ def main(control: int, rules: int | None = None) -> None:
 
 
 def harden_process(control: int, rules: int | None) -> int | None:
-    """Let go of everything inherited but the channel; become untraceable.
+    """Close everything inherited but the channel, and forbid tracing this process.
 
-    The descriptor by which this process says how willingly it goes when memory runs out: the file
-    cannot be opened any more afterwards. Where there are rules it cannot be opened at all.
+    Returns the open ``oom_score_adj`` of this process, which cannot be opened any more afterwards.
+    ``None`` where there are Landlock rules: they do not allow to open it at all.
     """
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
@@ -80,13 +77,13 @@ def harden_process(control: int, rules: int | None) -> int | None:
 
 
 def install_filter(program: bytes) -> None:
-    """Put this process, and all it starts, under a system call filter (see ``seccomp.py``)."""
+    """Install a system call filter for this process and all it starts (see ``seccomp.py``)."""
     import ctypes
     import struct
 
     libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the number of instructions, and where they are.
+    # struct sock_fprog: the number of instructions, and their address.
     what = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, what, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
@@ -146,7 +143,7 @@ class Supervisor:
         try:
             os.read(wake, 4096)
         except BlockingIOError:
-            pass  # a spurious wake-up; the children are asked all the same
+            pass  # a spurious wake-up; waitpid() is called all the same
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -186,7 +183,7 @@ class Supervisor:
             self._connected = False
 
     def send_reply(self, request: int, data: bytes, end: str) -> None:
-        """Send a whole answer: the data in pieces, then the end."""
+        """Send a whole reply: the data in frames, then its end."""
         for piece in protocol.split_payload(data):
             self.send_frame(protocol.OUT, request, piece)
         self.send_frame(protocol.END, request, end.encode())
@@ -221,7 +218,7 @@ class Supervisor:
             if self.config["filter"] is not None:
                 install_filter(self.config["filter"])
             return
-        self._set_oom_score(OOM_SCORE_CHILDREN)  # what is started inherits it
+        self._set_oom_score(OOM_SCORE_CHILDREN)  # processes that are forked now inherit it
         try:
             self._start_job(request_id, request)
         except OSError as error:
@@ -236,7 +233,8 @@ class Supervisor:
             os.write(self._oom_score_fd, score)
 
     def _configure_proxy(self, proxy: dict[str, Any] | None) -> None:
-        """Have programs inside use the broker; where its door is to be in here, make it."""
+        """Set the proxy variables of programs inside; open the proxy's listener where there is no
+        port yet, and send it to the server."""
         if proxy is None:
             return
         from loopat_jupyter.sandboxes.inside.proxy_listener import (
@@ -273,8 +271,10 @@ class Supervisor:
             raise OSError(0, f"unknown request {request['op']}")
 
     def _update_other_threads(self) -> None:
-        """The kernel counts processes by user, and this user has others: they are added to the
-        limit, as many as there were some moments ago."""
+        """Count the user's threads outside the sandbox, at most every ``COUNT_INTERVAL`` seconds.
+
+        The kernel counts processes by user, so they are added to the limit of processes.
+        """
         if time.monotonic() < self._counted_at + COUNT_INTERVAL:
             return
         from loopat_jupyter.sandboxes.inside.memory_watch import count_other_threads
@@ -301,8 +301,8 @@ class Supervisor:
         self.send_reply(request, b"", json.dumps({"error": error.strerror or str(error)}))
 
     def kill_descendants(self) -> None:
-        """Leave nothing behind. Where we are pid 1, our end is the namespace's end; where there
-        are rules there is a guard, which sees to it."""
+        """Kill every process below this one. Not needed as pid 1, whose end is that of the
+        namespace, nor with Landlock rules, where the monitor does it."""
         if os.getpid() == 1 or self._rules:
             return
         from loopat_jupyter.sandboxes.inside.memory_watch import resident_bytes

@@ -1,7 +1,6 @@
-"""What the parts of the supervisor know of each other; for the type checker only.
+"""Protocols between the modules of the supervisor, for the type checker alone.
 
-``typing`` alone costs more to import than the rest of the supervisor together, so no module that
-runs inside imports this one, or it, at run time.
+They are not part of the bundle: no module that runs inside may import ``typing`` at run time.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 
 
 class JobContext(Protocol):
-    """What a job needs of the supervisor."""
+    """The supervisor, as a job sees it."""
 
     config: dict[str, Any]
 
@@ -26,13 +25,13 @@ class JobContext(Protocol):
 
 
 class Timers(Protocol):
-    """What the memory watch needs of it."""
+    """The supervisor, as the memory watch sees it."""
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> int: ...
 
 
 class Job(Protocol):
-    """Something the server asked for that has not ended."""
+    """A request of the server's that has not ended."""
 
     def kill(self, number: int) -> None: ...
     def report_kill(self, pid: int, text: str) -> None: ...

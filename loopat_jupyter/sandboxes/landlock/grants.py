@@ -1,8 +1,8 @@
-"""What a Landlock sandbox may open: grants on real paths, independent of who enforces them.
+"""What a Landlock sandbox may open: rights on paths of the host.
 
-There are no mounts here, so nothing can be covered, and a rule cannot forbid. A directory that
-holds something masked is therefore split: its other children are granted one by one, down to the
-mask. Such a directory itself cannot be listed, and what appears in it later is not granted.
+Without mounts nothing can be covered, and a Landlock rule can only allow. A directory that holds
+something masked is therefore split: its other children are granted one by one, down to the mask.
+Such a directory itself cannot be listed, and what is made in it later is not granted.
 
 Nothing below ``/proc/<pid>`` is granted to the agent: it would show the command lines of every
 process on the host.
@@ -36,8 +36,8 @@ ETC_READABLE = (
     *("bash.bashrc", "bashrc", "inputrc", "profile", "profile.d"),
     *("debian_version", "*-release", "python3*"),
 )
-"""What cannot be made up without mounts: accounts, and what programs take ill when it is there and
-cannot be read. Patterns."""
+"""Patterns of what has to be the host's own without mounts: accounts, and files that programs fail
+on when they exist and cannot be read."""
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 TERMINALS = ("pts", "ptmx")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -77,7 +77,7 @@ def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
         paths = [Path(top) / name for name in names]
         grants += [Grant(path, rights) for path in paths if path.exists()]
     if SHARED_MEMORY.is_dir():
-        # No right to list it: what others share there is found by its exact name only.
+        # No right to list it: objects of others can be opened by their exact names only.
         shared = MAKE_REG | REMOVE_FILE | READ_FILE | WRITE_FILE | TRUNCATE
         grants.append(Grant(SHARED_MEMORY, shared))
     return tuple(dict.fromkeys(grants))
@@ -94,13 +94,13 @@ def loop_grants(spec: SandboxSpec, settings: SandboxSettings) -> list[Grant]:
 
 
 def supervisor_grants() -> list[Grant]:
-    """What the supervisor may do besides: find the loop's processes, and open terminals."""
+    """What the supervisor may open besides: ``/proc``, to find processes, and terminals."""
     found = [Grant(Path("/proc"), READ_FILE | READ_DIR)]
     return [*found, *(Grant(Path("/dev") / name, DEVICE | READ_DIR) for name in TERMINALS)]
 
 
 def split_around_masks(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
-    """The grant without what is masked."""
+    """The grant without what is masked: itself, or grants on what lies beside the masks."""
     top = grant.path
     if any(top == mask for mask in masks) or (grant.shared and _within(top, masks)):
         return

@@ -1,21 +1,18 @@
-"""The guard of one Landlock sandbox: its outer process, forked from the launcher.
+"""The monitor of one Landlock sandbox: its outer process, forked from the launcher.
 
-There is no pid namespace here whose end would be everybody's. Instead the guard is the parent to
-which whatever is left of the sandbox falls: when the supervisor ends, or the launcher, or when it
-is told to, it kills everything inside, waits until nothing is left, empties the sandbox's
-temporary directory, and ends. Meanwhile it answers what the system call filter asks
+There is no pid namespace whose end would kill all processes. Instead the monitor is the subreaper
+to which orphans of the sandbox are reparented: when the supervisor or the launcher ends, or on
+SIGTERM, it kills everything inside, waits until nothing is left, empties the sandbox's temporary
+directory, and ends. Meanwhile it handles the system calls that the filter passes to it
 (:mod:`.syscall_handler`).
 
-Three layers of Landlock, each within the one before:
+There are three layers of Landlock rules, each within the one before:
 
-1. the guard's own: signals reach nothing outside, so that *kill everybody* means the sandbox;
-2. the supervisor's: files, TCP, and signals not even to the guard;
-3. the agent's, which the supervisor gives each process it starts: no ``/proc``, no terminals.
-
-It runs in the launcher's child: standard library only, and no import of ours.
+1. the monitor's own: signals reach nothing outside, so that ``kill(-1)`` means the sandbox;
+2. the supervisor's: files, TCP, and signals not even to the monitor;
+3. the agent's, which the supervisor applies to each process it starts: no ``/proc``, no terminals.
 """
 
-# Lean on purpose: it runs beside every sandbox of its tier.
 # ruff: noqa: PTH101, PTH123
 
 from __future__ import annotations
@@ -30,26 +27,18 @@ from typing import Any
 
 from loopat_jupyter.sandboxes import process_tree
 from loopat_jupyter.sandboxes.landlock import syscall_handler
+from loopat_jupyter.sandboxes.launcher.process import check, libc
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 RESTRICT_SELF = 446
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
 O_PATH = 0x200000
-"""O_PATH."""
-
-libc = ctypes.CDLL(None, use_errno=True)
+"""os.O_PATH, on every architecture that is supported."""
 
 
 class Terminated(BaseException):
-    """The guard was told to end."""
-
-
-def check(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-    return result
+    """The monitor got SIGTERM."""
 
 
 def prctl(option: int, value: int) -> None:
@@ -57,7 +46,11 @@ def prctl(option: int, value: int) -> None:
 
 
 def apply_restrictions(restrictions: dict[str, Any], fds: list[int], launcher: int) -> None:
-    """Returns in the process that is to become the supervisor; the guard never returns."""
+    """Fork the supervisor. Returns in the child, restricted; the monitor never returns.
+
+    ``restrictions`` is described by ``LandlockSandbox.prepare``, ``fds`` are the descriptors that
+    its indexes mean, and ``launcher`` is the pid of the parent.
+    """
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     if restrictions["outer"] is not None:
@@ -87,14 +80,14 @@ def restrict_self(ruleset: int) -> None:
     check(libc.syscall(RESTRICT_SELF, ruleset, 0), "landlock")
 
 
-# ------------------------------------------------------------------ the supervisor to be
+# ------------------------------------------------------------------ the supervisor
 
 
 def restrict_supervisor(
     restrictions: dict[str, Any], fds: list[int], monitor: socket.socket
 ) -> None:
-    """Submit to the rules and the filters, and hand the guard the filter's questions."""
-    prctl(PR_SET_DUMPABLE, 1)  # after a change of user one's own /proc is closed
+    """Apply the rules and filters to this process; send the monitor the filter's listener."""
+    prctl(PR_SET_DUMPABLE, 1)  # after a change of user a process cannot open its own /proc files
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     restrict_self(fds[restrictions["inner"]])
@@ -107,7 +100,7 @@ def restrict_supervisor(
 
 
 def install_filter(program: bytes, flags: int) -> int:
-    """Install a filter; the listener, where one was asked for."""
+    """Install a seccomp filter; with ``NEW_LISTENER`` returns the listener's descriptor."""
     code = ctypes.create_string_buffer(program, len(program))
     described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     call = SECCOMP[os.uname().machine]
@@ -115,7 +108,7 @@ def install_filter(program: bytes, flags: int) -> int:
 
 
 def fill_in_pids(program: bytes, pids: dict[int, int]) -> bytes:
-    """The program with the pids, and the groups of those pids, in the marked places."""
+    """The program with pids in the place of their marks, and negated ones for process groups."""
     groups = {-mark & 0xFFFFFFFF: -pid & 0xFFFFFFFF for mark, pid in pids.items()}
     places = {**pids, **groups}
     found = bytearray(program)
@@ -125,7 +118,7 @@ def fill_in_pids(program: bytes, pids: dict[int, int]) -> bytes:
     return bytes(found)
 
 
-# ------------------------------------------------------------------ the guard
+# ------------------------------------------------------------------ the monitor
 
 
 def run_monitor(
@@ -135,14 +128,14 @@ def run_monitor(
     channel: socket.socket,
     launcher: int,
 ) -> None:
-    """Answer until the supervisor or the launcher is gone; then leave nothing."""
+    """Handle system calls until the supervisor or the launcher ends; then kill what is left."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() == launcher:
             serve(restrictions, supervisor, channel, fds[restrictions["tmp"]])
     except Terminated:
-        pass  # the end is the same
+        pass  # what follows is the same as when the supervisor ends
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         kill_all(restrictions["outer"] is not None)
@@ -159,7 +152,8 @@ def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
     for fd in range(3, 1024):
         if fd not in keep:
             close_if_open(fd)
-    # Entries of /proc are made anew when nobody holds them, and a rule would not know them.
+    # The kernel makes a new inode for an entry of /proc that nobody holds open, and the Landlock
+    # rule, which holds the old inode, would not match it.
     pins = [os.open(path, O_PATH) for path in restrictions["pin"]]
     answering = syscall_handler.SyscallHandler(
         fds[0], restrictions["calls"], restrictions["roots"], restrictions["proxy_port"]
@@ -173,7 +167,7 @@ def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
                 return
             if event & select.POLLIN:
                 answering.handle_next()
-            else:  # nobody is left under the filter
+            else:  # no process has the filter any more
                 poll.unregister(fd)
 
 
@@ -185,10 +179,10 @@ def close_if_open(fd: int) -> None:
 
 
 def kill_all(scoped: bool) -> None:
-    """Kill everything inside until nothing is left. It all falls to this process, in the end.
+    """Kill everything inside until this process has no child left; it is the subreaper.
 
-    ``scoped``: signals from here reach the sandbox alone, so everybody can be killed at one blow,
-    also those that fork faster than anyone could look.
+    ``scoped``: signals from here reach the sandbox alone, so ``kill(-1)`` kills all processes at
+    once, also those that fork faster than ``/proc`` can be read.
     """
     while True:
         if scoped:
@@ -210,7 +204,7 @@ def kill(pid: int) -> None:
 
 
 def empty_directory(directory: int) -> None:
-    """Remove what is in a directory; what resists is left. Follows no symlink."""
+    """Remove what is in an open directory, as far as possible. Follows no symlink."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:

@@ -1,4 +1,4 @@
-"""Trying the tier ``landlock`` on this host: a real sandbox, from which the walls are pushed."""
+"""Tries the tier ``landlock`` on this host: starts a real sandbox and tests its restrictions."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ FILTER = (
 
 
 def explain_errno(number: int) -> tuple[str, str]:
-    """What an error of the kernel's means, and the remedy."""
+    """What the kernel's error number means, and the remedy."""
     if number == errno.EOPNOTSUPP:
         return "Landlock is switched off", SWITCHED_OFF
     if number == errno.ENOSYS:
@@ -95,14 +95,14 @@ def try_landlock(settings: SandboxSettings) -> TierAttempt:
 
 
 def how_to_fix(detail: str) -> str:
-    """``OUT_OF_REACH`` brings its own remedy."""
+    """The remedy for a failed probe; none for ``NOT_REACHABLE``, which names its own."""
     return "" if "LOOPAT_HOME" in detail else FILTER
 
 
 def probe(tier: LandlockTier, run_dir: Path) -> None:
-    """Start a sandbox with the very walls that loops get, and push each. Blocks.
+    """Start a sandbox with the restrictions that loops get, and try to break each. Blocks.
 
-    Raises ``SandboxSpawnFailed`` with what did not hold, or what the kernel said.
+    Raises ``SandboxSpawnFailed`` with the restriction that did not hold, or the kernel's error.
     """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
@@ -126,7 +126,8 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
 
 
 def run_script(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
-    """What the sandbox said; the second port is its broker's."""
+    """Run the probe's script in a sandbox; what it wrote to stderr. The second port is the one of
+    its egress proxy."""
     launch = LaunchPlan()
     stderr = os.memfd_create("loopat-probe")
     sandbox = tier.create(spec)

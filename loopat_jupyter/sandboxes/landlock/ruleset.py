@@ -1,8 +1,9 @@
-"""The kernel's Landlock, through its three system calls: its version, and sets of rules.
+"""The kernel's Landlock, through its three system calls: its version, and rulesets.
 
-A set of rules is an allow-list: of the rights it *handles*, only what a rule gives is left. It is
-a descriptor that can be handed to another process, which submits to it with ``restrict``. The
-numbers are the same on every architecture; rights that the kernel does not know yet are left out.
+A ruleset is an allow-list: of the rights that it *handles*, only those that a rule gives are left.
+It is a descriptor that can be passed to another process, which applies it to itself with
+``landlock_restrict_self``. The numbers are the same on every architecture; rights that the kernel
+does not know yet are left out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class LandlockUnavailable(Exception):
-    """Why there is none: ``errno``."""
+    """The kernel has no usable Landlock; ``errno`` says why."""
 
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
@@ -51,13 +52,13 @@ def kernel_abi() -> int:
 
 
 def handled_files(abi: int) -> int:
-    """Every right over files that this version knows."""
+    """All rights over files that this version knows, as a mask."""
     known = 13 + (abi >= 2) + (abi >= 3) + (abi >= 5)
     return (1 << known) - 1
 
 
 class Ruleset:
-    """A set of rules under construction. Owns its descriptor until :meth:`take`."""
+    """A ruleset to which rules are added. Owns its descriptor until :meth:`take`."""
 
     def __init__(self, abi: int, *, files: bool = False, tcp: bool = False, scope: int = 0) -> None:
         self._files = handled_files(abi) if files else 0
@@ -83,7 +84,7 @@ class Ruleset:
             raise OSError(ctypes.get_errno(), "a Landlock rule could not be made")
 
     def detach(self) -> int:
-        """The finished set; the caller owns it."""
+        """The finished ruleset's descriptor, which the caller owns."""
         fd, self._fd = self._fd, -1
         return fd
 

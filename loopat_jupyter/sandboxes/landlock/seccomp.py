@@ -1,14 +1,15 @@
-"""The second filter of a sandbox that has no namespaces: what Landlock does not restrict.
+"""The second system call filter of a sandbox without namespaces: what Landlock does not restrict.
 
-It lies on top of :mod:`loopat_jupyter.sandboxes.runtime.seccomp`; of two answers the kernel takes
-the stricter one. Without a network namespace no socket may reach out, and without a mount or pid
-namespace no call may change what belongs to the same user outside: modes and times of files,
-extended attributes, scheduling, queues. What only looking into memory can decide (the path of a
-``chmod``, the address of a ``connect``) is handed to the sandbox's guard
-(:mod:`loopat_jupyter.sandboxes.landlock.syscall_handler`), which does it or refuses.
+It is installed on top of :mod:`loopat_jupyter.sandboxes.runtime.seccomp`; of two results the kernel
+takes the stricter one. Without a network namespace no socket may connect outside, and without a
+mount or pid namespace no call may change what belongs to the same user outside: modes and times of
+files, extended attributes, scheduling, queues. Calls that can only be judged by the process's
+memory (the path of a ``chmod``, the address of a ``connect``) are passed to the monitor
+(:mod:`loopat_jupyter.sandboxes.landlock.syscall_handler`), which does or refuses them.
 
-The pids of the guard and of the supervisor are known only when the filter is installed; their
-places are marked, and :mod:`loopat_jupyter.sandboxes.landlock.monitor` fills them in.
+The pids of the monitor and of the supervisor are known only when the filter is installed; the
+program has marks in their places, and :mod:`loopat_jupyter.sandboxes.landlock.monitor` fills them
+in.
 """
 
 from __future__ import annotations
@@ -36,10 +37,10 @@ from loopat_jupyter.sandboxes.runtime.seccomp import (
 )
 
 NOTIFY = 0x7FC00000
-"""SECCOMP_RET_USER_NOTIF: the guard decides."""
+"""SECCOMP_RET_USER_NOTIF: the monitor decides."""
 EACCES, ENOTTY, EOPNOTSUPP = 13, 25, 95
 SUPERVISOR_MARK, MONITOR_MARK = 0x7FFFFFF0, 0x7FFFFFF1
-"""Marks for pids that are not known yet; no pid is that large."""
+"""Marks in the place of pids that are not known yet; no pid is that large."""
 ALL_PROCESSES = 0xFFFFFFFF
 MSG_FASTOPEN, O_TRUNC, O_ACCMODE = 0x20000000, 0o1000, 3
 AF_UNIX, AF_INET, STREAM, SEQPACKET, TYPE_BITS, TCP = 1, 2, 1, 5, 0xF, 6
@@ -117,7 +118,7 @@ NOTIFIED = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2"),
     *("utime", "utimes", "futimesat", "utimensat"),
 )
-"""Calls that name a file by a path or a descriptor: the guard looks where it lies."""
+"""Calls that name a file by a path or a descriptor: the monitor checks where it lies."""
 _REFUSED: dict[int, tuple[str, ...]] = {
     EACCES: ("bind", "listen"),
     EPERM: (
@@ -133,9 +134,9 @@ _OWN_PROCESS_ONLY = (
     *("prlimit64", "sched_setaffinity", "sched_setscheduler"),
     *("sched_setparam", "sched_setattr"),
 )
-"""Calls whose first argument is a process; only 0, oneself, is allowed."""
+"""Calls whose first argument is a process; only 0, the caller itself, is allowed."""
 _SEND_FLAGS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
-"""Calls with message flags, and which argument they are."""
+"""Calls with message flags, and the index of that argument."""
 _TTY = 0x5400
 _IOCTLS = (0x40049409, 0x4020940D, 0xC020660B, 0x80086601)
 """Besides those of terminals and pipes: FICLONE, FICLONERANGE, FIEMAP, reading a file's flags."""
@@ -155,13 +156,14 @@ def numbers(machine: str | None = None) -> dict[str, int]:
 
 
 def notified(machine: str | None = None) -> dict[int, str]:
-    """The calls that the guard is asked about, by number."""
+    """The calls that are passed to the monitor, by number."""
     found = numbers(machine)
     return {found[name]: name for name in (*NOTIFIED, "connect") if name in found}
 
 
 def strict_program(abi: int, proxied: bool, machine: str | None = None) -> bytes:
-    """The filter where Landlock's version is ``abi``; ``broker``: the guard may connect to one."""
+    """The filter for version ``abi`` of Landlock. ``proxied``: the monitor may connect sockets to
+    the egress proxy."""
     has = numbers(machine)
     code = [
         instruction(LOAD, ARCH_AT),
@@ -188,12 +190,12 @@ def strict_program(abi: int, proxied: bool, machine: str | None = None) -> bytes
 
 
 def _equals(value: int, error: int) -> list[bytes]:
-    """After a load: allowed when it is this value."""
+    """After a load: allow when it is this value, else fail with ``error``."""
     return [instruction(JUMP_EQUAL, value, 1, 0), deny(error), return_value(ALLOW)]
 
 
 def _network(has: dict[str, int], proxied: bool) -> list[bytes]:
-    """No socket but a pair among themselves; with a broker, TCP that the guard connects."""
+    """Socket pairs only; with a proxy also TCP sockets, which the monitor connects."""
     inet = [
         load_argument(0),
         instruction(JUMP_EQUAL, AF_INET, 1, 0),
@@ -229,7 +231,7 @@ def _network(has: dict[str, int], proxied: bool) -> list[bytes]:
 
 
 def _signals(has: dict[str, int], abi: int) -> list[bytes]:
-    """The guard and the supervisor are not to be signalled, and nobody means everybody."""
+    """Nothing may signal the monitor, the supervisor, or all processes (``kill(-1)``)."""
     pids = (SUPERVISOR_MARK, MONITOR_MARK)
     groups = tuple(-pid & 0xFFFFFFFF for pid in pids)
     code = for_call(
@@ -251,7 +253,7 @@ def _refuse_values(values: tuple[int, ...]) -> list[bytes]:
 
 
 def _devices(has: dict[str, int]) -> list[bytes]:
-    """Terminals and pipes, and a few harmless requests of file systems."""
+    """Requests of terminals and pipes, and a few of file systems that change nothing outside."""
     count = len(_IOCTLS)
     tests = [instruction(JUMP_EQUAL, v, count - at + 2, 0) for at, v in enumerate(_IOCTLS)]
     kind = [instruction(AND, 0xFF00), instruction(JUMP_EQUAL, _TTY, 1, 0)]
@@ -261,7 +263,8 @@ def _devices(has: dict[str, int]) -> list[bytes]:
 
 
 def _truncation(has: dict[str, int]) -> list[bytes]:
-    """Before Landlock knew it: emptying a file takes a descriptor that may write to it."""
+    """Before Landlock restricted truncation: a file is emptied only through a descriptor that may
+    write to it."""
     code = for_call(has["truncate"], [deny(EPERM)])
     for name, flags in (("open", 1), ("openat", 2)):
         if name in has:

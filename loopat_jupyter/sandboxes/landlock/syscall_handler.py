@@ -1,16 +1,16 @@
-"""What a walled-in process asks its guard to do: change a file's mode or times, call the broker.
+"""Handles system calls of a restricted process in its monitor (``SECCOMP_RET_USER_NOTIF``): changes
+of a file's mode or times, and connections to the egress proxy.
 
 Landlock restricts neither ``chmod`` nor ``utime``, and its rights over TCP know ports but no
-addresses. The system call filter cannot look at a path or an address either: they lie in memory.
-So the filter hands these calls to the guard (``SECCOMP_RET_USER_NOTIF``), and the guard, which
-stands outside the walls, looks, decides, and does them itself. It never lets a call go on as it
-was: the memory could have changed meanwhile.
+addresses. A seccomp filter cannot read a path or an address either: they lie in memory. So the
+filter passes these calls to the monitor, which is not restricted: it reads the caller's memory,
+decides, and does the call itself. It never lets the kernel continue a call, since the memory could
+have changed meanwhile.
 
 A file is opened first (``O_PATH``), then judged by where it really lies, then changed through that
-descriptor. Runs in the launcher's child: standard library only, and no import of ours.
+descriptor.
 """
 
-# Lean on purpose: it runs beside every sandbox of its tier.
 # ruff: noqa: PTH101, PTH115, PTH116, PTH123
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ LOOPBACK = socket.inet_aton("127.0.0.1")
 
 
 class SyscallHandler:
-    """Answers the filter's questions. ``roots`` are the directories whose files may be changed;
-    ``broker`` is the one port on 127.0.0.1 that may be connected to; ``calls`` names the system
-    calls by number."""
+    """Handles what comes from the filter's ``listener``. ``roots`` are the directories whose files
+    may be changed; ``proxy_port`` is the one port on 127.0.0.1 that may be connected to; ``calls``
+    names the system calls by number."""
 
     def __init__(
         self, listener: int, calls: dict[int, str], roots: list[str], proxy_port: int | None
@@ -53,7 +53,8 @@ class SyscallHandler:
         self._pid = 0
 
     def handle_next(self) -> None:
-        """Receive one question and answer it; who asked may be dead by then."""
+        """Receive one system call, do or refuse it, and send the result. The caller may have been
+        killed by then."""
         notice = bytearray(struct.calcsize(NOTICE))
         try:
             fcntl.ioctl(self._listener, RECEIVE, notice)
@@ -65,7 +66,7 @@ class SyscallHandler:
             error = 0
         except OSError as refusal:
             error = -(refusal.errno or errno.EPERM)
-        except (OverflowError, ValueError, struct.error):  # numbers that mean nothing
+        except (OverflowError, ValueError, struct.error):  # arguments out of every range
             error = -errno.EINVAL
         try:
             fcntl.ioctl(self._listener, SEND, struct.pack(REPLY, self._id, 0, error, 0))
@@ -73,7 +74,7 @@ class SyscallHandler:
             return
 
     def _execute(self, call: str, args: list[int]) -> None:
-        """``a`` are the call's arguments as the kernel has them: unsigned, 64 bits."""
+        """``args`` are the call's arguments as the kernel has them: unsigned, 64 bits."""
         table: dict[str, Callable[[], None]] = {
             "chmod": lambda: self._chmod(AT_FDCWD, required(args[0]), 0, args[1]),
             "fchmod": lambda: self._chmod(as_int(args[0]), 0, 0, args[1]),
@@ -125,7 +126,7 @@ class SyscallHandler:
             os.close(fd)
 
     def _open_changeable(self, directory: int, path: int, flags: int) -> int:
-        """The file meant, where it lies in a place that may be changed; ``O_PATH``."""
+        """Open the file (``O_PATH``) where it lies below one of the roots. Raises ``OSError``."""
         if not path and directory == AT_FDCWD:
             raise OSError(errno.EFAULT, "no path")
         name = self._read_path(path) if path else b""
@@ -153,7 +154,7 @@ class SyscallHandler:
         if not name:
             return start
         for own in (b"/proc/self/", b"/proc/thread-self/"):
-            if name.startswith(own):  # the asker's, not ours
+            if name.startswith(own):  # the caller's, not the monitor's
                 name = b"/proc/%d/" % self._pid + name[len(own) :]
         try:
             return os.open(name, os.O_PATH | os.O_CLOEXEC | follow, dir_fd=start)
@@ -166,7 +167,7 @@ class SyscallHandler:
         return [(value, 0) for value in struct.unpack("=qq", self._read_memory(address, 16))]
 
     def _read_time_pair(self, address: int, unit: int) -> list[tuple[int, int]] | None:
-        """Two times with a fraction; ``unit`` is that fraction's in nanoseconds."""
+        """Two times with a fraction, which counts units of ``unit`` nanoseconds."""
         if not address:
             return None
         found = struct.unpack("=qqqq", self._read_memory(address, 32))
@@ -174,15 +175,15 @@ class SyscallHandler:
             raise OSError(errno.EINVAL, "fraction")
         return [(found[0], found[1] * unit), (found[2], found[3] * unit)]
 
-    # ------------------------------------------------------------------ the broker
+    # ------------------------------------------------------------------ the egress proxy
 
     def _connect(self, fd: int, address: int, length: int) -> None:
-        """Connect the asker's socket to the broker, and to nothing else."""
+        """Connect the caller's socket to the egress proxy, and to nothing else."""
         where = self._read_memory(address, 8) if 8 <= length <= 128 else b""
         family, port = struct.unpack_from("=H", where)[0] if where else 0, where[2:4]
         there = (family, int.from_bytes(port, "big"), where[4:8])
         if self._proxy_port is None or there != (socket.AF_INET, self._proxy_port, LOOPBACK):
-            raise PermissionError(errno.EACCES, "only the broker")
+            raise PermissionError(errno.EACCES, "only the egress proxy")
         try:
             theirs = self._caller_socket(fd)
         except PermissionError:
@@ -198,7 +199,7 @@ class SyscallHandler:
                 theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, kept)
 
     def _caller_socket(self, fd: int) -> socket.socket:
-        """The asker's own socket."""
+        """A copy of the caller's descriptor, as a socket (pidfd_getfd(2))."""
         process = os.pidfd_open(self._thread_group())
         try:
             return socket.socket(fileno=pidfd_getfd(process, fd))
@@ -206,7 +207,7 @@ class SyscallHandler:
             os.close(process)
 
     def _install_connected_socket(self, fd: int, where: bytes) -> None:
-        """Where a container forbids to borrow it: put a connected one in its place."""
+        """Where a container forbids pidfd_getfd: put a connected socket in its place."""
         with open(f"/proc/{self._pid}/fdinfo/{fd}", "rb") as file:
             text = file.read().partition(b"flags:")[2].split()
         flags = int(text[0], 8)
@@ -217,14 +218,14 @@ class SyscallHandler:
             fcntl.ioctl(self._listener, ADD_FD, struct.pack("=QIIII", *added))
 
     def _thread_group(self) -> int:
-        """The process that the asking thread belongs to."""
+        """The process that the calling thread belongs to."""
         with open(f"/proc/{self._pid}/status", "rb") as file:
             for line in file:
                 if line.startswith(b"Tgid:"):
                     return int(line.split()[1])
         raise ProcessLookupError(errno.ESRCH, "gone")
 
-    # ------------------------------------------------------------------ the asker
+    # ------------------------------------------------------------------ the caller
 
     def _read_memory(self, address: int, size: int) -> bytes:
         with open(f"/proc/{self._pid}/mem", "rb", buffering=0) as memory:
@@ -235,7 +236,7 @@ class SyscallHandler:
         return data
 
     def _read_path(self, address: int) -> bytes:
-        """A path in the asker's memory, read page by page: the next one may not be there."""
+        """A path in the caller's memory, read page by page: the next page may not be mapped."""
         found = b""
         while len(found) < PATH_MAX:
             piece = self._read_memory(address, PAGE - address % PAGE)
@@ -247,7 +248,8 @@ class SyscallHandler:
         raise OSError(errno.ENAMETOOLONG, "path")
 
     def _check_still_waiting(self) -> None:
-        """Whether what was read through the pid was the asker's: it still waits for an answer."""
+        """Raises ``OSError`` where the caller has ended: its pid may be another process's, and what
+        was read through it not the caller's."""
         fcntl.ioctl(self._listener, IS_VALID, struct.pack("=Q", self._id))
 
 
@@ -258,7 +260,7 @@ def as_int(value: int) -> int:
 
 
 def required(address: int) -> int:
-    """The address of a path that must not be missing."""
+    """An address that must not be null. Raises ``OSError``."""
     if not address:
         raise OSError(errno.EFAULT, "no path")
     return address
@@ -285,7 +287,7 @@ def pidfd_getfd(process: int, fd: int) -> int:
 
 
 def connect(fd: int, address: bytes) -> None:
-    """As the C library does it: Python's own would wait where the socket must not."""
+    """connect(2) through the C library: Python's own waits where the socket is not to block."""
     import ctypes
 
     if ctypes.CDLL(None, use_errno=True).connect(fd, address, len(address)):

@@ -1,4 +1,4 @@
-"""The tier ``landlock``: no namespaces; Landlock, two system call filters and a guard.
+"""The tier ``landlock``: no namespaces; Landlock, two system call filters and a monitor.
 
 Invariants
 ----------
@@ -6,11 +6,11 @@ Invariants
   (:mod:`loopat_jupyter.sandboxes.landlock.grants`), and the filter refuses what Landlock does not
   restrict (:mod:`loopat_jupyter.sandboxes.landlock.seccomp`).
 * Paths inside are the host's own; folders appear in the workdir as symlinks.
-* Every rule is made from a descriptor that was opened here, so that a name cannot change its
-  meaning in between.
-* A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher shows that
-  user what only root could reach.
-* What remains open is in its :class:`SandboxIsolation`, by the version of Landlock found here.
+* Every rule is made from a descriptor that was opened here, so that a path cannot lead to another
+  file in between.
+* A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher makes what
+  only root could reach reachable for that user.
+* What is not restricted is listed in its :class:`SandboxIsolation`, by the version of Landlock.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from loopat_jupyter.sandboxes.runtime.sandbox import START_GRACE, SupervisedSand
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 MONITOR_GRACE = 20.0
-"""How long the guard may take to end everything and to empty the temporary directory."""
+"""Seconds that the monitor may take to kill everything and to empty the temporary directory."""
 CAP_SYS_ADMIN = 21
 NOT_REACHABLE = (
     "The sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
@@ -65,8 +65,10 @@ NOT_REACHABLE = (
 
 
 class LandlockTier:
-    """Makes Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`. ``abi``
-    is the version of Landlock to use, at most the kernel's."""
+    """Creates Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
+
+    ``abi`` is the version of Landlock to use, at most the kernel's.
+    """
 
     def __init__(self, settings: SandboxSettings, abi: int) -> None:
         self._settings = settings
@@ -84,7 +86,7 @@ class LandlockTier:
         return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
 
     def launch(self, launch: LaunchPlan) -> Launched:
-        """Start what was prepared; for the probe, which needs no event loop."""
+        """Start a prepared outer process; for the probe, which has no event loop."""
         return self._launcher.launch(launch)
 
     async def retained(self) -> Sequence[str]:
@@ -99,10 +101,10 @@ class LandlockTier:
 
 
 class LandlockSandbox(SupervisedSandbox):
-    """A loop's processes beside the server's own, behind rules and filters.
+    """A loop's processes in the host's own namespaces, restricted by rules and filters.
 
-    ``door_port`` is the one port on 127.0.0.1 that can be connected to from inside: the broker's.
-    Where it is ``None`` no socket can be made at all.
+    ``proxy_port`` is the one port on 127.0.0.1 that can be connected to from inside. Where it is
+    ``None`` no socket can be made at all.
     """
 
     own_network = False
@@ -130,7 +132,7 @@ class LandlockSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         user = USER if os.geteuid() == 0 else user_name()
         env = clean_environment(self._settings, self.home, user)
-        # The host's own settings for git are there and cannot be read, which git takes ill.
+        # The host's settings for git exist and cannot be read, and git would fail on that.
         return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
 
     def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
@@ -165,7 +167,7 @@ class LandlockSandbox(SupervisedSandbox):
         launch.argv = [*supervisor, str(RULES_FD)]
 
     def _make_reachable(self, launch: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
-        """See that the user whom root drops to gets to every path that is granted."""
+        """Make every granted path reachable for the user ``uid``. Raises ``SandboxSpawnFailed``."""
         entries, _, _ = host_mounts(self._settings)
         host = [e.source for e in entries if isinstance(e, Bind)]
         folders = [folder.source for folder in self._spec.folders]
@@ -187,7 +189,7 @@ class LandlockSandbox(SupervisedSandbox):
             launch.reach.append((launch.add_fd(open_grant(path, shared=True)), str(path), True))
 
     def end_processes(self) -> None:
-        """The supervisor is killed and the guard does the rest; then force."""
+        """Kill the supervisor; the monitor then kills all others. After a grace period both."""
         if len(self._pids) == 2:
             self.send_signal(self._pids[1], signal.SIGKILL)
             return
@@ -195,7 +197,7 @@ class LandlockSandbox(SupervisedSandbox):
         asyncio.get_running_loop().call_later(grace, self.signal_all, signal.SIGKILL)
 
     def close(self) -> None:
-        """The guard left nothing; should it have been killed, the launcher makes sure of it."""
+        """The monitor has killed everything; if it was killed itself, the launcher does it."""
         assert self._launcher is not None
         sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.kill_orphans))
         sweeping.add_done_callback(self._close)
@@ -205,7 +207,7 @@ class LandlockSandbox(SupervisedSandbox):
         super().close()
 
     def remove_tmp(self) -> None:
-        """The guard has emptied it; what it could not is taken away here."""
+        """Remove the temporary directory, and what the monitor could not remove in it."""
         shutil.rmtree(self._tmp, ignore_errors=True)
 
 
@@ -230,7 +232,7 @@ def build_rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
 
 def add_rule(grant: Grant, *sets: Ruleset) -> None:
     if not grant.shared and not grant.path.exists():
-        return  # it went away since the plan was made
+        return  # removed since the grants were made
     fd = open_grant(grant.path, shared=grant.shared)
     try:
         for rules in sets:
@@ -240,7 +242,8 @@ def add_rule(grant: Grant, *sets: Ruleset) -> None:
 
 
 def open_grant(path: Path, *, shared: bool) -> int:
-    """``O_PATH``. No symlink is followed on the way to a folder. Raises ``SandboxSpawnFailed``."""
+    """Open with ``O_PATH``; for a ``shared`` folder no symlink is followed on the way. Raises
+    ``SandboxSpawnFailed``."""
     try:
         if shared:
             return open_beneath(path, directory=False)
@@ -253,8 +256,8 @@ def open_grant(path: Path, *, shared: bool) -> int:
 
 
 def link_folders(spec: SandboxSpec) -> None:
-    """A symlink in the workdir for each folder; an empty directory is another tier's place for
-    it. Raises ``SandboxSpawnFailed`` when there is anything else."""
+    """Make a symlink in the workdir for each folder, in the place of an empty directory too, which
+    is another tier's mount point. Raises ``SandboxSpawnFailed`` when there is anything else."""
     for folder in spec.folders:
         link = spec.workdir / folder.name
         if link.is_symlink() and link.readlink() == folder.source:
@@ -271,7 +274,7 @@ def link_folders(spec: SandboxSpec) -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process has the capability to."""
+    """Whether this process has the capability to mount (CAP_SYS_ADMIN)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
@@ -279,7 +282,7 @@ def may_mount() -> bool:
 
 
 def can_traverse(path: Path, uid: int) -> bool:
-    """Whether the user (and group) ``uid`` may pass every directory on the way to ``path``."""
+    """Whether the user (and group) ``uid`` may traverse every directory on the way to ``path``."""
     for parent in path.resolve().parents:
         found = parent.stat()
         bit = stat.S_IXOTH

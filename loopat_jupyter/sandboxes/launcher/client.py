@@ -1,7 +1,7 @@
-"""The server's side of the launcher process: start it once, hand it sandboxes to start.
+"""The server's client of the launcher process: starts it, and sends it sandboxes to start.
 
-Everything here blocks for a few milliseconds and is called from worker threads. One launcher
-serves all sandboxes of a tier; when it dies they die with it, and the next start makes a new one.
+Every call blocks for a few milliseconds and belongs in a worker thread. One launcher serves all
+sandboxes of a tier; when it dies they die with it, and the next start makes a new one.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ TOO_MANY_FILES = (
 
 
 def base_python() -> str:
-    """The interpreter itself, not a virtual environment's link to it."""
+    """The path of the interpreter itself, not of a virtual environment's link to it."""
     return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
 
 
 @dataclass(slots=True)
 class LaunchPlan:
-    """What is to be started. Owns its descriptors until :meth:`close`.
+    """What is to be started, and its descriptors, which it owns until :meth:`close`.
 
-    ``argv`` holds strings, and ``(format, index)`` for the number of a descriptor in the child.
-    ``stage`` names the descriptors that a root server's launcher binds below its stage, and says
-    whether root's files there are to be the sandbox user's own. ``reach`` does the same for paths
-    that the sandbox's user must find where they are. ``restrictions`` is what
-    :mod:`loopat_jupyter.sandboxes.landlock.monitor` needs; with it the sandbox gets a guard.
+    Descriptors are given as indexes into ``fds``. ``argv`` holds strings, and ``(format, index)``
+    for the number of a descriptor in the child. ``fixed`` holds ``(number, index)`` for descriptors
+    that must have a certain number there. ``stage`` holds ``(index, name, mapped)`` for what a root
+    server's launcher bind-mounts below ``process.STAGE``; with ``mapped`` through an idmapped
+    mount, so that root's files belong to the sandbox's user. ``reach`` does the same for paths that
+    the sandbox's user must find where they are. ``restrictions`` is passed to
+    :mod:`loopat_jupyter.sandboxes.landlock.monitor`; with it the sandbox gets a monitor.
     """
 
     argv: list[str | tuple[str, int]] = field(default_factory=list)
@@ -53,10 +55,11 @@ class LaunchPlan:
     uid: int | None = None
     stderr: int = 0
     cgroup: int | None = None
-    """The open ``cgroup.procs`` of the sandbox's own cgroup, which the child enters first."""
+    """The open ``cgroup.procs`` of the sandbox's own cgroup, to which the child adds itself before
+    anything else."""
 
     def add_fd(self, fd: int) -> int:
-        """Take over a descriptor; its index."""
+        """Take over a descriptor; returns its index."""
         self.fds.append(fd)
         return len(self.fds) - 1
 
@@ -67,17 +70,17 @@ class LaunchPlan:
 
 @dataclass(frozen=True, slots=True)
 class Launched:
-    """A started sandbox's outer process."""
+    """The outer process of a started sandbox. The caller owns the pidfd."""
 
     pid: int
     pidfd: int
 
 
 class Launcher:
-    """A launcher process and the lock around its channel.
+    """A launcher process, and the lock around its channel.
 
-    ``sole``: whatever falls to the launcher without having been started by it is what a killed
-    sandbox left behind, and is killed.
+    ``kills_orphans``: processes that are reparented to the launcher without having been started by
+    it were left by a sandbox whose outer process was killed, and the launcher kills them.
     """
 
     def __init__(self, *, kills_orphans: bool = False) -> None:
@@ -87,7 +90,7 @@ class Launcher:
         self._channel: socket.socket | None = None
 
     def launch(self, plan: LaunchPlan) -> Launched:
-        """Start it. Raises ``SandboxSpawnFailed``."""
+        """Start a sandbox's outer process. Raises ``SandboxSpawnFailed``."""
         request = marshal.dumps(
             {
                 name: getattr(plan, name)
@@ -100,31 +103,33 @@ class Launcher:
         with self._lock:
             try:
                 packet, fds = self._send_request(request, plan.fds)
-            except ConnectionError:  # it died; whatever it had begun died with it
+            except ConnectionError:  # it died, and whatever it had started died with it
                 self._stop()
                 packet, fds = self._send_request(request, plan.fds)
             except OSError as error:
                 self._stop()
                 raise SandboxSpawnFailed("The sandbox launcher does not answer.") from error
-        answer = marshal.loads(packet)  # noqa: S302 - the launcher is our own process
-        if "error" in answer:
-            raise SandboxSpawnFailed(f"The sandbox could not be started: {answer['error']}.")
-        if not fds:  # no room for it here; what was started ends when it finds its channel closed
+        reply = marshal.loads(packet)  # noqa: S302 - the launcher is the server's own process
+        if "error" in reply:
+            raise SandboxSpawnFailed(f"The sandbox could not be started: {reply['error']}.")
+        if not fds:  # too many open files here; the sandbox ends when it finds its channel closed
             raise SandboxSpawnFailed(TOO_MANY_FILES)
-        return Launched(answer["pid"], fds[0])
+        return Launched(reply["pid"], fds[0])
 
     def kill_orphans(self) -> None:
-        """Wait until nothing is left of sandboxes whose outer process was killed; see ``sole``."""
+        """Wait until nothing is left of sandboxes whose outer process was killed. Does nothing
+        without ``kills_orphans``."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
-                return  # whatever it had begun ended with it
+                return  # whatever it had started ended with it
             try:
                 self._send_request(marshal.dumps({"kill_orphans": True}), [])
             except OSError:
                 self._stop()
 
     def _send_request(self, request: bytes, fds: list[int]) -> tuple[bytes, list[int]]:
-        """One request and its answer; ``ConnectionError`` when there is no launcher any more."""
+        """Send one request; the reply and its descriptors. Raises ``ConnectionError`` when the
+        launcher has died."""
         channel = self._ensure_running()
         try:
             socket.send_fds(channel, [request], fds)
@@ -132,15 +137,15 @@ class Launcher:
             raise
         except OSError as error:
             # The kernel refused the message (too many descriptors in flight, say). The launcher
-            # never saw it: it lives, and so do the sandboxes it started.
+            # has not received it: it lives, and so do the sandboxes that it started.
             raise SandboxSpawnFailed(
                 f"The server could not ask for a sandbox ({error.strerror}). Other loops may hold "
                 "what it needs: end some of their processes, and send the message again."
             ) from error
-        packet, answered, _, _ = socket.recv_fds(channel, 65_536, 1)
+        packet, reply_fds, _, _ = socket.recv_fds(channel, 65_536, 1)
         if not packet:
             raise ConnectionResetError
-        return packet, answered
+        return packet, reply_fds
 
     def _ensure_running(self) -> socket.socket:
         if self._process is not None and self._process.poll() is not None:
@@ -164,7 +169,7 @@ class Launcher:
         return self._channel
 
     def close(self) -> None:
-        """End the launcher, and with it every sandbox it started."""
+        """End the launcher, and with it every sandbox that it started."""
         with self._lock:
             self._stop()
 

@@ -1,13 +1,10 @@
-"""Folders of a root server, seen by the sandbox's user as its own: idmapped mounts.
+"""Idmapped mounts: folders of a root server that the sandbox's user has as its own.
 
-What root owns on disk belongs to the sandbox's user in the mount, and what that user makes there
-belongs to root on disk; so a folder works inside as it does for the server's own kernels. All
-other users stay who they are. Needs Linux 5.12 and a file system that can do it.
-
-Runs in the launcher, which is a script: standard library only, and no import of ours.
+In such a mount, what root owns on disk belongs to the sandbox's user, and what that user makes
+belongs to root on disk; so a folder works inside as it does for the server's own kernels. The ids
+of all other users are unchanged. Needs Linux 5.12 and a file system that supports it.
 """
 
-# Lean on purpose: the launcher imports it.
 # ruff: noqa: PTH123
 
 from __future__ import annotations
@@ -27,18 +24,18 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def supported() -> bool:
-    """Whether the system call numbers here are the ones this module knows."""
+    """Whether this machine's architecture has the system call numbers of this module."""
     return platform.machine() in ("x86_64", "aarch64")
 
 
 def swap_map(uid: int) -> str:
-    """A map that swaps root and ``uid`` and leaves everybody else alone."""
+    """The content of a ``uid_map`` that swaps root and ``uid``, and no other ids."""
     parts = ((0, uid, 1), (1, 1, uid - 1), (uid, 0, 1), (uid + 1, uid + 1, IDS - uid - 1))
     return "".join(f"{inside} {outside} {count}\n" for inside, outside, count in parts if count)
 
 
 def open_user_namespace(uid: int) -> int:
-    """A user namespace with that map, as a descriptor; nobody lives in it."""
+    """A user namespace with that map, as a descriptor. No process is left in it."""
     ready, tell = os.pipe()
     hold, release = os.pipe()
     pid = os.fork()
@@ -59,6 +56,13 @@ def open_user_namespace(uid: int) -> int:
             os.close(fd)
 
 
+def namespace_for(mounts: list[tuple[int, str, bool]], uid: int) -> int:
+    """A user namespace where one of the mounts (``(index, path, mapped)``) is to be mapped; else,
+    and on an architecture that is not supported, -1."""
+    wanted = any(mapped for _, _, mapped in mounts)
+    return open_user_namespace(uid) if wanted and supported() else -1
+
+
 def checked_syscall(number: int, *arguments: object) -> int:
     result: int = libc.syscall(ctypes.c_long(number), *arguments)
     if result < 0:
@@ -68,7 +72,7 @@ def checked_syscall(number: int, *arguments: object) -> int:
 
 
 def bind_mapped(source: int, target: str, user_namespace: int) -> None:
-    """Mount the open directory ``source`` at ``target`` through the map of ``users``."""
+    """Mount the open directory ``source`` at ``target`` through the map of a user namespace."""
     flags = OPEN_TREE_CLONE | os.O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE
     tree = checked_syscall(OPEN_TREE, source, b"", ctypes.c_uint(flags))
     try:

@@ -1,4 +1,7 @@
-"""Handing a loop's directories to the user its sandbox runs as, where the server is root."""
+"""Makes a loop's directories belong to the user that its sandbox runs as, where the server is root.
+
+Runs in the server, before the launcher starts the sandbox.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,19 @@ from pathlib import Path
 
 
 def prepare_directories(places: Iterable[Path], uid: int | None) -> None:
-    """A loop's own directories, as its sandbox needs them at the start."""
+    """Make a loop's own directories usable for the sandbox that is about to start.
+
+    ``uid`` is the user that a root server's sandbox runs as, else ``None``.
+    """
     for own in places:
         if uid is not None:
             chown_tree(own, uid)
-        # The agent may have shut its own directory; then nothing would ever start in it.
+        # The agent may have closed its own directory; then no sandbox could start in it.
         own.chmod(own.stat().st_mode | 0o700)
 
 
 def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
-    """Let the group ``uid``, and nobody else, pass ``top`` and what lies between it and
+    """Let the group ``uid``, and nobody else, traverse ``top`` and the directories between it and
     ``places``. For a root server that cannot mount."""
     for parent in dict.fromkeys(parent for place in places for parent in place.resolve().parents):
         if parent.is_relative_to(top) and not parent.stat().st_mode & stat.S_IXOTH:
@@ -27,12 +33,11 @@ def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
 
 
 def chown_tree(top: Path, uid: int) -> None:
-    """Make what the server put under ``top`` belong to ``uid``.
+    """Change the owner of what the server put under ``top`` to ``uid``.
 
-    A directory goes after all that it holds, so that its owner says whether the whole was done.
-    Once ``top`` was handed over only its direct entries are looked at, and those that are the
-    server's (a repository cloned meanwhile, say) are handed over whole. Symlinks are never
-    followed.
+    A directory is changed after all that it holds, so that its own owner shows whether all of it
+    was changed. Once ``top`` was changed only its direct entries are read, and those of the server
+    (a repository cloned meanwhile, say) are changed as a whole. Symlinks are never followed.
     """
     if top.lstat().st_uid != uid:
         _chown_all(top, uid)

@@ -1,17 +1,16 @@
-"""The small process outside that starts sandboxes for the server.
+"""The launcher: a small process beside the server that starts sandboxes for it.
 
-Why there is one: a child of the server itself would be forked from a large process with
-threads, would stop the event loop while that lasts, and dies with the *thread* that made it
-(``--die-with-parent``). It is also where a root server's privileges end: in a child of this
-process the mounts a sandbox needs are gathered in a private mount namespace at paths that the
-unprivileged user can reach, and then the user is dropped, before bubblewrap runs.
+A child of the server itself would be forked from a large process with threads, would block the
+event loop while that lasts, and would die with the *thread* that made it (``--die-with-parent``).
+The launcher is also where a root server gives up its privileges: a child of it makes the mounts
+that the sandbox needs in a private mount namespace, at paths that the unprivileged user can reach,
+and then changes its user, before bubblewrap runs.
 
-It runs as a script, standard library only, and holds one end of a ``SOCK_SEQPACKET`` pair. Each
-request is one packet (``marshal``) with the descriptors it speaks of; the answer is the child's
-pid and a pidfd, or an error. The end of the channel is its end, and that of every sandbox.
+It holds one end of a ``SOCK_SEQPACKET`` pair. Each request is one packet (``marshal``) with its
+descriptors; the reply is the child's pid and a pidfd, or an error. When the channel ends, the
+launcher kills every sandbox that it started and ends.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, S302, S606
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from typing import Any
 
 PACKAGE = "loopat_jupyter.sandboxes.launcher"
 if __name__ == "__main__":
-    # Run as a script: stand-ins for the packages above, whose own code is not loaded.
+    # Run as a script: empty packages take the place of the real ones, whose code is not loaded.
     _folder = os.path.dirname(os.path.abspath(__file__))
     sys.modules[f"{PACKAGE}.process"] = sys.modules["__main__"]
     for _name in (PACKAGE, *(PACKAGE.rsplit(".", depth)[0] for depth in (1, 2))):
@@ -40,7 +39,7 @@ if __name__ == "__main__":
 from loopat_jupyter.sandboxes import process_tree  # noqa: E402
 from loopat_jupyter.sandboxes.launcher import idmap  # noqa: E402
 
-STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
+STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs, in a private mount namespace
 REQUEST_MAX = 60_000
 FDS_MAX = 120
 CLONE_NEWNS = 0x20000
@@ -51,15 +50,17 @@ MODULES = {
     "reach": f"{PACKAGE}.reachable_mounts",
     "restrictions": "loopat_jupyter.sandboxes.landlock.monitor",
 }
-"""What carries out these parts of a request."""
+"""The modules that carry out these parts of a request, by the request's key."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check(result: int, what: str) -> None:
+def check(result: int, what: str) -> int:
+    """The result of a call of the C library. Raises ``OSError`` where it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -70,9 +71,10 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def reopen(fd: int) -> int:
-    """The same file, seen from this mount namespace: a mount cannot be bound from another one.
+    """Open the same file in this mount namespace: mounts of another one cannot be bound here.
 
-    It is found by its name, without following any symlink, and must be the very same.
+    It is found by its path, without following a symlink. Raises ``OSError`` where device and inode
+    show that another file is there now.
     """
     path = os.readlink(f"/proc/self/fd/{fd}")
     found = os.open("/", os.O_PATH)
@@ -87,7 +89,7 @@ def reopen(fd: int) -> int:
 def stage_mounts(mounts: list[tuple[int, str, bool]], fds: list[int], user_namespace: int) -> None:
     """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
 
-    Some are bound through the map of ``users``.
+    ``user_namespace`` is the map for those that are to be mapped; see :mod:`.idmap`.
     """
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
@@ -104,7 +106,7 @@ def stage_mounts(mounts: list[tuple[int, str, bool]], fds: list[int], user_names
 
 
 def try_bind_mapped(source: int, target: str, user_namespace: int) -> bool:
-    """Whether it could be mounted with owners mapped; the server reads on stderr why not."""
+    """Mount with owners mapped; whether that was possible. The server reads on stderr why not."""
     try:
         idmap.bind_mapped(source, target, user_namespace)
     except OSError as error:
@@ -121,7 +123,8 @@ def drop_privileges(uid: int) -> None:
 
 
 def install_fds(request: dict[str, Any], fds: list[int]) -> list[int]:
-    """Give the descriptors that have fixed numbers those, and keep the rest for the child."""
+    """Give descriptors their fixed numbers and close what else is below 512; returns copies of all
+    ``fds`` for the child."""
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
     os.closerange(3, 512)
     for number, index in request["fixed"]:
@@ -130,7 +133,7 @@ def install_fds(request: dict[str, Any], fds: list[int]) -> list[int]:
 
 
 def exec_child(request: dict[str, Any], fds: list[int]) -> None:
-    """In the child: gather, drop, run."""
+    """In the child: make the mounts, drop privileges, and execute the program."""
     launcher = os.getppid()
     os.dup2(fds[request["stderr"]], 2)
     if request["cgroup"] is not None:
@@ -142,9 +145,7 @@ def exec_child(request: dict[str, Any], fds: list[int]) -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     fds = install_fds(request, fds)
     if request["stage"]:
-        user_namespace = -1
-        if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
-            user_namespace = idmap.open_user_namespace(request["uid"])
+        user_namespace = idmap.namespace_for(request["stage"], request["uid"])
         stage_mounts(request["stage"], fds, user_namespace)
     if request["reach"]:
         import_part("reach").make_reachable(request, fds)
@@ -161,10 +162,10 @@ def import_part(part: str) -> Any:
 
 
 def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
-    """Start one sandbox; its outer pid and a pidfd.
+    """Start one sandbox; the pid of its outer process and a pidfd.
 
-    The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
-    (a mount may hang, and others want to start): what went wrong it says on its stderr.
+    The child waits until the pidfd is open. Its exec is not waited for (a mount may hang, and other
+    sandboxes are to start): it writes errors to its stderr.
     """
     for name in ("reach", "restrictions"):
         if request[name]:  # imported once here, not in every child
@@ -188,7 +189,7 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
 
 
 def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
-    """Answer requests until the server is gone."""
+    """Serve requests until the server has closed its end."""
     while True:
         if orphans is not None:
             orphans.reap_until_readable(channel)
@@ -215,7 +216,7 @@ def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
 
 
 class OrphanReaper:
-    """What falls to this process without having been started by it: killed as it comes."""
+    """Kills processes that are reparented to this one without having been started by it."""
 
     def __init__(self) -> None:
         self.started: set[int] = set()
@@ -226,7 +227,7 @@ class OrphanReaper:
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
     def reap_until_readable(self, channel: socket.socket) -> None:
-        """Returns when the channel has something."""
+        """Reap and kill as children end; returns when the channel is readable."""
         while True:
             ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
             if self._wake in ready:
@@ -236,7 +237,7 @@ class OrphanReaper:
                 return
 
     def _reap(self) -> None:
-        """Somebody died; its children may have come here."""
+        """A child has ended; its own children may have been reparented to this process."""
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -249,7 +250,7 @@ class OrphanReaper:
             os.kill(pid, signal.SIGKILL)
 
     def kill_all(self) -> None:
-        """Kill them until there are none, and what falls here then."""
+        """Kill orphans until there are none, also those that appear meanwhile."""
         while fallen := self._orphans():
             for pid in fallen:
                 os.kill(pid, signal.SIGKILL)
@@ -261,10 +262,10 @@ class OrphanReaper:
 
 
 def kill_children() -> None:
-    """Kill what was started, and what that left behind, until there is nothing.
+    """Kill what was started, and what that leaves behind, until there is nothing.
 
-    Orphans come to this process. bwrap killed in its first moments leaves a child that waits for
-    it for ever, so its death alone is not enough.
+    Orphans are reparented to this process. A bwrap that is killed in its first moments leaves a
+    child that waits for it for ever, so to kill bwrap alone is not enough.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
