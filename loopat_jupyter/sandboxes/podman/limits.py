@@ -1,7 +1,7 @@
-"""Whether the limits that podman was asked for are really set on a container.
+"""Reads which limits are really set on a container.
 
-Rootless podman ignores them on cgroup version 1 with only a warning, and where its runtime has
-no cgroup to manage it sets none. So the kernel is asked, for the process itself.
+Rootless podman ignores limits on cgroup version 1 with only a warning, and sets none where its
+runtime has no cgroup to manage. So they are read from the cgroup of the container's process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60
-"""Version 1 says "no limit" with a very large number."""
+"""Version 1 has a very large number for "no limit"."""
 LIMIT_FILES = {
     # controller: its file in version 2, and its hierarchy and file in version 1
     "memory": ("memory.max", "memory.limit_in_bytes"),
@@ -21,11 +21,12 @@ LIMIT_FILES = {
 
 
 OOM_KILL_FILES = ("memory.events", "memory.oom_control")
-"""Where the kernel counts what it killed for want of memory, in version 2 and in version 1."""
+"""Where the kernel counts the processes that it killed because memory ran out, in version 2 and in
+version 1."""
 
 
 def controllers_in_force(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> set[str]:
-    """The controllers that limit this process, as seen in its own cgroup."""
+    """The controllers that limit this process in its own cgroup."""
     return {
         name
         for name, (version_2, version_1) in LIMIT_FILES.items()
@@ -34,14 +35,14 @@ def controllers_in_force(pid: int, proc: Path = Path("/proc"), top: Path = CGROU
 
 
 def oom_kill_files(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
-    """The files of this process's cgroup that say how many were killed for want of memory."""
+    """The files of this process's cgroup that count kills because memory ran out."""
     return [
         file for file in _cgroup_files(pid, "memory", *OOM_KILL_FILES, proc, top) if file.exists()
     ]
 
 
 def count_oom_kills(files: Iterable[Path]) -> int:
-    """How many processes these files say were killed; none once the cgroup is gone."""
+    """How many processes were killed according to these files; 0 when the cgroup was removed."""
     found = 0
     for file in files:
         try:
@@ -55,7 +56,7 @@ def count_oom_kills(files: Iterable[Path]) -> int:
 def _cgroup_files(
     pid: int, name: str, version_2: str, version_1: str, proc: Path, top: Path
 ) -> Iterator[Path]:
-    """Where a controller's file for the process's own cgroup can be."""
+    """The paths where a controller's file for the process's own cgroup can be."""
     for line in (proc / str(pid) / "cgroup").read_text().splitlines():
         _, hierarchies, path = line.split(":", 2)
         if hierarchies == "":

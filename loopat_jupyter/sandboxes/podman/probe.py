@@ -1,8 +1,8 @@
-"""Trying podman on this host: which of its runtimes starts a container, and which limits hold.
+"""Tries podman on this host: which OCI runtime starts a container, and which limits hold.
 
-A container is really started, with the host's own ``/usr`` as its system, since the image may
-not be there yet. crun and runc each fail on hosts where the other works (crun refuses hybrid
-cgroups, say), and some hosts allow no cgroup at all; the first combination that works is taken.
+A container is really started, with the host's own ``/usr`` as its system, since the image may not
+be there yet. crun and runc each fail on hosts where the other works (crun refuses hybrid cgroups,
+say), and some hosts allow no cgroup at all; the first combination that works is used.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ ROOT_GAP = (
 
 @dataclass(frozen=True, slots=True)
 class WorkingCombination:
-    """A combination that works, and the controllers that were in force."""
+    """A runtime and a use of cgroups that work together, and the controllers in force."""
 
     podman: Podman
     cgroups: bool
@@ -108,7 +108,7 @@ def isolation(found: WorkingCombination) -> SandboxIsolation:
 
 
 def check_version(podman: Podman) -> None:
-    """Raises ``PodmanFailed`` for a podman that lacks what we ask of it."""
+    """Raises ``PodmanFailed`` for a podman that is older than ``OLDEST``."""
     version = podman.call("version", "--format={{.Client.Version}}", timeout=PROBE_TIMEOUT).strip()
     numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
     if tuple(numbers) < OLDEST:
@@ -116,8 +116,8 @@ def check_version(podman: Podman) -> None:
 
 
 def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman, bool]]:
-    """Ways to run a container: podman's own choice of runtime first. Where this server has
-    cgroups of its own to give, podman need not make any."""
+    """The combinations to try: podman's own choice of runtime first. Where the server has its own
+    cgroup for sandboxes, without one of podman's first."""
     others = [name for name in ("crun", "runc") if shutil.which(name, path=SYSTEM_PATH)]
     for cgroups in (False, True) if settings.cgroup is not None else (True, False):
         for runtime in ("", *others):
@@ -125,7 +125,7 @@ def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman
 
 
 def probe(path: Path, settings: SandboxSettings) -> WorkingCombination:
-    """The first combination that starts a container. Raises what podman said of the first."""
+    """The first combination that starts a container. Raises the first one's ``PodmanFailed``."""
     first: PodmanFailed | None = None
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for podman, cgroups in combinations(path, settings):
@@ -140,7 +140,7 @@ def probe(path: Path, settings: SandboxSettings) -> WorkingCombination:
 
 
 def _try_combination(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozenset[str]:
-    """Start one with the flags that loops get, look at its limits, and end it."""
+    """Start a container with the flags that loops get, read its limits, and remove it."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=settings.run_dir) as directory:
         top = Path(directory) / "root"
         name = f"loopat-{Path(directory).name}"
@@ -165,7 +165,8 @@ def _user_options(settings: SandboxSettings) -> list[str]:
 
 
 def _host_root(top: Path) -> list[str]:
-    """A root file system that is the host's own, and a program that waits in it."""
+    """Make a root file system of the host's own system at ``top``; the options that mount it and
+    run a program that waits."""
     for name in ("proc", "sys", "dev", "etc", "run", "tmp", "usr"):
         (top / name).mkdir(parents=True)
     options = ["--entrypoint=/usr/bin/sleep", "--mount=type=bind,src=/usr,dst=/usr,ro=true"]
@@ -180,7 +181,7 @@ def _host_root(top: Path) -> list[str]:
 
 
 def how_to_fix(detail: str) -> str:
-    """The most likely remedy for what podman said."""
+    """The most likely remedy for podman's error."""
     if "subuid" in detail or "newuidmap" in detail or "subgid" in detail:
         return (
             "the server's user has no subordinate ids; as root: "

@@ -1,16 +1,16 @@
-"""The tier ``podman``: a container for each loop, with an image and toolchain of its own.
+"""The tier ``podman``: a container for each loop, with its own image and toolchain.
 
 Invariants
 ----------
 * The supervisor is the container's first process. Its channel, its sources and its stderr are
-  handed in as descriptors when the container is started, so nothing of ours lies in the image.
-* A loop has one container, made when it first needs one and kept until the loop is archived. Its
-  root is read-only; what a loop keeps is in its workdir and home. A container whose arguments
-  would be others today is made anew.
-* Nobody in it is root on the host: an ordinary server maps its own user into the container and no
-  other that owns anything; a root server runs it as ``sandbox_uid``.
-* It ends with its supervisor. conmon, podman's own watcher, then unmounts it and ends too; the
-  sandbox is closed when conmon is gone.
+  passed as descriptors when the container is started, so the image needs nothing of this package.
+* A loop has one container, created when it first needs one and kept until the loop is archived. Its
+  root is read-only; what a loop keeps is in its workdir and home. A container whose options would
+  be different now is replaced.
+* No user in it is root on the host: a server of an ordinary user maps its own user into the
+  container and no other that owns anything; a root server runs it as ``sandbox_uid``.
+* It ends with its supervisor. conmon, podman's monitor of the container, then unmounts it and ends
+  too; the sandbox is closed when conmon has ended.
 """
 
 from __future__ import annotations
@@ -60,18 +60,18 @@ SUPERVISOR = ("-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}")
 REMOVED_ENVIRONMENT = {"container", "HOSTNAME", "LISTEN_FDS", "LISTEN_PID"}
 SELINUX = Path("/sys/fs/selinux/enforce")
 OWN_PROCESSES = 2
-"""What the supervisor and a file operation take of a container's processes."""
+"""Processes of the supervisor and a file operation, in a container beside the agent's."""
 NPROC_MAX, NOFILE_MAX = 1 << 15, 1 << 20
-"""The most that podman leaves itself to give."""
+"""The highest limits that podman itself can be counted on to have."""
 CLEANUP_GRACE = 20.0
-"""How long conmon may take to unmount a container that has ended."""
+"""Seconds that conmon may take to unmount a container that has ended."""
 
 
 class PodmanTier:
-    """Makes podman sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
+    """Creates podman sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
 
-    ``cgroups`` says whether podman is to make a cgroup for each container; ``controllers`` are
-    those that a probe has seen in force, by podman's cgroups or by ours.
+    ``cgroups``: podman is to make a cgroup for each container. ``controllers`` are those that the
+    probe has found in force, in podman's cgroups or in the server's.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PodmanTier:
         return PodmanSandbox(spec, self)
 
     async def retained(self) -> Sequence[str]:
-        """The loops that have a container, of earlier servers too."""
+        """The loops that have a container, also of earlier servers."""
         return await asyncio.to_thread(self.containers.loops_with_container)
 
     async def remove(self, loop_id: str) -> None:
@@ -103,10 +103,12 @@ class PodmanTier:
         await asyncio.to_thread(self.containers.remove, loop_id)
 
     def close(self) -> None:
-        """Nothing of podman's runs between sandboxes."""
+        """Does nothing: podman has no process that outlives its sandboxes."""
 
 
 class PodmanSandbox(SupervisedSandbox):
+    """A loop's container; its outer process is conmon."""
+
     workdir = str(WORKDIR)
     home = str(HOME)
 
@@ -135,7 +137,7 @@ class PodmanSandbox(SupervisedSandbox):
         config = super().configuration()
         held = self._tier.controllers
         if "pids" in held and os.geteuid() == 0:
-            # The kernel would count what all sandboxes of this user have together.
+            # RLIMIT_NPROC would count the processes of all sandboxes of this user together.
             config["processes"] = None
         config["memory_watch"] = "memory" not in held
         config["filter"] = filter_program()
@@ -147,7 +149,7 @@ class PodmanSandbox(SupervisedSandbox):
     # ------------------------------------------------------------------ start
 
     def launch_outer(self, plan: LaunchPlan) -> Launched:
-        """Start the loop's container, made first where there is none, or another one."""
+        """Start the loop's container; created first where there is none with these options."""
         self._ready_directories()
         containers, loop_id = self._tier.containers, self._spec.loop_id
         options = self._options(containers)
@@ -167,7 +169,7 @@ class PodmanSandbox(SupervisedSandbox):
             pidfd = os.pidfd_open(conmon)
         except OSError as error:
             if not isinstance(error, ProcessLookupError):
-                os.kill(init, signal.SIGKILL)  # it cannot be followed; conmon clears up after it
+                os.kill(init, signal.SIGKILL)  # it cannot be watched; conmon cleans up after it
                 raise
             raise SandboxSpawnFailed(
                 "The sandbox ended as soon as it had started. Its image needs a python3 "
@@ -186,12 +188,13 @@ class PodmanSandbox(SupervisedSandbox):
         for own in (self._spec.workdir, self._spec.home):
             if os.geteuid() == 0:
                 chown_tree(own, self._uid)
-            # The agent may have shut its own directory; then nothing would ever start in it.
+            # The agent may have closed its own directory; then no sandbox could start in it.
             own.chmod(own.stat().st_mode | 0o700)
         refuse_occupied_mount_points(self._spec)
 
     def _verify_started(self, init: int) -> None:
-        """What was asked for is what is there: mounts, and limits."""
+        """Check that the container has the mounts and the limits that were asked for. Raises
+        ``SandboxSpawnFailed``."""
         verify_mounts(init, self._spec, self._settings)
         if self._cgroup.add_process(init):
             return
@@ -226,7 +229,7 @@ class PodmanSandbox(SupervisedSandbox):
     # ------------------------------------------------------------------ end
 
     def end_processes(self) -> None:
-        """The container's first process ends all others; then conmon cleans up and ends."""
+        """Kill the container's first process, and the kernel all others; conmon then cleans up."""
         if self._init is not None:
             self.send_signal(self._init, signal.SIGKILL)
         asyncio.get_running_loop().call_later(CLEANUP_GRACE, self._kill_remaining)
@@ -242,7 +245,7 @@ class PodmanSandbox(SupervisedSandbox):
         super()._on_exit(pidfd)
 
     def _finalize(self) -> None:
-        """conmon has cleaned up. Where it was killed, the container is of no use any more."""
+        """conmon has cleaned up; where it was killed, the container is removed."""
         if self._init is not None:
             os.close(self._init)
             self._init = None
@@ -264,7 +267,7 @@ def has_ended(pidfd: int) -> bool:
 
 
 def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:
-    """The limits, as far as podman sets them; the supervisor sets those of each process."""
+    """The options for limits that podman sets; the supervisor sets those of each process."""
     limits = settings.limits
     options = [
         f"--shm-size={limits.memory_files}b",

@@ -1,19 +1,19 @@
-"""Control groups (version 2): one for each sandbox, where a part of the tree is ours to divide.
+"""Control groups (version 2): one for each sandbox, where a subtree is delegated to the server.
 
-A cgroup limits all processes of a loop together, in the kernel, and ends them at once. It is
-there for us only where the system has delegated a subtree to this server: a systemd service with
-``Delegate=yes``, a container that may write its own cgroup, or a directory the administrator
-names. Anything else has a manager of its own, which would undo what we did.
+A cgroup limits all processes of a loop together, in the kernel, and can kill them all at once. The
+server makes them only where the system has delegated a subtree to it: a systemd service with
+``Delegate=yes``, a container that may write its own cgroup, or a directory that the administrator
+names. Elsewhere another program manages the tree, and would undo the changes.
 
 Layout, below the delegated directory::
 
-    loopat-server/               what was in the directory itself: a cgroup that is divided must
-                                 hold no process of its own
+    loopat-server/               the processes that were in the directory itself: a cgroup with
+                                 children that have controllers must hold no process of its own
     loopat-<pid>-<start time>/   a server's sandboxes
         <loop id>-<n>/           one sandbox
 
-Detection (:func:`find`) only reads; :func:`claim` makes the layout. Files are small and in the
-kernel, so reading one does not block; :meth:`Cgroup.end` waits and belongs in a thread.
+:func:`find_delegation` only reads; :func:`claim` makes the layout. The kernel answers reads of
+these files without waiting; :meth:`Cgroup.destroy` waits and belongs in a thread.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from loopat_jupyter.sandboxes.runtime.reaper import start_time
 
 SERVER_LEAF = "loopat-server"
 CONTROLLERS = ("memory", "pids", "cpu")
-"""Controllers; what is not there is limited by other means."""
+"""The controllers that are used where they are available."""
 PERIOD = 100_000
 """Microseconds over which the kernel accounts for processor time."""
 SWAP = "memory.swap.max"
-"""Not there where the kernel does not account for swap."""
+"""This file is missing where the kernel does not account for swap."""
 END_TIMEOUT = 5.0
 DELEGATED_MARKS = ("user.delegate", "trusted.delegate")
-"""Extended attributes by which systemd says that a cgroup is left to its owner."""
+"""Extended attributes by which systemd marks a cgroup as delegated."""
 
 log = logging.getLogger(__name__)
 _numbers = count(1)
 
 
 class NotDelegated(Exception):
-    """There is no subtree for this server; the message says why."""
+    """No subtree is delegated to this server; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +55,18 @@ class Delegation:
     path: Path
     controllers: tuple[str, ...]
     holds_server: bool
-    """The server itself lives in it, and has to move into a leaf first."""
+    """The server itself is in it, and has to be moved into a leaf first."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerCgroup:
-    """This server's own part, in which sandboxes get their cgroups."""
+    """This server's own cgroup, below which sandboxes get theirs."""
 
     path: Path
     controllers: tuple[str, ...]
 
     def release(self) -> None:
-        """Remove it; the sandboxes have ended."""
+        """Remove it, when all sandboxes have ended."""
         remove_cgroup(self.path)
 
 
@@ -74,7 +74,7 @@ class ServerCgroup:
 
 
 def find_delegation(where: str = "auto", root: Path = Path("/")) -> Delegation:
-    """The subtree that is ours: detected, or the directory that the administrator names.
+    """The delegated subtree: detected (``auto``), or the directory that the administrator names.
 
     ``root`` is where ``/proc`` and the cgroup mount are looked for. Raises :class:`NotDelegated`.
     """
@@ -92,7 +92,7 @@ def find_delegation(where: str = "auto", root: Path = Path("/")) -> Delegation:
 
 
 def _find_mount(root: Path) -> tuple[Path, str]:
-    """Where cgroup2 is mounted, and which of its directories is."""
+    """The mount point of cgroup2, and which directory of the hierarchy is mounted there."""
     for line in (root / "proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
         if rest.split()[0] == "cgroup2":
@@ -115,7 +115,8 @@ def _own_directory(root: Path, mount: Path, below: str) -> Path:
 
 
 def _is_delegated(own: Path, mount: Path) -> bool:
-    """Marked by systemd, or the top of a container's own tree (the real top has no type)."""
+    """Whether systemd marked it, or it is the root of a container's own cgroup namespace. The
+    real root of the hierarchy has no file ``cgroup.type``."""
     if own == mount / ".":
         own = mount
     if own == mount and (own / "cgroup.type").exists():
@@ -148,7 +149,7 @@ def _check_delegation(path: Path, *, inhabited: bool) -> Delegation:
 
 
 def claim(found: Delegation) -> ServerCgroup:
-    """Make this server's part. Raises :class:`NotDelegated` when the kernel refuses."""
+    """Make this server's own cgroup. Raises :class:`NotDelegated` when the kernel refuses."""
     path = found.path
     own = path / f"loopat-{os.getpid()}-{start_time(os.getpid())}"
     try:
@@ -179,7 +180,7 @@ def _enable(path: Path, controllers: tuple[str, ...]) -> None:
 
 
 def reap_stale(path: Path) -> list[str]:
-    """Kill and remove what servers left behind that are no more; their names."""
+    """Kill and remove what servers that have ended left behind; the names of their cgroups."""
     reaped = []
     for place in sorted(path.glob("loopat-*-*")):
         _, pid, started = place.name.split("-", 2)
@@ -207,7 +208,7 @@ def remove_cgroup(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
-    """What one sandbox may use; 0 processors is no limit."""
+    """The limits of one sandbox: bytes, processes, and processors (0: no limit)."""
 
     memory: int
     processes: int
@@ -215,7 +216,7 @@ class CgroupLimits:
 
 
 def _settings(controllers: tuple[str, ...], share: CgroupLimits) -> dict[str, str]:
-    """The files of a cgroup that hold a share, and what is written there."""
+    """The files of a cgroup that hold its limits, and what is written to each."""
     found: dict[str, str] = {}
     if "memory" in controllers:
         found |= {"memory.max": str(share.memory), SWAP: "0"}
@@ -234,7 +235,7 @@ class Cgroup:
 
     @classmethod
     def create(cls, division: ServerCgroup, loop_id: str, share: CgroupLimits) -> Cgroup:
-        """Make it, with its limits. Raises ``OSError``."""
+        """Create a sandbox's cgroup with its limits. Raises ``OSError``."""
         path = division.path / f"{loop_id}-{next(_numbers)}"
         path.mkdir()
         try:
@@ -254,7 +255,7 @@ class Cgroup:
         (self.path / "cgroup.procs").write_text(str(pid))
 
     def oom_kills(self) -> int:
-        """How many processes the kernel has killed here for want of memory."""
+        """How many processes of this cgroup the kernel has killed because memory ran out."""
         try:
             lines = (self.path / "memory.events").read_text().splitlines()
         except OSError:
@@ -262,7 +263,7 @@ class Cgroup:
         return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
     def destroy(self) -> None:
-        """Kill everything in it, wait until that has ended, and remove it."""
+        """Kill everything in it, wait until all has ended, and remove it."""
         try:
             self._kill()
         except FileNotFoundError:

@@ -1,8 +1,8 @@
 """The server's end of a sandbox's control channel.
 
-What comes in is not trusted: a frame that is too short, of an unknown id, or more than its
-consumer allows is a :class:`ProtocolViolation`, and the sandbox is ended for it. At most
-``BATCH`` frames are taken per turn of the event loop, so a flood cannot starve it.
+Frames from the sandbox are not trusted: one that is too short, has an unknown id, or is more than
+its consumer allows is a :class:`ProtocolViolation`, for which the sandbox is ended. At most
+``BATCH`` frames are read in one turn of the event loop, so that a flood cannot block it.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from loopat_jupyter.sandboxes.inside import protocol
 
 BATCH = 32
 MARSHAL_VERSION = 4
-"""What every Python since 3.4 reads: a sandbox may have another one than the server."""
+"""The version that every Python since 3.4 reads: a sandbox may have another than the server."""
 CREDENTIALS_SIZE = 12
 ANCILLARY_SIZE = socket.CMSG_SPACE(CREDENTIALS_SIZE) + socket.CMSG_SPACE(4)
 
 
 class ProtocolViolation(Exception):
-    """The sandbox sent what no supervisor of ours sends."""
+    """The sandbox sent something that the supervisor never sends."""
 
 
 class FrameConsumer(Protocol):
-    """Whoever waits for the frames of one request."""
+    """Takes the frames of one request."""
 
     def receive_frame(self, kind: bytes, payload: bytes) -> bool:
-        """Take a frame; true when it was the last. Raises :class:`ProtocolViolation`."""
+        """Take a frame; whether it was the last. Raises :class:`ProtocolViolation`."""
 
     def lost(self, error: Exception) -> None:
         """No more frames will come."""
 
 
 class PendingReply:
-    """A request with one bounded answer: bytes, and the object that ends it."""
+    """The reply to a request: at most ``limit`` bytes, and the JSON object that ends it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -55,7 +55,7 @@ class PendingReply:
         if kind == protocol.OUT:
             self._data += payload
             if len(self._data) > self._limit:
-                raise ProtocolViolation("an answer over its limit")
+                raise ProtocolViolation("a reply over its limit")
             return False
         if kind != protocol.END:
             raise ProtocolViolation("an unexpected frame")
@@ -67,11 +67,11 @@ class PendingReply:
     def lost(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
-            self.done.exception()  # whoever still waits is told; nobody need
+            self.done.exception()  # marks it as retrieved: perhaps nobody waits any more
 
 
 def parse_end(payload: bytes) -> dict[str, Any]:
-    """The object in an ``END`` frame."""
+    """The object in an ``END`` frame. Raises :class:`ProtocolViolation`."""
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -82,7 +82,7 @@ def parse_end(payload: bytes) -> dict[str, Any]:
 
 
 def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
-    """The result of a file operation; what came is checked, not trusted."""
+    """The result of a file operation. Raises ``FileError``, also for a reply that is no object."""
     if "error" in end:
         raise FileError(str(end["error"])[:2000])
     try:
@@ -97,7 +97,12 @@ def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
 
 
 class Channel:
-    """Frames in and out, on the running event loop."""
+    """Sends and receives frames on the running event loop, and owns the socket.
+
+    ``on_lost`` is called with a reason when the channel ends or the sandbox breaks the protocol.
+    ``on_listener`` is called once, with the egress proxy's listening socket when the supervisor
+    sends it; where it is ``None`` no descriptor is expected.
+    """
 
     def __init__(
         self,
@@ -115,7 +120,7 @@ class Channel:
         self._last_id = 0
         self._open = True
         self.ready: asyncio.Future[int] = self._loop.create_future()
-        """The supervisor's pid in our namespace, once it has said that it is there."""
+        """The supervisor's pid in the server's namespace, known when its first frame has come."""
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._loop.add_reader(end, self._on_readable)
@@ -123,7 +128,7 @@ class Channel:
     # ------------------------------------------------------------------ out
 
     def request(self, consumer: FrameConsumer | None, **ask: Any) -> int:
-        """Send a request; its frames go to ``consumer``. Returns its id."""
+        """Send a request, whose frames go to ``consumer``; the request's id."""
         self._last_id += 1
         number = self._last_id
         if consumer is not None:
@@ -196,7 +201,8 @@ class Channel:
         return packet
 
     def _receive_listener(self, packet: bytes, rights: bytes) -> None:
-        """A descriptor came: the one listening socket that was expected, or nothing of use."""
+        """Take the one listening socket that is expected; close any other descriptor and raise
+        :class:`ProtocolViolation`."""
         fds = [
             int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
         ]
@@ -207,7 +213,7 @@ class Channel:
                 os.close(fd)
             if door is not None:
                 door.close()
-            raise ProtocolViolation("a descriptor nobody asked for")
+            raise ProtocolViolation("an unexpected descriptor")
         self._listener_received = True
         on_door(door)
 
@@ -218,14 +224,14 @@ class Channel:
             return
         consumer = self._consumers.get(request)
         if consumer is None:
-            raise ProtocolViolation("a frame nobody asked for")
+            raise ProtocolViolation("a frame of an unknown request")
         if consumer.receive_frame(kind, payload):
             del self._consumers[request]
 
     # ------------------------------------------------------------------ end
 
     def fail(self, error: Exception) -> None:
-        """Tell everybody who waits that nothing will come."""
+        """Fail every pending request."""
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
             consumer.lost(error)
@@ -243,7 +249,7 @@ class Channel:
 
 
 def _as_listener(fd: int) -> socket.socket | None:
-    """The descriptor as a socket, if it is what a broker listens on. Else it is the caller's."""
+    """The descriptor as a socket, if it is a listening IPv4 socket; else the caller keeps it."""
     try:
         door = socket.socket(fileno=fd)
     except OSError:

@@ -1,8 +1,8 @@
-"""What a sandbox sees of the file system: the plan, independent of who carries it out.
+"""The mounts of a sandbox, as a plan that each tier carries out in its own way.
 
-The plan is an allow-list. Nothing of the host is visible but what is named here; whatever a
-setting masks is covered again wherever a bound directory would show it. ``/etc`` is never bound
-as a whole: it holds the host's users, keys and settings.
+The plan is an allow-list: nothing of the host is visible but what is named here, and what a setting
+masks is covered again wherever a bind mount would show it. ``/etc`` is never bound as a whole: it
+holds the host's users, keys and settings.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ ETC_SHOWN = (
 VAR_TMP = Path("/var/tmp")  # noqa: S108
 MASK_SIZE = 64 * 1024
 COPIED_MAX = 32 * 1024
-"""A file up to this size is copied: that costs less than a mount."""
+"""A file of up to this many bytes is copied, which takes less time than a mount."""
 SYSTEM_MASKS = (Path("/usr/local/etc/jupyter"), Path("/usr/etc/jupyter"))
 
 
 @dataclass(frozen=True, slots=True)
 class Bind:
-    """A host path at ``dest``.
+    """A host path, bind-mounted at ``dest``.
 
     ``shared``: a folder of the server's user. No symlink is followed on the way to it, and where
-    the server is root, its owner's rights there are the sandbox user's.
+    the server is root it is mounted idmapped, so that root's files belong to the sandbox's user.
     """
 
     source: Path
@@ -66,7 +66,7 @@ class Tmpfs:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A small read-only file. ``over``: it covers one that a bind shows."""
+    """A small read-only file. ``over``: it covers one that a bind mount shows."""
 
     dest: Path
     content: bytes
@@ -83,14 +83,15 @@ MountEntry = Bind | Tmpfs | DataFile | Symlink
 
 
 def mount_plan(spec: SandboxSpec, settings: SandboxSettings) -> list[MountEntry]:
-    """Everything to be mounted, parents before what lies in them."""
+    """All mounts of a sandbox that shows the host's system, parents before what lies in them."""
     host, covers, masks = host_mounts(settings)
     shown = [c.entry for c in covers if os.path.lexists(c.mask)]
     return sort_by_depth([*host, *shown, *_loop_mounts(spec, masks)])
 
 
 def loop_mount_plan(spec: SandboxSpec, settings: SandboxSettings) -> list[MountEntry]:
-    """The loop's directories and what the administrator adds, where the system is an image's."""
+    """The mounts of a sandbox whose system is an image's: the loop's directories, and what the
+    administrator adds."""
     masks = _masks(settings)
     added = [
         Bind(path.resolve(), path.absolute()) for path in settings.read_only_paths if path.exists()
@@ -119,7 +120,8 @@ def _masks(settings: SandboxSettings) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class MaskCover:
-    """A masked path, where a bind would show it. It counts when it exists at the start."""
+    """A masked path, and where a bind mount would show it. It is covered where it exists when the
+    sandbox starts."""
 
     mask: Path
     dest: Path
@@ -135,7 +137,7 @@ class MaskCover:
 def host_mounts(
     settings: SandboxSettings,
 ) -> tuple[tuple[MountEntry, ...], tuple[MaskCover, ...], tuple[Path, ...]]:
-    """What is the same for every loop: the host's entries, their covers, and the masks."""
+    """What is the same for every loop: the mounts of the host's system, covers, and the masks."""
     masks = _masks(settings)
     entries: list[MountEntry] = [*_system_mounts(), *_etc_mounts()]
     entries += _python_mounts(settings, entries)
@@ -209,7 +211,7 @@ def _masked(path: Path, masks: Iterable[Path]) -> bool:
 
 
 def _hidden(bind: Bind, masks: Iterable[Path], settings: SandboxSettings) -> bool:
-    """Whether a mask holds it whole. The Python itself may lie below one and is shown."""
+    """Whether all of it lies below a mask. A Python prefix may lie there and is shown."""
     return bind.source not in settings.prefixes and _masked(bind.source, masks)
 
 

@@ -1,9 +1,9 @@
-"""A sandbox that has our supervisor inside: what all tiers have in common.
+"""A sandbox with the supervisor inside: what all tiers have in common.
 
-A tier says how the outer process is made (:meth:`SupervisedSandbox.prepare`); everything after
-that is here: the channel, commands, file operations, and the end. The sandbox is *closed* when
-its outer process and its supervisor are both gone; the supervisor is the first process of its
-pid namespace, and the kernel lets it go only after everything else inside.
+A tier defines how the outer process is made (:meth:`SupervisedSandbox.prepare`); the channel,
+commands, file operations, spawned processes and the end are here. The sandbox is *closed* when its
+outer process and its supervisor have both ended. The supervisor is the first process of its pid
+namespace, and the kernel lets it end only after all others of the namespace.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 
 START_TIMEOUT = 20.0
 REPLY_GRACE = 10.0
-"""How long the supervisor may be silent after a time limit of its own has passed."""
+"""Seconds that the supervisor may take beyond the time limit that it enforces itself."""
 START_GRACE = 5.0
 OUTER_GRACE = 1.0
-"""How long bwrap may take to end when its supervisor has."""
+"""Seconds that bwrap may take to end when its supervisor has ended."""
 KILL_GRACE = 3.0
 FILE_REPLY_MAX = 4 * MIB
 SHORT_OF_RESOURCES = (
@@ -84,28 +84,28 @@ class SupervisedSandbox:
     workdir: str
     home: str
     own_network = True
-    """Whether the sandbox has a network namespace; else the broker's door is on the host's."""
+    """Whether it has a network namespace; else the egress proxy listens on the host's loopback."""
     proxied = True
-    """Whether programs inside are told to use the broker."""
+    """Whether the proxy variables of programs inside name the egress proxy."""
 
     def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
-        """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
+        """Complete ``plan`` so that it runs the argv ``supervisor`` inside. Runs in a thread."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
-        """The environment of everything that runs inside."""
+        """The environment of all processes that the supervisor starts."""
         raise NotImplementedError
 
     def outside_uid(self) -> int:
-        """The user on the host whose processes run inside, where it shares the host's network."""
+        """The uid on the host of the processes inside, where they share the host's network."""
         return os.geteuid()
 
     def bundle(self) -> bytes:
-        """What the Python inside is given to run."""
+        """What the Python inside runs; see :mod:`loopat_jupyter.sandboxes.inside.bundle`."""
         return bundle_bytes()
 
     def launch_outer(self, plan: LaunchPlan) -> Launched:
-        """Make the outer process. Runs in a thread; what it leaves open belongs to ``plan``."""
+        """Start the outer process. Runs in a thread; ``plan`` owns descriptors that stay open."""
         assert self._launcher is not None
         self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
         launched = self._launcher.launch(plan)
@@ -113,11 +113,11 @@ class SupervisedSandbox:
         return launched
 
     def end_processes(self) -> None:
-        """Make everything end; called again when one of the two has ended.
+        """Make the outer process and the supervisor end; called again when one of them has ended.
 
-        The supervisor first: the outer process then reaps it and ends by itself. One that has
-        not come up yet finds its channel ended when it does; to kill the outer process before
-        would leave bwrap's first child waiting for it for ever.
+        The supervisor is killed first: the outer process then reaps it and ends by itself. A
+        supervisor that has not started yet finds its channel closed when it does; to kill the outer
+        process before that would leave bwrap's first child waiting for it for ever.
         """
         if len(self._pids) == 2:
             self.send_signal(self._pids[1], signal.SIGKILL)
@@ -170,7 +170,7 @@ class SupervisedSandbox:
             raise
 
     def _open_channel(self) -> socket.socket:
-        """Make the broker and this side of the channel; the other side. Raises ``OSError``."""
+        """Make the egress proxy and the channel; the supervisor's end. Raises ``OSError``."""
         shared = not self.own_network
         proxy = self._proxy = make_proxy(self._spec, self._settings, shared=shared)
         if shared:
@@ -180,7 +180,7 @@ class SupervisedSandbox:
         return theirs
 
     async def _abandon_start(self) -> None:
-        """Nothing of the sandbox was made but perhaps its broker."""
+        """Close a sandbox of which nothing was made but perhaps the egress proxy."""
         self._lost = SandboxLost("The sandbox is gone: it was never made.")
         self._closing = True
         self._closed.set()
@@ -202,7 +202,7 @@ class SupervisedSandbox:
             plan.close()
 
     def _on_launched(self, starting: asyncio.Future[Launched]) -> None:
-        """The outer process is there, or was never made."""
+        """The outer process was started, or could not be."""
         self._launching = False
         if not starting.cancelled() and starting.exception() is None:
             self._watch_pidfd(starting.result().pidfd)
@@ -214,7 +214,7 @@ class SupervisedSandbox:
         asyncio.get_running_loop().add_reader(pidfd, self._on_exit, pidfd)
 
     def _follow_supervisor(self, pid: int) -> None:
-        """Follow the supervisor itself too: it is the last to go of its namespace."""
+        """Watch the supervisor too, which is the last process of its namespace to end."""
         assert self._stderr is not None
         if said := os.pread(self._stderr, 2000, 0):
             log.warning("%s: %s", self._spec.loop_id, said.decode(errors="replace").strip())
@@ -237,7 +237,7 @@ class SupervisedSandbox:
         self._mark_lost("it ended")
 
     def _mark_lost(self, why: str) -> None:
-        """End the sandbox, for whatever reason; those who wait are told at once."""
+        """End the sandbox for the reason ``why``; pending requests fail at once."""
         if self._lost is None:
             self._lost = SandboxLost(f"The sandbox is gone: {why}.")
             if self._channel is not None:
@@ -252,7 +252,7 @@ class SupervisedSandbox:
             self.close()
 
     def close(self) -> None:
-        """Nothing of it lives any more: let go of what is left, and say so to those who wait."""
+        """All processes have ended: release what is left, and wake those who wait for the end."""
         forget_sandbox(self._settings.run_dir, self._spec.loop_id)
         if self._stderr is not None:
             self._stderr_text = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
@@ -261,11 +261,11 @@ class SupervisedSandbox:
         self._finalize()
 
     def _finalize(self) -> None:
-        """The last of it."""
+        """Remove the cgroup, and set ``_closed``."""
         self._cgroup.destroy(self._closed.set)
 
     def signal_all(self, number: int) -> None:
-        """Signal the outer process and the supervisor."""
+        """Send a signal to the outer process and the supervisor."""
         for pidfd in self._pids:
             self.send_signal(pidfd, number)
 
@@ -273,7 +273,7 @@ class SupervisedSandbox:
         try:
             signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
-            return  # its pidfd will say so
+            return  # the pidfd becomes readable
 
     async def stop(self) -> None:
         self._mark_lost("it was stopped")
@@ -287,7 +287,7 @@ class SupervisedSandbox:
     # ------------------------------------------------------------------ work
 
     def configuration(self) -> dict[str, Any]:
-        """What the supervisor is told first."""
+        """The configuration that the supervisor gets as its first request."""
         limits = self._settings.limits
         return {
             "processes": limits.processes,
@@ -343,7 +343,7 @@ class SupervisedSandbox:
     async def _request_reply(
         self, limit: int, timeout: float, request: dict[str, Any]
     ) -> tuple[bytes, dict[str, Any]]:
-        """One request and its answer; killed inside when this is cancelled."""
+        """Send one request and wait for its reply; killed inside when this is cancelled."""
         channel = self._require_alive()
         reply = PendingReply(limit)
         number = channel.request(reply, **request)

@@ -1,10 +1,10 @@
-"""The system call filter of a sandbox: a small classic BPF program, built here.
+"""Builds the system call filter of a sandbox: a classic BPF program.
 
-It is a deny-list on top of namespaces and dropped capabilities: what only widens the kernel's
-attack surface answers "not permitted", so that programs see an ordinary error. A call made in
-another architecture's numbering (32-bit, x32) ends the process: it could walk around the list.
-Numbers are the kernel's published tables for x86_64 and aarch64; other machines get no filter,
-and the tier says so.
+It is a deny-list in addition to namespaces and dropped capabilities: calls that only widen the
+kernel's attack surface fail with EPERM, so that programs see an ordinary error. A call in another
+architecture's numbering (32-bit, x32) kills the process, since the list does not apply to it.
+Numbers are the kernel's published tables for x86_64 and aarch64; other architectures get no filter,
+which is then among the tier's gaps.
 """
 
 from __future__ import annotations
@@ -106,13 +106,13 @@ _MODES = {
     "mknodat": ((259, 2), (33, 2)),
     "creat": ((85, 1), None),
 }
-"""Calls that give a file its mode, and which argument that is."""
+"""Calls that set a file's mode, and the index of that argument."""
 _OPENS = {"open": ((2, 1), None), "openat": ((257, 2), (56, 2))}
-"""Calls that may create a file, and which argument the flags are; the mode follows."""
+"""Calls that may create a file, and the index of the flags; the mode is the next argument."""
 SET_ID_BITS = 0o6000
-"""A file that runs as its owner would carry the sandbox's hand out of it."""
+"""A set-id file in a shared folder would give whoever runs it outside the sandbox user's rights."""
 CREATES = 0o100 | 0o20000000
-"""O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY: such a file gets a name later."""
+"""O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY: such a file can be linked later."""
 _CHECKED = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -131,13 +131,13 @@ _OF_A_PROCESS = {
     "setpriority": ((141, 1), (140, 1)),
     "ioprio_set": ((251, 1), (30, 1)),
 }
-"""Calls that throttle a process, and which argument names it. Process 1 is the supervisor, which
-has the same user as the agent and must not be starved by it."""
+"""Calls that limit a process or lower its priority, and the index of the pid. Process 1 is the
+supervisor, which has the same user as the agent and which the agent must not slow down."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One architecture's numbering."""
+    """The system call numbers of one architecture."""
 
     audit: int
     denied: tuple[int, ...]
@@ -182,17 +182,17 @@ def deny(error: int) -> bytes:
 
 
 def for_call(number: int, body: list[bytes]) -> list[bytes]:
-    """``body``, reached only for this call; it must end in an answer."""
+    """``body``, run only for this call; it must end with a return."""
     return [instruction(JUMP_EQUAL, number, 0, len(body)), *body]
 
 
 def load_argument(index: int) -> bytes:
-    """Load the low half of an argument (both machines are little-endian)."""
+    """Load the low half of an argument (both architectures are little-endian)."""
     return instruction(LOAD, ARG0_AT + 8 * index)
 
 
 def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
-    """After a load: is the value one of these? ``allowed`` says what that means."""
+    """After a load: allow only these values, or with ``allowed`` false all but these."""
     found, other = (
         (return_value(ALLOW), deny(error)) if allowed else (deny(error), return_value(ALLOW))
     )
@@ -204,7 +204,7 @@ def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
 
 @cache
 def filter_program(machine: str | None = None) -> bytes | None:
-    """The filter for a machine (by default this one), or ``None`` where there is none."""
+    """The filter for an architecture (by default this one); ``None`` where it is not known."""
     found = ARCHITECTURES.get(machine or platform.machine())
     if found is None:
         return None
@@ -230,15 +230,15 @@ def filter_program(machine: str | None = None) -> bytes | None:
 
 
 def _refuse_bits(index: int, bits: int) -> list[bytes]:
-    """Allowed when the argument has none of these bits."""
+    """Allow when the argument has none of these bits, else fail with EPERM."""
     test = instruction(JUMP_SET, bits, 0, 1)
     return [load_argument(index), test, deny(EPERM), return_value(ALLOW)]
 
 
 def _checks(checked: dict[str, int]) -> list[bytes]:
-    """The calls whose arguments decide."""
+    """The calls that are judged by their arguments."""
     code = for_call(checked["clone"], _refuse_bits(0, NAMESPACE_FLAGS))
-    for name in ("clone3", "openat2"):  # their arguments lie in memory, where no filter looks
+    for name in ("clone3", "openat2"):  # their arguments lie in memory, which no filter can read
         code += for_call(checked[name], [deny(ENOSYS)])
     code += for_call(checked["ioctl"], [load_argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
     for name in ("socket", "socketpair"):

@@ -1,7 +1,7 @@
 """The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.engine.Process`.
 
-Bounded in both directions: what comes is at most a window that was not yet read, and
-:meth:`StreamedProcess.write` returns when the process has taken everything.
+Memory is bounded in both directions: at most a window of each stream is held until it is read, and
+:meth:`StreamedProcess.write` returns when everything was written to the process's stdin.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SendFrame = Callable[[bytes, bytes], None]
 
 
 class StreamBuffer:
-    """One stream from the process: what has come and was not read yet."""
+    """The bytes of one stream that have come and were not read yet."""
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -52,7 +52,7 @@ class StreamedProcess:
         self._exit: asyncio.Future[int] = loop.create_future()
 
     def attach(self, send: SendFrame) -> None:
-        """How frames of this process's request are sent."""
+        """Set the function that sends frames of this process's request."""
         self._send = send
 
     # ------------------------------------------------------------------ frames
@@ -106,7 +106,7 @@ class StreamedProcess:
         for future in (self.started, self._exit):
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # told to whoever asks; nobody need
+                future.exception()  # marks it as retrieved: perhaps nobody waits for it
         for stream in self._streams:
             stream.changed.set()
         self._stdin_changed.set()
@@ -150,7 +150,7 @@ class StreamedProcess:
             if self._error is not None:
                 raise self._error
             if self._unwritten <= most:
-                return  # also where the process took it and ended: an interrupt does that
+                return  # also where stdin was closed after that: the process took it and ended
             if self._stdin_closed:
                 raise BrokenPipeError("The process does not read its stdin any more.")
             self._stdin_changed.clear()
