@@ -117,7 +117,7 @@ def pretend_public(sandbox: Sandbox) -> None:
         return ["127.0.0.1"]
 
     broker: Any = sandbox.network
-    broker._egress._dialler = Dialer(resolve, lambda address: address == "127.0.0.1")
+    broker._egress._dialer = Dialer(resolve, lambda address: address == "127.0.0.1")
 
 
 # ------------------------------------------------------------------ out, where it is allowed
@@ -212,7 +212,7 @@ async def test_an_allowed_name_cannot_be_led_back_inside(walled: Started, target
 
     async with walled() as sandbox:
         broker: Any = sandbox.network
-        broker._egress._dialler = Dialer(resolve)
+        broker._egress._dialer = Dialer(resolve)
         allow(sandbox, f"*.rebinding.test:{target.port}", f"two.test:{target.port}")
         names = [f"a.rebinding.test:{target.port}", f"two.test:{target.port}"]
         answers = await tell(sandbox, *map(connect, names), *(get(f"http://{n}/") for n in names))

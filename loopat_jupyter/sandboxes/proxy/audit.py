@@ -1,4 +1,8 @@
-"""What is noted about one request while it runs; one line of the loop's audit in the end."""
+"""The audit of a sandbox's requests: a record for each while it runs, and a writer of entries.
+
+No response waits for its entry. A sandbox that sends requests faster than entries can be written
+waits before its next request, so the entries in memory are bounded.
+"""
 
 from __future__ import annotations
 
@@ -13,28 +17,30 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.network import AuditEntry, RequestOutcome
 
 Audit = Callable[[AuditEntry], Awaitable[None]]
-"""Keeps one line. Raises nothing."""
+"""Stores one entry. Raises nothing."""
 
 PENDING = 64
-"""Lines that may wait to be written before the sandbox has to wait too."""
+"""Entries that may wait to be written before the sandbox has to wait too."""
 
 TARGET_MAX = 300
-"""Characters of a name that could not be parsed, as it was asked for."""
+"""Characters that are kept of a request target that could not be parsed."""
 
 
 log = logging.getLogger(__name__)
 
 
 async def discard(_request: AuditEntry) -> None:
-    """The audit of a sandbox whose loops have none."""
+    """An :data:`Audit` that stores nothing."""
 
 
 @dataclass(slots=True)
 class AuditRecord:
+    """What is known of one request; it becomes an entry when the request has ended."""
+
     loop_id: str
     started_at: str
     target: str
-    """The request's target as it was sent, for what names no destination."""
+    """The request's target as it was sent, used where it names no destination."""
     kind: Literal["connect", "http", "model"] = "http"
     destination: Destination | None = None
     verdict: RequestOutcome = "refused"
@@ -43,7 +49,7 @@ class AuditRecord:
     bytes_in: int = 0
 
     def set_interrupted(self, why: str) -> None:
-        """It was ended from inside, or with the sandbox; not refused, and not for its answer."""
+        """Set the outcome of a request that was cut off, unless it was refused before."""
         if self.verdict == "refused" and not self.reason:
             self.verdict = "failed"
         self.reason = self.reason or why
@@ -64,6 +70,8 @@ class AuditRecord:
 
 
 class AuditWriter:
+    """Writes entries one after the other, in a task of its own."""
+
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
         self._entries: deque[AuditEntry] = deque()
@@ -72,7 +80,7 @@ class AuditWriter:
         self._has_room.set()
 
     def append(self, entry: AuditEntry) -> None:
-        """Keep this line. Returns at once."""
+        """Queue an entry. Returns at once."""
         self._entries.append(entry)
         if len(self._entries) >= PENDING:
             self._has_room.clear()
@@ -80,11 +88,11 @@ class AuditWriter:
             self._task = asyncio.get_running_loop().create_task(self._write())
 
     async def wait_for_room(self) -> None:
-        """Returns when there is room for more lines."""
+        """Returns when fewer than ``PENDING`` entries wait."""
         await self._has_room.wait()
 
     async def close(self) -> None:
-        """Returns when every line is written."""
+        """Returns when every entry is written."""
         while self._task is not None:
             await asyncio.wait([self._task])
 
@@ -94,7 +102,7 @@ class AuditWriter:
                 try:
                     await self._audit(self._entries.popleft())
                 except Exception:
-                    log.exception("A line of the network audit was lost")
+                    log.exception("An entry of the network audit was lost")
                 if len(self._entries) < PENDING:
                     self._has_room.set()
         finally:

@@ -1,8 +1,9 @@
-"""One connection from inside: HTTP/1.1 read strictly, and answered.
+"""One client connection from inside a sandbox: HTTP/1.1 requests in, responses out.
 
-:mod:`h11` parses; this adds the streams, the bounds on time and size, and answers of our own. A
-visitor that breaks the protocol gets one answer and is gone. Nothing that is written waits in this
-process: a write returns when the kernel has all of it, so a slow reader costs no memory here.
+:mod:`h11` parses strictly; this adds the streams, the bounds on time and size, and error responses.
+A client that breaks the protocol gets one error response, and the connection ends. Nothing that is
+written is buffered in this process: a write returns when the kernel has all of it, so that a slow
+client takes no memory here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from types import TracebackType
 
 import h11
 
@@ -21,60 +21,39 @@ from loopat_jupyter.loops.ports.network import Headers
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers."""
 LINE_MAX = 1024
-"""Bytes of what came last, to say in the audit what could not be understood."""
+"""Bytes of the last data that are kept, for the audit of a request that could not be parsed."""
 READ_SIZE = 64 * 1024
 IDLE_TIMEOUT = 300.0
-"""Seconds in which a kept connection may send its next request whole, or go on with a body."""
+"""Seconds for the whole next request of a kept connection, or for the next part of a body."""
 LINGER_TIMEOUT = 5.0
 LINGER_SIZE = 16 * 1024 * 1024
-"""Seconds and bytes for which a visitor that still sends is heard out, unread, at the end."""
+"""Seconds and bytes for which data of a client that still sends is read and dropped at the end."""
 REASON_MAX = 200
 VERSIONS = (b"1.0", b"1.1")
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
 class ClientDisconnected(Exception):
-    """The visitor left, was silent too long, or does not speak HTTP/1.1."""
+    """The client closed the connection, was silent too long, or does not speak HTTP/1.1."""
 
 
-class CancelScope:
-    """What is done for a visitor, and may be ended from outside while it is done.
+def cancel_scope(scope: asyncio.Timeout) -> None:
+    """Cancel what runs in an ``asyncio.timeout(None)``, which then raises ``TimeoutError``.
 
-    An asynchronous context; left with ``TimeoutError`` where :meth:`end` ended it.
+    Unlike the cancellation of a task it ends at the scope, and code there that cleans up can wait.
+    Idempotent.
     """
-
-    def __init__(self) -> None:
-        self._scope = asyncio.timeout(None)
-
-    async def __aenter__(self) -> CancelScope:
-        await self._scope.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._scope.__aexit__(kind, error, trace)
-
-    @property
-    def cancelled(self) -> bool:
-        return self._scope.expired()
-
-    def cancel(self) -> None:
-        """End it at the next turn of the event loop. Idempotent."""
-        if not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time())
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())
 
 
 class _DisconnectWatcher(asyncio.StreamReaderProtocol):
-    """Tells when the other side has closed, also while nobody reads."""
+    """Notices when the client closes the connection, also while nothing is read."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader, loop=asyncio.get_running_loop())
         self.disconnected = False
-        self.scope: CancelScope | None = None
+        self.scope: asyncio.Timeout | None = None
 
     def eof_received(self) -> bool:
         self._on_disconnect()
@@ -87,10 +66,13 @@ class _DisconnectWatcher(asyncio.StreamReaderProtocol):
     def _on_disconnect(self) -> None:
         self.disconnected = True
         if self.scope is not None:
-            self.scope.cancel()
+            cancel_scope(self.scope)
 
 
 class ClientConnection:
+    """The server side of a connection. ``bytes_received`` and ``bytes_sent`` count the bodies of
+    the current request and its response."""
+
     def __init__(
         self,
         reader: asyncio.StreamReader,
@@ -102,14 +84,14 @@ class ClientConnection:
         self._watcher = watcher
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self.malformed: tuple[str, str] | None = None
-        """A line of what came last and was no request, and what is wrong with it."""
+        """A line of the last data, which was no valid request, and what is wrong with it."""
         self._last_data = b""
         self.bytes_received = 0
         self.bytes_sent = 0
 
     @classmethod
     async def accept(cls, connection: socket.socket) -> ClientConnection:
-        """Take over an accepted connection."""
+        """Take over an accepted connection. Raises ``OSError`` where it was closed meanwhile."""
         loop = asyncio.get_running_loop()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader(limit=READ_SIZE, loop=loop)
@@ -167,12 +149,15 @@ class ClientConnection:
         names = {name for name, _ in request.headers}
         return b"content-length" in names or b"transfer-encoding" in names
 
-    def cancel_on_disconnect(self, scope: CancelScope | None) -> None:
-        """End this errand when the visitor leaves; ``None``: none. One that has closed its own
-        side has left: whoever speaks HTTP/1.1 keeps it open for the answer."""
+    def cancel_on_disconnect(self, scope: asyncio.Timeout | None) -> None:
+        """Cancel this scope when the client disconnects; ``None`` for no scope any more.
+
+        A client that has closed its own side counts as disconnected: with HTTP/1.1 it is kept open
+        until the response has come.
+        """
         self._watcher.scope = scope
         if scope is not None and self._watcher.disconnected:
-            scope.cancel()
+            cancel_scope(scope)
 
     @property
     def disconnected(self) -> bool:
@@ -195,11 +180,11 @@ class ClientConnection:
             self._http.receive_data(data)
         return event
 
-    # ------------------------------------------------------------------ answers
+    # ------------------------------------------------------------------ responses
 
     @property
     def response_started(self) -> bool:
-        """Whether an answer has begun."""
+        """Whether the head of a response was sent."""
         return self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
     async def send_head(self, status: int, headers: Headers, reason: str = "") -> None:
@@ -215,21 +200,21 @@ class ClientConnection:
         await self._send_event(h11.EndOfMessage())
 
     async def send_error(self, status: int, code: str, why: str, headers: Headers = ()) -> None:
-        """Answer with an error that says why, in the body and in the status line: clients of a
-        proxy show the one or the other. The connection ends with it."""
+        """Send an error response with its reason in the body and in the status line, since clients
+        of a proxy show the one or the other. The connection ends with it."""
         if self.response_started:
-            raise ClientDisconnected  # all that can be done is to break it off
+            raise ClientDisconnected  # the response can only be cut off
         body = json.dumps({"error": {"type": "loopat_network", "code": code, "message": why}})
         own = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        # What is left of a request's body is not read.
+        # "close", since the rest of the request's body is not read.
         await self.send_head(status, [*own, *headers, ("connection", "close")], why)
         await self.send_body(body.encode())
         await self.end_response()
 
     async def accept_tunnel(self) -> bytes:
-        """Say that the tunnel stands; what the visitor has sent into it already."""
+        """Send the response to CONNECT; what the client has sent into the tunnel already."""
         async for _ in self.read_body():
-            raise ClientDisconnected  # what asks for a tunnel has no body
+            raise ClientDisconnected  # a CONNECT request has no body
         await self._send_event(
             h11.Response(status_code=200, headers=[], reason=b"Connection established")
         )
@@ -253,8 +238,8 @@ class ClientConnection:
     # ------------------------------------------------------------------ the end
 
     async def lingering_close(self) -> None:
-        """Say that nothing more comes, and hear the visitor out for a while: a connection that is
-        closed with something unread is reset, and the last answer could be lost with it."""
+        """Close the sending side, then read and drop what the client still sends, within bounds: a
+        connection that is closed with data unread is reset, and the response could be lost."""
         left = LINGER_SIZE
         try:
             self.writer.write_eof()
@@ -265,5 +250,5 @@ class ClientConnection:
             return
 
     def abort(self) -> None:
-        """Let go of the connection, now. Idempotent."""
+        """Close the connection at once. Idempotent."""
         self.writer.transport.abort()

@@ -1,8 +1,8 @@
-"""From a destination to a connection: resolved once, and what was found is what is dialled.
+"""Connects to a destination: its name is resolved once, and the addresses found are dialled.
 
-A name that leads into this machine or its private networks is refused, whatever allow-list it is
-on: the server's own port, the cloud's metadata service and the neighbours are not the agent's. Of
-a name with several addresses all must be public, so that no answer order decides.
+A name with an address of this machine or of a private network is refused, on whatever allow-list it
+is: the server's own port, the cloud's metadata service and other hosts there are not for the agent.
+All addresses of a name must be public, so that the order of the resolver's answers does not matter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for the lookup and the connection together."""
 READ_LIMIT = 64 * 1024
 ADDRESSES_TRIED = 4
-"""Addresses of one name, one after the other."""
+"""Addresses of one name that are tried, one after the other."""
 LOCAL_ADDRESS = (
     "{host} leads into the server's own machine or private networks, which no sandbox may reach."
 )
@@ -44,7 +44,7 @@ _NOT_PUBLIC = tuple(
 
 
 class Unreachable(Exception):
-    """The connection was not made. ``refused``: on purpose, and nothing can permit it."""
+    """No connection was made. ``refused``: by this module, and no grant can allow it."""
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class Unreachable(Exception):
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one of the internet's, and no way back into the host's networks."""
+    """Whether an address is on the internet, and does not lead back into the host's networks."""
     try:
         address: Address = ipaddress.ip_address(text)
     except ValueError:  # one with a zone, for example
@@ -68,26 +68,26 @@ def is_public(text: str) -> bool:
 
 
 def _is_own_address(address: Address) -> bool:
-    """Whether it is this machine's own, if a public one: what would be sent from it to itself.
-    Nothing is sent."""
+    """Whether a public address is this machine's own: it is then the source address of a packet to
+    itself. A datagram socket is connected for that, and nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))
             return ipaddress.ip_address(probe.getsockname()[0]) == address
-    except OSError:  # there is no way there at all
+    except OSError:  # no route leads there
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """``resolve`` and ``is_public`` are the real ones but in tests."""
+    """Opens connections to destinations. Tests replace ``resolve`` and ``is_public``."""
 
     resolve: Resolve = field(default_factory=Resolver)
     is_public: Callable[[str], bool] = is_public
 
     def refuse_local(self, destination: Destination) -> None:
-        """Raises :class:`Unreachable` where the very name says that nobody may permit it."""
+        """Raises :class:`Unreachable` where the name or address itself is not public."""
         host = destination.host
         if destination.is_address:
             local = not self.is_public(host)
@@ -97,7 +97,7 @@ class Dialer:
             raise Unreachable(LOCAL_ADDRESS.format(host=host), refused=True)
 
     async def dial(self, destination: Destination) -> Streams:
-        """A connection to it. Raises :class:`Unreachable`."""
+        """Connect to a destination within ``CONNECT_TIMEOUT``. Raises :class:`Unreachable`."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._connect(destination, await self._addresses(destination))

@@ -1,8 +1,8 @@
-"""Requests of a sandbox to the world: ``CONNECT`` tunnels and plain HTTP, by allow-list.
+"""Proxy requests of a sandbox: ``CONNECT`` tunnels and plain HTTP, by allow-list.
 
-The destination is parsed once (:mod:`loopat_jupyter.loops.destinations`) and that spelling is
-matched, resolved, dialled and written into the request that goes out. What is refused is told
-why, and what a person could permit is remembered, so that one can be asked.
+The destination is parsed once (:mod:`loopat_jupyter.loops.destinations`), and that one spelling is
+matched, resolved, dialled and written into the forwarded request. A refusal names its reason, and
+destinations that a person could allow are recorded by :mod:`.egress_policy`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from loopat_jupyter.loops.destinations import (
 from loopat_jupyter.sandboxes.proxy.audit import AuditRecord
 from loopat_jupyter.sandboxes.proxy.connection import (
     READ_SIZE,
-    CancelScope,
     ClientConnection,
     ClientDisconnected,
 )
@@ -34,6 +33,8 @@ from loopat_jupyter.sandboxes.proxy.relay import IDLE_TIMEOUT, Relay
 
 
 class EgressProxy:
+    """Forwards the proxy requests of one sandbox."""
+
     def __init__(self, policy: EgressPolicy, dialer: Dialer) -> None:
         self._policy = policy
         self._dialer = dialer
@@ -41,14 +42,14 @@ class EgressProxy:
     async def connect(
         self, client: ClientConnection, request: h11.Request, record: AuditRecord
     ) -> None:
-        """A tunnel for whatever the visitor speaks, TLS as a rule. Its connection ends with it."""
+        """Serve a CONNECT request: a tunnel, for TLS as a rule. The connection ends with it."""
         record.kind = "connect"
         if client.has_body(request):
             raise BadDestination("a request for a tunnel has no body")
         destination = self._parse_destination(request.target.decode("ascii"), None, record)
         if not self._policy.allows(destination):
-            # Only a wait for a person is given up: who has closed its own side of a tunnel may
-            # still hear what the other one says.
+            # Only the wait for a person is cancelled: a client that has closed its own side of a
+            # tunnel may still read what comes from the other.
             async with _cancel_on_disconnect(client):
                 await self._policy.authorize(destination)
         reader, writer = await self._dial(destination, record)
@@ -61,12 +62,12 @@ class EgressProxy:
             finally:
                 record.bytes_out, record.bytes_in = relay.sent + len(early), relay.received
         finally:
-            writer.transport.abort()  # what was to be flushed is; see dialling
+            writer.transport.abort()  # nothing is buffered: the write buffer's limit is 0
 
     async def forward(
         self, client: ClientConnection, request: h11.Request, record: AuditRecord
     ) -> None:
-        """A plain request, in the absolute form that proxies are sent."""
+        """Serve a plain HTTP request, whose target has the absolute form."""
         record.kind = "http"
         url = _split_url(request.target.decode("ascii"))
         try:
@@ -98,13 +99,13 @@ class EgressProxy:
 @asynccontextmanager
 async def _cancel_on_disconnect(client: ClientConnection) -> AsyncIterator[None]:
     """Cancel the body, with ``ClientDisconnected``, when the client closes its connection."""
-    scope = CancelScope()
+    scope = asyncio.timeout(None)
     try:
         async with scope:
             client.cancel_on_disconnect(scope)
             yield
     except TimeoutError as error:
-        if scope.cancelled:
+        if scope.expired():
             raise ClientDisconnected from error
         raise
     finally:
@@ -124,7 +125,7 @@ def _split_url(target: str) -> SplitResult:
 
 
 class _ForwardedRequest:
-    """One plain request and its answer, over a connection of its own."""
+    """One plain HTTP request and its response, over its own connection to the destination."""
 
     def __init__(
         self, client: ClientConnection, request: h11.Request, streams: Streams, record: AuditRecord

@@ -1,8 +1,8 @@
-"""What one sandbox may reach, and what it was refused.
+"""Which destinations a sandbox may reach, and which it was denied.
 
-Where somebody may be asked (:meth:`EgressPolicy.ask_with`) a request waits at the gate, for a while
-and not too many of them: a program's patience is short, and a person's answer may come in days. The
-question itself stays open, so a later try can succeed.
+Where a person can be asked (:meth:`EgressPolicy.set_approval_callback`) a request waits for the
+decision, but for a bounded time and only a bounded number of them: programs time out, and a person
+may take days. The question stays open, so that a later request can succeed.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.network import ApprovalCallback, Egress
 
 DENIED_MAX = 32
-"""Refused destinations that are remembered for asking; a scan is no wish list."""
+"""Denied destinations that are recorded; a scan must not become as many questions."""
 APPROVAL_TIMEOUT = 60.0
-"""Seconds for which a request waits for a person."""
+"""Seconds for which a request waits for a person's decision."""
 WAITING_MAX = 16
-"""Requests that wait at the same time; they must leave room for the model's."""
+"""Requests that wait at the same time; they must leave connections for the model gateway."""
 NOT_ALLOWED = (
     "{destination} is not on the allow-list of this loop. Do without it, or ask the user: the "
     "administrator can allow it in the loop's profile."
@@ -36,6 +36,8 @@ class DestinationDenied(Exception):
 
 
 class EgressPolicy:
+    """Decides by the profile's allow-list, by grants, and by asking a person."""
+
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
         self._grants: frozenset[Destination] = frozenset()
@@ -57,10 +59,10 @@ class EgressPolicy:
         self._approve = callback
 
     async def authorize(self, destination: Destination) -> None:
-        """Returns when it may be reached, which a person may have to say first.
+        """Returns when the destination may be reached; a person may have to decide first.
 
         Raises:
-            Forbidden: it is not allowed.
+            DestinationDenied: it is not allowed.
         """
         if self.allows(destination):
             return

@@ -1,13 +1,14 @@
-"""The model gateway: what an agent's own program inside asks its model through.
+"""The model gateway: the model provider's API for an agent's program inside the sandbox.
 
-Open only while an engine lends a model. The program knows a key that is good for this sandbox
-alone; the real one is added by the :class:`~loopat_jupyter.loops.ports.network.ModelUpstream`
-outside. Bytes are passed on as they come, in both directions. A request ends with the loan, and
-with the visitor that sent it: nobody pays for an answer that nobody reads.
+It is open only while an engine has opened it. The program has a key that is valid for this sandbox
+alone; the :class:`~loopat_jupyter.loops.ports.network.ModelUpstream` adds the real key outside.
+Bytes are forwarded as they come, in both directions. A request is cancelled when the gateway is
+closed, and when its client disconnects, so that no response is paid for that nobody reads.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import secrets
 
@@ -22,9 +23,9 @@ from loopat_jupyter.loops.ports.network import (
 )
 from loopat_jupyter.sandboxes.proxy.audit import AuditRecord
 from loopat_jupyter.sandboxes.proxy.connection import (
-    CancelScope,
     ClientConnection,
     ClientDisconnected,
+    cancel_scope,
 )
 from loopat_jupyter.sandboxes.proxy.headers import end_to_end
 
@@ -42,12 +43,12 @@ BROKE_OFF = "The model provider's answer broke off: {why}"
 
 
 class ModelGateway:
-    """One sandbox's door to the lent model."""
+    """One sandbox's model gateway."""
 
     def __init__(self) -> None:
         self.key = f"loopat-{secrets.token_hex(24)}"
         self._upstream: ModelUpstream | None = None
-        self._scopes: set[CancelScope] = set()
+        self._scopes: set[asyncio.Timeout] = set()
 
     def open(self, upstream: ModelUpstream) -> None:
         self._upstream = upstream
@@ -55,12 +56,12 @@ class ModelGateway:
     def close(self) -> None:
         self._upstream = None
         for scope in self._scopes:
-            scope.cancel()
+            cancel_scope(scope)
 
     async def forward(
         self, client: ClientConnection, request: h11.Request, record: AuditRecord
     ) -> None:
-        """Answer one request, or break off when the loan ends or the visitor leaves."""
+        """Serve one request; cancelled when the gateway is closed or the client disconnects."""
         record.kind = "model"
         headers = end_to_end(request.headers)
         upstream = self._upstream
@@ -71,14 +72,14 @@ class ModelGateway:
         if not self._has_key(headers):
             record.reason = WRONG_KEY
             return await client.send_error(401, "wrong_key", WRONG_KEY)
-        scope = CancelScope()
+        scope = asyncio.timeout(None)
         self._scopes.add(scope)
         try:
             async with scope:
                 client.cancel_on_disconnect(scope)
                 await self._forward_request(client, request, headers, upstream, record)
         except TimeoutError as error:
-            if not scope.cancelled:
+            if not scope.expired():
                 raise
             if client.disconnected:
                 raise ClientDisconnected from error
@@ -117,7 +118,7 @@ class ModelGateway:
         try:
             if body is None:
                 async for _ in client.read_body():
-                    raise ClientDisconnected  # it said that it had none
+                    raise ClientDisconnected  # its headers announced none
             await self._forward_response(client, response)
         except OSError as error:
             record.verdict, record.reason = "failed", BROKE_OFF.format(why=error)

@@ -1,7 +1,7 @@
-"""Whose the other end of a connection on this machine is: the user that made its socket.
+"""Finds the user at the other end of a connection on this machine: the one who made its socket.
 
-The kernel's socket diagnostics answer for one connection at once; where they are not built in,
-the table of all connections is read.
+The kernel's socket diagnostics (sock_diag(7)) look up one connection; where they are not built in,
+the table of all connections in ``/proc/net/tcp`` is read.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ ERROR = 2
 NO_COOKIE = b"\xff" * 8
 ALL_STATES = 0xFFFFFFFF
 UID_AT = 16 + 4 + 48 + 12
-"""In the answer: after its header, the states, the names of both ends, and three counters."""
+"""Offset in the reply: after the header, the states, both ends' names, and three counters."""
 TABLE = Path("/proc/net/tcp")
 
 
 def peer_uid(connection: socket.socket, unknown: int | None = None) -> int | None:
-    """The user id at the other end of an IPv4 connection over loopback.
+    """The uid at the other end of an IPv4 connection over loopback.
 
-    ``None`` when that end is gone already; ``unknown`` where this kernel says nothing of it.
+    ``None`` when that end was closed already; ``unknown`` where the kernel does not tell it.
     """
     try:
         peer, own = connection.getpeername(), connection.getsockname()
@@ -33,7 +33,7 @@ def peer_uid(connection: socket.socket, unknown: int | None = None) -> int | Non
     try:
         return _ask_kernel(peer, own)
     except (OSError, ValueError, struct.error):
-        pass  # no diagnostics in this kernel, or not for us
+        pass  # the kernel has no diagnostics, or forbids them to this process
     try:
         return _look_up_in_table(peer, own)
     except (OSError, ValueError):
@@ -49,7 +49,7 @@ def _ask_kernel(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
     kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
     with socket.socket(socket.AF_NETLINK, kind, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(header + wanted, (0, 0))
-        answer = kernel.recv(8192)  # it was made while the question was taken
+        answer = kernel.recv(8192)  # the kernel has queued it before sendto() returned
     _, what = struct.unpack_from("=IH", answer)
     if what == ERROR:
         [code] = struct.unpack_from("=i", answer, 16)

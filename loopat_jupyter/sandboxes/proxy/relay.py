@@ -1,4 +1,4 @@
-"""Bytes between two streams, both ways, until both have ended; never more than a buffer of them."""
+"""Copies bytes between two streams in both directions, with one buffer for each in memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 READ_SIZE = 64 * 1024
 IDLE_TIMEOUT = 600.0
-"""Seconds in which neither side has sent anything, after which a tunnel is ended."""
+"""Seconds after which a tunnel ends in which neither side has sent anything."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
 class _Flow:
-    """One direction, and how much has gone that way."""
+    """One direction, the bytes that were copied, and when the last were (the loop's time)."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -58,7 +58,7 @@ class Relay:
                 )
                 watch.cancel()
         except* (OSError, TimeoutError):
-            pass  # that is how tunnels end
+            pass  # the usual end of a tunnel
 
     async def _watch_idle(self) -> None:
         loop = asyncio.get_running_loop()

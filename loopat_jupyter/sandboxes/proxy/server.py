@@ -1,8 +1,8 @@
-"""One sandbox's broker: takes connections from inside, and sends each where it belongs.
+"""One sandbox's egress proxy: accepts connections from inside and routes their requests.
 
-Bounded: so many connections at once, so much of a head, so long a silence. Every connection is a
-task of the broker's, and ends with it. Every request leaves one line in the loop's audit when it
-has ended.
+The number of connections, the size of a request's head and the time without data are bounded. Each
+connection is served by a task that the proxy owns and that ends with it. Each request leaves one
+entry in the loop's audit when it has ended.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from loopat_jupyter.sandboxes.proxy.listener import Listener
 from loopat_jupyter.sandboxes.proxy.model_gateway import PREFIX, ModelGateway
 
 CONNECTIONS_MAX = 64
-"""At once, of one sandbox; more are closed unanswered. Each may take two of the server's files."""
+"""Of one sandbox at the same time; further ones are closed. Each may take two open files."""
 PROXY_USER = "loop"
 GONE = "The sandbox is gone."
 SANDBOX_ENDED = "The sandbox ended while this was under way."
@@ -48,9 +48,9 @@ log = logging.getLogger(__name__)
 class EgressProxyServer:
     """Implements :class:`~loopat_jupyter.loops.ports.network.Network`.
 
-    ``shared``: the sandbox shares the host's loopback, so others can reach its door as well, and
-    the proxy asks for a key. ``now`` gives the time as the audit writes it. ``crowd`` counts the
-    connections of all brokers of this server.
+    ``shared``: the sandbox shares the host's loopback interface, so that others can connect too,
+    and the proxy requires a key. ``now`` gives the time as the audit writes it. ``limiter`` counts the
+    connections of all egress proxies of this server.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class EgressProxyServer:
         self._stopped = False
         self._connections: set[asyncio.Task[None]] = set()
         self._held = 0
-        """Connections, also those that are being taken over."""
+        """The number of connections, also those that are just being accepted."""
 
     # ------------------------------------------------------------------ the port
 
@@ -109,10 +109,9 @@ class EgressProxyServer:
     def start(
         self, listener: socket.socket, *, private: bool = False, uid: int | None = None
     ) -> None:
-        """Take visitors at this listening socket of the sandbox's loopback, and own it.
+        """Accept connections at this listening socket of the sandbox's loopback, and own it.
 
-        ``ours``: it was made in this process, and nobody else has it. ``user``: the only one
-        whose connections are taken.
+        ``private`` and ``uid`` are those of :class:`.listener.Listener`.
         """
         if self._port.done():
             listener.close()
@@ -124,18 +123,18 @@ class EgressProxyServer:
         )
 
     def stop_listening(self) -> None:
-        """End every connection, and take no more. Idempotent."""
+        """End every connection, and accept no more. Idempotent."""
         if self._stopped:
             return
         self._stopped = True
         if not self._port.done():
             self._port.set_exception(SandboxLost(GONE))
-            self._port.exception()  # told to whoever asks; nobody need
+            self._port.exception()  # marks it as retrieved: perhaps nobody waits for it
         for task in self._tasks():
             task.cancel()
 
     async def close(self) -> None:
-        """The same; when it returns nothing of the broker is left, and the audit is complete."""
+        """Stop, and return when no task, thread or file is left and the audit is complete."""
         self.stop_listening()
         if tasks := self._tasks():
             await asyncio.wait(tasks)
@@ -147,7 +146,8 @@ class EgressProxyServer:
         return [*self._connections, *([self._accepting] if self._accepting else [])]
 
     async def _accept_connections(self, listener: Listener) -> None:
-        """The door is kept open until this ends: it also keeps the sandbox's network alive."""
+        """Accept until the listener ends. It stays open until then: while it is open, so is the
+        sandbox's network namespace, in which connections may still be served."""
         try:
             while (connection := await listener.accept()) is not None:
                 await self._accept(connection)
@@ -158,13 +158,13 @@ class EgressProxyServer:
         if self._held >= CONNECTIONS_MAX or not self._limiter.acquire(self._held):
             connection.close()
             return
-        self._held += 1  # at once: others may leave while this one is taken over
+        self._held += 1  # before the await, during which other connections may end
         try:
             client = await ClientConnection.accept(connection)
         except BaseException as error:
             connection.close()
             self._release_connection()
-            if isinstance(error, OSError):  # it left before it was let in
+            if isinstance(error, OSError):  # the client has closed it already
                 return
             raise
         task = asyncio.get_running_loop().create_task(self._serve_connection(client))
@@ -176,7 +176,7 @@ class EgressProxyServer:
         self._connections.discard(task)
         self._release_connection()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("A request of %s failed in the broker", self._loop_id, exc_info=error)
+            log.error("A request of %s failed in the egress proxy", self._loop_id, exc_info=error)
 
     def _release_connection(self) -> None:
         self._held -= 1
@@ -220,7 +220,7 @@ class EgressProxyServer:
             record.set_interrupted(CLIENT_LEFT)
             raise
         except h11.LocalProtocolError as error:
-            # What came from the other side cannot be said in an answer to this request.
+            # What the destination sent cannot be expressed as a response to this request.
             record.verdict, record.reason = "failed", "The answer is no valid HTTP/1.1."
             raise ClientDisconnected from error
         finally:
@@ -239,7 +239,7 @@ class EgressProxyServer:
         if request.method == b"CONNECT":
             return await self._egress.connect(client, request, record)
         if target.startswith(b"/"):
-            record.reason = "This is the sandbox's way out, a proxy; there is nothing here."
+            record.reason = "This is the sandbox's egress proxy; there is nothing here."
             return await client.send_error(404, "not_found", record.reason)
         return await self._egress.forward(client, request, record)
 

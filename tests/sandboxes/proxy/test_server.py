@@ -264,7 +264,7 @@ async def test_a_door_that_was_shut_from_inside_ends_the_service_alone(
     door.close()
     await asyncio.wait([serving], timeout=20)
     assert serving.done()
-    assert caplog.text.count("cannot take a visitor") <= 1
+    assert caplog.text.count("cannot accept a connection") <= 1
 
 
 def _door_of(ground: Ground) -> int:
