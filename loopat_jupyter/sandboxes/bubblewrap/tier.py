@@ -113,8 +113,8 @@ class BubblewrapTier:
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory:
             directories = [Path(directory) / name for name in ("workdir", "home")]
-            for place in directories:
-                place.mkdir()
+            for path in directories:
+                path.mkdir()
             self._try(SandboxSpec("probe", directories[0], directories[1]))
 
     def _try(self, spec: SandboxSpec) -> None:

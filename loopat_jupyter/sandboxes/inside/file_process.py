@@ -61,11 +61,11 @@ class FileProcess:
             os.closerange(1, 4096)
             apply_limits(config)
             os.chdir(config["workdir"])
-            answer = run_operation(
+            result = run_operation(
                 request["file_op"], request["args"], config["workdir"], config["home"]
             )
             with os.fdopen(0, "wb", closefd=False) as out:
-                out.write(json.dumps(answer).encode())
+                out.write(json.dumps(result).encode())
         finally:
             os._exit(0)
 

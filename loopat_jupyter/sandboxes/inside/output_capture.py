@@ -65,20 +65,20 @@ class OutputCapture:
         if self._file is not None:
             self._write(data, self.total)
         self.total += len(data)
-        room = self._half - len(self._head)
-        if room > 0:
-            self._head += data[:room]
-            data = data[room:]
+        left = self._half - len(self._head)
+        if left > 0:
+            self._head += data[:left]
+            data = data[left:]
         self._tail += data
         if len(self._tail) > self._half:
             del self._tail[: len(self._tail) - self._half]
 
     def _write(self, data: bytes, before: int) -> None:
-        room = self._file_limit - before
-        if self._file is None or room <= 0:
+        left = self._file_limit - before
+        if self._file is None or left <= 0:
             return
         try:
-            os.write(self._file, data[:room])
+            os.write(self._file, data[:left])
         except OSError:  # disk full: the command's own writes say so; its head and tail remain
             self._file_limit = 0
 

@@ -79,32 +79,32 @@ class SpawnJob:
         self._stdin_ended = False
         self._terminal: bool = request["pty"] is not None
         if self._terminal:
-            ours, theirs = self._open_terminal(*request["pty"])
+            parent_ends, child_ends = self._open_terminal(*request["pty"])
         else:
-            ours, theirs = self._open_pipes()
+            parent_ends, child_ends = self._open_pipes()
         try:
             self._pid = start_process(
                 context.config,
                 request["argv"],
-                streams=(theirs[0], theirs[len(theirs) // 2], theirs[-1]),
+                streams=(child_ends[0], child_ends[len(child_ends) // 2], child_ends[-1]),
                 cwd=request["cwd"],
                 env=request["env"],
                 terminal=self._terminal,
             )
         except OSError:
-            for fd in set(ours):
+            for fd in set(parent_ends):
                 os.close(fd)
             raise
         finally:
-            for fd in theirs:
+            for fd in child_ends:
                 os.close(fd)
         context.on_exit(self._pid, self._on_exit)
         self.send_frame(protocol.STARTED, self._pid.to_bytes(4, "big"))
-        self._stdin = ours[0]
+        self._stdin = parent_ends[0]
         os.set_blocking(self._stdin, False)
-        self._outputs = [OutputStream(self, ours[1], protocol.OUT, protocol.OUT_END)]
+        self._outputs = [OutputStream(self, parent_ends[1], protocol.OUT, protocol.OUT_END)]
         if not self._terminal:
-            self._outputs.append(OutputStream(self, ours[2], protocol.ERR, protocol.ERR_END))
+            self._outputs.append(OutputStream(self, parent_ends[2], protocol.ERR, protocol.ERR_END))
 
     @staticmethod
     def _open_pipes() -> tuple[list[int], list[int]]:

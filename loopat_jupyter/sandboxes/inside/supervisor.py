@@ -245,9 +245,9 @@ class Supervisor:
 
         port: int | None = proxy["port"]
         if port is None:
-            door, port = open_listener()
-            send_fd(self._control, protocol.encode_frame(protocol.LISTENER, 0), door)
-            os.close(door)
+            listener, port = open_listener()
+            send_fd(self._control, protocol.encode_frame(protocol.LISTENER, 0), listener)
+            os.close(listener)
         self.config["env"].update(proxy_environment(port, proxy["credentials"]))
 
     def _start_job(self, request_id: int, request: dict[str, Any]) -> None:

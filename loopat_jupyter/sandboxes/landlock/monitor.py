@@ -55,17 +55,17 @@ def apply_restrictions(restrictions: dict[str, Any], fds: list[int], launcher: i
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     if restrictions["outer"] is not None:
         restrict_self(fds[restrictions["outer"]])
-    ours, theirs = socket.socketpair()
+    monitor_end, supervisor_end = socket.socketpair()
     signal.signal(signal.SIGTERM, on_sigterm)
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ours.close()
-        restrict_supervisor(restrictions, fds, theirs)
+        monitor_end.close()
+        restrict_supervisor(restrictions, fds, supervisor_end)
         return
     try:
-        theirs.close()
-        run_monitor(restrictions, fds, pid, ours, launcher)
+        supervisor_end.close()
+        run_monitor(restrictions, fds, pid, monitor_end, launcher)
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
     finally:
@@ -110,11 +110,11 @@ def install_filter(program: bytes, flags: int) -> int:
 def fill_in_pids(program: bytes, pids: dict[int, int]) -> bytes:
     """The program with pids in the place of their marks, and negated ones for process groups."""
     groups = {-mark & 0xFFFFFFFF: -pid & 0xFFFFFFFF for mark, pid in pids.items()}
-    places = {**pids, **groups}
+    values = {**pids, **groups}
     found = bytearray(program)
     for at in range(0, len(program), 8):
         code, yes, no, value = struct.unpack_from("=HBBI", program, at)
-        struct.pack_into("=HBBI", found, at, code, yes, no, places.get(value, value))
+        struct.pack_into("=HBBI", found, at, code, yes, no, values.get(value, value))
     return bytes(found)
 
 
@@ -155,7 +155,7 @@ def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
     # The kernel makes a new inode for an entry of /proc that nobody holds open, and the Landlock
     # rule, which holds the old inode, would not match it.
     pins = [os.open(path, O_PATH) for path in restrictions["pin"]]
-    answering = syscall_handler.SyscallHandler(
+    handler = syscall_handler.SyscallHandler(
         fds[0], restrictions["calls"], restrictions["roots"], restrictions["proxy_port"]
     )
     poll = select.poll()
@@ -166,7 +166,7 @@ def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
             if fd == ended:
                 return
             if event & select.POLLIN:
-                answering.handle_next()
+                handler.handle_next()
             else:  # no process has the filter any more
                 poll.unregister(fd)
 

@@ -36,7 +36,7 @@ refused("a file outside could be written to", lambda: open(secret, "a"))
 refused("a file outside could be emptied", lambda: os.truncate(secret, 0))
 refused("the mode of a file outside could be changed", lambda: os.chmod(secret, 0o644))
 refused("a local port could be reached", lambda: reach(sys.argv[2]))
-refused("the guard could be signalled", lambda: os.kill(os.getppid(), 0))
+refused("the monitor could be signalled", lambda: os.kill(os.getppid(), 0))
 try:
     with open("probe", "w") as file:
         file.write("x")
@@ -58,8 +58,8 @@ FORBIDDEN = (
 )
 NO_NUMBERS = "run the server on x86-64 or aarch64; elsewhere system calls cannot be filtered"
 FILTER = (
-    "the kernel or the container does not let the guard look at what the sandbox asks; set the "
-    "kernel's kernel.yama.ptrace_scope to 1 or 0, and allow the system call seccomp"
+    "the kernel or the container does not let the monitor read the arguments of system calls; set "
+    "the kernel's kernel.yama.ptrace_scope to 1 or 0, and allow the system call seccomp"
 )
 
 
@@ -90,7 +90,7 @@ def try_landlock(settings: SandboxSettings) -> TierAttempt:
             "."
         )
         return TierAttempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
-    detail = f"a sandbox was started and its walls held (Landlock version {abi})"
+    detail = f"a sandbox was started and its restrictions held (Landlock version {abi})"
     return TierAttempt(tier, TierProbe("landlock", True, detail))
 
 
@@ -111,8 +111,8 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as proxy,
     ):
         directories = [Path(directory) / name for name in ("workdir", "home")]
-        for place in directories:
-            place.mkdir()
+        for path in directories:
+            path.mkdir()
         secret = Path(directory) / "secret"
         secret.write_text("")
         secret.chmod(0o666)

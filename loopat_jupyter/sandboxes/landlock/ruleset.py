@@ -58,7 +58,7 @@ def handled_files(abi: int) -> int:
 
 
 class Ruleset:
-    """A ruleset to which rules are added. Owns its descriptor until :meth:`take`."""
+    """A ruleset to which rules are added. Owns its descriptor until :meth:`detach`."""
 
     def __init__(self, abi: int, *, files: bool = False, tcp: bool = False, scope: int = 0) -> None:
         self._files = handled_files(abi) if files else 0

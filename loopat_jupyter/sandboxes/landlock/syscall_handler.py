@@ -114,14 +114,14 @@ class SyscallHandler:
     ) -> None:
         fd = self._open_changeable(directory, path, flags)
         try:
-            place = f"/proc/self/fd/{fd}"
+            path_of_fd = f"/proc/self/fd/{fd}"
             if times is None:
-                os.utime(place)
+                os.utime(path_of_fd)
                 return
             found = os.stat(fd)
             then = (found.st_atime_ns, found.st_mtime_ns)
             wanted = [nanoseconds(t, old) for t, old in zip(times, then, strict=True)]
-            os.utime(place, ns=(wanted[0], wanted[1]))
+            os.utime(path_of_fd, ns=(wanted[0], wanted[1]))
         finally:
             os.close(fd)
 
@@ -136,8 +136,8 @@ class SyscallHandler:
             directory, name, os.O_NOFOLLOW if flags & AT_SYMLINK_NOFOLLOW else 0
         )
         try:
-            place = os.readlink(f"/proc/self/fd/{fd}")
-            if not any(place == root or place.startswith(root + "/") for root in self._roots):
+            real = os.readlink(f"/proc/self/fd/{fd}")
+            if not any(real == root or real.startswith(root + "/") for root in self._roots):
                 raise PermissionError(errno.EACCES, "outside")
             self._check_still_waiting()
         except OSError:
@@ -185,18 +185,18 @@ class SyscallHandler:
         if self._proxy_port is None or there != (socket.AF_INET, self._proxy_port, LOOPBACK):
             raise PermissionError(errno.EACCES, "only the egress proxy")
         try:
-            theirs = self._caller_socket(fd)
+            caller_socket = self._caller_socket(fd)
         except PermissionError:
             self._install_connected_socket(fd, where)
             return
-        with theirs:
+        with caller_socket:
             self._check_still_waiting()
-            kept = theirs.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
-            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, CONNECT_TIMEOUT)
+            kept = caller_socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, 16)
+            caller_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, CONNECT_TIMEOUT)
             try:
-                connect(theirs.fileno(), where.ljust(16, b"\0"))
+                connect(caller_socket.fileno(), where.ljust(16, b"\0"))
             finally:
-                theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, kept)
+                caller_socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, kept)
 
     def _caller_socket(self, fd: int) -> socket.socket:
         """A copy of the caller's descriptor, as a socket (pidfd_getfd(2))."""
@@ -211,10 +211,10 @@ class SyscallHandler:
         with open(f"/proc/{self._pid}/fdinfo/{fd}", "rb") as file:
             text = file.read().partition(b"flags:")[2].split()
         flags = int(text[0], 8)
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as ours:
-            connect(ours.fileno(), where.ljust(16, b"\0"))
-            ours.setblocking(not flags & os.O_NONBLOCK)
-            added = (self._id, SET_FD, ours.fileno(), fd, flags & os.O_CLOEXEC)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as connected:
+            connect(connected.fileno(), where.ljust(16, b"\0"))
+            connected.setblocking(not flags & os.O_NONBLOCK)
+            added = (self._id, SET_FD, connected.fileno(), fd, flags & os.O_CLOEXEC)
             fcntl.ioctl(self._listener, ADD_FD, struct.pack("=QIIII", *added))
 
     def _thread_group(self) -> int:

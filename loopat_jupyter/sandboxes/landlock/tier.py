@@ -199,8 +199,8 @@ class LandlockSandbox(SupervisedSandbox):
     def close(self) -> None:
         """The monitor has killed everything; if it was killed itself, the launcher does it."""
         assert self._launcher is not None
-        sweeping = asyncio.ensure_future(asyncio.to_thread(self._launcher.kill_orphans))
-        sweeping.add_done_callback(self._close)
+        killing = asyncio.ensure_future(asyncio.to_thread(self._launcher.kill_orphans))
+        killing.add_done_callback(self._close)
 
     def _close(self, *_: object) -> None:
         self.remove_tmp()

@@ -151,21 +151,21 @@ class Launcher:
         if self._process is not None and self._process.poll() is not None:
             self._stop()
         if self._channel is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            ours.settimeout(REPLY_TIMEOUT)
-            with theirs:
+            server_end, launcher_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            server_end.settimeout(REPLY_TIMEOUT)
+            with launcher_end:
                 option = ["kill-orphans"] if self._kills_orphans else []
                 script = str(Path(program.__file__))
                 self._process = subprocess.Popen(  # noqa: S603
-                    [base_python(), "-I", "-S", script, str(theirs.fileno()), *option],
-                    pass_fds=[theirs.fileno()],
+                    [base_python(), "-I", "-S", script, str(launcher_end.fileno()), *option],
+                    pass_fds=[launcher_end.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
                     cwd="/",
                     start_new_session=True,
                 )
-            self._channel = ours
+            self._channel = server_end
         return self._channel
 
     def close(self) -> None:

@@ -36,12 +36,12 @@ def swap_map(uid: int) -> str:
 
 def open_user_namespace(uid: int) -> int:
     """A user namespace with that map, as a descriptor. No process is left in it."""
-    ready, tell = os.pipe()
+    ready, report = os.pipe()
     hold, release = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(release)
-        os.write(tell, b"y" if libc.unshare(CLONE_NEWUSER) == 0 else b"n")
+        os.write(report, b"y" if libc.unshare(CLONE_NEWUSER) == 0 else b"n")
         os.read(hold, 1)
         os._exit(0)
     try:
@@ -52,7 +52,7 @@ def open_user_namespace(uid: int) -> int:
                 file.write(swap_map(uid))
         return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        for fd in (ready, tell, hold, release):
+        for fd in (ready, report, hold, release):
             os.close(fd)
 
 

@@ -11,22 +11,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def prepare_directories(places: Iterable[Path], uid: int | None) -> None:
+def prepare_directories(paths: Iterable[Path], uid: int | None) -> None:
     """Make a loop's own directories usable for the sandbox that is about to start.
 
     ``uid`` is the user that a root server's sandbox runs as, else ``None``.
     """
-    for own in places:
+    for own in paths:
         if uid is not None:
             chown_tree(own, uid)
         # The agent may have closed its own directory; then no sandbox could start in it.
         own.chmod(own.stat().st_mode | 0o700)
 
 
-def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
+def grant_traverse(paths: Iterable[Path], top: Path, uid: int) -> None:
     """Let the group ``uid``, and nobody else, traverse ``top`` and the directories between it and
-    ``places``. For a root server that cannot mount."""
-    for parent in dict.fromkeys(parent for place in places for parent in place.resolve().parents):
+    ``paths``. For a root server that cannot mount."""
+    for parent in dict.fromkeys(parent for path in paths for parent in path.resolve().parents):
         if parent.is_relative_to(top) and not parent.stat().st_mode & stat.S_IXOTH:
             os.chown(parent, -1, uid)
             parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXGRP)

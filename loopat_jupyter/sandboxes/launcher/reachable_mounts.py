@@ -21,13 +21,13 @@ def make_reachable(request: dict[str, Any], fds: list[int]) -> None:
     """Mount each path of ``request["reach"]`` where it is, in this process's own namespace."""
     process.check(process.libc.unshare(process.CLONE_NEWNS), "unshare")
     process.mount("none", "/", None, process.MS_REC | process.MS_PRIVATE)
-    places = sorted(request["reach"], key=lambda place: len(place[1]))
-    sources = {path: process.reopen(fds[index]) for index, path, _ in places}
+    mounts = sorted(request["reach"], key=lambda mount: len(mount[1]))
+    sources = {path: process.reopen(fds[index]) for index, path, _ in mounts}
     for closed in outermost(closed_ancestor(path) for path in sources):
         process.mount("loopat", closed, "tmpfs", 0, "mode=0755,size=1m")
-    remapped = [path for _, path, mapped in places if mapped]
-    user_namespace = idmap.namespace_for(places, request["uid"])
-    for _, path, mapped in places:
+    remapped = [path for _, path, mapped in mounts if mapped]
+    user_namespace = idmap.namespace_for(mounts, request["uid"])
+    for _, path, mapped in mounts:
         source = sources[path]
         if not os.path.lexists(path):
             create_mount_point(path, stat.S_ISDIR(os.fstat(source).st_mode))

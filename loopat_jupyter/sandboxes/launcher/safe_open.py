@@ -16,9 +16,9 @@ def open_beneath(path: Path, *, directory: bool = True) -> int:
     ``directory``: it must be one. Raises ``OSError``, for a symlink too.
     """
     fd = os.open("/", FLAGS | os.O_DIRECTORY)
-    for place, part in enumerate(path.parts[1:], start=2):
+    for depth, part in enumerate(path.parts[1:], start=2):
         parent = fd
-        last = place == len(path.parts) and not directory
+        last = depth == len(path.parts) and not directory
         try:
             fd = os.open(part, FLAGS if last else FLAGS | os.O_DIRECTORY, dir_fd=parent)
         finally:

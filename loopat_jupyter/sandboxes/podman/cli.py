@@ -106,12 +106,12 @@ class Podman:
                 _close_with(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
                 for fd in (*output, *pass_fds)
             ]
-            places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
+            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
             null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
             argv = [*IN_PROC, *self.argv(*arguments)]
             try:
                 pid = os.posix_spawn(
-                    argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
+                    argv[0], argv, env, file_actions=[null, *actions], setsid=True, setsigmask=()
                 )
             except OSError as error:
                 raise PodmanFailed(f"podman cannot be run: {error.strerror}") from error

@@ -41,7 +41,7 @@ ISOLATION = SandboxIsolation(
     enforced=(
         "an image and toolchain of its own, read-only",
         "own pid, mount, network, ipc, uts and cgroup namespaces; no nested ones",
-        "no capabilities, an unprivileged user, system call filters (podman's and ours)",
+        "no capabilities, an unprivileged user, system call filters (podman's and the server's)",
         "no network",
         "only the loop's workdir, home and folders, and a /tmp of its own, are writable",
         "the server's environment, Jupyter's runtime directory and other loops are not there",

@@ -154,10 +154,10 @@ class PodmanSandbox(SupervisedSandbox):
         containers, loop_id = self._tier.containers, self._spec.loop_id
         options = self._options(containers)
         digest = hashlib.sha256(repr(options).encode()).hexdigest()[:16]
-        handed = [plan.fds[index] for _, index in plan.fixed] + [plan.fds[plan.stderr]]
+        passed = [plan.fds[index] for _, index in plan.fixed] + [plan.fds[plan.stderr]]
         try:
             containers.ensure_created(loop_id, digest, options)
-            conmon, init = containers.start(loop_id, handed)
+            conmon, init = containers.start(loop_id, passed)
         except PodmanFailed as error:
             containers.remove(loop_id)
             raise SandboxSpawnFailed(

@@ -123,7 +123,7 @@ class ClientConnection:
             await self.send_error(505, "bad_request", "Only HTTP/1.1 is spoken here.")
             return None
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
-            await self._reject_malformed(400, "The length of this request is said twice.")
+            await self._reject_malformed(400, "This request gives its length twice.")
             return None
         return event
 

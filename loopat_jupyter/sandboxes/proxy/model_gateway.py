@@ -33,13 +33,13 @@ PREFIX = b"/model"
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "cookie", "api-key"})
 
 CLOSED = (
-    "The model is lent to this sandbox only while one of the loop's turns runs on an engine that "
-    "works inside it."
+    "The model gateway of this sandbox is open only while one of the loop's turns runs on an "
+    "engine that works inside it."
 )
-ENDED = "The turn that the model was lent for has ended."
+ENDED = "The turn that the model gateway was open for has ended."
 WRONG_KEY = "The key of this request is not the one of this sandbox."
 NOT_REACHED = "The model provider could not be reached: {why}"
-BROKE_OFF = "The model provider's answer broke off: {why}"
+BROKE_OFF = "The model provider's response broke off: {why}"
 
 
 class ModelGateway:

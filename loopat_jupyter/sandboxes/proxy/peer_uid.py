@@ -46,19 +46,19 @@ def _ask_kernel(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
     name = ports + addresses + bytes(4) + NO_COOKIE
     wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, ALL_STATES) + name
     header = struct.pack("=IHHII", 16 + len(wanted), SOCK_DIAG_BY_FAMILY, REQUEST, 1, 0)
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-    with socket.socket(socket.AF_NETLINK, kind, NETLINK_SOCK_DIAG) as kernel:
+    socket_type = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_NETLINK, socket_type, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(header + wanted, (0, 0))
-        answer = kernel.recv(8192)  # the kernel has queued it before sendto() returned
-    _, what = struct.unpack_from("=IH", answer)
-    if what == ERROR:
-        [code] = struct.unpack_from("=i", answer, 16)
+        reply = kernel.recv(8192)  # the kernel has queued it before sendto() returned
+    _, kind = struct.unpack_from("=IH", reply)
+    if kind == ERROR:
+        [code] = struct.unpack_from("=i", reply, 16)
         if code == -errno.ENOENT:
             return None
         raise OSError(-code, "no diagnostics")
-    if what != SOCK_DIAG_BY_FAMILY:
+    if kind != SOCK_DIAG_BY_FAMILY:
         raise ValueError
-    [user] = struct.unpack_from("=I", answer, UID_AT)
+    [user] = struct.unpack_from("=I", reply, UID_AT)
     return int(user)
 
 

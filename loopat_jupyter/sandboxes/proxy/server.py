@@ -48,8 +48,8 @@ log = logging.getLogger(__name__)
 class EgressProxyServer:
     """Implements :class:`~loopat_jupyter.loops.ports.network.Network`.
 
-    ``shared``: the sandbox shares the host's loopback interface, so that others can connect too,
-    and the proxy requires a key. ``now`` gives the time as the audit writes it. ``limiter`` counts the
+    ``shared``: the sandbox shares the host's loopback, so that other users can connect too, and the
+    proxy requires a key. ``now`` gives the time as the audit writes it. ``limiter`` counts the
     connections of all egress proxies of this server.
     """
 
@@ -190,9 +190,9 @@ class EgressProxyServer:
                 await self._audit.wait_for_room()
                 await self._handle_request(client, request)
             if client.malformed is not None:
-                asked, why = client.malformed
+                target, reason = client.malformed
                 self._audit.append(
-                    AuditRecord(self._loop_id, self._now(), asked, reason=why).entry()
+                    AuditRecord(self._loop_id, self._now(), target, reason=reason).entry()
                 )
             await client.lingering_close()
         except ClientDisconnected:
@@ -221,7 +221,7 @@ class EgressProxyServer:
             raise
         except h11.LocalProtocolError as error:
             # What the destination sent cannot be expressed as a response to this request.
-            record.verdict, record.reason = "failed", "The answer is no valid HTTP/1.1."
+            record.verdict, record.reason = "failed", "The response is no valid HTTP/1.1."
             raise ClientDisconnected from error
         finally:
             self._audit.append(record.entry())

@@ -182,15 +182,15 @@ def _enable(path: Path, controllers: tuple[str, ...]) -> None:
 def reap_stale(path: Path) -> list[str]:
     """Kill and remove what servers that have ended left behind; the names of their cgroups."""
     reaped = []
-    for place in sorted(path.glob("loopat-*-*")):
-        _, pid, started = place.name.split("-", 2)
+    for server in sorted(path.glob("loopat-*-*")):
+        _, pid, started = server.name.split("-", 2)
         if not pid.isdecimal() or start_time(int(pid)) == started:
             continue
-        for group in place.iterdir():
+        for group in server.iterdir():
             if group.is_dir():
                 Cgroup(group).destroy()
-        remove_cgroup(place)
-        reaped.append(place.name)
+        remove_cgroup(server)
+        reaped.append(server.name)
     return reaped
 
 

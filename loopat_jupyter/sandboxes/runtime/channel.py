@@ -86,14 +86,14 @@ def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
     if "error" in end:
         raise FileError(str(end["error"])[:2000])
     try:
-        answer = json.loads(data)
+        reply = json.loads(data)
     except (ValueError, RecursionError):
         raise FileError("The file operation was cut off.") from None
-    if not isinstance(answer, dict):
+    if not isinstance(reply, dict):
         raise FileError("The file operation gave no answer.")
-    if "error" in answer:
-        raise FileError(str(answer["error"])[:2000])
-    return answer
+    if "error" in reply:
+        raise FileError(str(reply["error"])[:2000])
+    return reply
 
 
 class Channel:
@@ -127,13 +127,13 @@ class Channel:
 
     # ------------------------------------------------------------------ out
 
-    def request(self, consumer: FrameConsumer | None, **ask: Any) -> int:
+    def request(self, consumer: FrameConsumer | None, **fields: Any) -> int:
         """Send a request, whose frames go to ``consumer``; the request's id."""
         self._last_id += 1
         number = self._last_id
         if consumer is not None:
             self._consumers[number] = consumer
-        *parts, last = protocol.split_payload(marshal.dumps(ask, MARSHAL_VERSION))
+        *parts, last = protocol.split_payload(marshal.dumps(fields, MARSHAL_VERSION))
         for part in parts:
             self.send_frame(protocol.REQUEST_PART, number, part)
         self.send_frame(protocol.REQUEST, number, last)
@@ -206,16 +206,16 @@ class Channel:
         fds = [
             int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
         ]
-        on_door, self._on_listener = self._on_listener, None
-        door = _as_listener(fds[0]) if len(fds) == 1 else None
-        if on_door is None or door is None or packet[:1] != protocol.LISTENER:
-            for fd in fds if door is None else ():
+        on_listener, self._on_listener = self._on_listener, None
+        listener = _as_listener(fds[0]) if len(fds) == 1 else None
+        if on_listener is None or listener is None or packet[:1] != protocol.LISTENER:
+            for fd in fds if listener is None else ():
                 os.close(fd)
-            if door is not None:
-                door.close()
+            if listener is not None:
+                listener.close()
             raise ProtocolViolation("an unexpected descriptor")
         self._listener_received = True
-        on_door(door)
+        on_listener(listener)
 
     def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
         if kind == protocol.READY and request == 0:
@@ -251,11 +251,11 @@ class Channel:
 def _as_listener(fd: int) -> socket.socket | None:
     """The descriptor as a socket, if it is a listening IPv4 socket; else the caller keeps it."""
     try:
-        door = socket.socket(fileno=fd)
+        listener = socket.socket(fileno=fd)
     except OSError:
         return None
-    listens = door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if door.family == socket.AF_INET and door.type == socket.SOCK_STREAM and listens:
-        return door
-    door.detach()
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listener.family == socket.AF_INET and listener.type == socket.SOCK_STREAM and listens:
+        return listener
+    listener.detach()
     return None

@@ -145,14 +145,14 @@ class SupervisedSandbox:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
         try:
-            theirs = self._open_channel()
+            supervisor_end = self._open_channel()
         except OSError as error:
             await self._abandon_start()
             raise SandboxSpawnFailed(SHORT_OF_RESOURCES.format(why=error.strerror)) from error
         assert self._channel is not None
         self._channel.request(None, op="configure", config=self.configuration())
         self._launching = True
-        starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._launch, supervisor_end))
         starting.add_done_callback(self._on_launched)
         try:
             await asyncio.shield(starting)
@@ -175,9 +175,9 @@ class SupervisedSandbox:
         proxy = self._proxy = make_proxy(self._spec, self._settings, shared=shared)
         if shared:
             self.proxy_port = open_on_host(proxy, self.outside_uid())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._mark_lost, None if shared else proxy.start)
-        return theirs
+        server_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = Channel(server_end, self._mark_lost, None if shared else proxy.start)
+        return supervisor_end
 
     async def _abandon_start(self) -> None:
         """Close a sandbox of which nothing was made but perhaps the egress proxy."""
@@ -187,11 +187,11 @@ class SupervisedSandbox:
         if self._proxy is not None:
             await self._proxy.close()
 
-    def _launch(self, theirs: socket.socket) -> Launched:
+    def _launch(self, supervisor_end: socket.socket) -> Launched:
         plan = LaunchPlan(uid=None)
         try:
-            with theirs:
-                control = plan.add_fd(os.dup(theirs.fileno()))
+            with supervisor_end:
+                control = plan.add_fd(os.dup(supervisor_end.fileno()))
             bundle = plan.add_fd(sealed_file("loopat-supervisor", self.bundle()))
             self._stderr = os.memfd_create("loopat-stderr")
             plan.stderr = plan.add_fd(os.dup(self._stderr))
@@ -216,8 +216,8 @@ class SupervisedSandbox:
     def _follow_supervisor(self, pid: int) -> None:
         """Watch the supervisor too, which is the last process of its namespace to end."""
         assert self._stderr is not None
-        if said := os.pread(self._stderr, 2000, 0):
-            log.warning("%s: %s", self._spec.loop_id, said.decode(errors="replace").strip())
+        if text := os.pread(self._stderr, 2000, 0):
+            log.warning("%s: %s", self._spec.loop_id, text.decode(errors="replace").strip())
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
@@ -227,8 +227,8 @@ class SupervisedSandbox:
         self._watch_pidfd(pidfd)
 
     def _start_error(self) -> str:
-        said = self._stderr_text.splitlines()[-1] if self._stderr_text else "no reason given"
-        return f"The sandbox did not start: {said}"
+        reason = self._stderr_text.splitlines()[-1] if self._stderr_text else "no reason given"
+        return f"The sandbox did not start: {reason}"
 
     def _on_exit(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
@@ -336,8 +336,8 @@ class SupervisedSandbox:
 
     async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
         timeout = self._settings.limits.file_timeout
-        ask = {"op": "file", "file_op": op, "args": args}
-        data, end = await self._request_reply(FILE_REPLY_MAX, timeout, ask)
+        request = {"op": "file", "file_op": op, "args": args}
+        data, end = await self._request_reply(FILE_REPLY_MAX, timeout, request)
         return parse_file_reply(data, end)
 
     async def _request_reply(

@@ -82,7 +82,7 @@ _BOTH = {
     "migrate_pages": (256, 238),
     "mbind": (237, 235),
     "set_mempolicy": (238, 237),
-    # System V memory and queues outlive their processes, where no limit of ours finds them.
+    # System V memory and queues outlive their processes, and no limit applies to them then.
     "shmget": (29, 194),
     "shmat": (30, 196),
     "msgget": (68, 186),
@@ -197,7 +197,7 @@ def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
         (return_value(ALLOW), deny(error)) if allowed else (deny(error), return_value(ALLOW))
     )
     tests = [
-        instruction(JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)
+        instruction(JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)
     ]
     return [*tests, other, found]
 
