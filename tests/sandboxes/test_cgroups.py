@@ -34,7 +34,7 @@ from loopat_jupyter.sandboxes.runtime.limits import (
     STRAY_GAP,
     limits_in_force,
 )
-from tests.sandboxes.conftest import Grounds, inside
+from tests.sandboxes.conftest import LoopatHome, inside
 
 CYCLES = 200
 MOUNTED = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -162,9 +162,9 @@ def test_what_holds_each_limit_is_said() -> None:
     assert held("none", "memory", "pids", "cpu") == ["cgroup", "rlimit", "cgroup", "cgroup"]
 
 
-def test_gaps_that_a_cgroup_closes_are_not_listed(grounds: Grounds, tmp_path: Path) -> None:
-    settings = replace(grounds.settings(), cgroup=ServerCgroup(tmp_path, ("memory", "pids")))
-    with_them, without = UnconfinedTier(settings), UnconfinedTier(grounds.settings())
+def test_gaps_that_a_cgroup_closes_are_not_listed(loopat_home: LoopatHome, tmp_path: Path) -> None:
+    settings = replace(loopat_home.settings(), cgroup=ServerCgroup(tmp_path, ("memory", "pids")))
+    with_them, without = UnconfinedTier(settings), UnconfinedTier(loopat_home.settings())
     assert {PROCESSES_GAP, STRAY_GAP} <= set(without.isolation.gaps)
     assert not {PROCESSES_GAP, STRAY_GAP, MEMORY_GAP} & set(with_them.isolation.gaps)
     assert "memory, the number of processes" in with_them.isolation.enforced[-1]
@@ -220,10 +220,10 @@ async def started(
         tier.close()
 
 
-def walled(grounds: Grounds, division: ServerCgroup) -> BubblewrapTier:
+def isolated(loopat_home: LoopatHome, division: ServerCgroup) -> BubblewrapTier:
     bwrap = find_bwrap()
     assert bwrap is not None
-    return BubblewrapTier(replace(grounds.settings(), cgroup=division), bwrap)
+    return BubblewrapTier(replace(loopat_home.settings(), cgroup=division), bwrap)
 
 
 def members(group: Path) -> list[int]:
@@ -231,9 +231,9 @@ def members(group: Path) -> list[int]:
 
 
 async def test_everything_of_a_sandbox_is_in_its_cgroup(
-    grounds: Grounds, division: ServerCgroup
+    loopat_home: LoopatHome, division: ServerCgroup
 ) -> None:
-    async with started(walled(grounds, division), grounds.spec()) as sandbox:
+    async with started(isolated(loopat_home, division), loopat_home.spec()) as sandbox:
         [group] = groups(division)
         assert len(members(group)) == 2  # bwrap, and the supervisor
         await sandbox.run("sleep 961 & setsid sleep 962 >/dev/null 2>&1 &", timeout=10)
@@ -244,14 +244,14 @@ async def test_everything_of_a_sandbox_is_in_its_cgroup(
 
 
 async def test_a_process_that_leaves_its_parents_ends_with_the_cgroup(
-    grounds: Grounds, division: ServerCgroup
+    loopat_home: LoopatHome, division: ServerCgroup
 ) -> None:
-    tier = UnconfinedTier(replace(grounds.settings(), cgroup=division))
-    async with started(tier, grounds.spec()) as sandbox:
+    tier = UnconfinedTier(replace(loopat_home.settings(), cgroup=division))
+    async with started(tier, loopat_home.spec()) as sandbox:
         await sandbox.run("(setsid sleep 963 >/dev/null 2>&1 &)", timeout=10)
         [group] = groups(division)
         stray = members(group)
-        [note] = grounds.settings().run_dir.glob("*.pid")
+        [note] = loopat_home.settings().run_dir.glob("*.pid")
         supervisor = int(note.read_text().split()[0])
         stray.remove(supervisor)
         psutil.Process(supervisor).kill()
@@ -261,8 +261,8 @@ async def test_a_process_that_leaves_its_parents_ends_with_the_cgroup(
     assert groups(division) == []
 
 
-async def test_cycles_leave_no_cgroup(grounds: Grounds, division: ServerCgroup) -> None:
-    tier, spec = walled(grounds, division), grounds.spec()
+async def test_cycles_leave_no_cgroup(loopat_home: LoopatHome, division: ServerCgroup) -> None:
+    tier, spec = isolated(loopat_home, division), loopat_home.spec()
     for _ in range(CYCLES):
         sandbox = tier.create(spec)
         await sandbox.start()
@@ -285,10 +285,10 @@ def test_what_a_dead_server_left_is_killed_and_removed(division: ServerCgroup) -
 
 
 async def test_a_cgroup_limits_processes_and_memory(
-    grounds: Grounds, limiting: ServerCgroup
+    loopat_home: LoopatHome, limiting: ServerCgroup
 ) -> None:
-    grounds.limit(processes=40, memory=192 << 20)
-    async with started(walled(grounds, limiting), grounds.spec()) as sandbox:
+    loopat_home.limit(processes=40, memory=192 << 20)
+    async with started(isolated(loopat_home, limiting), loopat_home.spec()) as sandbox:
         [group] = groups(limiting)
         assert (group / "pids.max").read_text() == "44\n"
         take = "python3 -c 'x = bytearray(120 << 20); import time; time.sleep(30)'"

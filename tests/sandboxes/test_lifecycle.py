@@ -28,7 +28,7 @@ from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime import sandbox as sandbox_module
 from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers, record_sandbox, start_time
 from tests.sandboxes.conftest import (
-    Grounds,
+    LoopatHome,
     MakeTier,
     Started,
     all_end,
@@ -46,25 +46,26 @@ from tests.sandboxes.podman_image import remove_containers
 from tests.sandboxes.tiers import TIERS, cycles_of
 
 
-def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
-    """What could be left behind: processes, descriptors, records, mounts of ours."""
+def traces(loopat_home: LoopatHome) -> tuple[int, int, list[str], list[str]]:
+    """What could be left behind: processes, descriptors, records, and mounts, which are of this home
+    or a tmpfs of the launcher's."""
     gc.collect()
     children = len(psutil.Process().children(recursive=True))
     mounts = Path("/proc/mounts").read_text().splitlines()
-    records = sorted(p.name for p in grounds.settings().run_dir.glob("*"))
+    records = sorted(p.name for p in loopat_home.settings().run_dir.glob("*"))
     return (
         children,
         len(list(Path("/proc/self/fd").iterdir())),
         records,
-        [mount for mount in mounts if "loopat" in mount or str(grounds.top) in mount],
+        [m for m in mounts if m.startswith("loopat ") or str(loopat_home.top) in m],
     )
 
 
-async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> None:
+async def test_cycles_leave_nothing(loopat_home: LoopatHome, isolating: MakeTier) -> None:
     """No process, mount, socket, file, directory or cgroup of that loop, of whatever it had."""
-    tier = isolating(grounds.settings())
+    tier = isolating(loopat_home.settings())
     cycles = cycles_of(isolating)
-    spec = grounds.spec()
+    spec = loopat_home.spec()
     mark = unlike(100)
     had: dict[str, set[str]] = {"mounts": set(), "cgroups": set()}
 
@@ -74,16 +75,16 @@ async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> No
         made = f"setsid sleep {mark} >/dev/null 2>&1 & sleep {mark} & echo {number} > file"
         await sandbox.run(made, timeout=20)
         if number < 3:
-            for kind, found in belongings(grounds).items():
+            for kind, found in belongings(loopat_home).items():
                 had[kind] |= found
         await sandbox.stop()
 
     await cycle(-1)
-    before, files = traces(grounds), everything_in(grounds)
+    before, files = traces(loopat_home), everything_in(loopat_home)
     for number in range(cycles):
         await cycle(number)
-    assert traces(grounds) == before
-    assert everything_in(grounds) == files
+    assert traces(loopat_home) == before
+    assert everything_in(loopat_home) == files
     assert (spec.workdir / "file").read_text() == f"{cycles - 1}\n"
     assert all_killed("sleep", mark)
     assert had["mounts"] & mount_points() == set()
@@ -92,10 +93,10 @@ async def test_cycles_leave_nothing(grounds: Grounds, isolating: MakeTier) -> No
     tier.close()
 
 
-def belongings(grounds: Grounds) -> dict[str, set[str]]:
+def belongings(loopat_home: LoopatHome) -> dict[str, set[str]]:
     """What the only sandbox has on the host while it lives, by which it could be found again.
     Its sockets are this process's files, or of a network that lives as long as its processes."""
-    outer = outer_process(grounds)
+    outer = outer_process(loopat_home)
     family = [outer, *outer.children(recursive=True)]
     return {
         "mounts": {point for process in family for point in mounts_of(process)},
@@ -114,31 +115,33 @@ def cgroups_of(process: psutil.Process) -> set[str]:
     return {f"/sys/fs/cgroup/{hierarchy}{path}" for hierarchy, path in own}
 
 
-def everything_in(grounds: Grounds) -> set[str]:
-    """Every file and directory below the grounds; podman's own notes are its containers'."""
-    found = {str(path.relative_to(grounds.top)) for path in grounds.top.rglob("*")}
+def everything_in(loopat_home: LoopatHome) -> set[str]:
+    """Every file and directory below the loopat_home; podman's own notes are its containers'."""
+    found = {str(path.relative_to(loopat_home.top)) for path in loopat_home.top.rglob("*")}
     return {name for name in found if "/run/podman/" not in name}
 
 
-async def test_many_start_at_once(grounds: Grounds, isolating: MakeTier) -> None:
-    tier = isolating(grounds.settings())
-    sandboxes = [tier.create(grounds.spec()) for _ in range(8)]
+async def test_many_start_at_once(loopat_home: LoopatHome, isolating: MakeTier) -> None:
+    tier = isolating(loopat_home.settings())
+    sandboxes = [tier.create(loopat_home.spec()) for _ in range(8)]
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     said = await asyncio.gather(*(inside(s, "echo $$; ls") for s in sandboxes))
     assert len(said) == 8
     await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
     tier.close()
-    assert not list((grounds.home / "run").glob("*.pid"))
+    assert not list((loopat_home.home / "run").glob("*.pid"))
 
 
-async def test_a_cancelled_start_leaves_nothing(grounds: Grounds, isolating: MakeTier) -> None:
-    tier = isolating(grounds.settings())
-    warm = tier.create(grounds.spec())
+async def test_a_cancelled_start_leaves_nothing(
+    loopat_home: LoopatHome, isolating: MakeTier
+) -> None:
+    tier = isolating(loopat_home.settings())
+    warm = tier.create(loopat_home.spec())
     await warm.start()
     await warm.stop()
-    before = traces(grounds)
+    before = traces(loopat_home)
     for steps in range(12):
-        sandbox = tier.create(grounds.spec())
+        sandbox = tier.create(loopat_home.spec())
         starting = asyncio.create_task(sandbox.start())
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -146,41 +149,41 @@ async def test_a_cancelled_start_leaves_nothing(grounds: Grounds, isolating: Mak
         with pytest.raises(asyncio.CancelledError):
             await starting
         assert not sandbox.alive
-    assert traces(grounds) == before
+    assert traces(loopat_home) == before
     tier.close()
 
 
 async def test_a_sandbox_that_cannot_start_says_why_and_leaves_nothing(
-    grounds: Grounds, tmp_path: Path
+    loopat_home: LoopatHome, tmp_path: Path
 ) -> None:
     broken = tmp_path / "bin" / "bwrap"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\necho bwrap: no can do >&2; exit 1\n")
     for directory in (broken, broken.parent):
         directory.chmod(0o755)
-    tier = BubblewrapTier(grounds.settings(), broken)
+    tier = BubblewrapTier(loopat_home.settings(), broken)
     with pytest.raises(SandboxSpawnFailed, match="no can do"):
         tier.probe()
-    before = traces(grounds)
-    sandbox = tier.create(grounds.spec())
+    before = traces(loopat_home)
+    sandbox = tier.create(loopat_home.spec())
     with pytest.raises(SandboxSpawnFailed, match="no can do"):
         await sandbox.start()
-    assert traces(grounds) == before
+    assert traces(loopat_home) == before
     tier.close()
 
 
 async def test_a_server_that_is_short_of_files_says_so_and_recovers(
-    grounds: Grounds, isolating: MakeTier
+    loopat_home: LoopatHome, isolating: MakeTier
 ) -> None:
-    tier = isolating(grounds.settings())
-    warm = tier.create(grounds.spec())
+    tier = isolating(loopat_home.settings())
+    warm = tier.create(loopat_home.spec())
     await warm.start()
     await warm.stop()
-    before = traces(grounds)
+    before = traces(loopat_home)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
     for spare in range(24):  # wherever it runs out
-        sandbox = tier.create(grounds.spec())
+        sandbox = tier.create(loopat_home.spec())
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
         said = None
         try:
@@ -191,24 +194,24 @@ async def test_a_server_that_is_short_of_files_says_so_and_recovers(
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             await sandbox.stop()
         assert said is None or re.search(r"files|memory|podman", said), said
-    assert traces(grounds) == before
-    await warm_again(tier, grounds)
+    assert traces(loopat_home) == before
+    await warm_again(tier, loopat_home)
     tier.close()
 
 
-async def warm_again(tier: SandboxTier, grounds: Grounds) -> None:
-    sandbox = tier.create(grounds.spec())
+async def warm_again(tier: SandboxTier, loopat_home: LoopatHome) -> None:
+    sandbox = tier.create(loopat_home.spec())
     await sandbox.start()
     assert await inside(sandbox, "echo works") == "works\n"
     await sandbox.stop()
 
 
 async def test_the_death_of_the_outer_process_ends_everything(
-    walled: Started, grounds: Grounds
+    isolated: Started, loopat_home: LoopatHome
 ) -> None:
-    async with walled() as sandbox:
+    async with isolated() as sandbox:
         await inside(sandbox, "setsid sleep 91 >/dev/null 2>&1 &")
-        record_, outer = outer_record(grounds), outer_process(grounds)
+        record_, outer = outer_record(loopat_home), outer_process(loopat_home)
         family = [outer, *outer.children(recursive=True)]
         running = asyncio.create_task(sandbox.run("sleep 92", timeout=60))
         outer.kill()
@@ -221,11 +224,11 @@ async def test_the_death_of_the_outer_process_ends_everything(
 
 
 async def test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_works(
-    grounds: Grounds, isolating: MakeTier
+    loopat_home: LoopatHome, isolating: MakeTier
 ) -> None:
     before = set(psutil.Process().children())
-    tier = isolating(grounds.settings())
-    first, second = tier.create(grounds.spec()), tier.create(grounds.spec())
+    tier = isolating(loopat_home.settings())
+    first, second = tier.create(loopat_home.spec()), tier.create(loopat_home.spec())
     await first.start()
     [launcher] = set(psutil.Process().children()) - before
     launcher.kill()
@@ -238,11 +241,11 @@ async def test_the_death_of_the_launcher_ends_its_sandboxes_and_the_next_start_w
 
 
 async def test_a_silent_supervisor_is_ended(
-    walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
+    isolated: Started, monkeypatch: pytest.MonkeyPatch, loopat_home: LoopatHome
 ) -> None:
     monkeypatch.setattr(sandbox_module, "REPLY_GRACE", 0.3)
-    async with walled() as sandbox:
-        [supervisor] = outer_process(grounds).children()
+    async with isolated() as sandbox:
+        [supervisor] = outer_process(loopat_home).children()
         supervisor.suspend()
         with pytest.raises(SandboxLost, match="does not answer"):
             await sandbox.run("true", timeout=0.1)
@@ -251,11 +254,11 @@ async def test_a_silent_supervisor_is_ended(
 
 
 async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
-    walled: Started, monkeypatch: pytest.MonkeyPatch, grounds: Grounds
+    isolated: Started, monkeypatch: pytest.MonkeyPatch, loopat_home: LoopatHome
 ) -> None:
     monkeypatch.setattr(sandbox_module, "KILL_GRACE", 0.2)
-    async with walled() as sandbox:
-        [supervisor] = outer_process(grounds).children()
+    async with isolated() as sandbox:
+        [supervisor] = outer_process(loopat_home).children()
         supervisor.suspend()
         running = asyncio.create_task(sandbox.run("sleep 99", timeout=60))
         await asyncio.sleep(0)
@@ -425,7 +428,7 @@ def test_the_reaper_kills_what_is_recorded_and_only_that(tmp_path: Path) -> None
     ],
     ids=["short", "unknown-id", "unknown-kind", "no-json", "no-object", "deep", "flood"],
 )
-async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: bytes) -> None:
+async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_no_other(packet: bytes) -> None:
     from loopat_jupyter.sandboxes.runtime.channel import Channel, PendingReply
 
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -452,7 +455,7 @@ async def test_a_hostile_supervisor_loses_its_sandbox_and_harms_nobody(packet: b
     theirs.close()
 
 
-async def test_wrong_types_in_an_end_are_harmless() -> None:
+async def test_wrong_types_in_an_end_are_ignored() -> None:
     assert sandbox_module._integer(True) is None
     assert sandbox_module._integer("7") is None
     with pytest.raises(Exception, match="no answer"):

@@ -1,7 +1,8 @@
-"""The one way out of a sandbox's empty network, attacked from inside a real one.
+"""The egress proxy, attacked from inside a real sandbox.
 
 The targets are real servers on this machine's loopback. Where an attack needs a destination that
-may be reached, the broker is told that names below ``test`` lead there and that this is public.
+may be reached, the proxy gets a
+resolver for which names below ``test`` lead there and that address is public.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.loops.ports.engine import Sandbox
 from loopat_jupyter.loops.ports.network import Egress, GatewayAccess
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
-from tests.sandboxes.conftest import SECRET, Started, inside, outside
+from tests.sandboxes.conftest import SECRET, Started, bind_to_free_port, inside, outside
 
 KEY = f"sk-{SECRET}-0123456789"
 
-TELL = r"""
+SEND_SCRIPT = r"""
 import base64, os, socket, sys
 from urllib.parse import urlsplit
 proxy = urlsplit(os.environ["HTTPS_PROXY"])
@@ -46,13 +47,13 @@ for said in sys.argv[1:]:
     print(got.decode("latin-1").replace("\r\n", "\n"))
     print("-----")
 """
-"""Says raw bytes to the proxy that the environment names, and prints the answers."""
+"""Sends raw bytes to the proxy that the environment names, and prints the responses."""
 
 
-async def tell(sandbox: Sandbox, *said: bytes) -> list[str]:
+async def send_raw(sandbox: Sandbox, *said: bytes) -> list[str]:
     given = " ".join(base64.b64encode(one).decode() for one in said)
-    await sandbox.file("write", path="tell.py", text=TELL)
-    return (await inside(sandbox, f"python3 tell.py {given}")).split("-----\n")[:-1]
+    await sandbox.file("write", path="send.py", text=SEND_SCRIPT)
+    return (await inside(sandbox, f"python3 send.py {given}")).split("-----\n")[:-1]
 
 
 def connect(target: str | bytes, then: bytes = b"") -> bytes:
@@ -66,8 +67,8 @@ def get(target: str | bytes) -> bytes:
 
 
 @dataclass
-class Outside:
-    """A server on the host that says the secret, to whoever comes."""
+class TargetServer:
+    """A server on the host that sends the secret to every client."""
 
     port: int = 0
     heard: list[bytes] = field(default_factory=list)
@@ -94,10 +95,11 @@ class Outside:
 
 
 @pytest.fixture
-async def target() -> AsyncIterator[Outside]:
-    target = Outside()
-    server = await asyncio.start_server(target.serve, "127.0.0.1", 0)
-    target.port = int(server.sockets[0].getsockname()[1])
+async def target() -> AsyncIterator[TargetServer]:
+    target = TargetServer()
+    listener = socket.socket()
+    target.port = bind_to_free_port(listener, "127.0.0.1")  # every connection is counted
+    server = await asyncio.start_server(target.serve, sock=listener)
     yield target
     server.close()
     if target.tasks:
@@ -116,22 +118,22 @@ def pretend_public(sandbox: Sandbox) -> None:
             raise OSError("no such name")
         return ["127.0.0.1"]
 
-    broker: Any = sandbox.network
-    broker._egress._dialer = Dialer(resolve, lambda address: address == "127.0.0.1")
+    proxy: Any = sandbox.network
+    proxy._egress._dialer = Dialer(resolve, lambda address: address == "127.0.0.1")
 
 
 # ------------------------------------------------------------------ out, where it is allowed
 
 
-async def test_programs_are_told_of_the_way_out_and_use_it(
-    walled: Started, target: Outside
+async def test_programs_find_the_proxy_in_their_environment_and_use_it(
+    isolated: Started, target: TargetServer
 ) -> None:
     code = (
         "import urllib.request as r, urllib.error as e\n"
         "try: print(r.urlopen('http://allowed.test:PORT/x').read().decode())\n"
         "except e.HTTPError as x: print(x.code, x.reason, x.read().decode())\n"
     ).replace("PORT", str(target.port))
-    async with walled() as sandbox:
+    async with isolated() as sandbox:
         pretend_public(sandbox)
         await sandbox.file("write", path="get.py", text=code)
         refused = await inside(sandbox, "python3 get.py")
@@ -142,7 +144,9 @@ async def test_programs_are_told_of_the_way_out_and_use_it(
         assert (await inside(sandbox, "echo $NO_PROXY")).strip() == "localhost,127.0.0.1,::1"
 
 
-async def test_a_host_is_matched_by_its_one_spelling(walled: Started, target: Outside) -> None:
+async def test_a_host_is_matched_by_its_one_spelling(
+    isolated: Started, target: TargetServer
+) -> None:
     port = target.port
     then = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     good = [f"XN--BCHER-kva.TEST:{port}", f"xn--bcher-KVA.Test.:{port}", f"A.below.TEST.:{port}"]
@@ -157,13 +161,13 @@ async def test_a_host_is_matched_by_its_one_spelling(walled: Started, target: Ou
         f"bücher.test:{port}".encode(), f"evil.test\\.below.test:{port}".encode(),
         f"a@b.below.test:{port}".encode(), f"a.below.test:{port}\t".encode(),
     ]  # fmt: skip
-    async with walled() as sandbox:
+    async with isolated() as sandbox:
         pretend_public(sandbox)
         allow(sandbox, f"bücher.test:{port}", f"*.below.test:{port}")
-        answers = await tell(sandbox, *(connect(one, then) for one in good))
+        answers = await send_raw(sandbox, *(connect(one, then) for one in good))
         assert [SECRET in answer for answer in answers] == [True] * len(good)
         reached = target.connections
-        answers = await tell(sandbox, *(connect(one, then) for one in [*bad, *raw]))
+        answers = await send_raw(sandbox, *(connect(one, then) for one in [*bad, *raw]))
         assert len(answers) == len(bad) + len(raw)
         assert all(answer.startswith(("HTTP/1.1 40", "HTTP/1.1 43")) for answer in answers)
         assert target.connections == reached
@@ -183,7 +187,9 @@ METADATA = [
 ]  # fmt: skip
 
 
-async def test_the_servers_own_networks_are_out_of_reach(walled: Started, target: Outside) -> None:
+async def test_the_servers_own_networks_are_out_of_reach(
+    isolated: Started, target: TargetServer
+) -> None:
     port = target.port
     direct = f"exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected"
     assert "connected" in await asyncio.to_thread(outside, direct)
@@ -192,12 +198,12 @@ async def test_the_servers_own_networks_are_out_of_reach(walled: Started, target
             await asyncio.sleep(0)
     hosts = [*(f"{host}:{port}" for host in LOOPBACK), *(f"{host}:80" for host in METADATA)]
     asked = [connect(host) for host in hosts] + [get(f"http://{host}/") for host in hosts]
-    async with walled() as sandbox:
+    async with isolated() as sandbox:
         # Not even where an administrator wrote it down, or a person said yes.
         allow(sandbox, f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}",
               "169.254.169.254:80", "[fd00:ec2::254]:80", "100.100.100.200:80")  # fmt: skip
         sandbox.network.set_grants([Destination("127.0.0.1", port), Destination("localhost", port)])
-        answers = await tell(sandbox, *asked)
+        answers = await send_raw(sandbox, *asked)
         assert len(answers) == len(asked)
         for said, answer in zip(asked, answers, strict=True):
             assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.1 403 ")), (said, answer)
@@ -206,22 +212,26 @@ async def test_the_servers_own_networks_are_out_of_reach(walled: Started, target
     assert target.connections == before
 
 
-async def test_an_allowed_name_cannot_be_led_back_inside(walled: Started, target: Outside) -> None:
+async def test_an_allowed_name_cannot_be_led_back_inside(
+    isolated: Started, target: TargetServer
+) -> None:
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["8.8.8.8", "127.0.0.1"] if host == "two.test" else ["127.0.0.1"]
 
-    async with walled() as sandbox:
-        broker: Any = sandbox.network
-        broker._egress._dialer = Dialer(resolve)
+    async with isolated() as sandbox:
+        proxy: Any = sandbox.network
+        proxy._egress._dialer = Dialer(resolve)
         allow(sandbox, f"*.rebinding.test:{target.port}", f"two.test:{target.port}")
         names = [f"a.rebinding.test:{target.port}", f"two.test:{target.port}"]
-        answers = await tell(sandbox, *map(connect, names), *(get(f"http://{n}/") for n in names))
+        answers = await send_raw(
+            sandbox, *map(connect, names), *(get(f"http://{n}/") for n in names)
+        )
         assert [answer[:13] for answer in answers] == ["HTTP/1.1 403 "] * 4
         assert all("no sandbox may reach" in answer for answer in answers)
     assert target.connections == 0
 
 
-async def test_names_are_not_resolved_inside(walled: Started) -> None:
+async def test_names_are_not_resolved_inside(isolated: Started) -> None:
     """A name server is never asked by the agent: a lookup carries data out."""
     asking = "import socket; socket.socket(2, 2).sendto(b'a query', ('127.0.0.1', PORT))"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as name_server:
@@ -230,7 +240,7 @@ async def test_names_are_not_resolved_inside(walled: Started) -> None:
         outside(attack)
         name_server.settimeout(20)
         assert name_server.recv(100) == b"a query"
-        async with walled() as sandbox:
+        async with isolated() as sandbox:
             await inside(sandbox, attack)
             looked = await inside(sandbox, "getent ahosts example.org; echo $?")
             assert looked.strip() not in ("", "0")
@@ -240,7 +250,7 @@ async def test_names_are_not_resolved_inside(walled: Started) -> None:
             name_server.recv(100)
 
 
-async def test_a_tunnel_ends_with_its_sandbox(walled: Started) -> None:
+async def test_a_tunnel_ends_with_its_sandbox(isolated: Started) -> None:
     begun, ended = asyncio.Event(), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -256,9 +266,9 @@ async def test_a_tunnel_ends_with_its_sandbox(walled: Started) -> None:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    hold = TELL.replace("way.shutdown(socket.SHUT_WR)", "")
+    hold = SEND_SCRIPT.replace("way.shutdown(socket.SHUT_WR)", "")
     try:
-        async with walled() as sandbox, asyncio.timeout(60):
+        async with isolated() as sandbox, asyncio.timeout(60):
             pretend_public(sandbox)
             allow(sandbox, f"a.test:{port}")
             await sandbox.file("write", path="hold.py", text=hold)
@@ -271,20 +281,22 @@ async def test_a_tunnel_ends_with_its_sandbox(walled: Started) -> None:
         server.close()
 
 
-# ------------------------------------------------------------------ the lent model
+# ------------------------------------------------------------------ the model gateway
 
 
 @pytest.fixture
-async def carrier() -> AsyncIterator[ConnectionPool]:
-    carrier = ConnectionPool(ssl.create_default_context())
-    yield carrier
-    carrier.close()
+async def pool() -> AsyncIterator[ConnectionPool]:
+    pool = ConnectionPool(ssl.create_default_context())
+    yield pool
+    pool.close()
 
 
-async def lend(sandbox: Sandbox, target: Outside, carrier: ConnectionPool) -> GatewayAccess:
+async def open_gateway(
+    sandbox: Sandbox, target: TargetServer, pool: ConnectionPool
+) -> GatewayAccess:
     url = f"http://127.0.0.1:{target.port}"
     choice = SelectedModel("p", "m", "anthropic", url, KEY, models=("m",))
-    return await sandbox.network.open_model_gateway(ProviderUpstream(choice, url, carrier))
+    return await sandbox.network.open_model_gateway(ProviderUpstream(choice, url, pool))
 
 
 MODEL = r"""
@@ -302,66 +314,69 @@ print(answer.status, dict(answer.headers), answer.read().decode())
 
 
 async def ask(
-    sandbox: Sandbox, loan: GatewayAccess, path: str, method: str = "POST", model: str = "m"
+    sandbox: Sandbox, access: GatewayAccess, path: str, method: str = "POST", model: str = "m"
 ) -> str:
     await sandbox.file("write", path="model.py", text=MODEL)
     return await inside(
-        sandbox, f"python3 model.py {loan.url} {loan.key} '{path}' {method} {model}"
+        sandbox, f"python3 model.py {access.url} {access.key} '{path}' {method} {model}"
     )
 
 
 async def test_the_real_key_never_comes_inside(
-    walled: Started, target: Outside, carrier: ConnectionPool
+    isolated: Started, target: TargetServer, pool: ConnectionPool
 ) -> None:
     target.say = lambda head: json.dumps({"error": head.decode()})  # a provider that tells all
     look = (
         "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'; cat /workdir/* ~/.*"
     )
-    async with walled() as sandbox:
-        loan = await lend(sandbox, target, carrier)
-        told = await ask(sandbox, loan, "/v1/messages")
-        assert told.startswith("200")
+    async with isolated() as sandbox:
+        access = await open_gateway(sandbox, target, pool)
+        response = await ask(sandbox, access, "/v1/messages")
+        assert response.startswith("200")
         assert KEY.encode() in target.heard[0]
-        assert KEY not in told
-        assert "*" * len(KEY) in told
-        assert loan.key.encode() not in target.heard[0]
+        assert KEY not in response
+        assert "*" * len(KEY) in response
+        assert access.key.encode() not in target.heard[0]
         assert b"forwarded" not in target.heard[0]
         assert KEY not in await inside(sandbox, look)
 
 
-async def test_only_what_is_lent_can_be_asked(
-    walled: Started, target: Outside, carrier: ConnectionPool
+async def test_only_the_opened_model_can_be_requested(
+    isolated: Started, target: TargetServer, pool: ConnectionPool
 ) -> None:
-    async with walled() as sandbox:
-        loan = await lend(sandbox, target, carrier)
+    async with isolated() as sandbox:
+        access = await open_gateway(sandbox, target, pool)
         for path, method in [
             ("/v1/files", "GET"), ("/v1/messages", "GET"), ("/v1/messages", "DELETE"),
             ("/v1/messages/../files", "POST"), ("/v1/%2e%2e/v1/files", "GET"),
             ("//v1/messages", "POST"), ("/v1/messages?key=x", "POST"), ("/v1/messages%3f", "POST"),
         ]:  # fmt: skip
-            assert (await ask(sandbox, loan, path, method)).startswith("403"), path
-        other = await ask(sandbox, loan, "/v1/messages", model="expensive")
+            assert (await ask(sandbox, access, path, method)).startswith("403"), path
+        other = await ask(sandbox, access, "/v1/messages", model="expensive")
         assert other.startswith("403")
         assert "is not enabled in config.json" in other
         assert target.heard == []
 
 
-async def test_a_model_is_lent_for_a_turn_and_to_one_sandbox(
-    walled: Started, target: Outside, carrier: ConnectionPool
+async def test_a_gateway_is_open_for_a_turn_and_to_one_sandbox(
+    isolated: Started, target: TargetServer, pool: ConnectionPool
 ) -> None:
     async with AsyncExitStack() as stack:
-        one = await stack.enter_async_context(walled())
-        other = await stack.enter_async_context(walled())
-        loan, others = await lend(one, target, carrier), await lend(other, target, carrier)
-        assert (await ask(one, loan, "/v1/messages")).startswith("200")
-        assert (await ask(one, GatewayAccess(loan.url, others.key), "/v1/messages")).startswith(
+        one = await stack.enter_async_context(isolated())
+        other = await stack.enter_async_context(isolated())
+        access, others = (
+            await open_gateway(one, target, pool),
+            await open_gateway(other, target, pool),
+        )
+        assert (await ask(one, access, "/v1/messages")).startswith("200")
+        assert (await ask(one, GatewayAccess(access.url, others.key), "/v1/messages")).startswith(
             "401"
         )
         one.network.close_model_gateway()
-        ended = await ask(one, loan, "/v1/messages")
+        ended = await ask(one, access, "/v1/messages")
         assert ended.startswith("403")
         assert "only while" in ended
         assert (await ask(other, others, "/v1/messages")).startswith("200")
         await one.stop()
         with pytest.raises(SandboxLost):
-            await lend(one, target, carrier)
+            await open_gateway(one, target, pool)

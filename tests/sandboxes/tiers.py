@@ -1,7 +1,7 @@
-"""The tiers that isolate, as the acceptance suite tries them, and the walls each does not have.
+"""The tiers that isolate, as the acceptance suite tries them, and what each does not restrict.
 
-A wall that a tier does not have is named in ``GAPS`` with words of the tier's own list of gaps:
-the test then holds that the gap is listed, instead of the wall.
+A restriction that a tier lacks is named in ``gaps`` with words of the tier's own list of gaps: the
+test then checks that the gap is listed, instead of the restriction.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.sandboxes import podman_image
 
 DENIED = re.compile("Read-only|Permission denied|Operation not permitted")
-"""How a wall answers; tiers differ in which of these it is."""
+"""The errors of what is forbidden; tiers differ in which of these it is."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""A broker in process, visited over real sockets; what it reaches are real servers on loopback.
+"""An egress proxy in process, used over real sockets; its destinations are servers on loopback.
 
-The broker refuses loopback, so these tests give it a resolver and an idea of what is public of
-their own: names below ``test`` lead to 127.0.0.1, and 127.0.0.1 is the internet.
+The proxy refuses loopback, so these tests give it a resolver and an
+``is_public`` of their own: names below ``test`` lead to 127.0.0.1, and 127.0.0.1 is the internet.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -34,7 +34,7 @@ async def resolve(host: str, port: int) -> list[str]:
 
 
 class Client:
-    """Whoever visits the broker: raw bytes out, bytes or a parsed answer back."""
+    """A client of the proxy: sends raw bytes, reads bytes or a parsed response."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -44,16 +44,16 @@ class Client:
         self.writer.write(data)
 
     async def rest(self) -> bytes:
-        """Everything until the broker closes."""
-        async with asyncio.timeout(PATIENCE):
+        """Everything until the proxy closes."""
+        async with asyncio.timeout(TIMEOUT):
             return await self.reader.read()
 
     async def exactly(self, count: int) -> bytes:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.reader.readexactly(count)
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             raw = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         line, *rows = raw.split("\r\n")[:-2]
         pairs = (row.split(":", 1) for row in rows)
@@ -85,7 +85,7 @@ class Client:
         return await self.answer(method)
 
     async def refusal(self, method: str, target: str, **more: Any) -> tuple[int, str, str]:
-        """Ask; the status, code and message of an answer that is the broker's own."""
+        """Send a request; the status, code and message of the proxy's own error response."""
         status, _, body = await self.ask(method, target, **more)
         error = json.loads(body)["error"]
         assert error["type"] == "loopat_network"
@@ -93,39 +93,39 @@ class Client:
 
 
 @dataclass
-class Ground:
-    """A broker, its audit, and the servers outside."""
+class ProxyFixture:
+    """A proxy, its audit, and the servers outside."""
 
     stack: AsyncExitStack
     audit: list[AuditEntry] = field(default_factory=list)
     shared: bool = False
     user: int | None = None
-    crowd: ConnectionLimiter = field(default_factory=ConnectionLimiter)
-    dialler: Dialer = field(default_factory=lambda: Dialer(resolve, lambda address: True))
-    broker: EgressProxyServer = field(init=False)
+    limiter: ConnectionLimiter = field(default_factory=ConnectionLimiter)
+    dialer: Dialer = field(default_factory=lambda: Dialer(resolve, lambda address: True))
+    proxy: EgressProxyServer = field(init=False)
     port: int = 0
 
-    def open(self) -> Ground:
-        self.broker = EgressProxyServer(
+    def open(self) -> ProxyFixture:
+        self.proxy = EgressProxyServer(
             "loop_1",
             Egress(),
             self.keep,
             lambda: "now",
             shared=self.shared,
-            limiter=self.crowd,
-            dialer=self.dialler,
+            limiter=self.limiter,
+            dialer=self.dialer,
         )
-        door = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = door.getsockname()[1]
-        self.broker.start(door, private=self.shared, uid=self.user)
-        self.stack.push_async_callback(self.broker.close)
+        listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = listener.getsockname()[1]
+        self.proxy.start(listener, private=self.shared, uid=self.user)
+        self.stack.push_async_callback(self.proxy.close)
         return self
 
     async def keep(self, line: AuditEntry) -> None:
         self.audit.append(line)
 
     def allow(self, *patterns: str) -> None:
-        self.broker.set_policy(Egress(tuple(map(parse_pattern, patterns))))
+        self.proxy.set_policy(Egress(tuple(map(parse_pattern, patterns))))
 
     async def client(self) -> Client:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -161,21 +161,21 @@ class Ground:
 
     async def audited(self) -> list[AuditEntry]:
         """The audit when everything is over."""
-        await self.broker.close()
+        await self.proxy.close()
         return self.audit
 
 
 @pytest.fixture
-async def ground() -> AsyncIterator[Ground]:
+async def proxied() -> AsyncIterator[ProxyFixture]:
     async with AsyncExitStack() as stack:
-        yield Ground(stack).open()
+        yield ProxyFixture(stack).open()
 
 
 @pytest.fixture
-async def shared_ground() -> AsyncIterator[Ground]:
-    """A broker whose door others could find: it asks for a key."""
+async def shared_proxied() -> AsyncIterator[ProxyFixture]:
+    """A proxy whose listener other users can reach: it requires a key."""
     async with AsyncExitStack() as stack:
-        yield Ground(stack, shared=True).open()
+        yield ProxyFixture(stack, shared=True).open()
 
 
 # ------------------------------------------------------------------ servers outside
@@ -209,7 +209,7 @@ class WebServer:
             await reader.read()
 
 
-# ------------------------------------------------------------------ a model, lent
+# ------------------------------------------------------------------ a model upstream
 
 
 @dataclass
@@ -235,7 +235,7 @@ class Answer:
 
 @dataclass
 class Upstream:
-    """A provider as an engine lends it."""
+    """A model provider, as an engine opens it to the gateway."""
 
     answer: Answer = field(default_factory=Answer)
     host: str = "model.test"

@@ -13,7 +13,7 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.sandboxes.proxy import resolver
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Unreachable, is_public
 from loopat_jupyter.sandboxes.proxy.resolver import LOOKUPS, Resolver
-from tests.sandboxes.proxy.conftest import Ground, WebServer
+from tests.sandboxes.proxy.conftest import ProxyFixture, WebServer
 
 
 @pytest.mark.parametrize(
@@ -80,24 +80,24 @@ async def test_a_name_without_address_is_not_dialled(addresses: tuple[str, ...])
         await answers(*addresses).dial(Destination("nothing.test", 443))
 
 
-async def test_a_resolver_that_changes_its_mind_is_asked_once(ground: Ground) -> None:
+async def test_a_resolver_that_changes_its_mind_is_asked_once(proxied: ProxyFixture) -> None:
     asked: list[str] = []
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         asked.append(host)
         return ["127.0.0.2"] if len(asked) == 1 else ["127.0.0.1"]
 
-    good = await ground.server(WebServer())  # listens on 127.0.0.1 alone
-    dialler = Dialer(resolve, lambda address: address == "127.0.0.2")
+    good = await proxied.server(WebServer())  # listens on 127.0.0.1 alone
+    dialer = Dialer(resolve, lambda address: address == "127.0.0.2")
     with pytest.raises(Unreachable) as failed:  # dialled where it was first said to be
-        await dialler.dial(Destination("a.test", good))
+        await dialer.dial(Destination("a.test", good))
     assert asked == ["a.test"]
     assert not failed.value.refused
     assert "127.0.0" not in failed.value.message
 
 
-async def test_the_next_address_is_tried_where_one_does_not_answer(ground: Ground) -> None:
-    port = await ground.server(WebServer())
+async def test_the_next_address_is_tried_where_one_does_not_answer(proxied: ProxyFixture) -> None:
+    port = await proxied.server(WebServer())
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.2", "127.0.0.1"]
@@ -115,27 +115,29 @@ async def test_the_next_address_is_tried_where_one_does_not_answer(ground: Groun
         "localhost.:80", "a.localhost:80", "127.0.0.1.:80", "[64:ff9b::7f00:1]:80", "0.0.0.0:80",
     ],
 )  # fmt: skip
-async def test_nobody_can_permit_the_servers_own_networks(ground: Ground, target: str) -> None:
-    ground.broker._egress._dialer = Dialer()
-    ground.allow("127.0.0.1:80", "169.254.169.254:80", "[::1]:80", "localhost:80")
-    client = await ground.client()
+async def test_no_grant_reaches_the_servers_own_networks(
+    proxied: ProxyFixture, target: str
+) -> None:
+    proxied.proxy._egress._dialer = Dialer()
+    proxied.allow("127.0.0.1:80", "169.254.169.254:80", "[::1]:80", "localhost:80")
+    client = await proxied.client()
     status, code, message = await client.refusal("CONNECT", target)
     assert (status, code) == (403, "not_public")
     assert "no sandbox may reach" in message
-    assert ground.broker.drain_denied() == []  # no person is asked about these
-    [line] = await ground.audited()
+    assert proxied.proxy.drain_denied() == []  # no person is asked about these
+    [line] = await proxied.audited()
     assert line.verdict == "refused"
 
 
-async def test_an_allowed_name_that_leads_inside_is_refused(ground: Ground) -> None:
-    port = await ground.server(WebServer())
+async def test_an_allowed_name_that_leads_inside_is_refused(proxied: ProxyFixture) -> None:
+    port = await proxied.server(WebServer())
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         return ["127.0.0.1"]
 
-    ground.broker._egress._dialer = Dialer(resolve)
-    ground.allow(f"rebinding.test:{port}")
-    client = await ground.client()
+    proxied.proxy._egress._dialer = Dialer(resolve)
+    proxied.allow(f"rebinding.test:{port}")
+    client = await proxied.client()
     refused = await client.refusal("GET", f"http://rebinding.test:{port}/")
     assert refused[:2] == (403, "not_public")
 
@@ -147,8 +149,11 @@ async def test_slow_lookups_hold_up_no_other_loop_and_not_the_server(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     released, slow = threading.Event(), threading.Semaphore(0)
+    threads: dict[bytes, list[threading.Thread]] = {b"slow.test": [], b"quick.test": []}
+    others = threading.enumerate()
 
     def getaddrinfo(host: bytes, port: int, **_: object) -> list[object]:
+        threads[host].append(threading.current_thread())
         if host == b"slow.test":
             slow.release()
             released.wait(20)
@@ -163,8 +168,11 @@ async def test_slow_lookups_hold_up_no_other_loop_and_not_the_server(
         assert not slow.acquire(blocking=False)
         assert await other("quick.test", 443) == ["8.8.8.8"]
         assert await asyncio.to_thread(lambda: "the server's own work") != ""
-        names = [thread.name for thread in threading.enumerate()]
-        assert names.count("loopat-lookup") == LOOKUPS
+        for thread in threads[b"quick.test"]:  # it may still be ending
+            await asyncio.to_thread(thread.join)
+        running = [t for t in threading.enumerate() if t.name == "loopat-lookup"]
+        assert [t for t in running if t not in others] == threads[b"slow.test"]
+        assert len(threads[b"slow.test"]) == LOOKUPS
         for task in waiting:  # giving up frees no place: the threads are still there
             task.cancel()
         await asyncio.wait(waiting)

@@ -1,4 +1,4 @@
-"""Who may come in, how many, and a door whose other holder is hostile."""
+"""Which connections are accepted, how many, and a listener whose other owner is hostile."""
 
 from __future__ import annotations
 
@@ -14,110 +14,115 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from loopat_jupyter.sandboxes.proxy import listener, peer_uid
+from loopat_jupyter.sandboxes.proxy import listener as listener_module
+from loopat_jupyter.sandboxes.proxy import peer_uid
 from loopat_jupyter.sandboxes.proxy.connection import ClientConnection
 from loopat_jupyter.sandboxes.proxy.connection_limit import GUARANTEED, ConnectionLimiter
 from loopat_jupyter.sandboxes.proxy.listener import Listener
-from tests.sandboxes.proxy.conftest import Ground
+from tests.sandboxes.proxy.conftest import ProxyFixture
 
-SOMEBODY = 61_234
+OTHER_USER = 61_234
 """A user id that runs nothing else here."""
 
 
-# ------------------------------------------------------------------ a door that another holds
+# ------------------------------------------------------------------ a listener of two processes
 
 
-class Thief:
-    """The other holder of a door. Between the event that says that somebody is there and the
-    accept it takes the first visitor away, and makes the door block."""
+class HostileOwner:
+    """The process that made a listener. Between the event that announces a connection and the
+    server's accept it accepts the first connection itself, and makes the listener block."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        door = socket.create_server(("127.0.0.1", 0))
-        self.address = door.getsockname()
-        self.door = door.dup()
-        self.taken: list[socket.socket] = []
-        self.entrance = Listener(door, "loop_1", private=False)
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.address = listener.getsockname()
+        self.listener = listener.dup()
+        self.accepted: list[socket.socket] = []
+        self.listening = Listener(listener, "loop_1", private=False)
         self._start = threading.Thread.start
-        monkeypatch.setattr(threading.Thread, "start", lambda thread: self.steal(thread))
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: self.accept_first(thread))
 
-    def steal(self, thread: threading.Thread) -> None:
-        if thread.name == "loopat-accept" and not self.taken:
-            self.taken.append(self.door.accept()[0])
-            flags = fcntl.fcntl(self.door, fcntl.F_GETFL)
-            fcntl.fcntl(self.door, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
+    def accept_first(self, thread: threading.Thread) -> None:
+        if thread.name == "loopat-accept" and not self.accepted:
+            self.accepted.append(self.listener.accept()[0])
+            flags = fcntl.fcntl(self.listener, fcntl.F_GETFL)
+            fcntl.fcntl(self.listener, fcntl.F_SETFL, flags & ~os.O_NONBLOCK)
         self._start(thread)
 
     def close(self) -> None:
-        for each in (self.door, *self.taken):
+        for each in (self.listener, *self.accepted):
             each.close()
 
 
 @pytest.fixture
-def thief(monkeypatch: pytest.MonkeyPatch) -> Iterator[Thief]:
-    thief = Thief(monkeypatch)
-    yield thief
-    thief.close()
+def hostile_owner(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileOwner]:
+    hostile_owner = HostileOwner(monkeypatch)
+    yield hostile_owner
+    hostile_owner.close()
 
 
-async def test_a_door_that_is_made_to_block_holds_up_nobody(thief: Thief) -> None:
-    first = socket.create_connection(thief.address)
-    coming = asyncio.ensure_future(thief.entrance.accept())
+async def test_a_listener_that_is_made_to_block_holds_up_no_other(
+    hostile_owner: HostileOwner,
+) -> None:
+    first = socket.create_connection(hostile_owner.address)
+    accepting = asyncio.ensure_future(hostile_owner.listening.accept())
     async with asyncio.timeout(20):
-        while not thief.taken:
+        while not hostile_owner.accepted:
             await asyncio.sleep(0)
         for _ in range(50):  # the loop lives, and nobody came
             await asyncio.sleep(0.001)
-        assert not coming.done()
-        second = socket.create_connection(thief.address)  # the next visitor is taken in
-        connection = await coming
+        assert not accepting.done()
+        second = socket.create_connection(hostile_owner.address)  # the next one is accepted
+        connection = await accepting
     assert connection is not None
     assert connection.getpeername() == second.getsockname()
     assert not connection.getblocking()
-    await thief.entrance.close()
+    await hostile_owner.listening.close()
     for each in (first, second, connection):
         each.close()
 
 
-async def test_a_thread_that_was_made_to_wait_ends_with_its_broker(thief: Thief) -> None:
-    first = socket.create_connection(thief.address)
-    coming = asyncio.ensure_future(thief.entrance.accept())
+async def test_a_thread_that_was_made_to_wait_ends_with_its_proxy(
+    hostile_owner: HostileOwner,
+) -> None:
+    first = socket.create_connection(hostile_owner.address)
+    accepting = asyncio.ensure_future(hostile_owner.listening.accept())
     async with asyncio.timeout(20):
-        while not thief.taken:
+        while not hostile_owner.accepted:
             await asyncio.sleep(0)
         [thread] = [t for t in threading.enumerate() if t.name == "loopat-accept"]
-        coming.cancel()
+        accepting.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await coming
-        await thief.entrance.close()
+            await accepting
+        await hostile_owner.listening.close()
         await asyncio.to_thread(thread.join)
-    assert thief.entrance._socket.fileno() == -1
+    assert hostile_owner.listening._socket.fileno() == -1
     first.close()
 
 
-async def test_whom_the_thread_takes_in_when_nobody_waits_any_more_is_let_go() -> None:
-    door = socket.create_server(("127.0.0.1", 0))
-    way_in = Listener(door, "loop_1", private=False)
-    client = socket.create_connection(door.getsockname())
+async def test_a_connection_that_is_accepted_after_a_cancellation_is_closed() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listening = Listener(listener, "loop_1", private=False)
+    client = socket.create_connection(listener.getsockname())
     client.setblocking(False)
-    coming = asyncio.ensure_future(way_in.accept())
-    while way_in._accepting is None:
+    accepting = asyncio.ensure_future(listening.accept())
+    while listening._accepting is None:
         await asyncio.sleep(0)
-    coming.cancel()
+    accepting.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await coming
+        await accepting
     async with asyncio.timeout(20):
-        await way_in.close()
-        with contextlib.suppress(ConnectionResetError):  # the door was shut before it was taken in
+        await listening.close()
+        with contextlib.suppress(ConnectionResetError):  # closed before it was accepted
             assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
     client.close()
 
 
-async def test_without_threads_a_visitor_waits(
+async def test_without_threads_a_client_waits(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = socket.create_server(("127.0.0.1", 0))
-    way_in = Listener(door, "loop_1", private=False)
-    monkeypatch.setattr(listener, "ACCEPT_RETRY", 0.01)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listening = Listener(listener, "loop_1", private=False)
+    monkeypatch.setattr(listener_module, "ACCEPT_RETRY", 0.01)
     start, refused = threading.Thread.start, []
 
     def refuse(thread: threading.Thread) -> None:
@@ -127,13 +132,13 @@ async def test_without_threads_a_visitor_waits(
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    client = socket.create_connection(door.getsockname())
+    client = socket.create_connection(listener.getsockname())
     async with asyncio.timeout(20):
-        connection = await way_in.accept()
+        connection = await listening.accept()
     assert refused
     assert connection is not None
     assert "cannot accept a connection" in caplog.text
-    await way_in.close()
+    await listening.close()
     connection.close()
     client.close()
 
@@ -141,7 +146,7 @@ async def test_without_threads_a_visitor_waits(
 # ------------------------------------------------------------------ whose the other end is
 
 
-AS_SOMEBODY = """
+AS_OTHER_USER = """
 import socket, sys
 held = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(100)]
 print(len(held), flush=True)
@@ -150,18 +155,18 @@ sys.stdin.read()
 
 
 @pytest.fixture
-async def ours() -> AsyncIterator[Ground]:
-    """A broker on the host's own loopback, for this user alone."""
+async def ours() -> AsyncIterator[ProxyFixture]:
+    """A proxy on the host's own loopback, for this user alone."""
     async with AsyncExitStack() as stack:
-        yield Ground(stack, shared=True, user=os.geteuid()).open()
+        yield ProxyFixture(stack, shared=True, user=os.geteuid()).open()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
-async def test_another_user_cannot_take_a_sandboxes_connections(ours: Ground) -> None:
+async def test_another_user_cannot_take_a_sandboxes_connections(ours: ProxyFixture) -> None:
     other = await asyncio.create_subprocess_exec(
-        *("/usr/bin/python3", "-I", "-c", AS_SOMEBODY, str(ours.port)),
-        user=SOMEBODY,
-        group=SOMEBODY,
+        *("/usr/bin/python3", "-I", "-c", AS_OTHER_USER, str(ours.port)),
+        user=OTHER_USER,
+        group=OTHER_USER,
         extra_groups=[],
         cwd="/",
         stdin=asyncio.subprocess.PIPE,
@@ -173,7 +178,7 @@ async def test_another_user_cannot_take_a_sandboxes_connections(ours: Ground) ->
         assert await other.stdout.readline() == b"100\n"
         status, _, _ = await (await ours.client()).refusal("GET", "http://a.test/")
         assert status == 407  # taken in, and asked for the key
-        assert len(ours.broker._connections) <= 1
+        assert len(ours.proxy._connections) <= 1
         await other.communicate(b"")
     assert [line.reason for line in await ours.audited()] == [
         "The request does not hold the sandbox's proxy key."
@@ -219,56 +224,56 @@ def test_where_the_kernel_says_nothing_the_key_alone_decides(
 
 
 async def test_many_sandboxes_together_have_a_bound_and_each_is_sure_of_some() -> None:
-    crowd = ConnectionLimiter(6)
+    limiter = ConnectionLimiter(6)
     async with AsyncExitStack() as stack:
-        grounds = [Ground(stack, crowd=crowd).open() for _ in range(3)]
-        greedy, second, third = grounds
+        proxies = [ProxyFixture(stack, limiter=limiter).open() for _ in range(3)]
+        greedy, second, third = proxies
 
-        async def take(ground: Ground, count: int) -> int:
+        async def take(proxied: ProxyFixture, count: int) -> int:
             for _ in range(count):
-                before = len(ground.broker._connections)
-                client = await ground.client()
+                before = len(proxied.proxy._connections)
+                client = await proxied.client()
                 client.write(b"GET / HTTP/1.1\r\n")
                 async with asyncio.timeout(20):
                     gone = asyncio.ensure_future(client.reader.read())
-                    while len(ground.broker._connections) == before and not gone.done():
+                    while len(proxied.proxy._connections) == before and not gone.done():
                         await asyncio.sleep(0)
                 gone.cancel()
-            return len(ground.broker._connections)
+            return len(proxied.proxy._connections)
 
         assert await take(greedy, 20) == GUARANTEED + 6
         assert await take(second, 20) == GUARANTEED
         assert await take(third, 1) == 1
-        await greedy.broker.close()
+        await greedy.proxy.close()
         assert await take(third, 20) == GUARANTEED + 6
-    assert crowd._shared == 0
+    assert limiter._shared == 0
 
 
-async def test_who_leaves_while_another_comes_in_keeps_no_place(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+async def test_a_client_that_leaves_while_another_connects_is_not_counted(
+    proxied: ProxyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     receive = ClientConnection.accept
 
     async def received(connection: socket.socket) -> ClientConnection:
-        visitor = await receive(connection)
-        if len(ground.broker._connections) == GUARANTEED:
-            leaving = next(iter(ground.broker._connections))
+        client = await receive(connection)
+        if len(proxied.proxy._connections) == GUARANTEED:
+            leaving = next(iter(proxied.proxy._connections))
             leaving.cancel()
-            while leaving in ground.broker._connections:
+            while leaving in proxied.proxy._connections:
                 await asyncio.sleep(0)
-        return visitor
+        return client
 
     monkeypatch.setattr(ClientConnection, "accept", received)
     for _ in range(GUARANTEED + 3):
-        before = set(ground.broker._connections)
-        await ground.client()
+        before = set(proxied.proxy._connections)
+        await proxied.client()
         async with asyncio.timeout(20):
-            while not ground.broker._connections - before:
+            while not proxied.proxy._connections - before:
                 await asyncio.sleep(0)
-    assert len(ground.broker._connections) == GUARANTEED
-    assert ground.crowd._shared == 0
-    await ground.broker.close()
-    assert ground.crowd._shared == 0
+    assert len(proxied.proxy._connections) == GUARANTEED
+    assert proxied.limiter._shared == 0
+    await proxied.proxy.close()
+    assert proxied.limiter._shared == 0
 
 
 def test_the_bound_follows_the_files_that_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The life of a broker: bounds, hostile visitors, and an end that leaves nothing."""
+"""The life of a proxy: bounds, hostile clients, and an end that leaves nothing."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.ports.network import AuditEntry, Egress
-from loopat_jupyter.sandboxes.proxy import connection as visitor_module
-from loopat_jupyter.sandboxes.proxy import server as broker_module
+from loopat_jupyter.sandboxes.proxy import connection as connection_module
+from loopat_jupyter.sandboxes.proxy import server as server_module
 from loopat_jupyter.sandboxes.proxy.audit import PENDING, AuditWriter
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
-from tests.sandboxes.proxy.conftest import Answer, Ground, Upstream, WebServer
+from tests.sandboxes.proxy.conftest import Answer, ProxyFixture, Upstream, WebServer
 
 MODEL = "POST /model/v1/messages HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\n"
 
@@ -31,82 +31,84 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 # ------------------------------------------------------------------ every way it may be ended
 
 
-async def _nothing(ground: Ground) -> None:
-    await ground.client()
+async def _nothing(proxied: ProxyFixture) -> None:
+    await proxied.client()
 
 
-async def _half_a_head(ground: Ground) -> None:
-    (await ground.client()).write(b"GET http://a.te")
+async def _half_a_head(proxied: ProxyFixture) -> None:
+    (await proxied.client()).write(b"GET http://a.te")
 
 
-async def _half_a_body(ground: Ground) -> None:
-    port = await ground.server(silent)
-    ground.allow(f"a.test:{port}")
-    client = await ground.client()
+async def _half_a_body(proxied: ProxyFixture) -> None:
+    port = await proxied.server(silent)
+    proxied.allow(f"a.test:{port}")
+    client = await proxied.client()
     client.write(
         f"POST http://a.test:{port}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc".encode()
     )
 
 
-async def _no_answer(ground: Ground) -> None:
-    port = await ground.server(silent)
-    ground.allow(f"a.test:{port}")
-    (await ground.client()).write(f"GET http://a.test:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+async def _no_answer(proxied: ProxyFixture) -> None:
+    port = await proxied.server(silent)
+    proxied.allow(f"a.test:{port}")
+    (await proxied.client()).write(
+        f"GET http://a.test:{port}/ HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    )
 
 
-async def _a_tunnel(ground: Ground) -> None:
-    port = await ground.server(silent)
-    ground.allow(f"a.test:{port}")
-    client = await ground.client()
+async def _a_tunnel(proxied: ProxyFixture) -> None:
+    port = await proxied.server(silent)
+    proxied.allow(f"a.test:{port}")
+    client = await proxied.client()
     client.write(f"CONNECT a.test:{port} HTTP/1.1\r\nHost: x\r\n\r\nhello".encode())
     await client.head()
 
 
-async def _a_tunnel_nobody_reads(ground: Ground) -> None:
+async def _a_tunnel_nobody_reads(proxied: ProxyFixture) -> None:
     async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
 
-    port = await ground.server(endless)
-    ground.allow(f"a.test:{port}")
-    client = await ground.client()
+    port = await proxied.server(endless)
+    proxied.allow(f"a.test:{port}")
+    client = await proxied.client()
     client.write(f"CONNECT a.test:{port} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
     await client.head()
     client.writer.transport.pause_reading()
 
 
-async def _a_slow_name(ground: Ground) -> None:
+async def _a_slow_name(proxied: ProxyFixture) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         await asyncio.Event().wait()
         return []
 
-    object.__setattr__(ground.broker._egress._dialer, "resolve", resolve)
-    ground.allow("a.test")
-    (await ground.client()).write(b"CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
+    object.__setattr__(proxied.proxy._egress._dialer, "resolve", resolve)
+    proxied.allow("a.test")
+    (await proxied.client()).write(b"CONNECT a.test:443 HTTP/1.1\r\nHost: x\r\n\r\n")
 
 
-async def _a_silent_model(ground: Ground) -> None:
-    loan = await ground.broker.open_model_gateway(Upstream(silent=True))
-    client = await ground.client()
-    client.write((MODEL.format(key=loan.key) + "Content-Length: 0\r\n\r\n").encode())
+async def _a_silent_model(proxied: ProxyFixture) -> None:
+    access = await proxied.proxy.open_model_gateway(Upstream(silent=True))
+    client = await proxied.client()
+    client.write((MODEL.format(key=access.key) + "Content-Length: 0\r\n\r\n").encode())
 
 
-async def _half_a_body_for_the_model(ground: Ground) -> None:
-    loan = await ground.broker.open_model_gateway(Upstream())
-    client = await ground.client()
-    client.write((MODEL.format(key=loan.key) + "Content-Length: 9\r\n\r\nabc").encode())
+async def _half_a_body_for_the_model(proxied: ProxyFixture) -> None:
+    access = await proxied.proxy.open_model_gateway(Upstream())
+    client = await proxied.client()
+    client.write((MODEL.format(key=access.key) + "Content-Length: 9\r\n\r\nabc").encode())
 
 
-async def _an_open_stream(ground: Ground) -> None:
-    loan = await ground.broker.open_model_gateway(Upstream(Answer(gate=asyncio.Event())))
-    client = await ground.client()
-    client.write((MODEL.format(key=loan.key) + "Content-Length: 0\r\n\r\n").encode())
+async def _an_open_stream(proxied: ProxyFixture) -> None:
+    access = await proxied.proxy.open_model_gateway(Upstream(Answer(gate=asyncio.Event())))
+    client = await proxied.client()
+    client.write((MODEL.format(key=access.key) + "Content-Length: 0\r\n\r\n").encode())
     await client.head()
 
 
-async def _a_refusal_unread(ground: Ground) -> None:
-    client = await ground.client()
+async def _a_refusal_unread(proxied: ProxyFixture) -> None:
+    client = await proxied.client()
     client.write(b"POST http://a.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: 999\r\n\r\nabc")
     await client.head()
 
@@ -120,75 +122,75 @@ STATES = [
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 30])
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__.strip("_"))
 async def test_at_the_end_no_task_and_no_socket_is_left(
-    ground: Ground, state: Callable[[Ground], Awaitable[None]], turns: int
+    proxied: ProxyFixture, state: Callable[[ProxyFixture], Awaitable[None]], turns: int
 ) -> None:
     before = asyncio.all_tasks()
-    files = open_files() - 1  # the door goes too
-    await state(ground)
+    files = open_files() - 1  # the listener goes too
+    await state(proxied)
     for _ in range(turns):  # at whatever it waits by now
         await asyncio.sleep(0)
-    broker = ground.broker
+    proxy = proxied.proxy
     if turns % 2:
-        broker.stop_listening()
+        proxy.stop_listening()
     async with asyncio.timeout(20):
-        await broker.close()
-    await ground.stack.aclose()
+        await proxy.close()
+    await proxied.stack.aclose()
     for _ in range(3):  # the transports' own goodbye
         await asyncio.sleep(0)
-    assert asyncio.all_tasks() == before - {broker._accepting}
+    assert asyncio.all_tasks() == before - {proxy._accepting}
     assert open_files() == files
-    assert not broker._connections
+    assert not proxy._connections
 
 
-async def test_a_request_under_way_at_the_end_is_in_the_audit(ground: Ground) -> None:
-    await _a_tunnel(ground)
-    [line] = await ground.audited()
+async def test_a_request_under_way_at_the_end_is_in_the_audit(proxied: ProxyFixture) -> None:
+    await _a_tunnel(proxied)
+    [line] = await proxied.audited()
     assert (line.kind, line.verdict, line.bytes_out) == ("connect", "allowed", 5)
     assert "ended" in line.reason
 
 
-async def test_shut_may_come_before_the_door_and_twice() -> None:
+async def test_closing_may_come_before_the_listener_and_twice() -> None:
     async def keep(line: AuditEntry) -> None:
         raise AssertionError
 
-    broker = EgressProxyServer("loop_1", Egress(), keep, lambda: "now")
-    broker.stop_listening()
-    broker.stop_listening()
-    door = socket.create_server(("127.0.0.1", 0))
-    broker.start(door)
-    assert door.fileno() == -1
-    await broker.close()
+    proxy = EgressProxyServer("loop_1", Egress(), keep, lambda: "now")
+    proxy.stop_listening()
+    proxy.stop_listening()
+    listener = socket.create_server(("127.0.0.1", 0))
+    proxy.start(listener)
+    assert listener.fileno() == -1
+    await proxy.close()
 
 
 # ------------------------------------------------------------------ bounds
 
 
 async def test_more_connections_than_allowed_are_closed_and_room_is_given_back(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    proxied: ProxyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(broker_module, "CONNECTIONS_MAX", 2)
-    held = [await ground.client() for _ in range(2)]
+    monkeypatch.setattr(server_module, "CONNECTIONS_MAX", 2)
+    held = [await proxied.client() for _ in range(2)]
     for client in held:  # taken for sure: they are answered, and kept
         client.write(b"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n")
-    while len(ground.broker._connections) < 2:
+    while len(proxied.proxy._connections) < 2:
         await asyncio.sleep(0)
-    assert await (await ground.client()).rest() == b""
+    assert await (await proxied.client()).rest() == b""
     held[0].writer.close()
-    await asyncio.wait(ground.broker._connections, return_when=asyncio.FIRST_COMPLETED, timeout=20)
-    assert (await (await ground.client()).refusal("GET", "/"))[0] == 404
+    await asyncio.wait(proxied.proxy._connections, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+    assert (await (await proxied.client()).refusal("GET", "/"))[0] == 404
 
 
-async def test_a_head_that_is_too_large_is_refused(ground: Ground) -> None:
-    client = await ground.client()
+async def test_a_head_that_is_too_large_is_refused(proxied: ProxyFixture) -> None:
+    client = await proxied.client()
     client.write(b"GET http://a.test/ HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000)
     assert (await client.answer())[0] == 431
 
 
 async def test_who_does_not_finish_a_head_is_not_waited_for(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    proxied: ProxyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visitor_module, "IDLE_TIMEOUT", 0.05)
-    client = await ground.client()
+    monkeypatch.setattr(connection_module, "IDLE_TIMEOUT", 0.05)
+    client = await proxied.client()
     client.write(b"GET http://a.test/ HTTP/1.1\r\nHost: x\r\n")
     assert await client.rest() == b""
 
@@ -203,8 +205,8 @@ async def test_who_does_not_finish_a_head_is_not_waited_for(
         b"\r\n\r\n\r\n\r\nx\r\n\r\n",
     ],
 )  # fmt: skip
-async def test_what_is_no_http_gets_one_answer(ground: Ground, said: bytes) -> None:
-    client = await ground.client()
+async def test_what_is_no_http_gets_one_answer(proxied: ProxyFixture, said: bytes) -> None:
+    client = await proxied.client()
     client.write(said + b"\r\n\r\n")
     client.writer.write_eof()
     answer = await client.rest()
@@ -212,9 +214,9 @@ async def test_what_is_no_http_gets_one_answer(ground: Ground, said: bytes) -> N
     assert answer.count(b"content-type") == 1
 
 
-async def test_an_early_refusal_is_read_by_who_still_sends(ground: Ground) -> None:
+async def test_an_early_refusal_is_read_by_who_still_sends(proxied: ProxyFixture) -> None:
     """Closed with something unread, the connection would be reset, and the answer lost."""
-    client = await ground.client()
+    client = await proxied.client()
     size = 4 << 20
     client.write(
         f"POST http://a.test/ HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
@@ -228,10 +230,10 @@ async def test_an_early_refusal_is_read_by_who_still_sends(ground: Ground) -> No
 
 
 async def test_who_sends_without_end_is_not_heard_for_ever(
-    ground: Ground, monkeypatch: pytest.MonkeyPatch
+    proxied: ProxyFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(visitor_module, "LINGER_SIZE", 1 << 20)
-    client = await ground.client()
+    monkeypatch.setattr(connection_module, "LINGER_SIZE", 1 << 20)
+    client = await proxied.client()
     client.write(b"POST http://a.test/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 
     async def without_end() -> None:
@@ -243,31 +245,31 @@ async def test_who_sends_without_end_is_not_heard_for_ever(
         await asyncio.wait_for(without_end(), 20)
 
 
-async def test_one_visitor_that_hangs_holds_up_no_other(ground: Ground) -> None:
+async def test_one_client_that_hangs_holds_up_no_other(proxied: ProxyFixture) -> None:
     for state in STATES[:4]:
-        await state(ground)
-    port = await ground.server(WebServer())
-    ground.allow(f"a.test:{port}")
-    client = await ground.client()
+        await state(proxied)
+    port = await proxied.server(WebServer())
+    proxied.allow(f"a.test:{port}")
+    client = await proxied.client()
     assert (await client.ask("GET", f"http://a.test:{port}/"))[0] == 200
 
 
-async def test_a_door_that_was_shut_from_inside_ends_the_service_alone(
-    ground: Ground, caplog: pytest.LogCaptureFixture
+async def test_a_listener_that_was_shut_down_from_inside_ends_the_service_alone(
+    proxied: ProxyFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    client = await ground.client()
+    client = await proxied.client()
     await client.refusal("GET", "/")
-    serving = ground.broker._accepting
+    serving = proxied.proxy._accepting
     assert serving is not None
-    door = socket.socket(fileno=os.dup(_door_of(ground)))
-    door.shutdown(socket.SHUT_RDWR)
-    door.close()
+    listener = socket.socket(fileno=os.dup(_door_of(proxied)))
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
     await asyncio.wait([serving], timeout=20)
     assert serving.done()
     assert caplog.text.count("cannot accept a connection") <= 1
 
 
-def _door_of(ground: Ground) -> int:
+def _door_of(proxied: ProxyFixture) -> int:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             copy = os.dup(int(entry.name))
@@ -281,7 +283,7 @@ def _door_of(ground: Ground) -> int:
         with found:
             try:
                 listens = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-                if listens and found.getsockname()[1] == ground.port:
+                if listens and found.getsockname()[1] == proxied.port:
                     return int(entry.name)
             except OSError:
                 continue
@@ -298,18 +300,18 @@ async def test_no_answer_waits_for_the_audit_and_the_end_does() -> None:
         await gate.wait()
         written.append(line)
 
-    ledger = AuditWriter(slow)
+    writer = AuditWriter(slow)
     line = AuditEntry("loop_1", "now", "http", "a.test", 80, "refused")
     for _ in range(PENDING):
-        await asyncio.wait_for(ledger.wait_for_room(), 20)
-        ledger.append(line)
-    room = asyncio.ensure_future(ledger.wait_for_room())
+        await asyncio.wait_for(writer.wait_for_room(), 20)
+        writer.append(line)
+    room = asyncio.ensure_future(writer.wait_for_room())
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    ledger.append(line)
-    ledger.append(line)
+    writer.append(line)
+    writer.append(line)
     gate.set()
-    await ledger.close()
+    await writer.close()
     assert room.done()
     assert len(written) == PENDING + 2
 
@@ -322,16 +324,16 @@ async def test_an_audit_that_fails_loses_its_line_alone(caplog: pytest.LogCaptur
             raise RuntimeError("no room")
         written.append(line.host)
 
-    ledger = AuditWriter(audit)
+    writer = AuditWriter(audit)
     for host in ("a.test", "bad.test", "b.test"):
-        ledger.append(AuditEntry("loop_1", "now", "http", host, 80, "refused"))
-    await ledger.close()
+        writer.append(AuditEntry("loop_1", "now", "http", host, 80, "refused"))
+    await writer.close()
     assert written == ["a.test", "b.test"]
     assert "was lost" in caplog.text
 
 
-async def test_what_is_audited_of_a_name_that_is_none_is_bounded(ground: Ground) -> None:
-    client = await ground.client()
+async def test_what_is_audited_of_a_name_that_is_none_is_bounded(proxied: ProxyFixture) -> None:
+    client = await proxied.client()
     await client.refusal("CONNECT", "a" * 5000 + ":443")
-    [line] = await ground.audited()
+    [line] = await proxied.audited()
     assert len(line.host) == 300
