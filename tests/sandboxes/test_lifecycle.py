@@ -47,8 +47,8 @@ from tests.sandboxes.tiers import TIERS, cycles_of
 
 
 def traces(loopat_home: LoopatHome) -> tuple[int, int, list[str], list[str]]:
-    """What could be left behind: processes, descriptors, records, and mounts, which are of this home
-    or a tmpfs of the launcher's."""
+    """What could be left behind: processes, descriptors, records, and mounts, of this home or of
+    the launcher."""
     gc.collect()
     children = len(psutil.Process().children(recursive=True))
     mounts = Path("/proc/mounts").read_text().splitlines()

@@ -31,7 +31,7 @@ from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied_mount_points
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launcher.client import Launched, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import chown_tree
+from loopat_jupyter.sandboxes.launcher.ownership import prepare_directories
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
 from loopat_jupyter.sandboxes.podman.containers import Containers
 from loopat_jupyter.sandboxes.podman.image import Image, ImageSource
@@ -150,7 +150,9 @@ class PodmanSandbox(SupervisedSandbox):
 
     def launch_outer(self, plan: LaunchPlan) -> Launched:
         """Start the loop's container; created first where there is none with these options."""
-        self._ready_directories()
+        uid = self._uid if os.geteuid() == 0 else None
+        prepare_directories((self._spec.workdir, self._spec.home), uid)
+        refuse_occupied_mount_points(self._spec)
         containers, loop_id = self._tier.containers, self._spec.loop_id
         options = self._options(containers)
         digest = hashlib.sha256(repr(options).encode()).hexdigest()[:16]
@@ -183,14 +185,6 @@ class PodmanSandbox(SupervisedSandbox):
             raise
         self._conmon = pidfd
         return Launched(conmon, pidfd)
-
-    def _ready_directories(self) -> None:
-        for own in (self._spec.workdir, self._spec.home):
-            if os.geteuid() == 0:
-                chown_tree(own, self._uid)
-            # The agent may have closed its own directory; then no sandbox could start in it.
-            own.chmod(own.stat().st_mode | 0o700)
-        refuse_occupied_mount_points(self._spec)
 
     def _verify_started(self, init: int) -> None:
         """Check that the container has the mounts and the limits that were asked for. Raises
