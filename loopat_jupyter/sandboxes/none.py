@@ -14,7 +14,6 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ from loopat_jupyter.sandboxes.runtime.environment import base_environment
 from loopat_jupyter.sandboxes.runtime.limits import (
     PROCESSES_GAP,
     STRAY_GAP,
-    enforced_controllers,
-    with_cgroups,
 )
-from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.sandbox import LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 END_GRACE = 3.0
@@ -52,29 +49,14 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
-class UnconfinedTier:
-    """See :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+class UnconfinedTier(LauncherTier):
+    """Creates sandboxes without isolation."""
 
     def __init__(self, settings: SandboxSettings) -> None:
-        self._settings = settings
-        self._launcher = Launcher()
-        self._isolation = with_cgroups(ISOLATION, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
+        super().__init__(settings, Launcher(), ISOLATION)
 
     def create(self, spec: SandboxSpec) -> UnconfinedSandbox:
         return UnconfinedSandbox(spec, self._settings, self._launcher, self._isolation)
-
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        self._launcher.close()
 
 
 class UnconfinedSandbox(SupervisedSandbox):
@@ -102,12 +84,12 @@ class UnconfinedSandbox(SupervisedSandbox):
         path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
         return base_environment(f"{Path(sys.prefix) / 'bin'}:{path}", self.home, user_name())
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         for folder in self._spec.folders:
             link = self._spec.workdir / folder.name
             if not os.path.lexists(link):
                 link.symlink_to(folder.source)
-        launch.argv = supervisor
+        plan.argv = supervisor
 
     def end_processes(self) -> None:
         """At the end of its channel the supervisor kills what it started; later both are killed."""

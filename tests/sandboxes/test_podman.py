@@ -27,11 +27,11 @@ from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podma
 from loopat_jupyter.sandboxes.podman.containers import reap_containers
 from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
-    count_oom_kills,
     oom_kill_files,
 )
 from loopat_jupyter.sandboxes.podman.probe import check_version, how_to_fix
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
+from loopat_jupyter.sandboxes.runtime.cgroups import count_oom_kills
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from tests.sandboxes.conftest import (

@@ -17,7 +17,6 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
@@ -28,7 +27,7 @@ from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
 from loopat_jupyter.sandboxes.launcher.ownership import prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
 from loopat_jupyter.sandboxes.runtime.mounts import (
     HOME,
     UID,
@@ -41,8 +40,7 @@ from loopat_jupyter.sandboxes.runtime.mounts import (
     Tmpfs,
     mount_plan,
 )
-from loopat_jupyter.sandboxes.runtime.probe import await_end
-from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.sandbox import LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
@@ -88,18 +86,12 @@ def find_bwrap() -> Path | None:
     return Path(system) if system else None
 
 
-class BubblewrapTier:
+class BubblewrapTier(LauncherTier):
     """Creates bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
 
     def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
-        self._settings = settings
+        super().__init__(settings, Launcher(), ISOLATION)
         self._bwrap = bwrap
-        self._launcher = Launcher()
-        self._isolation = with_cgroups(ISOLATION, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
         return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
@@ -115,33 +107,10 @@ class BubblewrapTier:
             directories = [Path(directory) / name for name in ("workdir", "home")]
             for path in directories:
                 path.mkdir()
-            self._try(SandboxSpec("probe", directories[0], directories[1]))
-
-    def _try(self, spec: SandboxSpec) -> None:
-        launch = LaunchPlan()
-        stderr = os.memfd_create("loopat-probe")
-        try:
-            launch.stderr = launch.add_fd(os.dup(stderr))
-            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_PASSED} >&2"]
-            self.create(spec).prepare(launch, command)
-            started = self._launcher.launch(launch)
-            await_end(started.pidfd)
-            text = os.pread(stderr, 4000, 0).decode(errors="replace").strip()
-        finally:
-            launch.close()
-            os.close(stderr)
+            sandbox = self.create(SandboxSpec("probe", directories[0], directories[1]))
+            text = self.probe_output(sandbox, ["/bin/sh", "-c", f"echo {PROBE_PASSED} >&2"])
         if text != PROBE_PASSED:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
-
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        """End the launcher, and every sandbox that is still there."""
-        self._launcher.close()
 
 
 class BubblewrapSandbox(SupervisedSandbox):
@@ -162,24 +131,24 @@ class BubblewrapSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         return clean_environment(self._settings, self.home, USER)
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         prepare_directories((self._spec.workdir, self._spec.home), uid)
         refuse_occupied_mount_points(self._spec)
-        arguments = BwrapArguments(launch, uid)
-        launch.argv.append(arguments.program(self._bwrap))
-        launch.argv.extend(FLAGS)
+        arguments = BwrapArguments(plan, uid)
+        plan.argv.append(arguments.program(self._bwrap))
+        plan.argv.extend(FLAGS)
         for entry in mount_plan(self._spec, self._settings):
             arguments.entry(entry)
         filter_ = filter_program()
         if filter_ is not None:
-            index = launch.add_fd(sealed_file("loopat-seccomp", filter_))
-            launch.argv += ["--seccomp", ("{}", index)]
-        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+            index = plan.add_fd(sealed_file("loopat-seccomp", filter_))
+            plan.argv += ["--seccomp", ("{}", index)]
+        plan.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
         size = str(self._settings.limits.memory_files)
-        launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
-        launch.argv += ["--remount-ro", "/"]
-        launch.argv += ["--chdir", "/", "--", *supervisor]
+        plan.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
+        plan.argv += ["--remount-ro", "/"]
+        plan.argv += ["--chdir", "/", "--", *supervisor]
 
 
 def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
@@ -199,9 +168,9 @@ def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
 class BwrapArguments:
     """Turns mount entries into bwrap's arguments, and adds their descriptors to the plan."""
 
-    def __init__(self, launch: LaunchPlan, uid: int | None) -> None:
-        self._launch = launch
-        self._launch.uid = uid
+    def __init__(self, plan: LaunchPlan, uid: int | None) -> None:
+        self._plan = plan
+        self._plan.uid = uid
         self._staged = uid is not None
 
     def program(self, path: Path) -> str:
@@ -213,11 +182,11 @@ class BwrapArguments:
         for part in (path.parent, libraries):
             if part.is_dir():
                 name = str(part.relative_to(top.parent))
-                self._launch.stage.append((self._open(part, no_follow=False), name, False))
+                self._plan.stage.append((self._open(part, no_follow=False), name, False))
         return f"{staging.STAGE}/{path.relative_to(top.parent)}"
 
     def entry(self, entry: MountEntry) -> None:
-        argv = self._launch.argv
+        argv = self._plan.argv
         dest = str(entry.dest)
         match entry:
             case Bind():
@@ -225,7 +194,7 @@ class BwrapArguments:
             case Tmpfs():
                 argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
             case DataFile():
-                index = self._launch.add_fd(sealed_file("loopat-etc", entry.content))
+                index = self._plan.add_fd(sealed_file("loopat-etc", entry.content))
                 how = "--ro-bind-data" if entry.over else "--file"
                 argv += ["--perms", "0444", how, ("{}", index), dest]
             case Symlink():
@@ -235,10 +204,10 @@ class BwrapArguments:
         index = self._open(bind.source, bind.shared)
         flag = "--bind" if bind.write else "--ro-bind"
         if self._staged and (bind.shared or not reachable(bind.source)):
-            self._launch.stage.append((index, str(index), bind.shared))
-            self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
+            self._plan.stage.append((index, str(index), bind.shared))
+            self._plan.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
         else:
-            self._launch.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
+            self._plan.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
 
     def _open(self, path: Path, no_follow: bool) -> int:
         try:
@@ -248,7 +217,7 @@ class BwrapArguments:
             raise SandboxSpawnFailed(
                 f"A directory of the loop cannot be mounted: {path.name}: {why}."
             ) from error
-        return self._launch.add_fd(fd)
+        return self._plan.add_fd(fd)
 
 
 def reachable(path: Path) -> bool:

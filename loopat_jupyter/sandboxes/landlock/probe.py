@@ -13,8 +13,8 @@ from loopat_jupyter.loops.ports.engine import SandboxSpec
 from loopat_jupyter.sandboxes.landlock import seccomp
 from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
-from loopat_jupyter.sandboxes.launcher.client import LaunchPlan, base_python
-from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe, await_end
+from loopat_jupyter.sandboxes.launcher.client import base_python
+from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PASSED = "loopat-probe-passed"
@@ -128,18 +128,11 @@ def probe(tier: LandlockTier, run_dir: Path) -> None:
 def run_script(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
     """Run the probe's script in a sandbox; what it wrote to stderr. The second port is the one of
     its egress proxy."""
-    launch = LaunchPlan()
-    stderr = os.memfd_create("loopat-probe")
     sandbox = tier.create(spec)
     sandbox.proxy_port = ports[1]
+    code = f"import os; os.chdir({str(spec.workdir)!r})\n{PROBE_SCRIPT}"
+    python = [base_python(), "-I", "-S", "-B", "-c", code]
     try:
-        launch.stderr = launch.add_fd(os.dup(stderr))
-        code = f"import os; os.chdir({str(spec.workdir)!r})\n{PROBE_SCRIPT}"
-        python = [base_python(), "-I", "-S", "-B", "-c", code]
-        sandbox.prepare(launch, [*python, secret, *map(str, ports)])
-        await_end(tier.launch(launch).pidfd)
-        return os.pread(stderr, 4000, 0).decode(errors="replace").strip()
+        return tier.probe_output(sandbox, [*python, secret, *map(str, ports)])
     finally:
-        launch.close()
-        os.close(stderr)
         sandbox.remove_tmp()

@@ -20,7 +20,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,14 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     Ruleset,
 )
-from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
 from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.none import user_name
 from loopat_jupyter.sandboxes.runtime import seccomp
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_mounts
-from loopat_jupyter.sandboxes.runtime.sandbox import START_GRACE, SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.sandbox import START_GRACE, LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 MONITOR_GRACE = 20.0
@@ -64,40 +63,20 @@ NOT_REACHABLE = (
 )
 
 
-class LandlockTier:
+class LandlockTier(LauncherTier):
     """Creates Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
 
     ``abi`` is the version of Landlock to use, at most the kernel's.
     """
 
     def __init__(self, settings: SandboxSettings, abi: int) -> None:
-        self._settings = settings
         self._abi = min(abi, KNOWN_ABI)
-        self._launcher = Launcher(kills_orphans=True)
         root = os.geteuid() == 0
         own = isolation(self._abi, root=root, mounts=root and may_mount())
-        self._isolation = with_cgroups(own, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
+        super().__init__(settings, Launcher(kills_orphans=True), own)
 
     def create(self, spec: SandboxSpec) -> LandlockSandbox:
         return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
-
-    def launch(self, launch: LaunchPlan) -> Launched:
-        """Start a prepared outer process; for the probe, which has no event loop."""
-        return self._launcher.launch(launch)
-
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        """End the launcher, and every sandbox that is still there."""
-        self._launcher.close()
 
 
 class LandlockSandbox(SupervisedSandbox):
@@ -135,7 +114,7 @@ class LandlockSandbox(SupervisedSandbox):
         # The host's settings for git exist and cannot be read, and git would fail on that.
         return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         own = (self._spec.workdir, self._spec.home, self._tmp)
         self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,16 +122,16 @@ class LandlockSandbox(SupervisedSandbox):
         link_folders(self._spec)
         grants = [*loop_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
         if uid is not None:
-            launch.uid = uid
-            self._make_reachable(launch, uid, own)
+            plan.uid = uid
+            self._make_reachable(plan, uid, own)
         outer = None
         if self._abi >= 6:
-            outer = launch.add_fd(Ruleset(self._abi, scope=SCOPE_SIGNAL).detach())
+            outer = plan.add_fd(Ruleset(self._abi, scope=SCOPE_SIGNAL).detach())
         inner, agent = build_rulesets(self._abi, [*host_grants(self._settings), *grants])
-        launch.fixed.append((RULES_FD, launch.add_fd(agent)))
-        launch.restrictions = {
+        plan.fixed.append((RULES_FD, plan.add_fd(agent)))
+        plan.restrictions = {
             "outer": outer,
-            "inner": launch.add_fd(inner),
+            "inner": plan.add_fd(inner),
             "filters": (
                 seccomp.filter_program(),
                 landlock_seccomp.strict_program(self._abi, self.proxy_port is not None),
@@ -161,12 +140,12 @@ class LandlockSandbox(SupervisedSandbox):
             "calls": landlock_seccomp.notified(),
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
             "proxy_port": self.proxy_port,
-            "tmp": launch.add_fd(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
+            "tmp": plan.add_fd(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
             "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
         }
-        launch.argv = [*supervisor, str(RULES_FD)]
+        plan.argv = [*supervisor, str(RULES_FD)]
 
-    def _make_reachable(self, launch: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
+    def _make_reachable(self, plan: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
         """Make every granted path reachable for the user ``uid``. Raises ``SandboxSpawnFailed``."""
         entries, _, _ = host_mounts(self._settings)
         host = [e.source for e in entries if isinstance(e, Bind)]
@@ -184,9 +163,9 @@ class LandlockSandbox(SupervisedSandbox):
         for path in dict.fromkeys(p.resolve() for p in (*own, *host)):
             if not can_traverse(path, uid):
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-                launch.reach.append((launch.add_fd(fd), str(path), False))
+                plan.reach.append((plan.add_fd(fd), str(path), False))
         for path in folders:
-            launch.reach.append((launch.add_fd(open_grant(path, shared=True)), str(path), True))
+            plan.reach.append((plan.add_fd(open_grant(path, shared=True)), str(path), True))
 
     def end_processes(self) -> None:
         """Kill the supervisor; the monitor then kills all others. After a grace period both."""

@@ -6,7 +6,7 @@ runtime has no cgroup to manage. So they are read from the cgroup of the contain
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -39,18 +39,6 @@ def oom_kill_files(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) ->
     return [
         file for file in _cgroup_files(pid, "memory", *OOM_KILL_FILES, proc, top) if file.exists()
     ]
-
-
-def count_oom_kills(files: Iterable[Path]) -> int:
-    """How many processes were killed according to these files; 0 when the cgroup was removed."""
-    found = 0
-    for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found
 
 
 def _cgroup_files(

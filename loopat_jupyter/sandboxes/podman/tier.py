@@ -35,12 +35,9 @@ from loopat_jupyter.sandboxes.launcher.ownership import prepare_directories
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
 from loopat_jupyter.sandboxes.podman.containers import Containers
 from loopat_jupyter.sandboxes.podman.image import Image, ImageSource
-from loopat_jupyter.sandboxes.podman.limits import (
-    controllers_in_force,
-    count_oom_kills,
-    oom_kill_files,
-)
+from loopat_jupyter.sandboxes.podman.limits import controllers_in_force, oom_kill_files
 from loopat_jupyter.sandboxes.podman.mounts import mount_options, verify_mounts
+from loopat_jupyter.sandboxes.runtime.cgroups import count_oom_kills
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH, base_environment
 from loopat_jupyter.sandboxes.runtime.mounts import HOME, UID, USER, WORKDIR
 from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox

@@ -23,6 +23,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -206,6 +207,19 @@ def remove_cgroup(path: Path) -> None:
 # ------------------------------------------------------------------ one sandbox
 
 
+def count_oom_kills(files: Iterable[Path]) -> int:
+    """How many processes were killed because memory ran out, according to these files; 0 when the
+    cgroup was removed."""
+    found = 0
+    for file in files:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class CgroupLimits:
     """The limits of one sandbox: bytes, processes, and processors (0: no limit)."""
@@ -256,11 +270,7 @@ class Cgroup:
 
     def oom_kills(self) -> int:
         """How many processes of this cgroup the kernel has killed because memory ran out."""
-        try:
-            lines = (self.path / "memory.events").read_text().splitlines()
-        except OSError:
-            return 0
-        return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        return count_oom_kills([self.path / "memory.events"])
 
     def destroy(self) -> None:
         """Kill everything in it, wait until all has ended, and remove it."""

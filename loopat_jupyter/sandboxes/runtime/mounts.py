@@ -21,21 +21,10 @@ WORKDIR, HOME = Path("/workdir"), Path("/home/loop")
 USER, UID = "loop", 1000
 SYSTEM_DIRS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC_SHOWN = (
-    "alternatives",
-    "fonts",
-    "ld.so.cache",
-    "localtime",
-    "mime.types",
-    "os-release",
-    "pki/ca-trust",
-    "pki/tls/certs",
-    "protocols",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-)
+    "alternatives", "fonts", "ld.so.cache", "localtime", "mime.types", "os-release",
+    "pki/ca-trust", "pki/tls/certs", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
+    "terminfo", "timezone",
+)  # fmt: skip
 VAR_TMP = Path("/var/tmp")  # noqa: S108
 MASK_SIZE = 64 * 1024
 COPIED_MAX = 32 * 1024

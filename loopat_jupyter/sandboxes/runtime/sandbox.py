@@ -1,4 +1,4 @@
-"""A sandbox with the supervisor inside: what all tiers have in common.
+"""A sandbox with the supervisor inside, and a tier with a launcher: what tiers have in common.
 
 A tier defines how the outer process is made (:meth:`SupervisedSandbox.prepare`); the channel,
 commands, file operations, spawned processes and the end are here. The sandbox is *closed* when its
@@ -29,7 +29,8 @@ from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
 from loopat_jupyter.sandboxes.runtime.channel import Channel, PendingReply, parse_file_reply
-from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
+from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
+from loopat_jupyter.sandboxes.runtime.probe import await_end
 from loopat_jupyter.sandboxes.runtime.proxy_setup import make_proxy, open_on_host, proxy_config
 from loopat_jupyter.sandboxes.runtime.reaper import forget_sandbox, record_sandbox
 from loopat_jupyter.sandboxes.runtime.sandbox_cgroup import SandboxCgroup
@@ -392,6 +393,45 @@ class SupervisedSandbox:
             channel.send_frame(protocol.KILL, request, bytes([signal.SIGKILL]))
             raise
         return process
+
+
+class LauncherTier:
+    """What those tiers have in common whose sandboxes a launcher starts, and that keep nothing of a
+    sandbox; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+
+    def __init__(
+        self, settings: SandboxSettings, launcher: Launcher, isolation: SandboxIsolation
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._isolation = with_cgroups(isolation, enforced_controllers(settings))
+
+    @property
+    def isolation(self) -> SandboxIsolation:
+        return self._isolation
+
+    def probe_output(self, sandbox: SupervisedSandbox, argv: list[str | tuple[str, int]]) -> str:
+        """Run ``argv`` in a sandbox in the supervisor's place; what it wrote to stderr. Blocks."""
+        plan = LaunchPlan()
+        stderr = os.memfd_create("loopat-probe")
+        try:
+            plan.stderr = plan.add_fd(os.dup(stderr))
+            sandbox.prepare(plan, argv)
+            await_end(self._launcher.launch(plan).pidfd)
+            return os.pread(stderr, 4000, 0).decode(errors="replace").strip()
+        finally:
+            plan.close()
+            os.close(stderr)
+
+    async def retained(self) -> Sequence[str]:
+        return ()
+
+    async def remove(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
+    def close(self) -> None:
+        """End the launcher, and every sandbox that still runs."""
+        self._launcher.close()
 
 
 def _integer(value: object) -> int | None:
