@@ -1,8 +1,8 @@
-"""A sandbox's broker with a lent model, alone: ``python -m benchmarks.broker MODEL_PORT FOLDER``.
+"""The model gateway of one egress proxy, alone.
 
-Real are the gateway, the wire to the provider, the look at the named model, and the audit in its
-database. Its door lies on this machine's loopback instead of a sandbox's. It prints its port,
-leaves its key in ``FOLDER/key``, and runs until its stdin ends.
+``python -m benchmarks.egress_proxy MODEL_PORT FOLDER`` has the real gateway, provider client, check
+of the named model, and audit in a database. It listens on this machine's loopback interface instead
+of a sandbox's, prints its port, writes its key to ``FOLDER/key``, and runs until its stdin ends.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ async def serve(model_port: int, folder: Path) -> None:
         api_key="the-key-of-the-benchmark",
         models=("mock-1",),
     )
-    lender = ModelUpstreamFactory()
-    broker = EgressProxyServer(
+    upstreams = ModelUpstreamFactory()
+    proxy = EgressProxyServer(
         "loop_bench", Egress(), store.audit.record, lambda: "2026-01-01T00:00:00Z"
     )
-    broker.start(socket.create_server(("127.0.0.1", 0)))
-    loan = await broker.open_model_gateway(await lender.upstream(choice))
-    (folder / "key").write_text(loan.key)
-    print(loan.url.rpartition(":")[2].partition("/")[0], flush=True)
+    proxy.start(socket.create_server(("127.0.0.1", 0)))
+    access = await proxy.open_model_gateway(await upstreams.upstream(choice))
+    (folder / "key").write_text(access.key)
+    print(access.url.rpartition(":")[2].partition("/")[0], flush=True)
     await asyncio.to_thread(sys.stdin.read)
-    await broker.close()
-    await lender.close()
+    await proxy.close()
+    await upstreams.close()
     await asyncio.to_thread(store.close)
 
 
