@@ -16,26 +16,26 @@ from loopat_jupyter.sandboxes.landlock.probe import try_landlock
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.podman.probe import try_podman
 from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
-from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe, TierTrial
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, Try
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 
-def _try_bubblewrap(settings: SandboxSettings) -> TierAttempt:
+def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
     bwrap = find_bwrap()
     if bwrap is None:
-        return TierAttempt(None, TierProbe("bubblewrap", False, "bwrap was not found", MISSING))
+        return Attempt(None, TierProbe("bubblewrap", False, "bwrap was not found", MISSING))
     tier = BubblewrapTier(settings, bwrap)
     try:
         tier.probe()
     except SandboxSpawnFailed as error:
         tier.close()
         detail = error.message.rstrip(".")
-        return TierAttempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
+        return Attempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
     detail, held = "a sandbox was started and ended", enforced_controllers(settings)
-    return TierAttempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
+    return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
 
 
-TRIES: Mapping[str, TierTrial] = {
+TRIES: Mapping[str, Try] = {
     "bubblewrap": _try_bubblewrap,
     "landlock": try_landlock,
     "podman": try_podman,

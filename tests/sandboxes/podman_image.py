@@ -24,7 +24,7 @@ from loopat_jupyter.sandboxes.podman.cli import Podman
 from loopat_jupyter.sandboxes.podman.containers import FOLDER, Containers
 from loopat_jupyter.sandboxes.podman.probe import try_podman
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
-from loopat_jupyter.sandboxes.runtime.probe import TierAttempt
+from loopat_jupyter.sandboxes.runtime.probe import Attempt
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 
 PROGRAMS = (
@@ -107,7 +107,7 @@ def base_image(podman: Podman) -> str:
 
 
 @cache
-def _attempt() -> TierAttempt:
+def _attempt() -> Attempt:
     with tempfile.TemporaryDirectory(prefix="loopat-podman-") as place:
         return try_podman(SandboxSettings(run_dir=Path(place)))
 

@@ -14,7 +14,7 @@ from loopat_jupyter.sandboxes.landlock import seccomp
 from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from loopat_jupyter.sandboxes.launcher.client import base_python
-from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PASSED = "loopat-probe-passed"
@@ -72,15 +72,15 @@ def explain_errno(number: int) -> tuple[str, str]:
     return f"Landlock is forbidden ({os.strerror(number)})", FORBIDDEN
 
 
-def try_landlock(settings: SandboxSettings) -> TierAttempt:
+def try_landlock(settings: SandboxSettings) -> Attempt:
     """See :data:`loopat_jupyter.sandboxes.runtime.probe.Try`."""
     if not seccomp.supported():
         detail = "system calls cannot be filtered on this machine's architecture"
-        return TierAttempt(None, TierProbe("landlock", False, detail, NO_NUMBERS))
+        return Attempt(None, TierProbe("landlock", False, detail, NO_NUMBERS))
     try:
         abi = kernel_abi()
     except LandlockUnavailable as refusal:
-        return TierAttempt(None, TierProbe("landlock", False, *explain_errno(refusal.errno)))
+        return Attempt(None, TierProbe("landlock", False, *explain_errno(refusal.errno)))
     tier = LandlockTier(settings, abi)
     try:
         probe(tier, settings.run_dir)
@@ -89,9 +89,9 @@ def try_landlock(settings: SandboxSettings) -> TierAttempt:
         detail = (error.message if isinstance(error, SandboxSpawnFailed) else str(error)).rstrip(
             "."
         )
-        return TierAttempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
+        return Attempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
     detail = f"a sandbox was started and its restrictions held (Landlock version {abi})"
-    return TierAttempt(tier, TierProbe("landlock", True, detail))
+    return Attempt(tier, TierProbe("landlock", True, detail))
 
 
 def how_to_fix(detail: str) -> str:

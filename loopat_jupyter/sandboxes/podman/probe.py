@@ -22,7 +22,7 @@ from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_option
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
 from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
-from loopat_jupyter.sandboxes.runtime.probe import TierAttempt, TierProbe
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
@@ -72,17 +72,17 @@ class WorkingCombination:
     controllers: frozenset[str]
 
 
-def try_podman(settings: SandboxSettings) -> TierAttempt:
+def try_podman(settings: SandboxSettings) -> Attempt:
     """Try the tier; see :data:`~loopat_jupyter.sandboxes.runtime.probe.Try`. Takes some 0.3 s."""
     path = find_podman()
     if path is None:
-        return TierAttempt(None, TierProbe("podman", False, "podman was not found", MISSING))
+        return Attempt(None, TierProbe("podman", False, "podman was not found", MISSING))
     try:
         check_version(Podman(path))
         found = probe(path, settings)
     except SandboxSpawnFailed as error:
         detail = error.message.rstrip(".")
-        return TierAttempt(None, TierProbe("podman", False, detail, how_to_fix(detail)))
+        return Attempt(None, TierProbe("podman", False, detail, how_to_fix(detail)))
     tier = PodmanTier(
         settings,
         found.podman,
@@ -92,7 +92,7 @@ def try_podman(settings: SandboxSettings) -> TierAttempt:
     )
     how = f" with {found.podman.runtime}" if found.podman.runtime else ""
     detail = f"a container was started and ended{how}"
-    return TierAttempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
+    return Attempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
 
 
 def isolation(found: WorkingCombination) -> SandboxIsolation:

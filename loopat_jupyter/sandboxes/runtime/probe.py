@@ -30,14 +30,14 @@ class TierProbe:
 
 
 @dataclass(frozen=True, slots=True)
-class TierAttempt:
+class Attempt:
     """A tier that was tried: ready to be used, or ``None`` with the reason in ``probe``."""
 
     tier: SandboxTier | None
     probe: TierProbe
 
 
-TierTrial = Callable[[SandboxSettings], TierAttempt]
+Try = Callable[[SandboxSettings], Attempt]
 """Tries a tier with the settings that loops get. Blocks, and leaves nothing where it fails."""
 
 
