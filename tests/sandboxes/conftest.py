@@ -159,7 +159,7 @@ def unlike(seconds: int) -> str:
 
 
 def outer_record(loopat_home: LoopatHome) -> Path:
-    """The file that says which process is the outer one of the only sandbox."""
+    """The file with the pid of the only sandbox's outer process."""
     run = loopat_home.home / "run"
     [found] = (*run.glob("*.pid"), *run.glob("podman/*.conmon"))
     return found
@@ -192,7 +192,7 @@ def open_pidfds(processes: list[psutil.Process]) -> list[int]:
 
 
 def all_end(pidfds: list[int]) -> bool:
-    """Whether each ends within some seconds; whoever inherits them may reap them later."""
+    """Whether each ends within some seconds; their new parent may reap them later."""
     ended = []
     for pidfd in pidfds:
         poll = select.poll()

@@ -58,7 +58,7 @@ async def test_pid_1_shows_no_environment(
     assert SECRET in outside(f"cat /proc/$PPID/environ; cat /proc/$$/environ; : {SECRET[:3]}")
     async with isolated() as sandbox:
         assert "Permission denied" in await inside(sandbox, "cat /proc/1/environ")
-        if os.geteuid() == 0:  # nobody else may look at them
+        if os.geteuid() == 0:  # closed to all other users
             names = {name for p in own_processes(loopat_home) for name in environment_of(p.pid)}
             assert names <= {"PWD", "PATH", "LANG"} | OF_A_CONTAINER
             assert SECRET not in Path(f"/proc/{outer_process(loopat_home).pid}/environ").read_text()

@@ -476,7 +476,7 @@ async def test_what_a_notebook_does_with_processes_works(loopat_home: LoopatHome
         assert "model name" in await inside(sandbox, "cat /proc/cpuinfo") or os.uname().machine
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ messages
 
 
 def test_what_an_older_version_lacks_is_listed(abi: int) -> None:

@@ -1,4 +1,4 @@
-"""Start, stop, loss: nothing is ever left, whoever dies first."""
+"""Start, stop, loss: nothing is ever left, whichever process ends first."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def processes_of(seconds: str) -> list[psutil.Process]:
 
 
 def begun(seconds: str) -> str:
-    """A command that waits inside until somebody sleeps for so long."""
+    """A command that waits inside until a process sleeps for so long."""
     return f"until grep -lz ^{seconds}$ /proc/[0-9]*/cmdline 2>/dev/null; do :; done"
 
 
@@ -365,7 +365,7 @@ def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:
     assert controllers_in_force(3, proc, top) == set()
 
 
-# ------------------------------------------------------------------ life
+# ------------------------------------------------------------------ lifecycle
 
 
 async def test_many_start_at_once(ship: Ship) -> None:
@@ -522,7 +522,7 @@ async def test_an_image_without_what_is_needed_says_so_and_leaves_nothing(
 async def test_the_shipped_containerfile_is_built_once_for_all_that_wait(
     ship: Ship, caplog: pytest.LogCaptureFixture
 ) -> None:
-    base = f"localhost/loopat-test:{RUN}"  # nobody has built on this one yet
+    base = f"localhost/loopat-test:{RUN}"  # no image was built on this one yet
     ship.probed.podman.call("tag", ship.image, base)
     tier = ship.tier(replace(ship.settings(), podman=PodmanSettings(base=base)))
     caplog.set_level("INFO", "loopat_jupyter")

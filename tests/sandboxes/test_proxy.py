@@ -199,7 +199,7 @@ async def test_the_servers_own_networks_are_out_of_reach(
     hosts = [*(f"{host}:{port}" for host in LOOPBACK), *(f"{host}:80" for host in METADATA)]
     asked = [connect(host) for host in hosts] + [get(f"http://{host}/") for host in hosts]
     async with isolated() as sandbox:
-        # Not even where an administrator wrote it down, or a person said yes.
+        # Not even where an administrator lists them, or a person allows them.
         allow(sandbox, f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}",
               "169.254.169.254:80", "[fd00:ec2::254]:80", "100.100.100.200:80")  # fmt: skip
         sandbox.network.set_grants([Destination("127.0.0.1", port), Destination("localhost", port)])
@@ -208,7 +208,7 @@ async def test_the_servers_own_networks_are_out_of_reach(
         for said, answer in zip(asked, answers, strict=True):
             assert answer.startswith(("HTTP/1.1 400 ", "HTTP/1.1 403 ")), (said, answer)
             assert SECRET not in answer
-        assert sandbox.network.drain_denied() == []  # and nobody is asked about them
+        assert sandbox.network.drain_denied() == []  # and no person is asked about them
     assert target.connections == before
 
 
@@ -325,7 +325,7 @@ async def ask(
 async def test_the_real_key_never_comes_inside(
     isolated: Started, target: TargetServer, pool: ConnectionPool
 ) -> None:
-    target.say = lambda head: json.dumps({"error": head.decode()})  # a provider that tells all
+    target.say = lambda head: json.dumps({"error": head.decode()})  # a provider that echoes headers
     look = (
         "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'; cat /workdir/* ~/.*"
     )

@@ -31,10 +31,10 @@ class Tried:
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Test name -> words of the gap in the tier's isolation."""
     not_tried: Mapping[str, str] = field(default_factory=dict)
-    """Test name -> why what it asks is not this tier's to give."""
+    """Test name -> why what it tests does not apply to this tier."""
     cycles: int = 200
     """How often a test that looks for what is left behind starts and stops a sandbox. The
-    environment variable ``LOOPAT_TEST_CYCLES`` says it for all of them."""
+    environment variable ``LOOPAT_TEST_CYCLES`` sets it for all of them."""
     image: Callable[[], str] = str
     """The image that a server of the test must be given; empty where the tier needs none."""
 

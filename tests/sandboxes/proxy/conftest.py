@@ -183,7 +183,7 @@ async def shared_proxied() -> AsyncIterator[ProxyFixture]:
 
 @dataclass
 class WebServer:
-    """Answers each connection's requests with ``reply``, and keeps what it was asked."""
+    """Answers each connection's requests with ``reply``, and records the requests."""
 
     reply: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
     asked: list[bytes] = field(default_factory=list)

@@ -89,7 +89,7 @@ async def test_a_resolver_that_changes_its_mind_is_asked_once(proxied: ProxyFixt
 
     good = await proxied.server(WebServer())  # listens on 127.0.0.1 alone
     dialer = Dialer(resolve, lambda address: address == "127.0.0.2")
-    with pytest.raises(Unreachable) as failed:  # dialled where it was first said to be
+    with pytest.raises(Unreachable) as failed:  # dialled at the address found first
         await dialer.dial(Destination("a.test", good))
     assert asked == ["a.test"]
     assert not failed.value.refused

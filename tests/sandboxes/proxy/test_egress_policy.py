@@ -1,4 +1,4 @@
-"""Requests that wait at the gate while a person is asked: for a while, and not too many."""
+"""Requests that wait for a person's decision: for a bounded time, and a bounded number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sandboxes.proxy.conftest import Client, ProxyFixture, WebServer
 
 
 class Person:
-    """Is asked, and answers when the test says so."""
+    """An approval callback that decides when the test lets it."""
 
     def __init__(self, proxied: ProxyFixture) -> None:
         self.proxied = proxied

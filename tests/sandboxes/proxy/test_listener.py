@@ -68,7 +68,7 @@ async def test_a_listener_that_is_made_to_block_holds_up_no_other(
     async with asyncio.timeout(20):
         while not hostile_owner.accepted:
             await asyncio.sleep(0)
-        for _ in range(50):  # the loop lives, and nobody came
+        for _ in range(50):  # the event loop runs, and no connection was accepted
             await asyncio.sleep(0.001)
         assert not accepting.done()
         second = socket.create_connection(hostile_owner.address)  # the next one is accepted
@@ -177,7 +177,7 @@ async def test_another_user_cannot_take_a_sandboxes_connections(ours: ProxyFixtu
     async with asyncio.timeout(20):
         assert await other.stdout.readline() == b"100\n"
         status, _, _ = await (await ours.client()).refusal("GET", "http://a.test/")
-        assert status == 407  # taken in, and asked for the key
+        assert status == 407  # accepted, and required to send the key
         assert len(ours.proxy._connections) <= 1
         await other.communicate(b"")
     assert [line.reason for line in await ours.audited()] == [

@@ -16,7 +16,7 @@ PATH = "/model/v1/messages"
 
 
 async def open_gateway(proxied: ProxyFixture, upstream: Upstream) -> dict[str, str]:
-    """The headers with which the agent's program asks."""
+    """Open the gateway; the headers of the agent's program."""
     access = await proxied.proxy.open_model_gateway(upstream)
     assert access.url == f"http://127.0.0.1:{proxied.port}/model"
     assert access.key not in repr(access)

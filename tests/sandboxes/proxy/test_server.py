@@ -1,4 +1,4 @@
-"""The life of a proxy: bounds, hostile clients, and an end that leaves nothing."""
+"""The lifecycle of an egress proxy: bounds, hostile clients, and an end that leaves nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await reader.read()
 
 
-# ------------------------------------------------------------------ every way it may be ended
+# ------------------------------------------------------------------ how it can end
 
 
 async def _nothing(proxied: ProxyFixture) -> None:
