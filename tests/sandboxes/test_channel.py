@@ -191,5 +191,5 @@ async def test_many_descriptors_at_once_are_all_closed(
     fds = [files.enter_context(socket.socket()).fileno() for _ in range(200)]
     before = open_files()
     supervisor.send(LISTENER, *fds)
-    assert "unknown request" in await supervisor.outcome()
+    assert "unexpected descriptor" in await supervisor.outcome()
     assert open_files() == before - 1

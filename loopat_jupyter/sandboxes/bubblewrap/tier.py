@@ -114,6 +114,8 @@ class BubblewrapTier(LauncherTier):
 
 
 class BubblewrapSandbox(SupervisedSandbox):
+    """A loop's processes in namespaces of their own; its outer process is bwrap."""
+
     workdir = str(WORKDIR)
     home = str(HOME)
 

@@ -27,6 +27,8 @@ def home_label(run_dir: Path) -> str:
 
 
 class Containers:
+    """The containers of the home that ``run_dir`` belongs to."""
+
     def __init__(self, podman: Podman, run_dir: Path) -> None:
         self._podman = podman
         self._label = home_label(run_dir)

@@ -48,6 +48,8 @@ class Bind:
 
 @dataclass(frozen=True, slots=True)
 class Tmpfs:
+    """An empty file system in memory, of ``size`` bytes."""
+
     dest: Path
     size: int
     mode: int = 0o755
@@ -64,6 +66,8 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Symlink:
+    """A symlink, which need not lead to anything."""
+
     dest: Path
     target: str
 
