@@ -28,7 +28,7 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     WRITE_FILE,
 )
-from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_mounts
+from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_mounts, is_masked
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 ETC_READABLE = (
@@ -102,7 +102,7 @@ def supervisor_grants() -> list[Grant]:
 def split_around_masks(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
     """The grant without what is masked: itself, or grants on what lies beside the masks."""
     top = grant.path
-    if any(top == mask for mask in masks) or (grant.shared and _within(top, masks)):
+    if any(top == mask for mask in masks) or (grant.shared and is_masked(top, masks)):
         return
     inside = [mask for mask in masks if mask.is_relative_to(top) and os.path.lexists(mask)]
     if not inside:
@@ -112,7 +112,3 @@ def split_around_masks(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
         names = sorted(c.name for c in children if not c.is_symlink())
     for name in names:
         yield from split_around_masks(Grant(top / name, grant.rights, grant.shared), inside)
-
-
-def _within(path: Path, masks: Iterable[Path]) -> bool:
-    return any(path.is_relative_to(mask) for mask in masks)

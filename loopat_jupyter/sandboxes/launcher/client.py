@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +91,8 @@ class Launcher:
 
     def launch(self, plan: LaunchPlan) -> Launched:
         """Start a sandbox's outer process. Raises ``SandboxSpawnFailed``."""
-        request = marshal.dumps(
-            {
-                name: getattr(plan, name)
-                for name in (
-                    *("argv", "fixed", "stage", "reach", "restrictions"),
-                    *("env", "uid", "stderr", "cgroup"),
-                )
-            }
-        )
+        names = (f.name for f in fields(plan) if f.name != "fds")  # those go beside the packet
+        request = marshal.dumps({name: getattr(plan, name) for name in names})
         with self._lock:
             try:
                 packet, fds = self._send_request(request, plan.fds)

@@ -17,6 +17,7 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxSpec
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.mounts import (
+    HOSTS,
     Bind,
     DataFile,
     MountEntry,
@@ -24,8 +25,6 @@ from loopat_jupyter.sandboxes.runtime.mounts import (
     loop_mount_plan,
 )
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-
-HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
 
 
 def mount_options(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list[str]:

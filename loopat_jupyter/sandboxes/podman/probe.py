@@ -18,10 +18,16 @@ from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxIsolation
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 from loopat_jupyter.sandboxes.podman.limits import controllers_in_force
-from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_options
+from loopat_jupyter.sandboxes.podman.tier import (
+    FLAGS,
+    PodmanTier,
+    limit_options,
+    sandbox_uid,
+    user_options,
+)
 from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
-from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
+from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
@@ -145,7 +151,7 @@ def _try_combination(podman: Podman, cgroups: bool, settings: SandboxSettings) -
         top = Path(directory) / "root"
         name = f"loopat-{Path(directory).name}"
         pid_file = Path(directory) / "pid"
-        argv = [*FLAGS, *_user_options(settings), *limit_options(settings, cgroups)]
+        argv = [*FLAGS, *user_options(sandbox_uid(settings)), *limit_options(settings, cgroups)]
         argv += [f"--name={name}", f"--pidfile={pid_file}", *_host_root(top)]
         try:
             podman.call("create", *argv, "--rootfs", str(top), "60", timeout=PROBE_TIMEOUT)
@@ -156,12 +162,6 @@ def _try_combination(podman: Podman, cgroups: bool, settings: SandboxSettings) -
             raise PodmanFailed("the container ended as soon as it had started") from error
         finally:
             podman.call("rm", "--force", "--ignore", "--time=0", name, timeout=PROBE_TIMEOUT)
-
-
-def _user_options(settings: SandboxSettings) -> list[str]:
-    if os.geteuid() == 0:
-        return [f"--user={settings.sandbox_uid}:{settings.sandbox_uid}"]
-    return [f"--user={UID}:{UID}", f"--userns=keep-id:uid={UID},gid={UID}"]
 
 
 def _host_root(top: Path) -> list[str]:

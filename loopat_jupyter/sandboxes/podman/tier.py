@@ -117,7 +117,7 @@ class PodmanSandbox(SupervisedSandbox):
         self._conmon: int | None = None
         self._abandoned = False
         self._removal: asyncio.Future[None] | None = None
-        self._uid = tier.settings.sandbox_uid if os.geteuid() == 0 else UID
+        self._uid = sandbox_uid(tier.settings)
 
     async def start(self) -> None:
         self._image = await self._tier.image.get()
@@ -201,7 +201,8 @@ class PodmanSandbox(SupervisedSandbox):
         assert self._image is not None
         return [
             *FLAGS,
-            *self._user_options(),
+            *user_options(self._uid),
+            f"--passwd-entry={USER}:x:{self._uid}:{self._uid}:{USER}:{HOME}:/bin/bash",
             *limit_options(self._settings, self._tier.cgroups),
             *(["--security-opt=label=disable"] if SELINUX.exists() else []),
             *mount_options(self._spec, self._settings, containers.files),
@@ -209,13 +210,6 @@ class PodmanSandbox(SupervisedSandbox):
             self._image.id,
             *SUPERVISOR,
         ]
-
-    def _user_options(self) -> list[str]:
-        account = f"{USER}:x:{self._uid}:{self._uid}:{USER}:{HOME}:/bin/bash"
-        options = [f"--user={self._uid}:{self._uid}", f"--passwd-entry={account}"]
-        if os.geteuid() != 0:
-            options.append(f"--userns=keep-id:uid={UID},gid={UID}")
-        return options
 
     # ------------------------------------------------------------------ end
 
@@ -255,6 +249,17 @@ def has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def sandbox_uid(settings: SandboxSettings) -> int:
+    """The uid of the agent's processes, as they see it themselves."""
+    return settings.sandbox_uid if os.geteuid() == 0 else UID
+
+
+def user_options(uid: int) -> list[str]:
+    """The options for the container's user, which is the server's own unless that is root."""
+    mapped = [] if os.geteuid() == 0 else [f"--userns=keep-id:uid={uid},gid={uid}"]
+    return [f"--user={uid}:{uid}", *mapped]
 
 
 def limit_options(settings: SandboxSettings, cgroups: bool) -> list[str]:

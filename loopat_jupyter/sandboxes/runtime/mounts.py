@@ -25,6 +25,7 @@ ETC_SHOWN = (
     "pki/ca-trust", "pki/tls/certs", "protocols", "services", "ssl/certs", "ssl/openssl.cnf",
     "terminfo", "timezone",
 )  # fmt: skip
+HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
 VAR_TMP = Path("/var/tmp")  # noqa: S108
 MASK_SIZE = 64 * 1024
 COPIED_MAX = 32 * 1024
@@ -89,7 +90,7 @@ def loop_mount_plan(spec: SandboxSpec, settings: SandboxSettings) -> list[MountE
     added = [
         Bind(path.resolve(), path.absolute()) for path in settings.read_only_paths if path.exists()
     ]
-    added = [bind for bind in added if not _masked(bind.source, masks)]
+    added = [bind for bind in added if not is_masked(bind.source, masks)]
     covers = [cover for bind in added for cover in _mask_covers(bind, masks)]
     shown = [c.entry for c in covers if os.path.lexists(c.mask)]
     return sort_by_depth([*added, *shown, *_loop_mounts(spec, masks)])
@@ -98,7 +99,7 @@ def loop_mount_plan(spec: SandboxSpec, settings: SandboxSettings) -> list[MountE
 def _loop_mounts(spec: SandboxSpec, masks: Iterable[Path]) -> list[MountEntry]:
     own = [Bind(spec.workdir, WORKDIR, write=True), Bind(spec.home, HOME, write=True)]
     folders = [Bind(f.source, WORKDIR / f.name, f.write, shared=True) for f in spec.folders]
-    folders = [folder for folder in folders if not _masked(folder.source, masks)]
+    folders = [folder for folder in folders if not is_masked(folder.source, masks)]
     covers = [cover for folder in folders for cover in _mask_covers(folder, masks)]
     return [*own, *folders, *(c.entry for c in covers if os.path.lexists(c.mask))]
 
@@ -160,7 +161,7 @@ def _etc_mounts() -> Iterable[MountEntry]:
     nobody = "nobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n"
     yield DataFile(Path("/etc/passwd"), f"root:x:0:0:root:/:/bin/false\n{account}{nobody}".encode())
     yield DataFile(Path("/etc/group"), f"root:x:0:\n{USER}:x:{UID}:\nnogroup:x:65534:\n".encode())
-    yield DataFile(Path("/etc/hosts"), b"127.0.0.1 localhost\n::1 localhost\n")
+    yield DataFile(Path("/etc/hosts"), HOSTS)
     yield DataFile(Path("/etc/resolv.conf"), b"")
     yield DataFile(Path("/etc/nsswitch.conf"), b"passwd: files\ngroup: files\nhosts: files dns\n")
     for name in ETC_SHOWN:
@@ -199,13 +200,14 @@ def _covered(path: Path, entries: list[MountEntry]) -> bool:
     )
 
 
-def _masked(path: Path, masks: Iterable[Path]) -> bool:
+def is_masked(path: Path, masks: Iterable[Path]) -> bool:
+    """Whether a path is a masked one or lies below one."""
     return any(path.is_relative_to(mask) for mask in masks)
 
 
 def _hidden(bind: Bind, masks: Iterable[Path], settings: SandboxSettings) -> bool:
     """Whether all of it lies below a mask. A Python prefix may lie there and is shown."""
-    return bind.source not in settings.prefixes and _masked(bind.source, masks)
+    return bind.source not in settings.prefixes and is_masked(bind.source, masks)
 
 
 def _mask_covers(bind: Bind, masks: Iterable[Path]) -> list[MaskCover]:
