@@ -33,8 +33,6 @@ PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS =
 RESTRICT_SELF = 446
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
-O_PATH = 0x200000
-"""os.O_PATH, on every architecture that is supported."""
 
 
 class Terminated(BaseException):
@@ -154,7 +152,7 @@ def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
             close_if_open(fd)
     # The kernel makes a new inode for an entry of /proc that nobody holds open, and the Landlock
     # rule, which holds the old inode, would not match it.
-    pins = [os.open(path, O_PATH) for path in restrictions["pin"]]
+    pins = [os.open(path, os.O_PATH) for path in restrictions["pin"]]
     handler = syscall_handler.SyscallHandler(
         fds[0], restrictions["calls"], restrictions["roots"], restrictions["proxy_port"]
     )
@@ -218,7 +216,7 @@ def empty_directory(directory: int) -> None:
 
 
 def remove_directory(parent: int, name: str) -> None:
-    fd = os.open(name, O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
         opened = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
