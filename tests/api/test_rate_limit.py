@@ -34,7 +34,7 @@ def test_a_minute_s_worth_may_come_at_once_and_then_no_more(clock: Clock) -> Non
     assert refused.value.retry_after == 1
 
 
-def test_after_the_time_that_was_told_one_request_passes(clock: Clock) -> None:
+def test_after_the_time_in_retry_after_one_request_passes(clock: Clock) -> None:
     limiter = RateLimiter(4, clock)
     for _ in range(4):
         limiter.check("tok_a")
