@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { credentials, findServer } from "../../../loopat_jupyter/notebook/widgets/static/address.js";
-import { Backoff, pause } from "../../../loopat_jupyter/notebook/widgets/static/backoff.js";
-import { findPort } from "../../../loopat_jupyter/notebook/widgets/static/port.js";
-import { refusalOf } from "../../../loopat_jupyter/notebook/widgets/static/refusal.js";
-import { Slots } from "../../../loopat_jupyter/notebook/widgets/static/slots.js";
+import { credentials, findServer } from "../../../loopat_jupyter/notebook/widgets/static/connection/server_config.js";
+import { Backoff, pause } from "../../../loopat_jupyter/notebook/widgets/static/connection/backoff.js";
+import { findPort } from "../../../loopat_jupyter/notebook/widgets/static/connection/find_transport.js";
+import { refusalOf } from "../../../loopat_jupyter/notebook/widgets/static/connection/api_error.js";
+import { Slots } from "../../../loopat_jupyter/notebook/widgets/static/connection/stream_limit.js";
 
 const page = (config, cookie = "") => ({
   cookie,

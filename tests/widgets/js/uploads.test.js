@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Refusal } from "../../../loopat_jupyter/notebook/widgets/static/refusal.js";
-import { Uploads, cut } from "../../../loopat_jupyter/notebook/widgets/static/uploads.js";
+import { Refusal } from "../../../loopat_jupyter/notebook/widgets/static/connection/api_error.js";
+import { Uploads, cut } from "../../../loopat_jupyter/notebook/widgets/static/state/uploads.js";
 
 /** A session whose port keeps what it is given, and fails as told. */
 function session(failures = []) {

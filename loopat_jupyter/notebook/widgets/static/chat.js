@@ -2,8 +2,8 @@
  * The widget LoopChat, as anywidget takes it: one session for the model, one view for each place
  * where it is shown. The session lives while somebody looks.
  */
-import { ChatView } from "./chat_view.js";
-import { Session } from "./session.js";
+import { ChatView } from "./views/chat_view.js";
+import { Session } from "./state/session.js";
 
 function loopChat() {
   let session = null;

@@ -1,10 +1,10 @@
 /**
  * The widget ChoicePrompt: one choice on its own, answered here or seen to be answered elsewhere.
  */
-import { ChoiceView, outcomeText } from "./choice_view.js";
-import { h, setText } from "./dom.js";
-import { keepKeys } from "./keyboard.js";
-import { PromptSession } from "./prompt_session.js";
+import { ChoiceView, outcomeText } from "./views/choice_view.js";
+import { h, setText } from "./dom/elements.js";
+import { keepKeys } from "./dom/keyboard.js";
+import { PromptSession } from "./state/prompt_session.js";
 
 class PromptView {
   #choice = null;

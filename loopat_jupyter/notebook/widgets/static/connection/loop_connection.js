@@ -3,11 +3,11 @@
  * back by itself after whatever broke. What is done with the events is its subclass's business.
  */
 import { Backoff, pause } from "./backoff.js";
-import { findPort } from "./port.js";
-import { Refusal } from "./refusal.js";
-import { Sight } from "./sight.js";
-import { linked } from "./signals.js";
-import { slotsOfPage } from "./slots.js";
+import { findPort } from "./find_transport.js";
+import { Refusal } from "./api_error.js";
+import { Sight } from "./page_visibility.js";
+import { linked } from "./abort_any.js";
+import { slotsOfPage } from "./stream_limit.js";
 
 const LOST = "The connection to the server was lost.";
 
@@ -60,7 +60,7 @@ export class Link extends EventTarget {
     return this.model.get("loop_id");
   }
 
-  /** @returns {import("./direct.js").Port} @throws {Refusal} before there is one */
+  /** @returns {import("./http_transport.js").Port} @throws {Refusal} before there is one */
   get port() {
     if (this.#port === null) throw new Refusal("unreachable", "There is no connection yet.");
     return this.#port;

@@ -4,10 +4,10 @@
  * It is disabled and labelled the moment it is resolved, here or anywhere else. An answer that
  * comes too late is no error: the label says what was decided instead.
  */
-import { h, isolated, setText, uniqueId } from "./dom.js";
-import { inputView } from "./judged.js";
-import { Refusal } from "./refusal.js";
-import { oneLine } from "./text.js";
+import { h, isolated, setText, uniqueId } from "../dom/elements.js";
+import { inputView } from "./tool_input_view.js";
+import { Refusal } from "../connection/api_error.js";
+import { oneLine } from "../dom/text_sanitizer.js";
 
 const OUTCOMES = {
   allowed: "Allowed",

@@ -2,9 +2,9 @@
  * Where a message is written: Enter sends, Shift+Enter breaks the line, arrow up (in an empty
  * field, or while going through them) brings earlier messages back. What cannot be sent stays.
  */
-import { h, icon, setText, uniqueId } from "./dom.js";
-import { Outbox } from "./outbox.js";
-import { direction } from "./text.js";
+import { h, icon, setText, uniqueId } from "../dom/elements.js";
+import { Outbox } from "../state/outbox.js";
+import { direction } from "../dom/text_sanitizer.js";
 
 const SEND = "M2 2.2 14.5 8 2 13.8V9.3L9.5 8 2 6.7z";
 const STOP = "M4 4h8v8H4z";

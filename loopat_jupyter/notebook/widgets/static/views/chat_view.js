@@ -4,13 +4,13 @@
  * It draws at most once a frame, whatever the rate of events. The transcript stays at its end
  * while a person is there, and does not move under somebody who scrolled up.
  */
-import { Announcer } from "./announcer.js";
+import { Announcer } from "./live_region.js";
 import { Composer } from "./composer.js";
-import { h, setText } from "./dom.js";
+import { h, setText } from "../dom/elements.js";
 import { Footer } from "./footer.js";
-import { onceAFrame } from "./frames.js";
+import { onceAFrame } from "../dom/animation_frame.js";
 import { Header } from "./header.js";
-import { keepKeys } from "./keyboard.js";
+import { keepKeys } from "../dom/keyboard.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
 import { UploadsView } from "./uploads_view.js";
@@ -36,7 +36,7 @@ export class ChatView {
   #stays = true;
   #giveKeysBack;
 
-  /** @param {import("./session.js").Session} session */
+  /** @param {import("../state/session.js").Session} session */
   constructor(session) {
     this.#session = session;
     this.#uploads = new UploadsView(

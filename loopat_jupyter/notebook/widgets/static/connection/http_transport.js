@@ -17,9 +17,9 @@
  *   Promise<void>} put  a file of the workdir, whole or a part of it (`upload, offset, size`)
  * @property {() => Promise<void>} interrupt
  */
-import { credentials } from "./address.js";
-import { Refusal, refusalOf } from "./refusal.js";
-import { linked } from "./signals.js";
+import { credentials } from "./server_config.js";
+import { Refusal, refusalOf } from "./api_error.js";
+import { linked } from "./abort_any.js";
 import { eventsOf } from "./sse.js";
 
 const EVENT_STREAM = "text/event-stream"; // exactly this: some proxies buffer other words
@@ -30,7 +30,7 @@ export class DirectPort {
   kind = "server";
 
   /**
-   * @param {import("./address.js").Address} address
+   * @param {import("./server_config.js").Address} address
    * @param {string} loopId
    * @param {Document} page
    */

@@ -5,8 +5,8 @@
  * learns from the snapshot whether the choice is still pending; one that is not was decided
  * before, and the events that told how are past.
  */
-import { Link } from "./link.js";
-import { Refusal } from "./refusal.js";
+import { Link } from "../connection/loop_connection.js";
+import { Refusal } from "../connection/api_error.js";
 
 export class PromptSession extends Link {
   /** `requires_choice`'s data, once known. */

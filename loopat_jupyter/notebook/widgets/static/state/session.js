@@ -4,9 +4,9 @@
  * It begins with the newest page of the history and follows the events from there, without a gap.
  * Views listen; they change nothing here but through the methods. Everything ends with `stop`.
  */
-import { Link } from "./link.js";
+import { Link } from "../connection/loop_connection.js";
 import { Outbox } from "./outbox.js";
-import { Refusal } from "./refusal.js";
+import { Refusal } from "../connection/api_error.js";
 import { Transcript } from "./transcript.js";
 import { Uploads } from "./uploads.js";
 

@@ -2,9 +2,9 @@
  * What a screen reader is told: that an answer began and ended, and that somebody is asked.
  * Never the deltas: the transcript itself is a log that is read on demand.
  */
-import { h } from "./dom.js";
-import { oneLine } from "./text.js";
-import { isOpen, pendingChoice, visibleText } from "./transcript.js";
+import { h } from "../dom/elements.js";
+import { oneLine } from "../dom/text_sanitizer.js";
+import { isOpen, pendingChoice, visibleText } from "../state/transcript.js";
 
 export class Announcer {
   #said = new Map();
@@ -14,7 +14,7 @@ export class Announcer {
     this.el = h("div", { ...live, role: "status", data: { loopatAnnouncer: "" } });
   }
 
-  /** @param {import("./transcript.js").Turn} turn one that happens while somebody watches */
+  /** @param {import("../state/transcript.js").Turn} turn one that happens while somebody watches */
   follow(turn) {
     const choice = pendingChoice(turn);
     const state = choice ? `choice:${choice.request.choice_id}` : isOpen(turn) ? "open" : "over";

@@ -9,11 +9,11 @@
  * A growing text is read block by block: blocks that are complete are made once and stay; only
  * the last one is read again, at most once a frame, and less often when it is large.
  */
-import { h } from "./dom.js";
-import { markOverrides } from "./judged.js";
-import { plain } from "./text.js";
-import DOMPurify from "./vendor/dompurify/purify.min.cjs";
-import { Marked } from "./vendor/marked/marked.esm.js";
+import { h } from "../dom/elements.js";
+import { markOverrides } from "./tool_input_view.js";
+import { plain } from "../dom/text_sanitizer.js";
+import DOMPurify from "../vendor/dompurify/purify.min.cjs";
+import { Marked } from "../vendor/marked/marked.esm.js";
 
 const LINK = /^(?:https?:|mailto:)/i;
 const ALLOWED = {

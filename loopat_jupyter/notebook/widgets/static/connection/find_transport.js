@@ -2,16 +2,16 @@
  * Which way to the loop: straight to the page's own server where the loop is there, else through
  * the kernel, else a sentence that says why not.
  */
-import { findServer } from "./address.js";
-import { DirectPort } from "./direct.js";
-import { KernelPort } from "./kernel.js";
-import { Refusal } from "./refusal.js";
+import { findServer } from "./server_config.js";
+import { DirectPort } from "./http_transport.js";
+import { KernelPort } from "./kernel_transport.js";
+import { Refusal } from "./api_error.js";
 
 /**
  * @param {object} model the widget's model
  * @param {string} loopId
  * @param {Document} page
- * @returns {Promise<{port: import("./direct.js").Port, loop: object}>}
+ * @returns {Promise<{port: import("./http_transport.js").Port, loop: object}>}
  * @throws {Refusal} neither way leads there; `passing` when it is worth trying again
  */
 export async function findPort(model, loopId, page) {

@@ -6,11 +6,11 @@
  * what it is sent, and would do it later, when the person was told that it failed and may have
  * decided otherwise: so whatever changes something is sent only once the kernel has answered.
  */
-import { Refusal } from "./refusal.js";
+import { Refusal } from "./api_error.js";
 
 const PATIENCE = 15_000; // ms for an answer of an idle kernel
 
-/** @implements {import("./direct.js").Port} */
+/** @implements {import("./http_transport.js").Port} */
 export class KernelPort {
   kind = "kernel";
   #model;

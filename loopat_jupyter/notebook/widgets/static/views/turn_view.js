@@ -5,12 +5,12 @@
  * turn with very many parts only the newest are in the page; a button brings the rest.
  */
 import { ChoiceView } from "./choice_view.js";
-import { h, setText } from "./dom.js";
-import { withoutOverrides } from "./judged.js";
+import { h, setText } from "../dom/elements.js";
+import { withoutOverrides } from "./tool_input_view.js";
 import { MarkdownView } from "./markdown.js";
-import { plain } from "./text.js";
+import { plain } from "../dom/text_sanitizer.js";
 import { ToolView } from "./tool_view.js";
-import { isOpen } from "./transcript.js";
+import { isOpen } from "../state/transcript.js";
 
 const MOST_PARTS = 200;
 const LONG_MESSAGE = 4_000; // characters of the user's own text that are shown at once
@@ -27,8 +27,8 @@ export class TurnView {
   #more;
 
   /**
-   * @param {import("./transcript.js").Turn} turn
-   * @param {import("./session.js").Session} session
+   * @param {import("../state/transcript.js").Turn} turn
+   * @param {import("../state/session.js").Session} session
    * @param {() => void} focusNext where the focus goes after a choice was answered
    */
   constructor(turn, session, focusNext) {

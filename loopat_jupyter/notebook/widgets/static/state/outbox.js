@@ -4,9 +4,9 @@
  * Each has an idempotency key of its own, so sending it again never runs it twice. One that the
  * server refuses stays here with the reason, until its writer takes it back: nothing is lost.
  */
-import { Backoff, pause } from "./backoff.js";
-import { Refusal } from "./refusal.js";
-import { utf8Length } from "./text.js";
+import { Backoff, pause } from "../connection/backoff.js";
+import { Refusal } from "../connection/api_error.js";
+import { utf8Length } from "../dom/text_sanitizer.js";
 
 const LIMIT = 1 << 20; // bytes of UTF-8 in a message
 const ATTEMPTS = 8;

@@ -1,8 +1,8 @@
 /**
  * The chat's head: which loop, what holds its agent in, and how the connection stands.
  */
-import { h, isolated, setText } from "./dom.js";
-import { oneLine } from "./text.js";
+import { h, isolated, setText } from "../dom/elements.js";
+import { oneLine } from "../dom/text_sanitizer.js";
 
 const LINKS = {
   connecting: "Connecting…",
@@ -25,7 +25,7 @@ export class Header {
     this.el.append(this.#title, this.#badge, this.#archived, this.state);
   }
 
-  /** @param {import("./session.js").Session} session */
+  /** @param {import("../state/session.js").Session} session */
   update({ loop, link, linkMessage, viaKernel }) {
     this.state.dataset.link = link;
     this.state.title = linkMessage;

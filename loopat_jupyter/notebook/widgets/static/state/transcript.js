@@ -32,7 +32,7 @@ export class Transcript {
   #choices = new Map();
 
   /**
-   * @param {import("./sse.js").LoopEvent} event
+   * @param {import("../connection/sse.js").LoopEvent} event
    * @param {number | null} [at] ms, when it happened; null for what is replayed
    * @returns {boolean} whether it was new
    */

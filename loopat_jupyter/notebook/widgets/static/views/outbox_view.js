@@ -1,7 +1,7 @@
 /**
  * Messages whose turn has not begun: being sent, queued behind a running turn, or refused.
  */
-import { h, setText } from "./dom.js";
+import { h, setText } from "../dom/elements.js";
 import { userMessage } from "./turn_view.js";
 
 export class OutboxView {
@@ -10,7 +10,7 @@ export class OutboxView {
   #rows = new Map();
 
   /**
-   * @param {import("./session.js").Session} session
+   * @param {import("../state/session.js").Session} session
    * @param {(text: string) => void} giveBack puts a text back into the composer
    */
   constructor(session, giveBack) {

@@ -4,8 +4,8 @@
  * A part that did not arrive is sent again, but the last: it makes the file appear, and whether it
  * did is then not known.
  */
-import { Backoff, pause } from "./backoff.js";
-import { Refusal } from "./refusal.js";
+import { Backoff, pause } from "../connection/backoff.js";
+import { Refusal } from "../connection/api_error.js";
 
 export const PART = 8 << 20; // bytes that one request may carry
 const ATTEMPTS = 4;

@@ -1,8 +1,8 @@
 /**
  * The chat's foot: what the turn is doing and since when, or what the last one took.
  */
-import { h, setText } from "./dom.js";
-import { isOpen } from "./transcript.js";
+import { h, setText } from "../dom/elements.js";
+import { isOpen } from "../state/transcript.js";
 
 /** @param {number} ms */
 export function duration(ms) {
@@ -40,7 +40,7 @@ export class Footer {
     this.el = h("footer", { class: "loopat-foot" }, this.#doing, this.#usage);
   }
 
-  /** @param {import("./transcript.js").Turn | null} turn the newest */
+  /** @param {import("../state/transcript.js").Turn | null} turn the newest */
   update(turn) {
     this.#turn = turn;
     this.#tick();

@@ -7,7 +7,7 @@ import {
   oneLine,
   plain,
   segments,
-} from "../../../loopat_jupyter/notebook/widgets/static/text.js";
+} from "../../../loopat_jupyter/notebook/widgets/static/dom/text_sanitizer.js";
 
 const shown = (text) =>
   segments(text)

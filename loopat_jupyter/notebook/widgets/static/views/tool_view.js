@@ -4,10 +4,10 @@
  * Events tell a summary only; input and result are asked of the history when the card is opened,
  * and asked again when the result arrives.
  */
-import { h, isolated, setText } from "./dom.js";
-import { inputView } from "./judged.js";
+import { h, isolated, setText } from "../dom/elements.js";
+import { inputView } from "./tool_input_view.js";
 import { copyable } from "./markdown.js";
-import { oneLine, plain } from "./text.js";
+import { oneLine, plain } from "../dom/text_sanitizer.js";
 
 const STATES = {
   running: "running",
@@ -25,7 +25,7 @@ export class ToolView {
   #shownFor = null;
 
   /**
-   * @param {import("./transcript.js").ToolPart} part
+   * @param {import("../state/transcript.js").ToolPart} part
    * @param {() => Promise<object | null>} ask the call as the history tells it
    */
   constructor(part, ask) {
@@ -49,7 +49,7 @@ export class ToolView {
     this.el.addEventListener("toggle", () => this.#fill());
   }
 
-  /** @param {{open: boolean, waits: import("./transcript.js").Part | null}} turn */
+  /** @param {{open: boolean, waits: import("../state/transcript.js").Part | null}} turn */
   update({ open, waits }) {
     const { ok } = this.#part;
     const unfinished = waits === this.#part ? "waiting" : open ? "running" : "cut";

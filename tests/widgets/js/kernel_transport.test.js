@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { KernelPort } from "../../../loopat_jupyter/notebook/widgets/static/kernel.js";
+import { KernelPort } from "../../../loopat_jupyter/notebook/widgets/static/connection/kernel_transport.js";
 
 /** A widget's model whose kernel is busy until `free`, and then does what it was sent. */
 class Model {

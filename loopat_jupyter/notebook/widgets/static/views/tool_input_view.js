@@ -2,8 +2,8 @@
  * What a person is asked to permit, exactly as it will run: a command, a change of a file, or a
  * tool's input field by field. Whatever could not be seen in it gets a visible mark.
  */
-import { h } from "./dom.js";
-import { countUnseen, segments } from "./text.js";
+import { h } from "../dom/elements.js";
+import { countUnseen, segments } from "../dom/text_sanitizer.js";
 
 /**
  * Text to be judged, as nodes. Order is kept left to right; marks stand for what is unseen.

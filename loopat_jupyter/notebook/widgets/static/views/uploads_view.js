@@ -1,9 +1,9 @@
 /**
  * Files on their way, above the composer; and the ways they come: drop, paste, or the button.
  */
-import { h, icon, isolated, setText } from "./dom.js";
-import { oneLine } from "./text.js";
-import { filesOf } from "./uploads.js";
+import { h, icon, isolated, setText } from "../dom/elements.js";
+import { oneLine } from "../dom/text_sanitizer.js";
+import { filesOf } from "../state/uploads.js";
 
 const CLIP =
   "M11 4.5v6a3 3 0 0 1-6 0V4a2 2 0 0 1 4 0v6a1 1 0 0 1-2 0V5H6v5a2 2 0 0 0 4 0V4a3 3 0 0 0-6 0v6.500a4 4 0 0 0 8 0v-6z";
@@ -24,7 +24,7 @@ export class UploadsView {
   #input = h("input", { type: "file", multiple: true, hidden: true, tabIndex: -1 });
 
   /**
-   * @param {import("./uploads.js").Uploads} uploads
+   * @param {import("../state/uploads.js").Uploads} uploads
    * @param {(name: string) => void} arrived a file is in the workdir
    * @param {(text: string) => void} say a sentence to the person
    */
