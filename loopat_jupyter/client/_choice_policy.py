@@ -25,7 +25,7 @@ of a question the answers (a mapping by question id, or one string where there i
 
 PolicyName = Literal["fail", "deny", "allow", "wait"]
 
-NOBODY = "(no answer: nobody is here to ask)"
+NO_ANSWER = "(no answer: nobody is here to ask)"
 
 
 def check_policy(policy: object) -> None:
@@ -53,7 +53,7 @@ def answers_body(
     return {"answers": {request.questions[0].id: answers}}
 
 
-def body_of(request: RequiresChoice, decision: Decision | None) -> dict[str, Any] | None:
+def resolution_body(request: RequiresChoice, decision: Decision | None) -> dict[str, Any] | None:
     """The body that carries ``decision`` out, ``None`` to wait.
 
     Raises:
@@ -66,14 +66,14 @@ def body_of(request: RequiresChoice, decision: Decision | None) -> dict[str, Any
     if request.kind == "permission" and decision in (False, "deny"):
         return permission_body(False)
     if request.kind == "question" and decision in (False, "deny"):
-        return {"answers": {q.id: NOBODY for q in request.questions}}
+        return {"answers": {q.id: NO_ANSWER for q in request.questions}}
     answered = isinstance(decision, str) and decision not in {"allow", "fail"}
     if request.kind == "question" and (answered or isinstance(decision, Mapping)):
         return answers_body(request, decision)  # type: ignore[arg-type]
-    raise required(request)
+    raise _choice_required(request)
 
 
-def required(request: RequiresChoice) -> ChoiceRequired:
+def _choice_required(request: RequiresChoice) -> ChoiceRequired:
     what = request.title or request.tool or "something"
     if request.kind == "question":
         what = "; ".join(q.question for q in request.questions)

@@ -29,25 +29,25 @@ from ._events import (
     TurnError,
     UnknownEvent,
 )
-from ._models import Rule, Usage, Wire
+from ._models import JsonObject, Rule, Usage
 
 
-def _fields(*names: str) -> Callable[[Wire], dict[str, Any]]:
+def _fields(*names: str) -> Callable[[JsonObject], dict[str, Any]]:
     return lambda data: {name: data[name] for name in names}
 
 
-def _tool_call(data: Wire) -> dict[str, Any]:
+def _tool_call(data: JsonObject) -> dict[str, Any]:
     summary = data.get("input_summary")
     return {**_fields("tool_use_id", "tool")(data), "input_summary": summary}
 
 
-def _choice_resolved(data: Wire) -> dict[str, Any]:
+def _choice_resolved(data: JsonObject) -> dict[str, Any]:
     rule = data.get("rule")
     parsed = None if rule is None else Rule.parse(rule)
     return {**_fields("choice_id", "source", "outcome")(data), "rule": parsed}
 
 
-def _snapshot(data: Wire) -> dict[str, Any]:
+def _snapshot(data: JsonObject) -> dict[str, Any]:
     choice = data.get("choice")
     return {
         "assistant_text_so_far": data["assistant_text_so_far"],
@@ -56,16 +56,16 @@ def _snapshot(data: Wire) -> dict[str, Any]:
     }
 
 
-def _done(data: Wire) -> dict[str, Any]:
+def _done(data: JsonObject) -> dict[str, Any]:
     usage = data.get("usage")
     return {"usage": None if usage is None else Usage.parse(usage)}
 
 
-def _nothing(data: Wire) -> dict[str, Any]:
+def _no_fields(data: JsonObject) -> dict[str, Any]:
     return {}
 
 
-_FIELDS: dict[type[Event], Callable[[Wire], dict[str, Any]]] = {
+_FIELDS: dict[type[Event], Callable[[JsonObject], dict[str, Any]]] = {
     Queued: _fields("position"),
     Started: _fields("cold_start", "content"),
     AssistantDelta: _fields("text"),
@@ -76,16 +76,16 @@ _FIELDS: dict[type[Event], Callable[[Wire], dict[str, Any]]] = {
     ChoiceResolved: _choice_resolved,
     Snapshot: _snapshot,
     Done: _done,
-    Interrupted: _nothing,
+    Interrupted: _no_fields,
     TurnError: _fields("code", "message"),
-    Ping: _nothing,
-    SdkMessage: _nothing,
+    Ping: _no_fields,
+    SdkMessage: _no_fields,
 }
 _BY_NAME = {cls.name: cls for cls in _FIELDS}
-_OF_CONNECTION = {Queued, Snapshot, Ping, SdkMessage}
+_NOT_STORED = {Queued, Snapshot, Ping, SdkMessage}
 
 
-def _build(cls: type[Event], seq: int | None, data: Wire) -> Any:
+def _build(cls: type[Event], seq: int | None, data: JsonObject) -> Any:
     return cls(seq=seq, turn_id=data.get("turn_id"), data=data, **_FIELDS[cls](data))
 
 
@@ -101,7 +101,7 @@ def decode_event(name: str, data: str, event_id: str) -> Event:
     try:
         body = json.loads(data) if data else {}
         cls = _BY_NAME.get(name)
-        stored = cls not in _OF_CONNECTION if cls else "turn_id" in body
+        stored = cls not in _NOT_STORED if cls else "turn_id" in body
         seq = int(event_id) if stored else None
         if cls is None:
             return UnknownEvent(seq=seq, turn_id=body.get("turn_id"), data=body, event=name)

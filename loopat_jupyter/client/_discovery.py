@@ -29,7 +29,7 @@ WHERE_TO_LOOK = (
 def find_server(environ: Mapping[str, str] | None = None) -> ServerAddress:
     """The server that this process belongs to. Raises :class:`ServerNotFound`."""
     env = os.environ if environ is None else environ
-    found = _by_variable(env) or _by_hub(env) or _by_parent(env)
+    found = _from_loopat_url(env) or _from_hub(env) or _from_parent_pid(env)
     if found is None:
         raise ServerNotFound(f"no loopat server found: {WHERE_TO_LOOK}")
     return found
@@ -41,7 +41,11 @@ def running_servers(environ: Mapping[str, str] | None = None) -> Iterator[Server
     files = [(path.stat().st_mtime, path) for path in directory.glob("jpserver-*.json")]
     for _, path in sorted(files, reverse=True):
         pid = path.stem.removeprefix("jpserver-")
-        if pid.isdigit() and _lives(int(pid)) and (found := _from_file(path, "running server")):
+        if (
+            pid.isdigit()
+            and _process_exists(int(pid))
+            and (found := _from_file(path, "running server"))
+        ):
             yield found
 
 
@@ -57,7 +61,7 @@ def runtime_dir(env: Mapping[str, str]) -> Path:
     return Path(jupyter_runtime_dir())
 
 
-def _by_variable(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_loopat_url(env: Mapping[str, str]) -> ServerAddress | None:
     url = env.get("LOOPAT_URL")
     if not url:
         return None
@@ -67,7 +71,7 @@ def _by_variable(env: Mapping[str, str]) -> ServerAddress | None:
         raise ServerNotFound(f"LOOPAT_URL: {error}") from error
 
 
-def _by_hub(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_hub(env: Mapping[str, str]) -> ServerAddress | None:
     token, service = env.get("JUPYTERHUB_API_TOKEN"), env.get("JUPYTERHUB_SERVICE_URL")
     if not token or not service:
         return None
@@ -85,7 +89,7 @@ def _reachable(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme or "http", netloc=here))
 
 
-def _by_parent(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_parent_pid(env: Mapping[str, str]) -> ServerAddress | None:
     pid = env.get("JPY_PARENT_PID", "")
     if not pid.isdigit():
         return None
@@ -106,7 +110,7 @@ def _from_file(path: Path, found_by: str) -> ServerAddress | None:
     return ServerAddress(url, token or None, found_by, socket or None)
 
 
-def _lives(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

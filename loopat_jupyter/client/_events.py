@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ._models import Rule, Usage, Wire
+from ._models import JsonObject, Rule, Usage
 
 __all__ = [
     "AssistantDelta",
@@ -212,7 +212,7 @@ class UnknownEvent(Event):
     event: str
 
 
-def _question(data: Wire) -> Question:
+def _question(data: JsonObject) -> Question:
     options = tuple(Option(o["label"], o.get("description")) for o in data.get("options") or ())
     return Question(
         id=data["id"],

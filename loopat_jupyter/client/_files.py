@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from ._file_requests import PART
+from ._requests import UPLOAD_PART_BYTES
 
 
-def target_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
+def upload_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
     """What ``source`` is called in the workdir. Raises ``ValueError`` where nothing says it."""
     if name is not None:
         return name
@@ -22,13 +22,13 @@ def target_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str
     raise ValueError("bytes have no name: say how the file is to be called, with name=")
 
 
-def local_path(path: str | os.PathLike[str], name: str) -> Path:
+def download_path(path: str | os.PathLike[str], name: str) -> Path:
     """Where the file ``name`` of a loop goes: into ``path`` where that is a directory."""
     target = Path(path)
     return target / PurePosixPath(name).name if target.is_dir() else target
 
 
-def open_local(source: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
+def open_regular_file(source: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
     """A local file and its size. Raises ``OSError``, also for what is no regular file."""
     fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no pipe is waited for
     found = os.fstat(fd)
@@ -38,7 +38,7 @@ def open_local(source: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
     raise OSError(f"{os.fspath(source)} is no regular file")
 
 
-def pieces(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
+def read_parts(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
     """The parts of an open file of ``size`` bytes, each with its offset.
 
     Raises:
@@ -46,7 +46,7 @@ def pieces(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
     """
     offset = 0
     while offset < size:
-        piece = file.read(min(PART, size - offset))
+        piece = file.read(min(UPLOAD_PART_BYTES, size - offset))
         if not piece:
             raise OSError(f"{file.name} became shorter while it was sent")
         yield offset, piece
@@ -54,7 +54,7 @@ def pieces(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes the place of ``path`` when all went well."""
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}")
     with temporary.open("xb") as file:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-SILENCE = 45.0
+STREAM_READ_TIMEOUT = 45.0
 """Seconds without a byte, pings included, after which a stream is connected anew."""
 
 
@@ -47,41 +47,42 @@ def request_options(call: ApiRequest[Any]) -> dict[str, Any]:
         "headers": dict(call.headers),
     }
     if call.headers.get("Accept") == EVENT_STREAM:
-        options["timeout"] = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
+        options["timeout"] = httpx.Timeout(STREAM_READ_TIMEOUT, connect=CONNECT_TIMEOUT)
     return options
 
 
-def unreachable(error: httpx.TransportError, url: str) -> ConnectionFailed:
+def connection_error(error: httpx.TransportError, url: str) -> ConnectionFailed:
     detail = str(error) or type(error).__name__
     return ConnectionFailed(f"no answer from {url}: {detail}")
 
 
-def refusal(response: httpx.Response) -> LoopatError:
+def error_of(response: httpx.Response) -> LoopatError:
     """The exception for a response (already read) that is no success."""
     return error_from_response(
         response.status_code,
         _json(response),
-        url=_shown(response),
+        url=_url_without_query(response),
         retry_after=response.headers.get("Retry-After"),
     )
 
 
-def success(call: ApiRequest[T], response: httpx.Response) -> T:
+def parse_success(call: ApiRequest[T], response: httpx.Response) -> T:
     """What ``call`` asked for. Raises the error that ``response`` (already read) stands for."""
     if not response.is_success:
-        raise refusal(response)
+        raise error_of(response)
     try:
         return call.parse(_body(call, response))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnexpectedResponse(
-            f"{_shown(response)} did not answer as the Loop API does", status=response.status_code
+            f"{_url_without_query(response)} did not answer as the Loop API does",
+            status=response.status_code,
         ) from error
 
 
 def _body(call: ApiRequest[Any], response: httpx.Response) -> Any:
-    if call.reads == "bytes":
+    if call.decode_as == "bytes":
         return response.content
-    return response.text if call.reads == "text" else _json(response)
+    return response.text if call.decode_as == "text" else _json(response)
 
 
 def is_stream(response: httpx.Response) -> bool:
@@ -96,6 +97,6 @@ def _json(response: httpx.Response) -> Any:
         return None
 
 
-def _shown(response: httpx.Response) -> str:
+def _url_without_query(response: httpx.Response) -> str:
     """The address without its query: no token may end up in a message."""
     return str(response.request.url.copy_with(query=None))

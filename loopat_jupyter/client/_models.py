@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
-Wire = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
-def _time(value: str | None) -> datetime | None:
+def _optional_time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-def _instant(value: str) -> datetime:
+def _required_time(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
@@ -55,7 +55,7 @@ class Usage:
     cost_usd: float | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Usage:
+    def parse(cls, data: JsonObject) -> Usage:
         counts = {name: int(data.get(name) or 0) for name in _COUNTS}
         return cls(**counts, cost_usd=data.get("cost_usd"))
 
@@ -71,7 +71,7 @@ class Folder:
     write: bool = False
 
     @classmethod
-    def parse(cls, data: Wire) -> Folder:
+    def parse(cls, data: JsonObject) -> Folder:
         return cls(data["path"], bool(data.get("write", False)))
 
 
@@ -84,8 +84,10 @@ class CurrentTurn:
     pending_choice_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> CurrentTurn:
-        return cls(data["turn_id"], _time(data.get("started_at")), data.get("pending_choice_id"))
+    def parse(cls, data: JsonObject) -> CurrentTurn:
+        return cls(
+            data["turn_id"], _optional_time(data.get("started_at")), data.get("pending_choice_id")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Isolation:
     gaps: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, data: Wire) -> Isolation:
+    def parse(cls, data: JsonObject) -> Isolation:
         enforced, gaps = data.get("enforced") or (), data.get("gaps") or ()
         return cls(bool(data["isolates"]), tuple(enforced), tuple(gaps))
 
@@ -131,15 +133,15 @@ class LoopInfo:
     isolation: Isolation | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> LoopInfo:
+    def parse(cls, data: JsonObject) -> LoopInfo:
         current, isolation = data.get("current_turn"), data.get("isolation")
         return cls(
             id=data["id"],
             title=data["title"],
-            created_at=_instant(data["created_at"]),
+            created_at=_required_time(data["created_at"]),
             created_by=data["created_by"],
             archived=data["archived"],
-            archived_at=_time(data.get("archived_at")),
+            archived_at=_optional_time(data.get("archived_at")),
             metadata=dict(data["metadata"]),
             profiles=tuple(data["profiles"]),
             vault=data["vault"],
@@ -166,7 +168,7 @@ class LoopPage:
     has_more: bool
 
     @classmethod
-    def parse(cls, data: Wire) -> LoopPage:
+    def parse(cls, data: JsonObject) -> LoopPage:
         loops = tuple(LoopInfo.parse(item) for item in data["data"])
         return cls(loops, data.get("first_id"), data.get("last_id"), data["has_more"])
 
@@ -182,7 +184,7 @@ class HistoryToolCall:
     result: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> HistoryToolCall:
+    def parse(cls, data: JsonObject) -> HistoryToolCall:
         return cls(
             data["tool_use_id"],
             data["tool"],
@@ -210,14 +212,14 @@ class Message:
     seq: int | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Message:
+    def parse(cls, data: JsonObject) -> Message:
         usage = data.get("usage")
         return cls(
             id=data["id"],
             turn_id=data["turn_id"],
             role=data["role"],
             content=data["content"],
-            created_at=_instant(data["created_at"]),
+            created_at=_required_time(data["created_at"]),
             status=data["status"],
             tool_calls=tuple(HistoryToolCall.parse(item) for item in data.get("tool_calls") or ()),
             usage=None if usage is None else Usage.parse(usage),
@@ -234,7 +236,7 @@ class MessagePage:
     last_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> MessagePage:
+    def parse(cls, data: JsonObject) -> MessagePage:
         messages = tuple(Message.parse(item) for item in data["data"])
         return cls(messages, data["has_more"], data.get("last_id"))
 
@@ -254,10 +256,10 @@ class NetworkRequest:
     bytes_in: int
 
     @classmethod
-    def parse(cls, data: Wire) -> NetworkRequest:
+    def parse(cls, data: JsonObject) -> NetworkRequest:
         return cls(
             id=data["id"],
-            started_at=_instant(data["started_at"]),
+            started_at=_required_time(data["started_at"]),
             kind=data["kind"],
             host=data["host"],
             port=data["port"],
@@ -277,7 +279,7 @@ class NetworkPage:
     last_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> NetworkPage:
+    def parse(cls, data: JsonObject) -> NetworkPage:
         requests = tuple(NetworkRequest.parse(item) for item in data["data"])
         return cls(requests, data["has_more"], data.get("last_id"))
 
@@ -300,8 +302,8 @@ class FileInfo:
     modified: datetime | None
 
     @classmethod
-    def parse(cls, data: Wire) -> FileInfo:
-        modified = _time(data["modified"])
+    def parse(cls, data: JsonObject) -> FileInfo:
+        modified = _optional_time(data["modified"])
         return cls(data["name"], data["path"], data["type"], data["size"], modified)
 
 
@@ -315,7 +317,7 @@ class FilePage:
     truncated: bool
 
     @classmethod
-    def parse(cls, data: Wire) -> FilePage:
+    def parse(cls, data: JsonObject) -> FilePage:
         files = tuple(FileInfo.parse(item) for item in data["data"])
         return cls(files, data["has_more"], data["last_id"], data["truncated"])
 
@@ -328,7 +330,7 @@ class FileReceived:
     file: FileInfo | None
 
     @classmethod
-    def parse(cls, data: Wire) -> FileReceived:
+    def parse(cls, data: JsonObject) -> FileReceived:
         file = data["file"]
         return cls(data["received"], None if file is None else FileInfo.parse(file))
 
@@ -343,8 +345,8 @@ class Rule:
     created_at: datetime | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Rule:
-        created = _time(data.get("created_at"))
+    def parse(cls, data: JsonObject) -> Rule:
+        created = _optional_time(data.get("created_at"))
         return cls(data["rule_id"], data["tool"], data.get("prefix"), created)
 
 
@@ -359,11 +361,11 @@ class ApiToken:
     token: str | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, data: Wire) -> ApiToken:
+    def parse(cls, data: JsonObject) -> ApiToken:
         return cls(
             data["tokenId"],
             data["label"],
-            _instant(data["createdAt"]),
-            _time(data.get("lastUsedAt")),
+            _required_time(data["createdAt"]),
+            _optional_time(data.get("lastUsedAt")),
             data.get("token"),
         )

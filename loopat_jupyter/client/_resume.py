@@ -25,7 +25,7 @@ from ._events import Event, Ping, Queued, Snapshot
 from ._requests import ApiRequest
 from ._retry import RetryPolicy
 
-KEY_WINDOW = 23 * 3600.0
+IDEMPOTENCY_WINDOW = 23 * 3600.0
 """Seconds in which a key may be sent again; the server remembers it for 24 hours."""
 
 
@@ -48,34 +48,34 @@ class ResumingStream:
         """The turn's terminal event was handed out."""
         self.complete = False
         """Nothing more is to be read: see :meth:`accept`."""
-        self._watch = watch
+        self._stream_request = watch
         self._message = message
         self._policy = policy
         self._pings = pings
         self._clock = clock
         self._first_sent: float | None = None
         self._on_message = False
-        self._open = self._ever_open = False
+        self._connected = self._ever_connected = False
         self._failures = 0
         self._position: int | None = None
 
-    def next_call(self) -> ApiRequest[None]:
+    def next_request(self) -> ApiRequest[None]:
         """The request that opens the next connection."""
-        self._open = False
+        self._connected = False
         self._on_message = self._message is not None and self.cursor is None
         if self._message is None or self.cursor is not None:
-            return self._watch(self.cursor)
+            return self._stream_request(self.cursor)
         now = self._clock()
         self._first_sent = self._first_sent if self._first_sent is not None else now
-        if now - self._first_sent > KEY_WINDOW:
+        if now - self._first_sent > IDEMPOTENCY_WINDOW:
             raise StreamLost("the message is too old to be sent again", cursor=None)
         return self._message
 
-    def opened(self) -> None:
+    def on_connected(self) -> None:
         """The connection is there: the server has the message, or the watcher."""
-        self._open = self._ever_open = True
+        self._connected = self._ever_connected = True
 
-    def accept(self, sse: ServerSentEvent) -> Event | None:
+    def handle_event(self, sse: ServerSentEvent) -> Event | None:
         """The event to show for ``sse``, or ``None`` when there is nothing (new) to show.
 
         After the terminal event a message's own connection is read to its end, because the loop
@@ -87,7 +87,7 @@ class ResumingStream:
         event = decode_event(sse.event, sse.data, sse.id)
         if event.seq is None:
             self._failures = 0 if isinstance(event, Ping) else self._failures
-            return event if self._shows(event) else None
+            return event if self._is_visible(event) else None
         if self.cursor is not None and event.seq <= self.cursor:
             return None
         self.cursor, self._failures = event.seq, 0
@@ -101,7 +101,7 @@ class ResumingStream:
         self.complete = self.finished and not self._on_message
         return event
 
-    def _shows(self, event: Event) -> bool:
+    def _is_visible(self, event: Event) -> bool:
         if isinstance(event, Ping):
             return self._pings
         if isinstance(event, Queued):
@@ -110,31 +110,33 @@ class ResumingStream:
             return moved
         return self._message is None or not isinstance(event, Snapshot)
 
-    def lost(self, cause: httpx.TransportError | None) -> float:
+    def on_disconnected(self, cause: httpx.TransportError | None) -> float:
         """The connection ended before the stream did. Seconds to wait before the next one.
 
         Silence is no failure: a turn may wait for days, and pings may be rarer than the read
         timeout; the connection is made anew to be sure that somebody is there.
         """
-        if self._open and isinstance(cause, httpx.ReadTimeout):
+        if self._connected and isinstance(cause, httpx.ReadTimeout):
             return 0.0
         reason = f": {cause}" if cause is not None and str(cause) else ""
-        if self._ever_open:
+        if self._ever_connected:
             message = f"the stream broke and could not be picked up again{reason}"
-            return self._fail(StreamLost(message, cursor=self.cursor), None, cause)
-        return self._fail(ConnectionFailed(f"no answer from the server{reason}"), None, cause)
+            return self._count_failure(StreamLost(message, cursor=self.cursor), None, cause)
+        return self._count_failure(
+            ConnectionFailed(f"no answer from the server{reason}"), None, cause
+        )
 
-    def refused(self, error: LoopatError) -> float:
+    def on_api_error(self, error: LoopatError) -> float:
         """The server answered, but not with a stream. Seconds to wait, or raises ``error``."""
-        if not (isinstance(error, APIError) and self._policy.patient_with(error)):
+        if not (isinstance(error, APIError) and self._policy.is_transient(error)):
             raise error
-        return self._fail(error, error.retry_after, None)
+        return self._count_failure(error, error.retry_after, None)
 
-    def _fail(
+    def _count_failure(
         self, error: LoopatError, retry_after: float | None, cause: Exception | None
     ) -> float:
         self._failures += 1
         policy = self._policy
-        if self._failures >= (policy.stream_attempts if self._ever_open else policy.attempts):
+        if self._failures >= (policy.stream_attempts if self._ever_connected else policy.attempts):
             raise error from cause
         return policy.delay(self._failures, retry_after)

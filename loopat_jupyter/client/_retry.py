@@ -11,7 +11,7 @@ import httpx
 from ._errors import APIError, LoopatError, RateLimitError
 from ._requests import ApiRequest
 
-_PASSING = {429, 502, 503, 504}
+_TRANSIENT_STATUSES = {429, 502, 503, 504}
 """Statuses that say: not done, ask again. A plain 500 is not among them."""
 
 
@@ -38,14 +38,14 @@ class RetryPolicy:
         jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
         return max(jittered, retry_after or 0.0)
 
-    def patient_with(self, error: APIError) -> bool:
+    def is_transient(self, error: APIError) -> bool:
         """Does ``error`` pass by itself, within a time worth waiting?"""
-        if error.status not in _PASSING:
+        if error.status not in _TRANSIENT_STATUSES:
             return False
         return (error.retry_after or 0.0) <= 4 * self.longest
 
 
-class Attempts:
+class RetryState:
     """The attempts of one call: asked after each failure, it says how long to wait or raises."""
 
     def __init__(self, policy: RetryPolicy, call: ApiRequest[Any]) -> None:
@@ -53,17 +53,17 @@ class Attempts:
         self._call = call
         self._failures = 0
 
-    def after(self, error: LoopatError, cause: httpx.TransportError | None = None) -> float:
+    def delay_after(self, error: LoopatError, cause: httpx.TransportError | None = None) -> float:
         """Seconds until the next attempt; raises ``error`` when there is none."""
         self._failures += 1
-        if self._failures >= self._policy.attempts or not self._worth_it(error, cause):
+        if self._failures >= self._policy.attempts or not self._should_retry(error, cause):
             raise error from cause
         retry_after = error.retry_after if isinstance(error, APIError) else None
         return self._policy.delay(self._failures, retry_after)
 
-    def _worth_it(self, error: LoopatError, cause: httpx.TransportError | None) -> bool:
+    def _should_retry(self, error: LoopatError, cause: httpx.TransportError | None) -> bool:
         if isinstance(error, APIError):
             untouched = isinstance(error, RateLimitError) or error.code == "overloaded"
-            return self._policy.patient_with(error) and (untouched or self._call.repeatable)
+            return self._policy.is_transient(error) and (untouched or self._call.repeatable)
         never_arrived = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout)
         return cause is not None and (never_arrived or self._call.repeatable)

@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter import client as api
 from loopat_jupyter.client import AsyncClient, Choice, ChoiceRequired, Client, RequiresChoice
-from loopat_jupyter.client._choice_policy import NOBODY
+from loopat_jupyter.client._choice_policy import NO_ANSWER
 
 from .scripted_api import LOOP, QUESTION, RECORDED, TURN, ScriptedApi, refusal
 
@@ -88,7 +88,7 @@ def test_by_default_a_choice_fails_and_the_turn_keeps_waiting():
         ("permission", lambda c: "deny", {"allow": False}),
         ("permission", lambda c: c.allow(remember="loop"), {"allow": True, "remember": "loop"}),
         ("permission", lambda c: c.deny(), {"allow": False}),
-        ("question", "deny", {"answers": {"q1": NOBODY}}),
+        ("question", "deny", {"answers": {"q1": NO_ANSWER}}),
         ("question", lambda c: "B", {"answers": {"q1": "B"}}),
         ("question", lambda c: {"q1": "A"}, {"answers": {"q1": "A"}}),
         ("question", lambda c: c.answer(["A", "B"]), {"answers": {"q1": ["A", "B"]}}),

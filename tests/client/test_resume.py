@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter import client as api
 from loopat_jupyter.client import AsyncClient, Client, Event, RetryPolicy, StreamLost
-from loopat_jupyter.client._resume import KEY_WINDOW, ResumingStream
+from loopat_jupyter.client._resume import IDEMPOTENCY_WINDOW, ResumingStream
 
 from .scripted_api import LOOP, OWN, RECORDED, TURN, ScriptedApi, refusal
 
@@ -167,7 +167,7 @@ def test_a_message_older_than_its_keys_window_is_never_sent_again():
     now = 0.0
     message = api._requests.send_message(LOOP, "hi", None, "key", False)  # type: ignore[attr-defined]
     state = ResumingStream(lambda cursor: message, AT_ONCE, message=message, clock=lambda: now)
-    state.next_call()
-    now = KEY_WINDOW + 1
+    state.next_request()
+    now = IDEMPOTENCY_WINDOW + 1
     with pytest.raises(StreamLost):
-        state.next_call()
+        state.next_request()
