@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import secrets
 import subprocess
@@ -95,12 +94,6 @@ class ChildServer:
         foreign = ("JUPYTERHUB_", "JPY_")
         return {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | own
 
-    @property
-    def _info_file(self) -> Path:
-        from loopat_jupyter.client._discovery import runtime_dir
-
-        return runtime_dir(os.environ) / f"jpserver-{self.pid}.json"
-
     def _wait(self) -> None:
         """The server writes its address to a file when it listens; there is no better sign."""
         assert self._process is not None
@@ -113,18 +106,19 @@ class ChildServer:
             time.sleep(0.05)
 
     def _ready(self) -> bool:
-        try:
-            self.url = str(json.loads(self._info_file.read_text("utf-8"))["url"])
-        except (OSError, ValueError, KeyError):
-            return False
         from loopat_jupyter.client import (
             Client,
             ConnectionFailed,
             InternalError,
             RetryPolicy,
             UnexpectedResponse,
+            server_with_pid,
         )
 
+        address = server_with_pid(self.pid)
+        if address is None:
+            return False
+        self.url = address.url
         with Client(self.url, self.token, retry=RetryPolicy(attempts=1)) as client:
             try:
                 client.loops.page(limit=1)

@@ -1,7 +1,7 @@
-"""Events from their wire form.
+"""Decodes server-sent events into the classes of ``_events``.
 
-An event name that this version does not know becomes an ``UnknownEvent``, and fields it does not
-know are ignored, so that a newer server breaks nothing.
+An event name that this version does not know becomes an ``UnknownEvent``, and unknown fields are
+ignored, so that a newer server breaks nothing.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ def _build(cls: type[Event], seq: int | None, data: JsonObject) -> Any:
 
 
 def decode_event(name: str, data: str, event_id: str) -> Event:
-    """One event from its wire form.
+    """One event from the fields of a server-sent event.
 
-    ``event_id`` is the last ``id`` the connection has seen, as SSE defines it: it says nothing
-    about events that belong to the connection, so those get no ``seq``.
+    ``event_id`` is the last ``id`` that the connection received: SSE repeats it for events that
+    have none. So events that belong to the connection get no ``seq`` from it.
 
     Raises:
-        UnexpectedResponse: the data is not what the contract says.
+        UnexpectedResponse: the data is not what the API specifies.
     """
     try:
         body = json.loads(data) if data else {}

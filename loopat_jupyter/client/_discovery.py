@@ -1,12 +1,13 @@
 """Finding the server from inside a kernel, or from a terminal on the same machine.
 
-The order is fixed, and the first that applies wins even if it then does not answer:
+The first of these that is set is used, even if the server then does not respond:
 
 1. ``LOOPAT_URL`` and ``LOOPAT_TOKEN``
 2. under a JupyterHub: ``JUPYTERHUB_API_TOKEN`` with the server's own address
 3. the running server that started this kernel, whose pid is ``JPY_PARENT_PID``
 
-No token is ever written anywhere by this module.
+Running servers are found by the ``jpserver-PID.json`` files that Jupyter writes into its runtime
+directory. This module reads tokens and writes none.
 """
 
 from __future__ import annotations
@@ -37,25 +38,32 @@ def find_server(environ: Mapping[str, str] | None = None) -> ServerAddress:
 
 def running_servers(environ: Mapping[str, str] | None = None) -> Iterator[ServerAddress]:
     """The Jupyter servers of this user on this machine, the youngest first."""
-    directory = runtime_dir(os.environ if environ is None else environ)
+    directory = _runtime_dir(os.environ if environ is None else environ)
     files = [(path.stat().st_mtime, path) for path in directory.glob("jpserver-*.json")]
     for _, path in sorted(files, reverse=True):
         pid = path.stem.removeprefix("jpserver-")
-        if (
-            pid.isdigit()
-            and _process_exists(int(pid))
-            and (found := _from_file(path, "running server"))
-        ):
-            yield found
+        if pid.isdigit() and _process_exists(int(pid)):
+            found = _from_file(path, "running server")
+            if found is not None:
+                yield found
 
 
-def runtime_dir(env: Mapping[str, str]) -> Path:
-    """Where Jupyter servers of this user leave their addresses."""
+def server_with_pid(pid: int, environ: Mapping[str, str] | None = None) -> ServerAddress | None:
+    """The Jupyter server of this user whose process id is ``pid``.
+
+    ``None`` until it listens: it writes its address only then.
+    """
+    directory = _runtime_dir(os.environ if environ is None else environ)
+    return _from_file(directory / f"jpserver-{pid}.json", "running server")
+
+
+def _runtime_dir(env: Mapping[str, str]) -> Path:
+    """The directory where Jupyter servers of this user write their addresses."""
     if env.get("JUPYTER_RUNTIME_DIR"):
         return Path(env["JUPYTER_RUNTIME_DIR"])
     try:
         from jupyter_core.paths import jupyter_runtime_dir
-    except ImportError:  # this package works where nothing of Jupyter is installed
+    except ImportError:  # the client also works where nothing of Jupyter is installed
         data = env.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter"
         return Path(data).expanduser() / "runtime"
     return Path(jupyter_runtime_dir())
@@ -81,7 +89,7 @@ def _from_hub(env: Mapping[str, str]) -> ServerAddress | None:
 
 
 def _reachable(url: str) -> str:
-    """``url`` as it is reached from this machine: a server that is bound everywhere is here."""
+    """``url`` as it is reached from this machine: 0.0.0.0 and the like become 127.0.0.1."""
     parts = urlsplit(url)
     if (parts.hostname or "") not in {"", "0.0.0.0", "::", "*"}:  # noqa: S104
         return url
@@ -93,11 +101,11 @@ def _from_parent_pid(env: Mapping[str, str]) -> ServerAddress | None:
     pid = env.get("JPY_PARENT_PID", "")
     if not pid.isdigit():
         return None
-    return _from_file(runtime_dir(env) / f"jpserver-{pid}.json", "JPY_PARENT_PID")
+    return _from_file(_runtime_dir(env) / f"jpserver-{pid}.json", "JPY_PARENT_PID")
 
 
 def _from_file(path: Path, found_by: str) -> ServerAddress | None:
-    """The address in a server's file; ``None`` when it is gone or half written."""
+    """The address in a server's file; ``None`` where it is missing or incompletely written."""
     try:
         info = json.loads(path.read_text("utf-8"))
         token, socket = str(info.get("token") or ""), str(info.get("sock") or "")

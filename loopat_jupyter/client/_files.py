@@ -1,4 +1,4 @@
-"""Files on this side of the wall: what is sent from here, and what is written here."""
+"""Local files: reading those that are uploaded, writing those that are downloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._requests import UPLOAD_PART_BYTES
 
 
 def upload_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str:
-    """What ``source`` is called in the workdir. Raises ``ValueError`` where nothing says it."""
+    """The name of ``source`` in the workdir. Raises ``ValueError`` for bytes without a name."""
     if name is not None:
         return name
     if isinstance(source, str | os.PathLike):
@@ -23,14 +23,15 @@ def upload_name(source: str | os.PathLike[str] | bytes, name: str | None) -> str
 
 
 def download_path(path: str | os.PathLike[str], name: str) -> Path:
-    """Where the file ``name`` of a loop goes: into ``path`` where that is a directory."""
+    """The local path for the file ``name`` of a loop: within ``path`` if that is a directory."""
     target = Path(path)
     return target / PurePosixPath(name).name if target.is_dir() else target
 
 
 def open_regular_file(source: str | os.PathLike[str]) -> tuple[BinaryIO, int]:
-    """A local file and its size. Raises ``OSError``, also for what is no regular file."""
-    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # no pipe is waited for
+    """A local file and its size in bytes. Raises ``OSError``, also where it is not regular."""
+    # O_NONBLOCK: opening a named pipe would otherwise wait for its writer.
+    fd = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     found = os.fstat(fd)
     if stat.S_ISREG(found.st_mode):
         return os.fdopen(fd, "rb"), found.st_size
@@ -42,7 +43,7 @@ def read_parts(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
     """The parts of an open file of ``size`` bytes, each with its offset.
 
     Raises:
-        OSError: the file became shorter meanwhile.
+        OSError: the file became shorter while it was read.
     """
     offset = 0
     while offset < size:
@@ -55,7 +56,7 @@ def read_parts(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, which takes the place of ``path`` when all went well."""
+    """A temporary file to write to; it replaces ``path`` when the block ends without an error."""
     temporary = path.with_name(f".{path.name[:50]}.{uuid.uuid4().hex}")
     with temporary.open("xb") as file:
         try:

@@ -1,9 +1,8 @@
 """The objects of the Loop API, as frozen dataclasses.
 
-``parse`` makes one from decoded JSON. Fields that this version does not know are ignored (the
-server may be newer); a field that the contract promises and that is missing is an
-:class:`~loopat_jupyter.client.UnexpectedResponse`, raised by the caller of ``parse``.
-Events have their own module.
+``parse`` makes one from decoded JSON. Unknown fields are ignored, since the server may be newer. A
+required field that is missing raises ``KeyError``, which ``_http`` turns into an
+:class:`~loopat_jupyter.client.UnexpectedResponse`. Events are in ``_events``.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def _required_time(value: str) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a turn, its sums; ``cost_usd`` where the server knows it."""
+    """The token counts of a turn, summed; ``cost_usd`` where the server knows it."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -65,7 +64,7 @@ _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the Jupyter server's root that the loop sees under its workdir."""
+    """A folder below the Jupyter server's root that is mounted into the loop's workdir."""
 
     path: str
     write: bool = False
@@ -77,7 +76,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class CurrentTurn:
-    """The turn a busy loop is at. ``started_at`` is ``None`` while it has not begun."""
+    """The current turn of a busy loop. ``started_at`` is ``None`` while it has not begun."""
 
     turn_id: str
     started_at: datetime | None
@@ -92,7 +91,7 @@ class CurrentTurn:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What a loop's sandbox enforces and what it does not, in words for people."""
+    """What a loop's sandbox enforces and what it does not, as phrases to display."""
 
     isolates: bool
     enforced: tuple[str, ...] = ()
@@ -109,7 +108,7 @@ class LoopInfo:
     """A loop as the server described it at one moment.
 
     ``isolation``, ``busy``, ``queue_depth``, ``turn_count`` and ``current_turn`` are known only
-    when the loop was asked for by its id; in a list they are ``None``.
+    when the loop was requested by its id; in a list they are ``None``.
     """
 
     id: str
@@ -196,9 +195,9 @@ class HistoryToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of the conversation: what a person said, or a turn's whole visible text.
+    """One row of the conversation: a user's message, or all visible text of a turn.
 
-    ``seq`` is the number of the turn's ``started`` event, in pages asked for newest first.
+    ``seq`` is the number of the turn's ``started`` event, in pages requested newest first.
     """
 
     id: str
@@ -229,7 +228,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """One page of the conversation, oldest first unless asked for otherwise."""
+    """One page of the conversation, oldest first unless requested otherwise."""
 
     data: tuple[Message, ...]
     has_more: bool
@@ -243,7 +242,7 @@ class MessagePage:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """One request of a loop's sandbox to the network; ``bytes_out`` and ``bytes_in`` of payload."""
+    """One network request of a loop's sandbox. Byte counts are of the payload."""
 
     id: str
     started_at: datetime
@@ -289,10 +288,10 @@ FileType = Literal["file", "directory", "folder", "symlink", "other"]
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One name in a loop's workdir. ``size`` in bytes, of a ``file`` alone.
+    """One entry of a directory in a loop's workdir. ``size`` in bytes, for a ``file`` only.
 
-    ``path`` is ``None`` where the name is no UTF-8: it cannot be asked for. A ``folder`` is one of
-    the Jupyter server that the loop was created with; its files are there.
+    ``path`` is ``None`` where the name is not UTF-8: the API cannot name it. A ``folder`` is one
+    of the Jupyter server's folders that the loop was created with; its files are in that folder.
     """
 
     name: str
@@ -324,7 +323,7 @@ class FilePage:
 
 @dataclass(frozen=True, slots=True)
 class FileReceived:
-    """What the server has of a file after a part of it; ``file`` once that is whole."""
+    """The upload of a file after one part: bytes received, and ``file`` once it is complete."""
 
     received: int
     file: FileInfo | None
@@ -337,7 +336,7 @@ class FileReceived:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A remembered permission: ``tool`` (for Bash: commands of ``prefix``) is not asked again."""
+    """A remembered permission: ``tool`` (for Bash: commands with ``prefix``) runs unasked."""
 
     rule_id: str
     tool: str
@@ -352,7 +351,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """An API token. ``token`` is the secret, known only in the answer that created it."""
+    """An API token. ``token`` is the secret, present only in the response that created it."""
 
     token_id: str
     label: str

@@ -1,9 +1,8 @@
-"""Every request of the Loop API as a value, and the meaning of its answer. No I/O.
+"""Every request of the Loop API as a value, with the parser of its response. No I/O.
 
-A :class:`ApiRequest` says what to send and how to read a success; the two clients only carry it.
-``repeatable`` is the judgement that the retry policy needs: may the call be sent again when it
-is not known whether the server got it? Reading and archiving may; a message may because of its
-idempotency key; creating, answering and interrupting may not.
+The transports send an :class:`ApiRequest`. The retry policy reads its ``repeatable``: may it be
+sent again when it is unknown whether the server received it? Reading and archiving may; a message
+may because of its idempotency key; creating, resolving and interrupting may not.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ from ._models import (
 T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
-"""Streams ask for exactly this: some proxies buffer anything that is asked for in other words."""
+"""The ``Accept`` of a stream, exactly this: some proxies buffer any other value."""
 
 
 UPLOAD_PART_BYTES = 8 << 20
-"""Bytes of one request; the API takes no more."""
+"""Bytes in the body of one upload request, the API's limit."""
 
 TranscriptFormat = Literal["md", "json", "ipynb"]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest(Generic[T]):
-    """One request, its path relative to the API's base."""
+    """One request. ``path`` is relative to the API's base URL."""
 
     method: str
     path: str
@@ -51,9 +50,9 @@ class ApiRequest(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
     content: bytes | None = None
-    """A body that is no JSON."""
+    """A body that is not JSON."""
     decode_as: Literal["json", "text", "bytes"] = "json"
-    """What ``parse`` gets."""
+    """How the body is decoded before it is passed to ``parse``."""
 
 
 def _discard_body(data: Any) -> None:
@@ -61,7 +60,7 @@ def _discard_body(data: Any) -> None:
 
 
 def _path_segment(ident: str) -> str:
-    """``ident`` as one path segment. An id that would change the path is no id."""
+    """``ident`` as one path segment. Raises ``ValueError`` where it would change the path."""
     if not ident or ident in {".", ".."}:
         raise ValueError(f"{ident!r} is not an id")
     return quote(ident, safe="")
@@ -191,7 +190,7 @@ def delete_rule(loop_id: str, rule_id: str) -> ApiRequest[None]:
 
 
 def _file_path(name: str) -> str:
-    """``name`` in a URL. Raises ``ValueError`` where it would become another one."""
+    """``name`` as path segments. Raises ``ValueError`` where they would name another file."""
     parts = name.split("/")
     if any(part in ("", ".", "..") for part in parts):
         raise ValueError(f"{name!r} is not a path in a loop's workdir")
@@ -228,7 +227,7 @@ def new_upload_id() -> str:
 def write_part(
     loop_id: str, name: str, data: bytes, upload: str, offset: int, size: int
 ) -> ApiRequest[FileReceived]:
-    """One part. The last one makes the file appear, and so cannot be sent a second time."""
+    """One part. The last one makes the file appear, so it must not be sent twice."""
     params = {"upload": upload, "offset": str(offset), "size": str(size)}
     return _put_file(loop_id, name, data, params, repeatable=offset + len(data) < size)
 

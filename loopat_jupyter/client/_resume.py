@@ -1,14 +1,14 @@
-"""A stream that outlives its connections, as a state machine without I/O.
+"""A stream that is resumed over several connections, as a state machine without I/O.
 
-The carrier opens :meth:`ResumingStream.next_call`, feeds every server-sent event to
-:meth:`accept`, and tells :meth:`lost` when the connection ended; it gets back what to show, and
-how long to wait before the next connection. Invariants: stored events come out in the order of
-``seq``, each exactly once, whatever was cut; an event that belongs to a connection is shown
-again only where it means something new.
+The event stream opens :meth:`ResumingStream.next_request`, passes every server-sent event to
+:meth:`ResumingStream.handle_event`, and calls :meth:`ResumingStream.on_disconnected` when the
+connection ended; it gets the event to return, or the seconds to wait before the next connection.
+Invariants: stored events are returned in the order of ``seq``, each exactly once, wherever the
+connection broke; an event that belongs to a connection is repeated only where it changed.
 
-How a turn is picked up again: as long as nothing stored was seen, by sending the same message
-with the same idempotency key (the server replays, it does not run it twice), but never after
-the key's window; from then on by cursor on ``/events``, where other turns are filtered out.
+How a turn is resumed: until a stored event was received, by sending the same message with the same
+idempotency key (the server replays the turn and does not run it twice), but not after the key has
+expired; from then on with the cursor on ``/events``, where other turns are filtered out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ._requests import ApiRequest
 from ._retry import RetryPolicy
 
 IDEMPOTENCY_WINDOW = 23 * 3600.0
-"""Seconds in which a key may be sent again; the server remembers it for 24 hours."""
+"""Seconds in which a key may be sent again: an hour less than the server remembers it."""
 
 
 class ResumingStream:
@@ -45,9 +45,9 @@ class ResumingStream:
         self.cursor = cursor
         self.turn_id: str | None = None
         self.finished = False
-        """The turn's terminal event was handed out."""
+        """The turn's terminal event was returned."""
         self.complete = False
-        """Nothing more is to be read: see :meth:`accept`."""
+        """Nothing more is to be read: see :meth:`handle_event`."""
         self._stream_request = watch
         self._message = message
         self._policy = policy
@@ -72,14 +72,14 @@ class ResumingStream:
         return self._message
 
     def on_connected(self) -> None:
-        """The connection is there: the server has the message, or the watcher."""
+        """The connection is open: the server has the message, or has subscribed this reader."""
         self._connected = self._ever_connected = True
 
     def handle_event(self, sse: ServerSentEvent) -> Event | None:
-        """The event to show for ``sse``, or ``None`` when there is nothing (new) to show.
+        """The event to return for ``sse``, or ``None`` where there is nothing new.
 
-        After the terminal event a message's own connection is read to its end, because the loop
-        is idle only then; a watcher's never ends, so there the stream is complete at once.
+        After the terminal event the response to a message is read to its end, because only then
+        the loop is idle. ``/events`` never ends, so there the stream is complete at once.
         """
         if self.finished:
             self.complete = True
@@ -111,10 +111,14 @@ class ResumingStream:
         return self._message is None or not isinstance(event, Snapshot)
 
     def on_disconnected(self, cause: httpx.TransportError | None) -> float:
-        """The connection ended before the stream did. Seconds to wait before the next one.
+        """The connection ended before the stream did. Returns the seconds until the next one.
 
-        Silence is no failure: a turn may wait for days, and pings may be rarer than the read
-        timeout; the connection is made anew to be sure that somebody is there.
+        A read timeout is not counted as a failure: a turn may wait for days, and pings may be
+        rarer than the timeout. Reconnecting tests whether the server is still there.
+
+        Raises:
+            StreamLost: a stream that was open failed too often in a row.
+            ConnectionFailed: it was never open.
         """
         if self._connected and isinstance(cause, httpx.ReadTimeout):
             return 0.0
@@ -127,7 +131,7 @@ class ResumingStream:
         )
 
     def on_api_error(self, error: LoopatError) -> float:
-        """The server answered, but not with a stream. Seconds to wait, or raises ``error``."""
+        """The response was no stream. Returns the seconds to wait, or raises ``error``."""
         if not (isinstance(error, APIError) and self._policy.is_transient(error)):
             raise error
         return self._count_failure(error, error.retry_after, None)
