@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from loopat_jupyter.client import Choice, Decision, Loop, OnChoice, PermissionMode
 
+    from ._demo_server import ChildServer
     from ._printers import Printer
-    from ._server import ChildServer
 
 DEFAULT_HOME = Path("~/.loopat-demo")
 SVG_WIDTH = 96
@@ -127,7 +127,7 @@ class Guide:
         self.console.print(Text(text, style))
 
     def start(self, home: Path) -> ChildServer:
-        from ._server import ChildServer
+        from ._demo_server import ChildServer
 
         server = ChildServer(home)
         if not self.console.is_terminal:

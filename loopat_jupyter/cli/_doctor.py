@@ -10,7 +10,7 @@ import typer
 from ._exit import ExitCode
 
 if TYPE_CHECKING:
-    from ._checks import Check
+    from ._installation_checks import Check
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -33,7 +33,7 @@ def doctor(
 
     Changes nothing, and sends nothing unless --online. Ends with 1 when a loop could not run.
     """
-    from ._checks import examine
+    from ._installation_checks import examine
     from ._printers import print_json
 
     checks = examine(home, online=online)

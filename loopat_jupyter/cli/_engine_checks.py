@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._checks import Check
+from ._installation_checks import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.context.config_file import ConfigFile, ProviderSection, SelectedModel

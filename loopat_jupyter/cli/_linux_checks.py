@@ -9,7 +9,7 @@ import ctypes
 import platform
 from pathlib import Path
 
-from ._checks import Check
+from ._installation_checks import Check
 
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION = 1

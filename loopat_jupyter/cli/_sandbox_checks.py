@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._checks import Check
+from ._installation_checks import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.extension import LoopatExtension

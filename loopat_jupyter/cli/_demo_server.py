@@ -58,7 +58,7 @@ class ChildServer:
         files.mkdir(exist_ok=True)
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, "-m", "loopat_jupyter.cli._server_main", *self._command(files)],
+                [sys.executable, "-m", "loopat_jupyter.cli._demo_server_main", *self._command(files)],
                 env=self._environment(),
                 cwd=files,
                 stdin=subprocess.PIPE,

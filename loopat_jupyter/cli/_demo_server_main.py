@@ -1,6 +1,6 @@
 """A Jupyter server that ends with the command that started it, however that command ends.
 
-Run as ``python -m loopat_jupyter.cli._server_main APP ARGUMENTS…``: stdin is a pipe whose other
+Run as ``python -m loopat_jupyter.cli._demo_server_main APP ARGUMENTS…``: stdin is a pipe whose other
 end the parent holds. Its end means that the parent is gone (also by ``kill -9``), and is turned
 into the SIGTERM that Jupyter stops on. Nothing is ever read from it.
 """
