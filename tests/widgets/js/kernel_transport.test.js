@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { KernelPort } from "../../../loopat_jupyter/notebook/widgets/static/connection/kernel_transport.js";
+import { KernelTransport } from "../../../loopat_jupyter/notebook/widgets/static/connection/kernel_transport.js";
 
 /** A widget's model whose kernel is busy until `free`, and then does what it was sent. */
 class Model {
@@ -42,15 +42,15 @@ function patience() {
 
 test("what a busy kernel did not take is not done later", async () => {
   const acts = [
-    (port) => port.resolve("choice_1", { allow: true }),
-    (port) => port.send("hello", "key", null),
-    (port) => port.interrupt(),
-    (port) => port.put("a.txt", new Blob(["x"]), null),
+    (transport) => transport.resolve("choice_1", { allow: true }),
+    (transport) => transport.send("hello", "key", null),
+    (transport) => transport.interrupt(),
+    (transport) => transport.put("a.txt", new Blob(["x"]), null),
   ];
   for (const act of acts) {
     const time = patience();
     const model = new Model();
-    const refused = assert.rejects(act(new KernelPort(model)), { code: "no_kernel" });
+    const refused = assert.rejects(act(new KernelTransport(model)), { code: "no_kernel" });
     await new Promise(setImmediate);
     time.end();
     await refused;
@@ -63,6 +63,6 @@ test("what a busy kernel did not take is not done later", async () => {
 test("a free kernel does it", async () => {
   const model = new Model();
   model.busy = false;
-  await new KernelPort(model).resolve("choice_1", { allow: false });
+  await new KernelTransport(model).resolve("choice_1", { allow: false });
   assert.deepEqual(model.done, ["loop", "choice"]);
 });

@@ -2,28 +2,28 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  countUnseen,
+  countInvisible,
   direction,
   oneLine,
-  plain,
-  segments,
+  stripControls,
+  visibleSegments,
 } from "../../../loopat_jupyter/notebook/widgets/static/dom/text_sanitizer.js";
 
 const shown = (text) =>
-  segments(text)
+  visibleSegments(text)
     .map((segment) => (segment.mark ? `⟨${segment.text}⟩` : segment.text))
     .join("");
 
 test("terminal escapes go away, whatever their kind", () => {
-  assert.equal(plain("\u001b[1;31mred\u001b[0m"), "red");
-  assert.equal(plain("\u001b]0;title\u0007text"), "text");
-  assert.equal(plain("\u001b]8;;https://a.example\u001b\\link\u001b]8;;\u001b\\"), "link");
-  assert.equal(plain("\u001bP1$r0m\u001b\\x\u009b2Jy\u001b(Bz"), "xyz");
-  assert.equal(plain("cut off \u001b["), "cut off ");
+  assert.equal(stripControls("\u001b[1;31mred\u001b[0m"), "red");
+  assert.equal(stripControls("\u001b]0;title\u0007text"), "text");
+  assert.equal(stripControls("\u001b]8;;https://a.example\u001b\\link\u001b]8;;\u001b\\"), "link");
+  assert.equal(stripControls("\u001bP1$r0m\u001b\\x\u009b2Jy\u001b(Bz"), "xyz");
+  assert.equal(stripControls("cut off \u001b["), "cut off ");
 });
 
 test("control characters go away and lines keep their ends", () => {
-  assert.equal(plain("a\u0000b\u0007c\td\r\ne\rf\n"), "abc\td\ne\nf\n");
+  assert.equal(stripControls("a\u0000b\u0007c\td\r\ne\rf\n"), "abc\td\ne\nf\n");
 });
 
 test("what a person judges loses nothing, and what is unseen gets a mark", () => {
@@ -36,14 +36,14 @@ test("what a person judges loses nothing, and what is unseen gets a mark", () =>
 
 test("ordinary text of any language is ordinary", () => {
   for (const text of ["ls -la\n\tx", "schöne Grüße", "日本語", "שלום", "مرحبا", "👩‍💻 ✔️ 👍🏽"]) {
-    assert.equal(countUnseen(text), 0, JSON.stringify(text));
+    assert.equal(countInvisible(text), 0, JSON.stringify(text));
     assert.equal(shown(text), text);
   }
 });
 
 test("joining marks and text again gives the text", () => {
   const text = "a\u202eb\u200bc\nd";
-  const back = segments(text)
+  const back = visibleSegments(text)
     .map((one) =>
       one.mark ? String.fromCodePoint(parseInt(one.title.split("U+")[1], 16)) : one.text,
     )

@@ -1,10 +1,10 @@
 /**
- * Why something did not happen, as one error: a code for programs, a sentence for people.
+ * A failed request, with a code for programs and a sentence for people.
  *
- * The codes are the Loop API's, and three of our own: `unreachable` (no answer at all),
- * `not_here` (something answered that has no Loop API), `no_kernel` (the kernel did not answer).
+ * The codes are the Loop API's, and three of our own: `unreachable` (no response), `not_here` (a
+ * response that is not of the Loop API), `no_kernel` (the kernel did not respond).
  */
-export class Refusal extends Error {
+export class ApiError extends Error {
   /**
    * @param {string} code
    * @param {string} message
@@ -12,24 +12,24 @@ export class Refusal extends Error {
    */
   constructor(code, message, { status = 0, retryAfter } = {}) {
     super(message);
-    this.name = "Refusal";
+    this.name = "ApiError";
     this.code = code;
     this.status = status;
     this.retryAfter = retryAfter;
   }
 
-  /** Whether the same request may succeed later without anybody doing anything. */
-  get passing() {
+  /** Whether the same request may succeed later by itself. */
+  get retryable() {
     return this.code === "unreachable" || this.status === 429 || this.status >= 500;
   }
 }
 
 /**
- * The refusal that a response stands for.
+ * The error of a response.
  * @param {Response} response one that is no success
- * @returns {Promise<Refusal>}
+ * @returns {Promise<ApiError>}
  */
-export async function refusalOf(response) {
+export async function errorFromResponse(response) {
   const seconds = Number(response.headers.get("Retry-After") ?? Number.NaN);
   const more = {
     status: response.status,
@@ -37,8 +37,8 @@ export async function refusalOf(response) {
   };
   const error = (await response.json().catch(() => null))?.error;
   if (typeof error?.code === "string") {
-    return new Refusal(error.code, String(error.message ?? error.code), more);
+    return new ApiError(error.code, String(error.message ?? error.code), more);
   }
-  const said = `The server answered with status ${response.status} and not as a Loop API.`;
-  return new Refusal("not_here", said, more);
+  const message = `The server answered with status ${response.status} and not as a Loop API.`;
+  return new ApiError("not_here", message, more);
 }

@@ -1,5 +1,5 @@
 /**
- * How long to wait before trying again: doubling, with jitter, up to a limit.
+ * Exponential backoff with jitter, up to a limit.
  */
 const FIRST = 400;
 const LONGEST = 15_000;
@@ -12,7 +12,7 @@ export class Backoff {
     this.random = random;
   }
 
-  /** It works again. */
+  /** Begin again with the shortest delay, after a success. */
   reset() {
     this.failures = 0;
   }
@@ -30,7 +30,7 @@ export class Backoff {
 }
 
 /**
- * Wait, or less when `signal` aborts; and no longer than until the browser is online again.
+ * Wait until the time is over, `signal` aborts, or the browser is online again.
  * @param {number} ms
  * @param {AbortSignal} signal
  */

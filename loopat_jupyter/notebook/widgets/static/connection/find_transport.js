@@ -1,28 +1,28 @@
 /**
- * Which way to the loop: straight to the page's own server where the loop is there, else through
- * the kernel, else a sentence that says why not.
+ * Chooses the transport to a loop: HTTP to the page's own server where the loop is there, else the
+ * kernel. Where neither works, the error says why.
  */
-import { findServer } from "./server_config.js";
-import { DirectPort } from "./http_transport.js";
-import { KernelPort } from "./kernel_transport.js";
-import { Refusal } from "./api_error.js";
+import { readServerConfig } from "./server_config.js";
+import { HttpTransport } from "./http_transport.js";
+import { KernelTransport } from "./kernel_transport.js";
+import { ApiError } from "./api_error.js";
 
 /**
  * @param {object} model the widget's model
  * @param {string} loopId
  * @param {Document} page
- * @returns {Promise<{port: import("./http_transport.js").Port, loop: object}>}
- * @throws {Refusal} neither way leads there; `passing` when it is worth trying again
+ * @returns {Promise<{transport: import("./http_transport.js").LoopTransport, loop: object}>}
+ * @throws {ApiError} no transport works; `retryable` when it is worth trying again
  */
-export async function findPort(model, loopId, page) {
-  const address = findServer(page);
+export async function findTransport(model, loopId, page) {
+  const server = readServerConfig(page);
   let refused = null;
-  if (address !== null) {
-    const direct = new DirectPort(address, loopId, page);
+  if (server !== null) {
+    const direct = new HttpTransport(server, loopId, page);
     try {
-      return { port: direct, loop: await direct.loop() };
+      return { transport: direct, loop: await direct.loop() };
     } catch (error) {
-      if (!(error instanceof Refusal) || error.passing) throw error;
+      if (!(error instanceof ApiError) || error.retryable) throw error;
       refused = error;
     }
   }
@@ -30,13 +30,13 @@ export async function findPort(model, loopId, page) {
 }
 
 async function throughKernel(model, refused) {
-  const port = new KernelPort(model);
+  const transport = new KernelTransport(model);
   try {
-    return { port, loop: await port.loop() };
+    return { transport, loop: await transport.loop() };
   } catch (error) {
-    port.close();
+    transport.close();
     if (error.code !== "no_kernel") throw error;
-    throw new Refusal(refused?.code ?? "no_kernel", neither(refused), { status: refused?.status });
+    throw new ApiError(refused?.code ?? "no_kernel", neither(refused), { status: refused?.status });
   }
 }
 

@@ -1,10 +1,10 @@
 /**
- * The way to a loop straight from the page to the server that served it.
+ * Requests of the Loop API by HTTP, from the page to the server that served it.
  *
- * It needs no kernel, so it works while the kernel is busy, restarted or dead. Both ways, this
- * one and `kernel.js`, are a `Port`: the same methods, the same `Refusal`s.
+ * It needs no kernel, so it works while the kernel is busy, restarted or dead. This transport and
+ * `KernelTransport` have the same methods and throw the same `ApiError`s.
  *
- * @typedef {object} Port
+ * @typedef {object} LoopTransport
  * @property {"server" | "kernel"} kind
  * @property {() => Promise<object>} loop  the Loop object, with runtime state
  * @property {(query: {limit: number, order?: string, after?: string}) => Promise<object>} messages
@@ -17,27 +17,27 @@
  *   Promise<void>} put  a file of the workdir, whole or a part of it (`upload, offset, size`)
  * @property {() => Promise<void>} interrupt
  */
-import { credentials } from "./server_config.js";
-import { Refusal, refusalOf } from "./api_error.js";
-import { linked } from "./abort_any.js";
+import { authHeaders } from "./server_config.js";
+import { ApiError, errorFromResponse } from "./api_error.js";
+import { abortAny } from "./abort_any.js";
 import { eventsOf } from "./sse.js";
 
 const EVENT_STREAM = "text/event-stream"; // exactly this: some proxies buffer other words
-const SILENCE = 50_000; // ms without a byte, pings included: nobody is there
+const SILENCE = 50_000; // ms without a byte, pings included, after which a stream is given up
 
-/** @implements {Port} */
-export class DirectPort {
+/** @implements {LoopTransport} */
+export class HttpTransport {
   kind = "server";
 
   /**
-   * @param {import("./server_config.js").Address} address
+   * @param {import("./server_config.js").ServerConfig} server
    * @param {string} loopId
    * @param {Document} page
    */
-  constructor(address, loopId, page) {
-    this.address = address;
+  constructor(server, loopId, page) {
+    this.server = server;
     this.page = page;
-    this.base = `${address.api}loops/${encodeURIComponent(loopId)}`;
+    this.base = `${server.api}loops/${encodeURIComponent(loopId)}`;
   }
 
   async loop() {
@@ -53,18 +53,18 @@ export class DirectPort {
   async *events(after, signal) {
     const cursor = after === null ? {} : { "Last-Event-ID": String(after) };
     const headers = { Accept: EVENT_STREAM, ...cursor };
-    const watch = new Watchdog(signal);
+    const watchdog = new Watchdog(signal);
     try {
-      const response = await this.#fetch("GET", "/events", { headers, signal: watch.signal });
+      const response = await this.#fetch("GET", "/events", { headers, signal: watchdog.signal });
       for await (const batch of eventsOf(streamOf(response))) {
-        watch.heard();
+        watchdog.reset();
         yield batch;
       }
     } catch (error) {
-      if (signal.aborted || error instanceof Refusal) throw error;
-      throw new Refusal("unreachable", "The connection to the server was lost.");
+      if (signal.aborted || error instanceof ApiError) throw error;
+      throw new ApiError("unreachable", "The connection to the server was lost.");
     } finally {
-      watch.stop();
+      watchdog.stop();
     }
   }
 
@@ -79,7 +79,7 @@ export class DirectPort {
       for await (const batch of eventsOf(streamOf(response))) {
         if (batch.length > 0) return batch[0];
       }
-      throw new Refusal("unreachable", "The connection broke before the server answered.");
+      throw new ApiError("unreachable", "The connection broke before the server answered.");
     } finally {
       stop.abort(); // the turn goes on; its events come with the loop's
     }
@@ -100,18 +100,18 @@ export class DirectPort {
     await this.#fetch("POST", "/interrupt");
   }
 
-  /** A response that is a success; everything else is a `Refusal` (or the abort's own error). */
+  /** A successful response. @throws {ApiError} for any other (or the abort's own error) */
   async #fetch(method, path, { body, bytes, headers = {}, signal } = {}) {
     const options = {
       method,
       signal,
       cache: "no-store",
       credentials: "same-origin",
-      redirect: "error", // to a login page: no answer of ours
+      redirect: "error", // it would lead to a login page, not to the API
       headers: {
         Accept: "application/json",
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
-        ...credentials(this.address, this.page),
+        ...authHeaders(this.server, this.page),
         ...headers,
       },
       body: body === undefined ? bytes : JSON.stringify(body),
@@ -121,9 +121,9 @@ export class DirectPort {
       response = await fetch(`${this.base}${path}`, options);
     } catch (error) {
       if (signal?.aborted) throw error;
-      throw new Refusal("unreachable", "The server does not answer.");
+      throw new ApiError("unreachable", "The server does not answer.");
     }
-    if (!response.ok) throw await refusalOf(response);
+    if (!response.ok) throw await errorFromResponse(response);
     return response;
   }
 }
@@ -131,27 +131,27 @@ export class DirectPort {
 function streamOf(response) {
   const kind = (response.headers.get("Content-Type") ?? "").split(";")[0].trim();
   if (kind === EVENT_STREAM && response.body !== null) return response.body;
-  throw new Refusal("not_here", "Something answered that is no stream of events.");
+  throw new ApiError("not_here", "Something answered that is no stream of events.");
 }
 
 /** Aborts when `signal` does, and after too long a silence. */
 class Watchdog {
-  #link;
+  #combined;
   #timer;
 
   constructor(signal) {
-    this.#link = linked(signal);
-    this.signal = this.#link.signal;
-    this.heard();
+    this.#combined = abortAny(signal);
+    this.signal = this.#combined.signal;
+    this.reset();
   }
 
-  heard() {
+  reset() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.#link.abort, SILENCE);
+    this.#timer = setTimeout(this.#combined.abort, SILENCE);
   }
 
   stop() {
     clearTimeout(this.#timer);
-    this.#link.unlink();
+    this.#combined.dispose();
   }
 }

@@ -1,17 +1,18 @@
 /**
- * The way to a loop through the notebook's kernel, where the page cannot reach the server itself.
+ * Requests of the Loop API through the notebook's kernel, where the page cannot reach the server.
  *
- * Calls and their answers are custom messages of the widget's model; `_relay.py` is the other
- * side. It needs a kernel that lives and, without subshells, one that is not busy. A busy one keeps
- * what it is sent, and would do it later, when the person was told that it failed and may have
- * decided otherwise: so whatever changes something is sent only once the kernel has answered.
+ * Requests and responses are custom messages of the widget's model; `_kernel_bridge.py` is the
+ * other side. It needs a running kernel, which without subshells must not be busy. A busy kernel
+ * queues messages and would handle them after this side has reported a failure, when the person may
+ * have decided otherwise. So a request that changes something is sent only after the kernel has
+ * responded to another one.
  */
-import { Refusal } from "./api_error.js";
+import { ApiError } from "./api_error.js";
 
-const PATIENCE = 15_000; // ms for an answer of an idle kernel
+const RESPONSE_TIMEOUT = 15_000; // ms for a response of an idle kernel
 
-/** @implements {import("./http_transport.js").Port} */
-export class KernelPort {
+/** @implements {import("./http_transport.js").LoopTransport} */
+export class KernelTransport {
   kind = "kernel";
   #model;
   #waiting = new Map();
@@ -21,15 +22,15 @@ export class KernelPort {
   /** @param {object} model the widget's model, as anywidget gives it */
   constructor(model) {
     this.#model = model;
-    model.on("msg:custom", this.#take);
+    model.on("msg:custom", this.#onMessage);
   }
 
-  /** Listen no more; whatever still waits is refused. */
+  /** Stop listening; pending requests and streams fail. */
   close() {
-    this.#model.off("msg:custom", this.#take);
-    for (const { reject } of this.#waiting.values()) reject(unanswered());
+    this.#model.off("msg:custom", this.#onMessage);
+    for (const { reject } of this.#waiting.values()) reject(noKernelError());
     this.#waiting.clear();
-    for (const watch of this.#watches.values()) watch.fail(unanswered());
+    for (const watch of this.#watches.values()) watch.fail(noKernelError());
   }
 
   loop() {
@@ -41,27 +42,27 @@ export class KernelPort {
   }
 
   send(content, key, mode) {
-    return this.#act("send", { content, key, mode });
+    return this.#callWhenIdle("send", { content, key, mode });
   }
 
   resolve(choiceId, body) {
-    return this.#act("choice", { choice_id: choiceId, body });
+    return this.#callWhenIdle("choice", { choice_id: choiceId, body });
   }
 
   async put(path, bytes, part) {
     if (part !== null) {
       const way = "put larger ones with loop.put() in a cell.";
-      throw new Refusal("body_too_large", `Through the kernel a file has at most 8 MiB; ${way}`);
+      throw new ApiError("body_too_large", `Through the kernel a file has at most 8 MiB; ${way}`);
     }
-    await this.#act("put", { path }, [await bytes.arrayBuffer()]);
+    await this.#callWhenIdle("put", { path }, [await bytes.arrayBuffer()]);
   }
 
   interrupt() {
-    return this.#act("interrupt", {});
+    return this.#callWhenIdle("interrupt", {});
   }
 
   async *events(after, signal) {
-    const watch = new Inbox();
+    const watch = new BatchQueue();
     const name = this.#next++;
     this.#watches.set(name, watch);
     const stop = () => watch.end();
@@ -76,7 +77,7 @@ export class KernelPort {
     }
   }
 
-  async #act(op, args, buffers = []) {
+  async #callWhenIdle(op, args, buffers = []) {
     await this.loop();
     return this.#call(op, args, buffers);
   }
@@ -86,13 +87,13 @@ export class KernelPort {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#waiting.delete(id);
-        reject(unanswered());
-      }, PATIENCE);
+        reject(noKernelError());
+      }, RESPONSE_TIMEOUT);
       this.#waiting.set(id, {
         resolve: (value) => (clearTimeout(timer), resolve(value)),
         reject: (error) => (clearTimeout(timer), reject(error)),
       });
-      if (!this.#post({ op, id, args }, buffers)) this.#settle({ id, error: NO_KERNEL });
+      if (!this.#post({ op, id, args }, buffers)) this.#handleResponse({ id, error: NO_KERNEL });
     });
   }
 
@@ -105,33 +106,34 @@ export class KernelPort {
     }
   }
 
-  #take = (message) => {
-    if (message?.op === "answer") this.#settle(message);
+  #onMessage = (message) => {
+    if (message?.op === "answer") this.#handleResponse(message);
     else if (message?.op === "events") this.#watches.get(message.watch)?.push(message.events);
-    else if (message?.op === "lost") this.#watches.get(message.watch)?.fail(refusal(message.error));
+    else if (message?.op === "lost")
+      this.#watches.get(message.watch)?.fail(toApiError(message.error));
   };
 
-  #settle({ id, result, error }) {
+  #handleResponse({ id, result, error }) {
     const call = this.#waiting.get(id);
     if (call === undefined) return;
     this.#waiting.delete(id);
-    if (error) call.reject(refusal(error));
+    if (error) call.reject(toApiError(error));
     else call.resolve(result);
   }
 }
 
 const NO_KERNEL = { code: "no_kernel", message: "The notebook's kernel does not answer." };
 
-function unanswered() {
-  return refusal(NO_KERNEL);
+function noKernelError() {
+  return toApiError(NO_KERNEL);
 }
 
-function refusal({ code, message, status = 0 }) {
-  return new Refusal(code, message, { status });
+function toApiError({ code, message, status = 0 }) {
+  return new ApiError(code, message, { status });
 }
 
 /** Batches of events on their way from a callback to a generator. */
-class Inbox {
+class BatchQueue {
   #batches = [];
   #ended = false;
   #error = null;

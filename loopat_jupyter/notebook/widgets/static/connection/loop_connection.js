@@ -1,30 +1,30 @@
 /**
- * A connection to one loop that stays: it finds the way, follows the loop's events, and comes
- * back by itself after whatever broke. What is done with the events is its subclass's business.
+ * A connection to one loop that reconnects by itself: it finds a transport and reads the loop's
+ * events. Subclasses handle the events.
  */
 import { Backoff, pause } from "./backoff.js";
-import { findPort } from "./find_transport.js";
-import { Refusal } from "./api_error.js";
-import { Sight } from "./page_visibility.js";
-import { linked } from "./abort_any.js";
-import { slotsOfPage } from "./stream_limit.js";
+import { findTransport } from "./find_transport.js";
+import { ApiError } from "./api_error.js";
+import { PageVisibility } from "./page_visibility.js";
+import { abortAny } from "./abort_any.js";
+import { streamLimitOfPage } from "./stream_limit.js";
 
 const LOST = "The connection to the server was lost.";
 
 /**
  * @typedef {"connecting" | "live" | "reconnecting" | "failed" | "stopped"} State
  */
-export class Link extends EventTarget {
+export class LoopConnection extends EventTarget {
   /** @type {State} */
-  link = "connecting";
-  /** A sentence about the link, where there is something to say. */
-  linkMessage = "";
+  connectionState = "connecting";
+  /** A sentence about the state of the connection, or empty. */
+  connectionMessage = "";
   /** The Loop object, as the server last described it. */
   loop = null;
 
-  #port = null;
+  #transport = null;
   #life = null;
-  #sight;
+  #visibility;
   #backoff = new Backoff();
 
   /**
@@ -35,13 +35,13 @@ export class Link extends EventTarget {
     super();
     this.model = model;
     this.page = page;
-    this.#sight = new Sight(page);
+    this.#visibility = new PageVisibility(page);
   }
 
-  // ------------------------------------------------------------------ of the subclass
+  // ------------------------------------------------------------------ for subclasses
 
-  /** There is a connection, the first or a new one: learn what is needed before the events. */
-  async connected() {}
+  /** Called after each connect and reconnect, before events are read: load what is needed. */
+  async onConnected() {}
 
   /** The sequence number after which events are wanted; null: from now, with a snapshot. */
   get cursor() {
@@ -49,59 +49,62 @@ export class Link extends EventTarget {
   }
 
   /** @param {import("./sse.js").LoopEvent[]} _batch in order */
-  take(_batch) {}
+  onEvents(_batch) {}
 
-  /** The server knows nothing of the cursor: begin anew. */
-  forget() {}
+  /** The server does not know the cursor: discard all state. */
+  resetState() {}
 
-  // ------------------------------------------------------------------ of everybody
+  // ------------------------------------------------------------------ for views
 
   get loopId() {
     return this.model.get("loop_id");
   }
 
-  /** @returns {import("./http_transport.js").Port} @throws {Refusal} before there is one */
-  get port() {
-    if (this.#port === null) throw new Refusal("unreachable", "There is no connection yet.");
-    return this.#port;
+  /**
+   * @returns {import("./http_transport.js").LoopTransport}
+   * @throws {ApiError} there is no connection yet
+   */
+  get transport() {
+    if (this.#transport === null) throw new ApiError("unreachable", "There is no connection yet.");
+    return this.#transport;
   }
 
   get viaKernel() {
-    return this.#port?.kind === "kernel";
+    return this.#transport?.kind === "kernel";
   }
 
-  /** Connect, and stay connected until `stop`. Nothing where that is so already. */
+  /** Connect, and stay connected until `stop`. Does nothing when connected already. */
   start() {
-    if (this.#life !== null && this.link !== "failed") return;
+    if (this.#life !== null && this.connectionState !== "failed") return;
     this.#leave();
     this.#life = new AbortController();
-    this.setLink("connecting");
+    this.setConnectionState("connecting");
     this.#run(this.#life.signal);
   }
 
-  /** Leave. The loop's turns go on in the server. */
+  /** Disconnect. The loop's turns continue in the server. */
   stop() {
     this.#leave();
-    this.setLink("stopped");
+    this.setConnectionState("stopped");
   }
 
-  /** Tell the views that something is to be looked at. */
-  touch() {
+  /** Dispatch the event `change` to the views. */
+  notify() {
     this.dispatchEvent(new Event("change"));
   }
 
-  /** @param {State} link @param {string} [message] */
-  setLink(link, message = "") {
-    this.link = link;
-    this.linkMessage = message;
-    this.touch();
+  /** @param {State} connectionState @param {string} [message] */
+  setConnectionState(connectionState, message = "") {
+    this.connectionState = connectionState;
+    this.connectionMessage = message;
+    this.notify();
   }
 
   #leave() {
     this.#life?.abort();
     this.#life = null;
-    this.#port?.close?.();
-    this.#port = null;
+    this.#transport?.close?.();
+    this.#transport = null;
   }
 
   async #run(signal) {
@@ -109,41 +112,41 @@ export class Link extends EventTarget {
       try {
         await this.#connect(signal);
         while (await this.#follow(signal));
-        throw new Refusal("unreachable", LOST); // a server that stops closes its streams
+        throw new ApiError("unreachable", LOST); // a server that stops closes its streams
       } catch (error) {
-        if (signal.aborted || !(await this.#carryOn(error, signal))) return;
+        if (signal.aborted || !(await this.#handleError(error, signal))) return;
       }
     }
   }
 
   async #connect(signal) {
-    if (this.#port === null) {
-      const found = await findPort(this.model, this.loopId, this.page);
+    if (this.#transport === null) {
+      const found = await findTransport(this.model, this.loopId, this.page);
       if (signal.aborted) {
-        found.port.close?.();
+        found.transport.close?.();
         return;
       }
-      this.#port = found.port;
+      this.#transport = found.transport;
       this.loop = found.loop;
     }
-    await this.connected();
+    await this.onConnected();
   }
 
-  /** Follow the events until the stream ends; true: it ended because it gave its place up. */
+  /** Read events until the stream ends; true where it ended for another stream or a hidden page. */
   async #follow(signal) {
-    await this.#sight.seen(signal);
-    const lease = this.viaKernel ? NO_LEASE : await slotsOfPage().take(signal);
+    await this.#visibility.whenVisible(signal);
+    const lease = this.viaKernel ? UNLIMITED_LEASE : await streamLimitOfPage().acquire(signal);
     if (lease === null) return false;
-    const watching = linked(signal, lease.signal);
-    const unsee = this.#sight.whenLost(watching.abort);
+    const watching = abortAny(signal, lease.signal);
+    const stopWatching = this.#visibility.onHiddenTooLong(watching.abort);
     try {
-      if (this.link !== "live") this.setLink("live");
-      for await (const batch of this.port.events(this.cursor, watching.signal)) {
+      if (this.connectionState !== "live") this.setConnectionState("live");
+      for await (const batch of this.transport.events(this.cursor, watching.signal)) {
         this.#backoff.reset();
         if (watching.signal.aborted) break;
         if (batch.length > 0) {
-          this.take(batch);
-          this.touch();
+          this.onEvents(batch);
+          this.notify();
         }
       }
       return watching.signal.aborted && !signal.aborted;
@@ -151,32 +154,32 @@ export class Link extends EventTarget {
       if (watching.signal.aborted && !signal.aborted) return true;
       throw error;
     } finally {
-      unsee();
-      watching.unlink();
-      lease.free();
+      stopWatching();
+      watching.dispose();
+      lease.release();
     }
   }
 
-  /** Whether to try again after `error`, having waited. */
-  async #carryOn(error, signal) {
-    if (!(error instanceof Refusal)) console.error("loopat:", error);
+  /** Wait before a reconnect after `error`; false where there is none. */
+  async #handleError(error, signal) {
+    if (!(error instanceof ApiError)) console.error("loopat:", error);
     if (error.code === "invalid_cursor") {
-      this.forget();
+      this.resetState();
       return true;
     }
-    if (!error.passing) {
-      this.setLink("failed", sentence(error));
+    if (!error.retryable) {
+      this.setConnectionState("failed", sentence(error));
       return false;
     }
-    this.setLink(this.loop === null ? "connecting" : "reconnecting", error.message);
+    this.setConnectionState(this.loop === null ? "connecting" : "reconnecting", error.message);
     await pause(this.#backoff.next(error.retryAfter), signal);
     return true;
   }
 }
 
-const NO_LEASE = { signal: new AbortController().signal, free: () => undefined };
+const UNLIMITED_LEASE = { signal: new AbortController().signal, release: () => undefined };
 
-/** What to tell a person about a refusal that does not pass. @param {Error} error */
+/** The sentence for a person about an error that is not retried. @param {Error} error */
 export function sentence(error) {
   const known = {
     missing_credentials: "The server asks you to log in again. Reload this page.",
@@ -184,6 +187,6 @@ export function sentence(error) {
     xsrf_failed: "The server asks you to log in again. Reload this page.",
     not_loop_owner: "This loop belongs to somebody else; ask them, or make one of your own.",
   };
-  if (error instanceof Refusal) return known[error.code] ?? error.message;
+  if (error instanceof ApiError) return known[error.code] ?? error.message;
   return "Something went wrong in this widget; the loop itself is unharmed. Try again.";
 }

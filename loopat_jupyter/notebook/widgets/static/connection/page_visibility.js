@@ -1,16 +1,16 @@
 /**
- * Whether somebody can see the page: a tab in the background needs no connection for long.
+ * Whether the page is visible: a tab in the background gives its connection up after a while.
  */
-const DROWSY = 20_000; // ms out of sight after which a connection is given up
+const HIDDEN_LIMIT = 20_000; // ms hidden after which a connection is given up
 
-export class Sight {
+export class PageVisibility {
   /** @param {Document} page */
   constructor(page) {
     this.page = page;
   }
 
-  /** Wait until the page is seen. @param {AbortSignal} signal gives up */
-  seen(signal) {
+  /** Wait until the page is visible. @param {AbortSignal} signal ends the wait */
+  whenVisible(signal) {
     return new Promise((resolve) => {
       const look = () => {
         if (this.page.hidden && !signal.aborted) return;
@@ -24,12 +24,12 @@ export class Sight {
     });
   }
 
-  /** Call `lost` once nobody has seen the page for a while. @returns {() => void} stops that */
-  whenLost(lost) {
+  /** Call `callback` once the page was hidden for a while. @returns {() => void} stops watching */
+  onHiddenTooLong(callback) {
     let timer;
     const look = () => {
       clearTimeout(timer);
-      if (this.page.hidden) timer = setTimeout(lost, DROWSY);
+      if (this.page.hidden) timer = setTimeout(callback, HIDDEN_LIMIT);
     };
     this.page.addEventListener("visibilitychange", look);
     look();

@@ -1,16 +1,16 @@
 /**
- * Where the Jupyter server is, seen from the page: the same origin, and nothing else.
+ * The Jupyter server's address and token, from the configuration in the page.
  *
  * JupyterLab and Notebook put their configuration into the page. Other front ends (VS Code, Colab)
- * have none, and then there is no server to speak with from here.
+ * have none, and then the page cannot reach a server. Only the page's own origin is accepted.
  */
 
 /**
- * @typedef {{api: string, token: string}} Address  `api` ends in a slash
+ * @typedef {{api: string, token: string}} ServerConfig  `api` ends in a slash
  * @param {Document} page
- * @returns {Address | null}
+ * @returns {ServerConfig | null}
  */
-export function findServer(page) {
+export function readServerConfig(page) {
   const config = readConfig(page);
   if (config === null || typeof config.baseUrl !== "string") return null;
   const base = new URL(config.baseUrl.replace(/\/*$/, "/"), page.location.origin);
@@ -24,20 +24,20 @@ function readConfig(page) {
   try {
     return JSON.parse(element.textContent ?? "");
   } catch {
-    return null; // somebody else's element of that name
+    return null; // an element of that id that is not Jupyter's
   }
 }
 
 /**
- * The headers that let a request of this page in. Read anew for each: cookies change.
- * @param {Address} address
+ * The headers that authenticate a request. Made anew for each, since the XSRF cookie may change.
+ * @param {ServerConfig} server
  * @param {Document} page
  * @returns {Record<string, string>}
  */
-export function credentials(address, page) {
+export function authHeaders(server, page) {
   const xsrf = /(?:^|;\s*)_xsrf=([^;]*)/.exec(page.cookie)?.[1];
   return {
-    ...(address.token ? { Authorization: `token ${address.token}` } : {}),
+    ...(server.token ? { Authorization: `token ${server.token}` } : {}),
     ...(xsrf ? { "X-XSRFToken": xsrf } : {}),
   };
 }

@@ -1,13 +1,13 @@
 /**
- * Server-sent events from the bytes of a response. Pure but for the reader it is given.
+ * Parses server-sent events from the bytes of a response.
  *
  * `EventSource` is not used: under JupyterHub a cookie request needs the XSRF header, which it
- * cannot send, and it gives no sight of a refusal.
+ * cannot send, and it does not expose error responses.
  */
 
 /** @typedef {{name: string, data: object, seq: number | null}} LoopEvent */
 
-/** Takes text as it arrives and gives the events that are complete. */
+/** Collects text as it arrives and returns the events that are complete. */
 export class Decoder {
   #rest = "";
   #fields = { event: "", data: [], id: null };
@@ -45,7 +45,7 @@ export class Decoder {
 }
 
 /**
- * The events of a response's body, until it ends. Each step gives what arrived together.
+ * The events of a response's body, until it ends, in batches that arrived together.
  * @param {ReadableStream<Uint8Array>} body
  * @returns {AsyncGenerator<LoopEvent[]>}
  */

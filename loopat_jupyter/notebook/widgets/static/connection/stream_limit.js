@@ -1,35 +1,35 @@
 /**
- * How many streams this page may hold open at once.
+ * Limits how many streams this page keeps open at once.
  *
  * A browser opens six connections to a server that speaks HTTP/1.1, for all its tabs together. A
- * page full of widgets would take them all, and Jupyter could not even save the notebook. So the
- * widgets of a page share a few: who waits gets the place of who has had one long enough, and
- * that one waits in turn. A stream resumes from its cursor, so nothing is missed, only later.
+ * page full of widgets would use them all, and Jupyter could not even save the notebook. So the
+ * widgets of a page share a few leases: a waiting stream gets the lease of one that has had it long
+ * enough, which then waits. A stream resumes from its cursor, so its events come later, but all.
  */
 
 const SIZE = 2;
-const TURN = 1_500; // ms that a place may be kept while others wait
+const LEASE_TIME = 1_500; // ms for which a lease is kept while others wait
 
-export class Slots {
-  #free;
-  #turn;
+export class StreamLimit {
+  #available;
+  #leaseTime;
   #waiting = [];
   #leases = []; // oldest first
   #timer = null;
 
-  /** @param {number} [size] @param {number} [turn] ms */
-  constructor(size = SIZE, turn = TURN) {
-    this.#free = size;
-    this.#turn = turn;
+  /** @param {number} [size] streams @param {number} [leaseTime] ms */
+  constructor(size = SIZE, leaseTime = LEASE_TIME) {
+    this.#available = size;
+    this.#leaseTime = leaseTime;
   }
 
   /**
-   * Wait for a place.
-   * @param {AbortSignal} signal gives up waiting
-   * @returns {Promise<{signal: AbortSignal, free: () => void} | null>} `signal` aborts when it is
-   *   somebody else's turn; call `free` in any case. Null when given up.
+   * Wait for a lease.
+   * @param {AbortSignal} signal ends the wait
+   * @returns {Promise<{signal: AbortSignal, release: () => void} | null>} the lease: its `signal`
+   *   aborts when it is revoked; call `release` in any case. Null when the wait was ended.
    */
-  take(signal) {
+  acquire(signal) {
     return new Promise((resolve) => {
       const waiter = { grant: (lease) => (unlisten(), resolve(lease)) };
       const giveUp = () => {
@@ -41,47 +41,51 @@ export class Slots {
       signal.addEventListener("abort", giveUp);
       this.#waiting.push(waiter);
       if (signal.aborted) giveUp();
-      this.#settle();
+      this.#grantWaiting();
     });
   }
 
-  #settle() {
-    while (this.#free > 0 && this.#waiting.length > 0) {
+  #grantWaiting() {
+    while (this.#available > 0 && this.#waiting.length > 0) {
       this.#waiting.shift().grant(this.#lease());
     }
-    if (this.#waiting.length > 0 && this.#leases.length > 0) this.#rotate();
+    if (this.#waiting.length > 0 && this.#leases.length > 0) this.#revokeOldest();
   }
 
   #lease() {
-    this.#free -= 1;
+    this.#available -= 1;
     const stop = new AbortController();
-    const lease = { since: Date.now(), stop, signal: stop.signal, free: () => this.#end(lease) };
+    const release = () => this.#release(lease);
+    const lease = { since: Date.now(), stop, signal: stop.signal, release };
     this.#leases.push(lease);
     return lease;
   }
 
-  #end(lease) {
+  #release(lease) {
     if (!this.#leases.includes(lease)) return;
     this.#leases = this.#leases.filter((one) => one !== lease);
-    this.#free += 1;
-    this.#settle();
+    this.#available += 1;
+    this.#grantWaiting();
   }
 
-  /** Ask the longest holder to make room as soon as it has had its turn. */
-  #rotate() {
+  /** Revoke the oldest lease as soon as its time is over. */
+  #revokeOldest() {
     clearTimeout(this.#timer);
     const oldest = this.#leases.find((lease) => !lease.signal.aborted);
     if (oldest === undefined) return;
-    const left = Math.max(0, oldest.since + this.#turn - Date.now());
+    const left = Math.max(0, oldest.since + this.#leaseTime - Date.now());
     this.#timer = setTimeout(() => {
       if (this.#waiting.length > 0) oldest.stop.abort();
     }, left);
   }
 }
 
-/** The one of this page: every widget brings its own copy of this module. @returns {Slots} */
-export function slotsOfPage() {
-  const name = Symbol.for("loopat.slots.1");
-  globalThis[name] ??= new Slots();
+/**
+ * The page's only limit. It is a global, because every widget has its own copy of this module.
+ * @returns {StreamLimit}
+ */
+export function streamLimitOfPage() {
+  const name = Symbol.for("loopat.streamLimit.1");
+  globalThis[name] ??= new StreamLimit();
   return globalThis[name];
 }

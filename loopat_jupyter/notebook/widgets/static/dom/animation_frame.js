@@ -1,23 +1,23 @@
 /**
- * Work that is done at most once a frame, however often it is asked for.
+ * Work that is done at most once per animation frame, however often it is requested.
  */
 
 /**
  * @param {() => boolean | void} work returns true when it wants to be called again
- * @returns {{ask: () => void, stop: () => void}}
+ * @returns {{request: () => void, cancel: () => void}}
  */
-export function onceAFrame(work) {
+export function oncePerFrame(work) {
   let handle = null;
   const run = () => {
     handle = null;
-    if (work() === true) ask();
+    if (work() === true) request();
   };
-  const ask = () => {
+  const request = () => {
     handle ??= requestAnimationFrame(run);
   };
-  const stop = () => {
+  const cancel = () => {
     if (handle !== null) cancelAnimationFrame(handle);
     handle = null;
   };
-  return { ask, stop };
+  return { request, cancel };
 }

@@ -1,5 +1,5 @@
 /**
- * Making DOM nodes. Text goes in as text: nothing in these sources writes HTML.
+ * Creating DOM nodes. Text is inserted as text: nothing in these sources writes HTML.
  */
 
 /**
@@ -12,14 +12,14 @@
  */
 export function h(tag, properties, ...children) {
   const element = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties ?? {})) set(element, name, value);
+  for (const [name, value] of Object.entries(properties ?? {})) setProperty(element, name, value);
   element.append(
     ...children.filter((child) => child !== null && child !== undefined && child !== false),
   );
   return element;
 }
 
-function set(element, name, value) {
+function setProperty(element, name, value) {
   if (value === undefined || value === null) return;
   if (name === "class") element.className = value;
   else if (name === "data") Object.assign(element.dataset, value);
@@ -33,12 +33,12 @@ function set(element, name, value) {
   }
 }
 
-/** Set text only where it differs, so that nothing is laid out or announced for nothing. */
+/** Set text only where it differs, so that no layout or announcement happens without a change. */
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Text that others wrote, kept from turning the order of what stands beside it. */
+/** Untrusted text in an element of its own, so that it cannot reorder the text beside it. */
 export function isolated(text, properties = {}) {
   return h("bdi", { dir: "auto", ...properties }, text);
 }
@@ -59,7 +59,7 @@ export function icon(path) {
   return svg;
 }
 
-/** A node whose id is unlike any other's in the page. */
+/** An id that no other element of the page has. */
 let counter = 0;
 export function uniqueId(stem) {
   counter += 1;

@@ -1,29 +1,29 @@
 /**
- * Keys that are pressed in a widget are the widget's.
+ * Captures keys that are pressed in a widget before the notebook's shortcuts see them.
  *
  * A notebook has shortcuts on plain keys: Shift+Enter runs the cell, arrows change cells, letters
- * delete them. It listens at the document, in Notebook 7 before the element that has the focus
- * hears of it. So keys are taken at the window, the first of all. What a key does by itself (type,
- * undo, press a button, change a radio button) it still does. Saving, Tab and Escape stay the
- * notebook's.
+ * delete them. It listens at the document, in Notebook 7 in the capture phase. So this listens at
+ * the window in the capture phase, which comes first, and stops the event. The browser's default
+ * action (typing, undo, pressing a button) still happens. Saving, Tab and Escape are left to the
+ * notebook.
  */
 
 /**
  * @param {HTMLElement} root
- * @param {(event: KeyboardEvent) => void} [take] sees each key that is kept
- * @returns {() => void} gives the keys back
+ * @param {(event: KeyboardEvent) => void} [onKey] called for each captured key
+ * @returns {() => void} removes the listener
  */
-export function keepKeys(root, take = () => undefined) {
+export function captureKeys(root, onKey = () => undefined) {
   const listener = (event) => {
-    if (saves(event) || ["Tab", "Escape"].includes(event.key)) return;
+    if (isSaveShortcut(event) || ["Tab", "Escape"].includes(event.key)) return;
     if (!(event.target instanceof Node) || !root.contains(event.target)) return;
-    take(event);
+    onKey(event);
     event.stopPropagation();
   };
   window.addEventListener("keydown", listener, true);
   return () => window.removeEventListener("keydown", listener, true);
 }
 
-function saves(event) {
+function isSaveShortcut(event) {
   return (event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "s";
 }

@@ -1,10 +1,10 @@
 /**
- * Text that others wrote: what may be shown of it, and how. Pure.
+ * The one place where untrusted text (of agents, tools and files) is made safe to display. No DOM.
  *
- * Agents, tools and files are not trusted. Two treatments:
- * - `plain` for text that is read: terminal escapes and control characters go away.
- * - `segments` for text that a person must judge (a command, an input, a path): nothing goes away,
- *   and whatever could not be seen, or would turn the order of what can, gets a visible mark.
+ * - `stripControls` for text to read: removes terminal escapes and control characters.
+ * - `visibleSegments` for text that a person decides on (a command, an input, a path): removes
+ *   nothing; a character that cannot be seen, or that reorders others, becomes a visible mark.
+ * - `escapeHtml` for text within the HTML that the Markdown parser makes.
  */
 
 // CSI, OSC (to BEL or ST), other string sequences (DCS, SOS, PM, APC), two-character escapes.
@@ -14,10 +14,12 @@ const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
 
 /** Bidirectional controls: embeddings, overrides, isolates and marks. */
 const BIDI = /[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const OVERRIDE = /([\u202d\u202e])/; // with a group, so that `split` keeps them
+const INCOMPLETE_ESCAPE = /(?:\u001b[^A-Za-z~\u001b]{0,200}|\r)$/;
 
-// Invisible or blank: controls, format characters, default-ignorables, private use, odd spaces,
-// line separators, and letters that look like nothing.
-const UNSEEN =
+// Invisible or blank: controls, format characters, default-ignorables, private use, special spaces,
+// line separators, and letters without a glyph.
+const INVISIBLE =
   /[\p{Cc}\p{Cf}\p{Co}\p{Cs}\p{Cn}\p{DI}\p{Zl}\p{Zp}\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000\u2800]/u;
 const EMOJI_JOINTS = /(?<=\p{Extended_Pictographic}|\ufe0f|\p{EMod})[\u200d\ufe0f]/u;
 
@@ -26,40 +28,40 @@ const EMOJI_JOINTS = /(?<=\p{Extended_Pictographic}|\ufe0f|\p{EMod})[\u200d\ufe0
  * @param {string} text
  * @returns {string}
  */
-export function plain(text) {
+export function stripControls(text) {
   return text.replace(TERMINAL, "").replace(/\r\n?/g, "\n").replace(CONTROLS, "");
 }
 
 /**
- * `plain` text without bidirectional controls: for a line among ours (a title, a summary).
+ * Text on one line, also without bidirectional controls: for a title or a summary among our text.
  * @param {string} text
  * @param {number} [limit] characters, after which it is cut with an ellipsis
  * @returns {string}
  */
 export function oneLine(text, limit = 200) {
-  const line = plain(text).replace(BIDI, "").replace(/\s+/g, " ").trim();
+  const line = stripControls(text).replace(BIDI, "").replace(/\s+/g, " ").trim();
   return line.length > limit ? `${line.slice(0, limit - 1)}…` : line;
 }
 
 /**
  * @typedef {{text: string, mark: false} | {text: string, mark: true, title: string}} Segment
  *
- * Text to be judged, in pieces: ordinary ones, and marks that stand for a character which would
- * not be seen. Line feeds and tabs are ordinary. Nothing is left out.
+ * Text in segments: visible text, and marks for characters that cannot be seen. Line feeds and tabs
+ * count as visible. Nothing is left out.
  * @param {string} text
  * @returns {Segment[]}
  */
-export function segments(text) {
+export function visibleSegments(text) {
   const found = [];
   let ordinary = "";
   let before = "";
   for (const character of text) {
-    if (isSeen(character, before)) {
+    if (isVisible(character, before)) {
       ordinary += character;
     } else {
       if (ordinary) found.push({ text: ordinary, mark: false });
       ordinary = "";
-      found.push(marked(character));
+      found.push(markFor(character));
     }
     before = character;
   }
@@ -67,18 +69,18 @@ export function segments(text) {
   return found;
 }
 
-/** How many characters of `text` would not be seen. @param {string} text */
-export function countUnseen(text) {
-  return segments(text).filter((segment) => segment.mark).length;
+/** The number of characters of `text` that cannot be seen. @param {string} text */
+export function countInvisible(text) {
+  return visibleSegments(text).filter((segment) => segment.mark).length;
 }
 
-function isSeen(character, before) {
+function isVisible(character, before) {
   if (character === "\n" || character === "\t" || character === " ") return true;
-  if (!UNSEEN.test(character)) return true;
+  if (!INVISIBLE.test(character)) return true;
   return EMOJI_JOINTS.test(before + character) && before !== "";
 }
 
-function marked(character) {
+function markFor(character) {
   const code = character.codePointAt(0).toString(16).toUpperCase().padStart(4, "0");
   return { text: NAMES[code] ?? `U+${code}`, mark: true, title: `an unseen character, U+${code}` };
 }
@@ -116,13 +118,38 @@ const RIGHT_TO_LEFT =
   /[\p{Script=Arabic}\p{Script=Hebrew}\p{Script=Syriac}\p{Script=Thaana}\p{Script=Nko}]/u;
 
 /**
- * Which way a text runs, by its first letter.
+ * The direction of a text, by its first letter.
  * @param {string} text
  * @returns {"ltr" | "rtl"}
  */
 export function direction(text) {
   const first = STRONG.exec(text.slice(0, 1000))?.[0] ?? "";
   return RIGHT_TO_LEFT.test(first) ? "rtl" : "ltr";
+}
+
+/** Text as HTML. @param {string} text @returns {string} */
+export function escapeHtml(text) {
+  return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+}
+
+/** Whether a text has a bidirectional override. @param {string} text */
+export function hasOverride(text) {
+  return OVERRIDE.test(text);
+}
+
+/** A text split at its overrides, which are the pieces of odd index. @param {string} text */
+export function splitOverrides(text) {
+  return text.split(OVERRIDE);
+}
+
+/**
+ * A text that is still growing, without a terminal escape whose end is missing.
+ * @param {string} text
+ * @returns {{whole: string, open: string}} `open` is the unfinished escape, or empty
+ */
+export function splitIncompleteEscape(text) {
+  const at = text.search(INCOMPLETE_ESCAPE);
+  return at < 0 ? { whole: text, open: "" } : { whole: text.slice(0, at), open: text.slice(at) };
 }
 
 /**

@@ -1,11 +1,11 @@
 /**
- * Messages on their way: from the composer until the server has them on disk.
+ * Messages being sent: from the composer until the server has them on disk.
  *
- * Each has an idempotency key of its own, so sending it again never runs it twice. One that the
- * server refuses stays here with the reason, until its writer takes it back: nothing is lost.
+ * Each has its own idempotency key, so that a retry never runs it twice. A message that the server
+ * refuses stays here with the reason, until the user edits or removes it.
  */
 import { Backoff, pause } from "../connection/backoff.js";
-import { Refusal } from "../connection/api_error.js";
+import { ApiError } from "../connection/api_error.js";
 import { utf8Length } from "../dom/text_sanitizer.js";
 
 const LIMIT = 1 << 20; // bytes of UTF-8 in a message
@@ -35,7 +35,7 @@ export class Outbox {
    * Why `content` cannot be sent, or "" when it can.
    * @param {string} content
    */
-  static objection(content) {
+  static validate(content) {
     if (content.trim() === "") return "There is nothing to send yet.";
     if (content.includes("\0")) {
       return "This looks like binary data: it holds NUL characters. Put it into a file instead.";
@@ -50,43 +50,45 @@ export class Outbox {
   send(content, mode) {
     const message = { key: newKey(), content, mode, state: "sending", error: "", turnId: null };
     this.messages.push(message);
-    this.#session.touch();
+    this.#session.notify();
     this.#deliver(message);
   }
 
-  /** Send a failed one again, with the same key. @param {Sent} message */
-  again(message) {
+  /** Send a failed message again, with the same key. @param {Sent} message */
+  retry(message) {
     Object.assign(message, { state: "sending", error: "" });
-    this.#session.touch();
+    this.#session.notify();
     this.#deliver(message);
   }
 
   /** @param {Sent} message */
   remove(message) {
     this.messages = this.messages.filter((one) => one !== message);
-    this.#session.touch();
+    this.#session.notify();
   }
 
-  /** The turn has begun, or will not: it is told elsewhere now. @param {string} turnId */
-  forget(turnId) {
+  /** Remove the message of a turn that is in the transcript now. @param {string} turnId */
+  removeTurn(turnId) {
     this.messages = this.messages.filter((one) => one.turnId !== turnId);
   }
 
   async #deliver(message) {
     const backoff = new Backoff();
-    const nobody = new AbortController().signal;
+    const neverAborted = new AbortController().signal;
     for (;;) {
       try {
-        const first = await this.#session.port.send(message.content, message.key, message.mode);
+        const { content, key, mode } = message;
+        const first = await this.#session.transport.send(content, key, mode);
         await this.#accepted(message, first);
         return;
       } catch (error) {
-        const lasting = !(error instanceof Refusal) || !error.passing;
-        if (lasting || backoff.failures >= ATTEMPTS || this.#session.link === "stopped") {
+        const isPermanent = !(error instanceof ApiError) || !error.retryable;
+        const isStopped = this.#session.connectionState === "stopped";
+        if (isPermanent || isStopped || backoff.failures >= ATTEMPTS) {
           this.#refuse(message, error);
           return;
         }
-        await pause(backoff.next(error.retryAfter), nobody);
+        await pause(backoff.next(error.retryAfter), neverAborted);
       }
     }
   }
@@ -101,14 +103,14 @@ export class Outbox {
     } else if (turns.has(message.turnId)) {
       this.remove(message);
     }
-    this.#session.touch();
+    this.#session.notify();
   }
 
   #refuse(message, error) {
-    if (!(error instanceof Refusal)) console.error("loopat:", error);
+    if (!(error instanceof ApiError)) console.error("loopat:", error);
     message.state = "failed";
     message.error = error.message;
-    this.#session.touch();
+    this.#session.notify();
   }
 }
 

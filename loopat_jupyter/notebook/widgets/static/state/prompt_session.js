@@ -1,14 +1,14 @@
 /**
- * What a ChoicePrompt knows of its one choice: what is asked, and what became of it.
+ * The state of a ChoicePrompt: its one choice, and how it was resolved.
  *
  * With the number of the choice's event (`seq`) it reads the events from there. Without one it
- * learns from the snapshot whether the choice is still pending; one that is not was decided
- * before, and the events that told how are past.
+ * reads from the snapshot whether the choice is still pending; if it is not, the event with its
+ * resolution cannot be found any more.
  */
-import { Link } from "../connection/loop_connection.js";
-import { Refusal } from "../connection/api_error.js";
+import { LoopConnection } from "../connection/loop_connection.js";
+import { ApiError } from "../connection/api_error.js";
 
-export class PromptSession extends Link {
+export class PromptSession extends LoopConnection {
   /** `requires_choice`'s data, once known. */
   request = null;
   /** `choice_resolved`'s data, once it is. */
@@ -29,38 +29,38 @@ export class PromptSession extends Link {
     return this.model.get("choice_id");
   }
 
-  /** What there is to say besides the choice itself. */
+  /** The sentence to show beside the choice. */
   get message() {
     if (this.resolved !== null) return "";
-    if (this.linkMessage) return this.linkMessage;
+    if (this.connectionMessage) return this.connectionMessage;
     return this.request === null ? "Looking for what is asked…" : "";
   }
 
-  async connected() {
-    const loop = await this.port.loop();
+  async onConnected() {
+    const loop = await this.transport.loop();
     this.loop = loop;
     const pending = loop.current_turn?.pending_choice_id === this.choiceId;
     if (this.#cursor !== null || pending) return;
-    throw new Refusal("choice_not_found", "This choice is not pending any more.");
+    throw new ApiError("choice_not_found", "This choice is not pending any more.");
   }
 
-  take(batch) {
+  onEvents(batch) {
     for (const { name, data, seq } of batch) {
       if (seq !== null) this.#cursor = seq;
       const choice = name === "snapshot" ? data.choice : data;
       const asks = name === "requires_choice" || name === "snapshot";
       if (choice?.choice_id !== this.choiceId) continue;
       if (asks) this.request = choice;
-      else if (name === "choice_resolved") this.#settle(data);
+      else if (name === "choice_resolved") this.#onResolved(data);
     }
   }
 
-  /** @param {string} choiceId @param {object} body the contract's @throws {Refusal} */
+  /** @param {string} choiceId @param {object} body the contract's @throws {ApiError} */
   async resolve(choiceId, body) {
-    await this.port.resolve(choiceId, body);
+    await this.transport.resolve(choiceId, body);
   }
 
-  #settle(data) {
+  #onResolved(data) {
     this.resolved = data;
     this.stop(); // nothing more will come
   }

@@ -1,42 +1,42 @@
 /**
- * What one chat knows of its loop: the newest part of the history, what is queued, what was sent.
+ * The state of one chat: the newest part of the history, queued messages, sent messages.
  *
- * It begins with the newest page of the history and follows the events from there, without a gap.
- * Views listen; they change nothing here but through the methods. Everything ends with `stop`.
+ * It loads the newest page of the history and then every event after it. Views listen for its
+ * events and change it through its methods only. `stop` ends all its requests and timers.
  */
-import { Link } from "../connection/loop_connection.js";
+import { LoopConnection } from "../connection/loop_connection.js";
 import { Outbox } from "./outbox.js";
-import { Refusal } from "../connection/api_error.js";
+import { ApiError } from "../connection/api_error.js";
 import { Transcript } from "./transcript.js";
 import { Uploads } from "./uploads.js";
 
 const PAGE = 40; // rows of history at a time: twenty turns
-const PULSE = 10_000; // ms between looks at the loop's state where no pings come
+const POLL_INTERVAL = 10_000; // ms between requests of the loop's state where no pings come
 
-export class Session extends Link {
+export class Session extends LoopConnection {
   transcript = new Transcript();
   /** Rows of accepted messages whose turn has not begun, oldest first. */
   queue = [];
-  /** Tool calls as the history tells them: `tool_use_id` -> `{input, result, ok}`. */
-  details = new Map();
-  /** Ids of turns that had ended before this widget looked. */
-  past = new Set();
+  /** Tool calls of the history: `tool_use_id` -> `{input, result, ok}`. */
+  toolCalls = new Map();
+  /** Ids of turns that had ended before this widget connected. */
+  pastTurns = new Set();
   outbox = new Outbox(this);
   uploads = new Uploads(this);
 
   #loaded = false;
   #earlier = null;
   #refreshing = null;
-  #pulse = null;
+  #pollTimer = null;
 
   get hasEarlier() {
     return this.#earlier !== null;
   }
 
-  /** Say something about the link, until it changes. @param {string} message */
-  say(message) {
-    this.linkMessage = message;
-    this.touch();
+  /** Show a sentence until the connection's state changes. @param {string} message */
+  showMessage(message) {
+    this.connectionMessage = message;
+    this.notify();
   }
 
   /** Whether a turn runs or waits, as far as known. */
@@ -44,18 +44,18 @@ export class Session extends Link {
     return this.transcript.current !== null;
   }
 
-  // ------------------------------------------------------------------ what happened
+  // ------------------------------------------------------------------ events
 
-  async connected() {
-    clearInterval(this.#pulse);
-    // Straight from the server pings come, and each is a reason to look; not through the kernel.
-    if (this.viaKernel) this.#pulse = setInterval(() => this.refreshSoon(), PULSE);
+  async onConnected() {
+    clearInterval(this.#pollTimer);
+    // Each ping of the server is a reason to refresh. The kernel does not forward pings.
+    if (this.viaKernel) this.#pollTimer = setInterval(() => this.refreshSoon(), POLL_INTERVAL);
     if (this.#loaded) await this.refresh();
     else await this.#load();
   }
 
   stop() {
-    clearInterval(this.#pulse);
+    clearInterval(this.#pollTimer);
     super.stop();
   }
 
@@ -63,50 +63,50 @@ export class Session extends Link {
     return this.transcript.cursor;
   }
 
-  take(batch) {
-    for (const event of batch) this.#take(event);
+  onEvents(batch) {
+    for (const event of batch) this.#applyEvent(event);
   }
 
-  forget() {
+  resetState() {
     this.transcript = new Transcript();
-    this.details.clear();
-    this.past.clear();
+    this.toolCalls.clear();
+    this.pastTurns.clear();
     this.#loaded = false;
     this.dispatchEvent(new Event("reset"));
   }
 
   async #load() {
-    const page = await this.port.messages({ limit: PAGE, order: "desc" });
+    const page = await this.transport.messages({ limit: PAGE, order: "desc" });
     this.#earlier = page.has_more ? page.last_id : null;
-    this.#learn(page.data);
-    this.#markPast(page.data);
+    this.#storeToolCalls(page.data);
+    this.#markPastTurns(page.data);
     this.queue = queued(page.data);
     const begun = page.data.map((row) => row.seq).filter((seq) => typeof seq === "number");
     this.transcript.cursor = page.has_more && begun.length > 0 ? Math.min(...begun) - 1 : 0;
     this.#loaded = true;
   }
 
-  #take(event) {
+  #applyEvent(event) {
     const turnId = event.data.turn_id;
-    this.transcript.apply(event, this.past.has(turnId) ? null : Date.now());
+    this.transcript.apply(event, this.pastTurns.has(turnId) ? null : Date.now());
     if (event.name === "started" || event.name === "interrupted") {
       this.#adoptContent(turnId);
       this.queue = this.queue.filter((row) => row.turn_id !== turnId);
-      this.outbox.forget(turnId);
+      this.outbox.removeTurn(turnId);
     }
     if (event.name === "started") this.#adoptStart(turnId);
     const ended = ["done", "interrupted", "error"].includes(event.name);
-    if ((ended && !this.past.has(turnId)) || event.name === "ping") this.refreshSoon();
+    if ((ended && !this.pastTurns.has(turnId)) || event.name === "ping") this.refreshSoon();
   }
 
-  /** A queued message that is cancelled has no `started`; what it said is known from the queue. */
+  /** A queued message that is cancelled has no `started` event: its text is in the queue. */
   #adoptContent(turnId) {
     const turn = this.transcript.turns.get(turnId);
     const row = this.queue.find((one) => one.turn_id === turnId);
     if (turn && row) turn.content ??= row.content;
   }
 
-  /** Of a turn that ran before we came, the server knows since when. */
+  /** The start time of a turn that was running already is in the loop's state. */
   #adoptStart(turnId) {
     const current = this.loop?.current_turn;
     const turn = this.transcript.turns.get(turnId);
@@ -115,65 +115,67 @@ export class Session extends Link {
     }
   }
 
-  /** Ask for the loop's state anew, and for what is queued; several wishes are one request. */
+  /** Refresh in the background; calls during a refresh are answered by the same one. */
   refreshSoon() {
     this.#refreshing ??= Promise.resolve()
       .then(() => this.refresh())
       .catch((error) => {
-        if (!(error instanceof Refusal)) throw error; // the stream will notice as well
+        if (!(error instanceof ApiError)) throw error; // the stream will notice as well
       })
       .finally(() => (this.#refreshing = null));
   }
 
+  /** Request the loop's state, and the queue where there is one. @throws {ApiError} */
   async refresh() {
-    const loop = await this.port.loop();
+    const loop = await this.transport.loop();
     this.loop = loop;
     if (loop.queue_depth > 0 || this.queue.length > 0) {
-      const page = await this.port.messages({ limit: PAGE, order: "desc" });
-      this.#learn(page.data);
+      const page = await this.transport.messages({ limit: PAGE, order: "desc" });
+      this.#storeToolCalls(page.data);
       this.queue = queued(page.data);
     }
-    this.touch();
+    this.notify();
   }
 
-  #learn(rows) {
+  #storeToolCalls(rows) {
     for (const row of rows) {
-      for (const call of row.tool_calls) this.details.set(call.tool_use_id, call);
+      for (const call of row.tool_calls) this.toolCalls.set(call.tool_use_id, call);
     }
   }
 
-  /** What had ended before this widget looked is neither announced nor timed. */
-  #markPast(rows) {
+  /** Turns that had ended before this widget connected are neither announced nor timed. */
+  #markPastTurns(rows) {
     for (const row of rows) {
-      if (!["queued", "running", "waiting"].includes(row.status)) this.past.add(row.turn_id);
+      if (!["queued", "running", "waiting"].includes(row.status)) this.pastTurns.add(row.turn_id);
     }
   }
 
   /**
-   * A tool call with its whole input and its result, as far as there is one.
+   * A tool call with its whole input, and its result where there is one.
    * @param {import("./transcript.js").Turn} turn
    * @param {string} toolUseId
    * @returns {Promise<{input: any, result: string, ok: boolean | null} | null>}
    */
-  async detail(turn, toolUseId) {
-    const known = this.details.get(toolUseId);
+  async loadToolCall(turn, toolUseId) {
+    const known = this.toolCalls.get(toolUseId);
     if (known !== undefined && known.ok !== null) return known;
     let after;
     do {
-      const page = await this.port.messages({ limit: 10, order: "desc", after });
-      this.#learn(page.data);
+      const page = await this.transport.messages({ limit: 10, order: "desc", after });
+      this.#storeToolCalls(page.data);
       if (page.data.some((row) => row.turn_id === turn.id)) break;
       after = page.has_more ? page.last_id : undefined;
     } while (after !== undefined);
-    return this.details.get(toolUseId) ?? null;
+    return this.toolCalls.get(toolUseId) ?? null;
   }
 
-  /** Put one more page of history before what is there. @throws {Refusal} */
-  async showEarlier() {
+  /** Load one more page of history before the oldest turn. @throws {ApiError} */
+  async loadEarlier() {
     if (this.#earlier === null) return;
-    const page = await this.port.messages({ limit: PAGE, order: "desc", after: this.#earlier });
-    this.#learn(page.data);
-    this.#markPast(page.data);
+    const query = { limit: PAGE, order: "desc", after: this.#earlier };
+    const page = await this.transport.messages(query);
+    this.#storeToolCalls(page.data);
+    this.#markPastTurns(page.data);
     const begun = page.data.map((row) => row.seq).filter((seq) => typeof seq === "number");
     const from = page.has_more && begun.length > 0 ? Math.min(...begun) - 1 : 0;
     const older = await this.#replay(from, this.transcript);
@@ -188,7 +190,7 @@ export class Session extends Link {
     older.cursor = from;
     const stop = new AbortController();
     try {
-      for await (const batch of this.port.events(from, stop.signal)) {
+      for await (const batch of this.transport.events(from, stop.signal)) {
         for (const event of batch) {
           if (shown.turns.has(event.data.turn_id)) return older;
           if (event.seq !== null) older.apply(event);
@@ -201,27 +203,27 @@ export class Session extends Link {
   }
 
   /**
-   * Leave the oldest turns out, down to `keep`; they can be had again with `showEarlier`.
+   * Drop the oldest turns, down to `keep`; `loadEarlier` loads them again.
    * @param {number} keep
-   * @returns {string[]} the ids of those left out
+   * @returns {string[]} the ids of the dropped turns
    */
-  leaveOut(keep) {
+  dropOldestTurns(keep) {
     const gone = this.transcript.dropOldest(keep);
     const oldest = this.transcript.turns.keys().next().value;
     if (gone.length > 0) this.#earlier = rowId(oldest);
     return gone;
   }
 
-  // ------------------------------------------------------------------ what a person does
+  // ------------------------------------------------------------------ actions
 
-  /** @param {string} choiceId @param {object} body the contract's @throws {Refusal} */
+  /** @param {string} choiceId @param {object} body the contract's @throws {ApiError} */
   async resolve(choiceId, body) {
-    await this.port.resolve(choiceId, body);
+    await this.transport.resolve(choiceId, body);
   }
 
-  /** End the running turn. @throws {Refusal} */
+  /** End the running turn. @throws {ApiError} */
   async interrupt() {
-    await this.port.interrupt();
+    await this.transport.interrupt();
   }
 }
 

@@ -1,9 +1,9 @@
 /**
- * What happened in a loop, made of its events. Pure: no DOM, no clock but the one it is given.
+ * The turns of a loop, built from its events. No DOM, no clock: times are arguments.
  *
- * Invariants: an event is applied once (by `seq`), in order; a turn's parts only grow at their
- * end, and a part keeps its index, so a view can follow by comparing lengths; whatever changes
- * is named in `changed` until the view takes it.
+ * Invariants: an event is applied once (by `seq`), in order; a turn's parts are only appended and
+ * keep their index, so a view can update by comparing lengths; the ids of changed turns are in
+ * `changed` until the view has drawn them.
  *
  * @typedef {{kind: "text" | "thinking", text: string}} TextPart
  * @typedef {{kind: "tool", id: string, tool: string, summary: string, ok: boolean | null}} ToolPart
@@ -18,8 +18,8 @@
  * @property {{code: string, message: string} | null} error
  * @property {object | null} usage
  * @property {boolean} coldStart
- * @property {number | null} startedAt ms, where the beginning was seen or told
- * @property {number | null} endedAt ms, where the end was seen as it happened
+ * @property {number | null} startedAt ms, where the beginning is known
+ * @property {number | null} endedAt ms, where the end was received as it happened
  */
 
 export class Transcript {
@@ -42,10 +42,10 @@ export class Transcript {
       this.cursor = event.seq;
     }
     const turnId = event.data.turn_id;
-    const take = HANDLERS[event.name];
-    if (take === undefined || typeof turnId !== "string") return false;
+    const handler = HANDLERS[event.name];
+    if (handler === undefined || typeof turnId !== "string") return false;
     const turn = this.#turn(turnId);
-    take(turn, event.data, at, this.#choices);
+    handler(turn, event.data, at, this.#choices);
     this.changed.add(turnId);
     return true;
   }
@@ -87,7 +87,7 @@ export function isOpen(turn) {
   return turn.state === "running" || turn.state === "waiting";
 }
 
-/** The text of all the turn's visible words. @param {Turn} turn */
+/** All visible text of the turn. @param {Turn} turn */
 export function visibleText(turn) {
   return turn.parts
     .filter((part) => part.kind === "text")
@@ -109,14 +109,14 @@ const HANDLERS = {
   snapshot(turn, data, at, choices) {
     // Only at the beginning, and only of a turn of which nothing is known yet.
     if (turn.parts.length > 0) return;
-    append(turn, "text", data.assistant_text_so_far);
+    appendText(turn, "text", data.assistant_text_so_far);
     if (data.choice) HANDLERS.requires_choice(turn, data.choice, at, choices);
   },
   assistant_delta(turn, data) {
-    append(turn, "text", data.text);
+    appendText(turn, "text", data.text);
   },
   thinking_delta(turn, data) {
-    append(turn, "thinking", data.text);
+    appendText(turn, "thinking", data.text);
   },
   tool_call(turn, data) {
     const { tool_use_id: id, tool, input_summary: summary = "" } = data;
@@ -139,26 +139,26 @@ const HANDLERS = {
     if (turn.state === "waiting" && pendingChoice(turn) === null) turn.state = "running";
   },
   done(turn, data, at) {
-    end(turn, "done", at);
+    endTurn(turn, "done", at);
     turn.usage = data.usage ?? null;
   },
   interrupted(turn, data, at) {
-    end(turn, "interrupted", at);
+    endTurn(turn, "interrupted", at);
   },
   error(turn, data, at) {
-    end(turn, "error", at);
+    endTurn(turn, "error", at);
     turn.error = { code: data.code, message: data.message };
   },
 };
 
-function append(turn, kind, text) {
+function appendText(turn, kind, text) {
   if (!text) return;
   const last = turn.parts.at(-1);
   if (last?.kind === kind) last.text += text;
   else turn.parts.push({ kind, text });
 }
 
-function end(turn, state, at) {
+function endTurn(turn, state, at) {
   turn.state = state;
   turn.endedAt = at;
 }

@@ -1,11 +1,11 @@
 /**
- * Files on their way into the loop's workdir, one after the other, in parts where they are large.
+ * Uploads of files into the loop's workdir, one after the other, large files in parts.
  *
- * A part that did not arrive is sent again, but the last: it makes the file appear, and whether it
- * did is then not known.
+ * A part that failed is sent again, except the last: it makes the file appear, and after a failure
+ * it is unknown whether it did.
  */
 import { Backoff, pause } from "../connection/backoff.js";
-import { Refusal } from "../connection/api_error.js";
+import { ApiError } from "../connection/api_error.js";
 
 export const PART = 8 << 20; // bytes that one request may carry
 const ATTEMPTS = 4;
@@ -34,9 +34,9 @@ export class Uploads {
   /**
    * Put files into the workdir.
    * @param {Iterable<File>} files
-   * @param {(name: string) => void} arrived called for each that is there
+   * @param {(name: string) => void} onUploaded called for each file once it is in the workdir
    */
-  add(files, arrived) {
+  add(files, onUploaded) {
     for (const file of files) {
       const stop = new AbortController();
       const upload = {
@@ -48,57 +48,57 @@ export class Uploads {
         stop,
       };
       this.list.push(upload);
-      this.#last = this.#last.then(() => this.#deliver(upload, file, arrived));
+      this.#last = this.#last.then(() => this.#deliver(upload, file, onUploaded));
     }
-    this.#session.touch();
+    this.#session.notify();
   }
 
-  /** Break off, or put out of sight. @param {Upload} upload */
+  /** Cancel an upload, and remove it from the list. @param {Upload} upload */
   remove(upload) {
     upload.stop.abort();
     this.list = this.list.filter((one) => one !== upload);
-    this.#session.touch();
+    this.#session.notify();
   }
 
-  /** Put what has arrived out of sight. */
+  /** Remove finished uploads from the list. */
   clear() {
     this.list = this.list.filter((one) => one.state !== "done");
   }
 
-  async #deliver(upload, file, arrived) {
+  async #deliver(upload, file, onUploaded) {
     const { signal } = upload.stop;
     if (signal.aborted) return;
     upload.state = "sending";
     try {
-      for (const { part, bytes } of cut(file)) {
+      for (const { part, bytes } of uploadParts(file)) {
         const last = part === null || part.offset + bytes.size === file.size;
-        await this.#patiently(() => this.#session.port.put(file.name, bytes, part, signal), {
+        await this.#withRetries(() => this.#session.transport.put(file.name, bytes, part, signal), {
           signal,
           repeatable: part === null || !last,
         });
         upload.sent += bytes.size;
-        this.#session.touch();
+        this.#session.notify();
       }
       upload.state = "done";
-      arrived(file.name);
+      onUploaded(file.name);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof Refusal)) console.error("loopat:", error);
+      if (!(error instanceof ApiError)) console.error("loopat:", error);
       upload.state = "failed";
-      upload.error = error instanceof Refusal ? error.message : "The file cannot be read.";
+      upload.error = error instanceof ApiError ? error.message : "The file cannot be read.";
     }
-    this.#session.touch();
+    this.#session.notify();
   }
 
-  async #patiently(send, { signal, repeatable }) {
+  async #withRetries(send, { signal, repeatable }) {
     const backoff = new Backoff();
     for (;;) {
       try {
         await send();
         return;
       } catch (error) {
-        const again = repeatable && error.passing && backoff.failures < ATTEMPTS;
-        if (!again || signal.aborted) throw error;
+        const retry = repeatable && error.retryable && backoff.failures < ATTEMPTS;
+        if (!retry || signal.aborted) throw error;
         await pause(backoff.next(error.retryAfter), signal);
       }
     }
@@ -110,7 +110,7 @@ export class Uploads {
  * @param {Blob} file
  * @returns {Generator<{part: {upload: string, offset: number, size: number} | null, bytes: Blob}>}
  */
-export function* cut(file, length = PART) {
+export function* uploadParts(file, length = PART) {
   if (file.size <= length) {
     yield { part: null, bytes: file };
     return;

@@ -1,30 +1,30 @@
 /**
- * The chat, as nodes: head, transcript, messages on their way, composer, foot.
+ * The chat: header, transcript, messages being sent, composer, footer.
  *
- * It draws at most once a frame, whatever the rate of events. The transcript stays at its end
- * while a person is there, and does not move under somebody who scrolled up.
+ * It draws at most once a frame, whatever the rate of events. While the transcript is scrolled to
+ * its end it stays there; when the user has scrolled up it does not move.
  */
-import { Announcer } from "./live_region.js";
+import { LiveRegion } from "./live_region.js";
 import { Composer } from "./composer.js";
 import { h, setText } from "../dom/elements.js";
 import { Footer } from "./footer.js";
-import { onceAFrame } from "../dom/animation_frame.js";
+import { oncePerFrame } from "../dom/animation_frame.js";
 import { Header } from "./header.js";
-import { keepKeys } from "../dom/keyboard.js";
+import { captureKeys } from "../dom/keyboard.js";
 import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
 import { UploadsView } from "./uploads_view.js";
 
 const MOST_TURNS = 100; // in the page; older ones come back with "Show earlier messages"
-const NEAR = 40; // px from the end that count as being there
+const NEAR = 40; // px from the end within which it counts as scrolled to the end
 
 export class ChatView {
   #session;
   #turns = new Map();
-  #frame = onceAFrame(() => this.#draw());
+  #frame = oncePerFrame(() => this.#draw());
   #header = new Header();
   #footer = new Footer();
-  #announcer = new Announcer();
+  #liveRegion = new LiveRegion();
   #composer;
   #outbox;
   #uploads;
@@ -34,7 +34,7 @@ export class ChatView {
   #notice;
   #log;
   #stays = true;
-  #giveKeysBack;
+  #releaseKeys;
 
   /** @param {import("../state/session.js").Session} session */
   constructor(session) {
@@ -42,12 +42,12 @@ export class ChatView {
     this.#uploads = new UploadsView(
       session.uploads,
       (name) => this.#composer.mention(name),
-      (text) => this.#composer.say(text),
+      (text) => this.#composer.showNote(text),
     );
     const actions = {
       send: (text, mode) => this.#send(text, mode),
       stop: () => this.#stop(),
-      history: () => this.#written(),
+      history: () => this.#sentMessages(),
       files: (transfer) => this.#uploads.take(transfer),
     };
     this.#composer = new Composer(actions, this.#uploads.button);
@@ -76,17 +76,17 @@ export class ChatView {
       "aria-label": "Loop chat",
     });
     this.el.append(this.#header.el, this.#log, this.#notice, this.#uploads.el, this.#composer.el);
-    this.el.append(this.#footer.el, this.#announcer.el);
+    this.el.append(this.#footer.el, this.#liveRegion.el);
     this.#uploads.takeDrops(this.el);
     this.#listen();
-    this.#giveKeysBack = keepKeys(this.el, (event) => this.#composer.key(event));
-    this.#frame.ask();
+    this.#releaseKeys = captureKeys(this.el, (event) => this.#composer.key(event));
+    this.#frame.request();
   }
 
-  /** Draw no more; the nodes are somebody else's to remove. */
+  /** Stop drawing and listening. The caller removes the nodes. */
   close() {
-    this.#giveKeysBack();
-    this.#frame.stop();
+    this.#releaseKeys();
+    this.#frame.cancel();
     this.#footer.stop();
     for (const [name, listener] of this.#listeners) {
       this.#session.removeEventListener(name, listener);
@@ -94,7 +94,7 @@ export class ChatView {
   }
 
   #listeners = [
-    ["change", () => this.#frame.ask()],
+    ["change", () => this.#frame.request()],
     ["earlier", () => this.#putEarlier()],
     ["reset", () => this.#reset()],
   ];
@@ -104,33 +104,33 @@ export class ChatView {
   }
 
   #makeNotice() {
-    const again = h("button", { type: "button", class: "loopat-button" }, "Try again");
-    again.addEventListener("click", () => this.#session.start());
+    const retry = h("button", { type: "button", class: "loopat-button" }, "Try again");
+    retry.addEventListener("click", () => this.#session.start());
     const text = h("span", { class: "loopat-notice-text" });
-    return h("div", { class: "loopat-notice", role: "alert", hidden: true }, text, again);
+    return h("div", { class: "loopat-notice", role: "alert", hidden: true }, text, retry);
   }
 
   // ------------------------------------------------------------------ drawing
 
   #draw() {
     const { transcript } = this.#session;
-    let again = false;
+    let unfinished = false;
     const changed = [...transcript.changed];
     transcript.changed.clear();
     for (const id of changed) {
       const turn = transcript.turns.get(id);
       if (turn === undefined) continue;
       if (this.#viewOf(turn).update()) {
-        transcript.changed.add(id); // it had more to show than fits into a frame's time
-        again = true;
+        transcript.changed.add(id); // it has more to draw than fits into one frame
+        unfinished = true;
       }
-      if (!this.#session.past.has(id)) this.#announcer.follow(turn);
+      if (!this.#session.pastTurns.has(id)) this.#liveRegion.announce(turn);
     }
     this.#trim();
     this.#drawRest();
-    // Where nothing but "later" was said, nothing moved, and measuring would cost a layout.
-    if (this.#stays && !again) this.#log.scrollTop = this.#log.scrollHeight;
-    return again;
+    // While a turn still has more to draw, skip this: reading scrollHeight forces a layout.
+    if (this.#stays && !unfinished) this.#log.scrollTop = this.#log.scrollHeight;
+    return unfinished;
   }
 
   #viewOf(turn) {
@@ -148,36 +148,37 @@ export class ChatView {
     this.#header.update(session);
     this.#footer.update(newest);
     this.#outbox.update();
-    const reason = closed(session);
+    const reason = closedReason(session);
     this.#composer.update({ busy: session.busy, closed: reason });
     this.#uploads.update(reason !== "");
     this.#earlier.hidden = !session.hasEarlier;
     this.#drawNotice();
     this.#drawEmpty();
-    this.el.dataset.link = session.link;
+    this.el.dataset.link = session.connectionState;
     this.el.dataset.busy = String(session.busy);
   }
 
   #drawNotice() {
-    const { link, linkMessage } = this.#session;
-    setText(this.#notice.firstElementChild, linkMessage);
-    this.#notice.hidden = linkMessage === "";
-    this.#notice.lastElementChild.hidden = link !== "failed";
+    const { connectionState, connectionMessage } = this.#session;
+    setText(this.#notice.firstElementChild, connectionMessage);
+    this.#notice.hidden = connectionMessage === "";
+    this.#notice.lastElementChild.hidden = connectionState !== "failed";
   }
 
   #drawEmpty() {
-    const { link, transcript } = this.#session;
-    const nothing = link === "live" && transcript.turns.size === 0 && this.#outbox.isEmpty;
-    this.#empty.hidden = !nothing;
+    const { connectionState, transcript } = this.#session;
+    const isLive = connectionState === "live";
+    const isEmpty = isLive && transcript.turns.size === 0 && this.#outbox.isEmpty;
+    this.#empty.hidden = !isEmpty;
     setText(
       this.#empty,
-      nothing ? "Nothing has been said yet. Write the first message below." : "",
+      isEmpty ? "Nothing has been said yet. Write the first message below." : "",
     );
   }
 
   #trim() {
     if (this.#turns.size <= MOST_TURNS || !this.#stays) return;
-    for (const id of this.#session.leaveOut(MOST_TURNS / 2)) {
+    for (const id of this.#session.dropOldestTurns(MOST_TURNS / 2)) {
       this.#turns.get(id)?.el.remove();
       this.#turns.delete(id);
     }
@@ -193,7 +194,7 @@ export class ChatView {
   async #showEarlier() {
     this.#earlier.disabled = true;
     try {
-      await this.#session.showEarlier();
+      await this.#session.loadEarlier();
       setText(this.#earlier, "Show earlier messages");
     } catch (error) {
       setText(this.#earlier, `Not loaded: ${error.message} Try again`);
@@ -213,16 +214,16 @@ export class ChatView {
     }
     this.#stays = false;
     this.#log.scrollTop += this.#log.scrollHeight - height;
-    this.#frame.ask();
+    this.#frame.request();
   }
 
   #reset() {
     this.#turns.clear();
     this.#list.replaceChildren();
-    this.#frame.ask();
+    this.#frame.request();
   }
 
-  // ------------------------------------------------------------------ what a person does
+  // ------------------------------------------------------------------ actions
 
   #send(text, mode) {
     this.#stays = true;
@@ -234,19 +235,20 @@ export class ChatView {
     try {
       await this.#session.interrupt();
     } catch (error) {
-      this.#session.say(`Not stopped: ${error.message}`);
+      this.#session.showMessage(`Not stopped: ${error.message}`);
     }
   }
 
-  /** What was sent in this loop, newest first. */
-  #written() {
+  /** The messages sent in this loop, newest first. */
+  #sentMessages() {
     const turns = [...this.#session.transcript.turns.values()].map((turn) => turn.content);
     const waiting = this.#session.queue.map((row) => row.content);
     return [...turns, ...waiting].filter((text) => text !== null).reverse();
   }
 }
 
-function closed({ loop, link }) {
+/** Why nothing can be sent, or "". */
+function closedReason({ loop, connectionState }) {
   if (loop?.archived) return "This loop is archived: it can be read, and takes no messages.";
-  return link === "failed" ? "Not connected: nothing can be sent now." : "";
+  return connectionState === "failed" ? "Not connected: nothing can be sent now." : "";
 }

@@ -1,12 +1,12 @@
 /**
  * A choice that a turn waits for: a permission to give, or questions to answer.
  *
- * It is disabled and labelled the moment it is resolved, here or anywhere else. An answer that
- * comes too late is no error: the label says what was decided instead.
+ * It is disabled and labelled as soon as it is resolved, by this view or another client. A response
+ * that comes too late is no error: the label shows the decision.
  */
 import { h, isolated, setText, uniqueId } from "../dom/elements.js";
-import { inputView } from "./tool_input_view.js";
-import { Refusal } from "../connection/api_error.js";
+import { toolInputView } from "./tool_input_view.js";
+import { ApiError } from "../connection/api_error.js";
 import { oneLine } from "../dom/text_sanitizer.js";
 
 const OUTCOMES = {
@@ -26,27 +26,27 @@ const KINDS = {
   question: { now: "The agent asks", past: "Question" },
 };
 
-/** What became of a choice, in words. @param {object} resolved `choice_resolved`'s data */
+/** The resolution of a choice as a sentence. @param {object} resolved `choice_resolved`'s data */
 export function outcomeText({ outcome, source, rule }) {
-  const said = OUTCOMES[outcome] ?? oneLine(String(outcome));
+  const decision = OUTCOMES[outcome] ?? oneLine(String(outcome));
   const by = outcome === "cancelled" ? "" : ` ${SOURCES[source] ?? ""}`.trimEnd();
   const remembered = rule
     ? ` Not asked again in this loop for ${oneLine(rule.prefix ? `${rule.tool}: ${rule.prefix}` : rule.tool)}.`
     : "";
-  return `${said}${by}.${remembered}`;
+  return `${decision}${by}.${remembered}`;
 }
 
 export class ChoiceView {
   #request;
   #resolve;
-  #after;
+  #onAnswered;
   #buttons = [];
   #kind;
   #title;
   #status;
   #fields;
   #resolved = false;
-  #toRemember = false;
+  #wantsRule = false;
   #answerOf = () => ({});
 
   /**
@@ -54,10 +54,10 @@ export class ChoiceView {
    * @param {(choiceId: string, body: object) => Promise<void>} resolve posts the answer
    * @param {() => void} [after] called when this view gave the answer: focus may move on
    */
-  constructor(request, resolve, after = () => undefined) {
+  constructor(request, resolve, onAnswered = () => undefined) {
     this.#request = request;
     this.#resolve = resolve;
-    this.#after = after;
+    this.#onAnswered = onAnswered;
     const title = uniqueId("choice");
     this.#status = h("p", { class: "loopat-outcome", role: "status" });
     this.#fields = h("fieldset", { class: "loopat-choice-fields" });
@@ -72,30 +72,30 @@ export class ChoiceView {
     else this.#questions();
   }
 
-  /** Label it with what was decided. @param {object} resolved */
-  settle(resolved) {
+  /** Show how it was resolved. @param {object} resolved `choice_resolved`'s data */
+  showResolution(resolved) {
     if (this.#resolved) return;
     this.#resolved = true;
     const hadFocus = this.el.contains(document.activeElement);
     this.el.dataset.state = resolved.outcome;
     this.#disable(true);
-    this.#fold();
+    this.#collapse();
     setText(this.#kind, KINDS[this.#request.kind].past);
     this.#title.hidden = false;
-    // The server makes no rule of a command with several parts, and says so by silence.
-    const forgotten = this.#toRemember && resolved.outcome === "allowed" && !resolved.rule;
+    // The server makes no rule of a command with several parts: then `rule` is missing.
+    const forgotten = this.#wantsRule && resolved.outcome === "allowed" && !resolved.rule;
     const more = forgotten ? " It cannot be remembered, and will be asked again." : "";
     setText(this.#status, outcomeText(resolved) + more);
-    if (hadFocus) this.#after();
+    if (hadFocus) this.#onAnswered();
   }
 
-  /** Put the focus where a person begins to decide: on the text, not on a button. */
+  /** Focus the text to decide on, so that no key press activates a button by accident. */
   focus() {
     this.el.querySelector("[tabindex], input, button")?.focus();
   }
 
-  /** What was asked can be read again, but takes no room. */
-  #fold() {
+  /** Move the form into a closed `details`. */
+  #collapse() {
     const asked = h("details", { class: "loopat-asked" }, h("summary", null, "What was asked"));
     asked.append(this.#fields);
     this.el.append(asked);
@@ -113,7 +113,7 @@ export class ChoiceView {
     const { tool, input, command, reason, display_name: name } = this.#request.payload;
     const about = h("p", { class: "loopat-choice-tool" }, "Tool ", isolated(oneLine(name || tool)));
     if (name && name !== tool) about.append(" (", isolated(oneLine(tool)), ")");
-    this.#fields.append(about, inputView(tool, input, command));
+    this.#fields.append(about, toolInputView(tool, input, command));
     if (reason)
       this.#fields.append(h("p", { class: "loopat-reason", dir: "auto" }, oneLine(reason, 500)));
     this.#fields.append(
@@ -157,19 +157,19 @@ export class ChoiceView {
 
   async #answer(body) {
     this.#disable(true);
-    this.#toRemember = body.remember !== undefined;
+    this.#wantsRule = body.remember !== undefined;
     setText(this.#status, "Sending your answer…");
     try {
       await this.#resolve(this.#request.choice_id, body);
       if (!this.#resolved) setText(this.#status, "Answered.");
-      this.#after();
+      this.#onAnswered();
     } catch (error) {
       if (this.#resolved) return;
-      if (error instanceof Refusal && error.code === "choice_not_found") {
+      if (error instanceof ApiError && error.code === "choice_not_found") {
         setText(this.#status, "It was already decided elsewhere.");
         return;
       }
-      if (!(error instanceof Refusal)) console.error("loopat:", error);
+      if (!(error instanceof ApiError)) console.error("loopat:", error);
       this.#disable(false);
       setText(this.#status, `Not answered: ${error.message} Try again.`);
     }
@@ -181,29 +181,30 @@ export class ChoiceView {
   }
 }
 
-/** One question: its options, and an answer of one's own. */
+/** The form of one question: its options, and a field for another answer. */
 class QuestionForm {
   #multi;
   #boxes = [];
-  #own;
+  #freeText;
 
   constructor({ id, question, header, options = [], multi_select: multi = false }) {
     this.id = id;
     this.#multi = multi;
     const name = uniqueId("question");
-    this.#own = h("input", { type: "text", class: "loopat-own", dir: "auto" });
-    this.#own.setAttribute("aria-label", options.length > 0 ? "Another answer" : "Your answer");
-    this.#own.placeholder = options.length > 0 ? "Another answer…" : "Your answer…";
-    this.#own.addEventListener("input", () => this.#chooseOwn());
+    this.#freeText = h("input", { type: "text", class: "loopat-own", dir: "auto" });
+    const label = options.length > 0 ? "Another answer" : "Your answer";
+    this.#freeText.setAttribute("aria-label", label);
+    this.#freeText.placeholder = `${label}…`;
+    this.#freeText.addEventListener("input", () => this.#chooseFreeText());
     const legend = h("legend", { dir: "auto" }, oneLine(question, 2000));
     if (header) legend.prepend(h("span", { class: "loopat-tag" }, oneLine(header, 60)));
     this.el = h("fieldset", { class: "loopat-question" }, legend);
-    this.el.append(...options.map((option) => this.#option(option, name)), this.#own);
+    this.el.append(...options.map((option) => this.#option(option, name)), this.#freeText);
   }
 
   get value() {
     const picked = this.#boxes.filter((box) => box.checked).map((box) => box.value);
-    const own = this.#own.value.trim();
+    const own = this.#freeText.value.trim();
     if (this.#multi) return own ? [...picked, own] : picked;
     return own || picked[0] || "";
   }
@@ -213,14 +214,14 @@ class QuestionForm {
   }
 
   focus() {
-    (this.#boxes[0] ?? this.#own).focus();
+    (this.#boxes[0] ?? this.#freeText).focus();
   }
 
   #option({ label, description }, name) {
     const type = this.#multi ? "checkbox" : "radio";
     const box = h("input", { type, name, value: label });
     box.addEventListener("change", () => {
-      if (!this.#multi && box.checked) this.#own.value = "";
+      if (!this.#multi && box.checked) this.#freeText.value = "";
     });
     this.#boxes.push(box);
     const about = description
@@ -230,8 +231,8 @@ class QuestionForm {
     return h("label", { class: "loopat-option" }, box, text);
   }
 
-  #chooseOwn() {
-    if (this.#multi || this.#own.value.trim() === "") return;
+  #chooseFreeText() {
+    if (this.#multi || this.#freeText.value.trim() === "") return;
     for (const box of this.#boxes) box.checked = false;
   }
 }

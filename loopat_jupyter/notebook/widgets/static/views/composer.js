@@ -1,6 +1,6 @@
 /**
- * Where a message is written: Enter sends, Shift+Enter breaks the line, arrow up (in an empty
- * field, or while going through them) brings earlier messages back. What cannot be sent stays.
+ * The field for a message: Enter sends, Shift+Enter breaks the line, arrow up (in an empty field,
+ * or while going through them) recalls earlier messages. What cannot be sent stays in the field.
  */
 import { h, icon, setText, uniqueId } from "../dom/elements.js";
 import { Outbox } from "../state/outbox.js";
@@ -77,14 +77,14 @@ export class Composer {
     }
   }
 
-  /** Put a text back to where it was written. @param {string} text */
+  /** Put a text back into the field. @param {string} text */
   restore(text) {
     this.#field.value = this.#field.value ? `${text}\n${this.#field.value}` : text;
     this.#changed();
     this.focus();
   }
 
-  /** Write the name of a file where the cursor is. @param {string} name */
+  /** Insert the name of a file at the cursor. @param {string} name */
   mention(name) {
     const { value, selectionStart: start, selectionEnd: end } = this.#field;
     const before = start === 0 || /\s$/.test(value.slice(0, start)) ? "" : " ";
@@ -93,8 +93,8 @@ export class Composer {
     this.#changed();
   }
 
-  /** Say something below the field, until it is written in. @param {string} text */
-  say(text) {
+  /** Show a sentence below the field, until the text changes. @param {string} text */
+  showNote(text) {
     setText(this.#note, text);
   }
 
@@ -117,9 +117,9 @@ export class Composer {
   #submit() {
     if (this.#send.disabled) return;
     const text = this.#field.value;
-    const objection = Outbox.objection(text);
-    setText(this.#note, objection);
-    if (objection) return;
+    const problem = Outbox.validate(text);
+    setText(this.#note, problem);
+    if (problem) return;
     this.#field.value = "";
     this.#changed();
     this.#actions.send(text, this.#mode.value || null);
@@ -132,7 +132,7 @@ export class Composer {
     this.#grow();
   }
 
-  /** Large pastes are put in as a whole: a browser's own way takes minutes for many lines. */
+  /** Insert a large paste at once: the browser's own insertion takes minutes for many lines. */
   #paste(event) {
     const text = event.clipboardData?.getData("text/plain") ?? "";
     if (text === "" && event.clipboardData?.files.length > 0) {
@@ -145,7 +145,7 @@ export class Composer {
     const { selectionStart, selectionEnd } = this.#field;
     this.#field.setRangeText(text, selectionStart, selectionEnd, "end");
     this.#changed();
-    setText(this.#note, Outbox.objection(this.#field.value));
+    setText(this.#note, Outbox.validate(this.#field.value));
   }
 
   #grow() {

@@ -1,5 +1,5 @@
 /**
- * The chat's foot: what the turn is doing and since when, or what the last one took.
+ * The chat's footer: the state and duration of the newest turn, and its token usage.
  */
 import { h, setText } from "../dom/elements.js";
 import { isOpen } from "../state/transcript.js";
@@ -19,13 +19,13 @@ export function usageText(usage) {
   if (usage === null) return "";
   const cached = usage.cache_read_tokens ?? 0;
   const input = (usage.input_tokens ?? 0) + cached + (usage.cache_write_tokens ?? 0);
-  const said = [`${short(input)} in`, `${short(usage.output_tokens ?? 0)} out`];
-  if (cached > 0) said.push(`${short(cached)} cached`);
-  if (typeof usage.cost_usd === "number") said.push(`$${usage.cost_usd.toFixed(4)}`);
-  return said.join(" · ");
+  const parts = [`${formatTokens(input)} in`, `${formatTokens(usage.output_tokens ?? 0)} out`];
+  if (cached > 0) parts.push(`${formatTokens(cached)} cached`);
+  if (typeof usage.cost_usd === "number") parts.push(`$${usage.cost_usd.toFixed(4)}`);
+  return parts.join(" · ");
 }
 
-function short(tokens) {
+function formatTokens(tokens) {
   if (tokens < 1000) return String(tokens);
   return tokens < 1e6 ? `${(tokens / 1000).toFixed(1)}k` : `${(tokens / 1e6).toFixed(1)}M`;
 }
@@ -58,7 +58,7 @@ export class Footer {
   }
 
   #tick() {
-    setText(this.#doing, this.#turn === null ? "" : doing(this.#turn));
+    setText(this.#doing, this.#turn === null ? "" : statusText(this.#turn));
   }
 }
 
@@ -70,9 +70,9 @@ const STATES = {
   error: "Failed",
 };
 
-function doing({ state, startedAt, endedAt }) {
-  const said = STATES[state] ?? state;
+function statusText({ state, startedAt, endedAt }) {
+  const label = STATES[state] ?? state;
   const until = state === "running" || state === "waiting" ? Date.now() : endedAt;
-  if (startedAt === null || until === null) return said;
-  return `${said} · ${duration(until - startedAt)}`;
+  if (startedAt === null || until === null) return label;
+  return `${label} · ${duration(until - startedAt)}`;
 }

@@ -1,5 +1,5 @@
 /**
- * The chat's head: which loop, what holds its agent in, and how the connection stands.
+ * The chat's header: the loop's title, its sandbox, and the state of the connection.
  */
 import { h, isolated, setText } from "../dom/elements.js";
 import { oneLine } from "../dom/text_sanitizer.js";
@@ -26,10 +26,11 @@ export class Header {
   }
 
   /** @param {import("../state/session.js").Session} session */
-  update({ loop, link, linkMessage, viaKernel }) {
-    this.state.dataset.link = link;
-    this.state.title = linkMessage;
-    setText(this.#link, LINKS[link] + (viaKernel && link === "live" ? " through the kernel" : ""));
+  update({ loop, connectionState, connectionMessage, viaKernel }) {
+    this.state.dataset.link = connectionState;
+    this.state.title = connectionMessage;
+    const way = viaKernel && connectionState === "live" ? " through the kernel" : "";
+    setText(this.#link, LINKS[connectionState] + way);
     if (loop === null) return;
     setText(this.#title, oneLine(loop.title));
     this.#archived.hidden = !loop.archived;
@@ -39,9 +40,9 @@ export class Header {
 
   #showSandbox(tier, isolation) {
     const isolates = isolation?.isolates;
-    const said =
+    const label =
       isolates === false ? `${tier} · not isolated` : isolates ? `${tier} · isolated` : tier;
-    setText(this.#badge, oneLine(String(said ?? "")));
+    setText(this.#badge, oneLine(String(label ?? "")));
     this.#badge.dataset.isolates = String(isolates ?? "unknown");
     const { enforced = [], gaps = [] } = isolation ?? {};
     const lines = ["Sandbox: what holds the agent in", ...enforced.map((one) => `✓ ${one}`)];

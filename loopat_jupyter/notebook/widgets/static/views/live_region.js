@@ -1,26 +1,26 @@
 /**
- * What a screen reader is told: that an answer began and ended, and that somebody is asked.
- * Never the deltas: the transcript itself is a log that is read on demand.
+ * The ARIA live region: announces to screen readers that a turn began or ended and that a choice is
+ * pending. Deltas are not announced: the transcript is a log that is read on demand.
  */
 import { h } from "../dom/elements.js";
 import { oneLine } from "../dom/text_sanitizer.js";
 import { isOpen, pendingChoice, visibleText } from "../state/transcript.js";
 
-export class Announcer {
-  #said = new Map();
+export class LiveRegion {
+  #announced = new Map();
 
   constructor() {
     const live = { class: "loopat-aside", "aria-live": "polite", "aria-atomic": "true" };
     this.el = h("div", { ...live, role: "status", data: { loopatAnnouncer: "" } });
   }
 
-  /** @param {import("../state/transcript.js").Turn} turn one that happens while somebody watches */
-  follow(turn) {
+  /** @param {import("../state/transcript.js").Turn} turn one that changed while connected */
+  announce(turn) {
     const choice = pendingChoice(turn);
     const state = choice ? `choice:${choice.request.choice_id}` : isOpen(turn) ? "open" : "over";
-    if (this.#said.get(turn.id) === state) return;
-    const wasOpen = this.#said.has(turn.id);
-    this.#said.set(turn.id, state);
+    if (this.#announced.get(turn.id) === state) return;
+    const wasOpen = this.#announced.has(turn.id);
+    this.#announced.set(turn.id, state);
     const text = choice
       ? asked(choice.request)
       : state === "over"

@@ -1,17 +1,16 @@
 /**
- * Markdown that an agent wrote, as DOM nodes, safely, and while it is still being written.
+ * An agent's Markdown as sanitized DOM nodes, also while the text is still growing.
  *
- * `marked` reads it; raw HTML in it is shown as the text it is; `DOMPurify` makes nodes of the
- * result under a narrow list of what may be there. No image is loaded (an address can carry away
- * what the agent knows): it becomes a link. Links go to http, https and mailto, in a new tab,
- * telling nothing about where they were.
+ * `marked` parses it, with raw HTML escaped to text; `DOMPurify` makes nodes of the result under a
+ * narrow allowlist. Images become links, because loading one could send data to its host. Links go
+ * to http, https and mailto, open in a new tab and send no referrer.
  *
- * A growing text is read block by block: blocks that are complete are made once and stay; only
- * the last one is read again, at most once a frame, and less often when it is large.
+ * A growing text is rendered block by block: complete blocks are rendered once; only the last one
+ * is rendered again, at most once a frame, and less often when it is large.
  */
 import { h } from "../dom/elements.js";
 import { markOverrides } from "./tool_input_view.js";
-import { plain } from "../dom/text_sanitizer.js";
+import { escapeHtml, splitIncompleteEscape, stripControls } from "../dom/text_sanitizer.js";
 import DOMPurify from "../vendor/dompurify/purify.min.cjs";
 import { Marked } from "../vendor/marked/marked.esm.js";
 
@@ -23,22 +22,21 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ["href", "title", "align", "start", "type", "checked", "disabled", "class"],
   ALLOWED_URI_REGEXP: LINK,
-  ADD_URI_SAFE_ATTR: ["align", "start"], // their values are no addresses, and are not judged as such
+  ADD_URI_SAFE_ATTR: ["align", "start"], // their values are no addresses: no check of the scheme
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
 };
 
-const escaped = (text) => text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 
 const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    html: ({ text, block }) => (block ? `<p>${escaped(text.trimEnd())}</p>` : escaped(text)),
+    html: ({ text, block }) => (block ? `<p>${escapeHtml(text.trimEnd())}</p>` : escapeHtml(text)),
     image({ href, text }) {
-      const label = escaped(`image: ${text || href}`);
-      return LINK.test(href) ? `<a href="${escaped(href)}">${label}</a>` : label;
+      const label = escapeHtml(`image: ${text || href}`);
+      return LINK.test(href) ? `<a href="${escapeHtml(href)}">${label}</a>` : label;
     },
   },
 });
@@ -56,11 +54,11 @@ function fragment(html) {
   const blocks = [...nodes.querySelectorAll("pre")].map((pre) => [pre, languageOf(pre)]);
   for (const element of nodes.querySelectorAll("[class]")) element.removeAttribute("class");
   for (const [pre, language] of blocks) {
-    pre.replaceWith(copyable(pre.textContent.replace(/\n$/, ""), language));
+    pre.replaceWith(codeBlock(pre.textContent.replace(/\n$/, ""), language));
   }
   for (const link of nodes.querySelectorAll("a")) openElsewhere(link);
-  for (const table of nodes.querySelectorAll("table")) frame(table);
-  for (const box of nodes.querySelectorAll("input")) tick(box);
+  for (const table of nodes.querySelectorAll("table")) wrapTable(table);
+  for (const box of nodes.querySelectorAll("input")) replaceCheckbox(box);
   for (const block of nodes.children) block.setAttribute("dir", "auto");
   markOverrides(nodes);
   return nodes;
@@ -70,16 +68,16 @@ function languageOf(pre) {
   return /language-([\w+#.-]{1,30})/.exec(pre.firstElementChild?.className ?? "")?.[1] ?? "";
 }
 
-/** A wide table scrolls in a frame of its own. */
-function frame(table) {
+/** Put a table into an element of its own that scrolls. */
+function wrapTable(table) {
   const around = { class: "loopat-table", tabIndex: 0, role: "group", "aria-label": "Table" };
   const element = h("div", around);
   table.replaceWith(element);
   element.append(table);
 }
 
-/** Of inputs there are the check boxes of task lists, and they are only shown. */
-function tick(box) {
+/** The allowlist's only inputs are the check boxes of task lists: show them as characters. */
+function replaceCheckbox(box) {
   box.replaceWith(box.checked ? "☑" : "☐");
 }
 
@@ -90,7 +88,7 @@ function openElsewhere(link) {
   }
   link.target = "_blank";
   link.rel = "noopener noreferrer nofollow";
-  link.title = link.href; // what it says and where it leads may differ
+  link.title = link.href; // its text may name another address
 }
 
 /**
@@ -99,7 +97,7 @@ function openElsewhere(link) {
  * @param {string} [label] such as the language
  * @returns {HTMLElement}
  */
-export function copyable(text, label = "") {
+export function codeBlock(text, label = "") {
   const code = h("code", { dir: "ltr" }, text);
   const button = h("button", { type: "button", class: "loopat-copy", "aria-label": "Copy code" });
   button.textContent = "Copy";
@@ -117,25 +115,25 @@ export function copyable(text, label = "") {
 }
 
 async function copy(text, button) {
-  let said = "Copied";
+  let label = "Copied";
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    said = "Select it and press Ctrl+C"; // no permission, or no secure page
+    label = "Select it and press Ctrl+C"; // no permission, or no secure page
   }
-  button.textContent = said;
+  button.textContent = label;
   setTimeout(() => (button.textContent = "Copy"), 2000);
 }
 
-/** How long the unfinished block may get before it is divided, in characters. */
+/** The length in characters from which the unfinished block is divided. */
 const LONG_BLOCK = 16_000;
 
-/** The nodes of a text that grows. */
+/** Renders a text that grows. */
 export class MarkdownView {
-  #shown = 0; // characters of the text that have been read
+  #shown = 0; // characters of the text that have been taken over
   #tail = "";
   #tailNodes = [];
-  #due = 0; // ms: not to be read again before
+  #nextRenderAt = 0; // ms, by performance.now()
   #complete = false;
 
   constructor() {
@@ -152,19 +150,19 @@ export class MarkdownView {
     if (text.length === this.#shown && (!final || this.#complete)) return true;
     this.#complete = final;
     const begun = performance.now();
-    if (begun < this.#due && !final) return false;
+    if (begun < this.#nextRenderAt && !final) return false;
     this.#tail += text.slice(this.#shown);
     this.#shown = text.length;
-    this.#read();
+    this.#render();
     const took = performance.now() - begun;
-    this.#due = begun + took * 12; // at most a twelfth of the time goes into reading
+    this.#nextRenderAt = begun + took * 12; // rendering takes at most a twelfth of the time
     return true;
   }
 
-  #read() {
+  #render() {
     for (const node of this.#tailNodes) node.remove();
-    const { whole, open } = splitEscape(this.#tail);
-    const { done, rest } = divide(plain(whole));
+    const { whole, open } = splitIncompleteEscape(this.#tail);
+    const { done, rest } = splitComplete(stripControls(whole));
     if (done !== "") this.el.append(render(done));
     const nodes = render(rest);
     this.#tailNodes = [...nodes.childNodes];
@@ -173,24 +171,19 @@ export class MarkdownView {
   }
 }
 
-/** A terminal escape that has only begun is held back until the rest of it is there. */
-function splitEscape(text) {
-  const at = text.search(/(?:\u001b[^A-Za-z~\u001b]{0,200}|\r)$/);
-  return at < 0 ? { whole: text, open: "" } : { whole: text.slice(0, at), open: text.slice(at) };
-}
 
-/** What is complete of a text that grows, and what may still change. */
-function divide(text) {
+/** A growing text as its complete blocks and the rest, which may still change. */
+function splitComplete(text) {
   const tokens = marked.lexer(text);
   const last = tokens.findLastIndex((token) => token.type !== "space");
   if (last < 0) return { done: "", rest: text };
   const before = tokens.slice(0, last).reduce((sum, token) => sum + token.raw.length, 0);
-  const at = before + insideOf(tokens[last]);
+  const at = before + splitPoint(tokens[last]);
   return { done: text.slice(0, at), rest: text.slice(at) };
 }
 
-/** Where a block that became long can be divided without looking divided. */
-function insideOf({ type, raw, items }) {
+/** The offset at which a long block can be divided without a visible change. */
+function splitPoint({ type, raw, items }) {
   if (raw.length < LONG_BLOCK) return 0;
   if (type === "paragraph" || type === "text") return raw.lastIndexOf("\n", raw.length - 2) + 1;
   if (type === "list") return raw.length - items.at(-1).raw.length;

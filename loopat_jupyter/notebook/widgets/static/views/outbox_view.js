@@ -6,16 +6,16 @@ import { userMessage } from "./turn_view.js";
 
 export class OutboxView {
   #session;
-  #giveBack;
+  #restoreText;
   #rows = new Map();
 
   /**
    * @param {import("../state/session.js").Session} session
-   * @param {(text: string) => void} giveBack puts a text back into the composer
+   * @param {(text: string) => void} restoreText puts a text back into the composer
    */
-  constructor(session, giveBack) {
+  constructor(session, restoreText) {
     this.#session = session;
-    this.#giveBack = giveBack;
+    this.#restoreText = restoreText;
     this.el = h("div", {
       class: "loopat-outbox",
       role: "group",
@@ -28,7 +28,7 @@ export class OutboxView {
   }
 
   update() {
-    const wanted = this.#wanted();
+    const wanted = this.#rowsToShow();
     for (const [key, row] of this.#rows) {
       if (!wanted.has(key)) {
         row.el.remove();
@@ -41,14 +41,14 @@ export class OutboxView {
       row.el.dataset.state = state;
       setText(row.note, note);
       row.actions.hidden = state !== "failed";
-      // Moved only where the order changed: a node that moves loses the focus.
+      // Move it only where the order changed: a node that moves loses the focus.
       const there = this.el.children[index] ?? null;
       if (there !== row.el) this.el.insertBefore(row.el, there);
     }
     this.el.hidden = wanted.size === 0;
   }
 
-  #wanted() {
+  #rowsToShow() {
     const wanted = new Map();
     this.#session.queue.forEach(({ turn_id: id, content }, index) => {
       const note = index === 0 ? "Queued: next" : `Queued: number ${index + 1}`;
@@ -64,14 +64,14 @@ export class OutboxView {
 
   #make(content, message) {
     const note = h("p", { class: "loopat-note" });
-    const again = h("button", { type: "button", class: "loopat-button" }, "Send again");
-    again.addEventListener("click", () => this.#session.outbox.again(message));
+    const retry = h("button", { type: "button", class: "loopat-button" }, "Send again");
+    retry.addEventListener("click", () => this.#session.outbox.retry(message));
     const edit = h("button", { type: "button", class: "loopat-button" }, "Back to the field");
     edit.addEventListener("click", () => {
       this.#session.outbox.remove(message);
-      this.#giveBack(message.content);
+      this.#restoreText(message.content);
     });
-    const actions = h("div", { class: "loopat-actions", hidden: true }, again, edit);
+    const actions = h("div", { class: "loopat-actions", hidden: true }, retry, edit);
     return {
       el: h("div", { class: "loopat-waiting" }, userMessage(content), note, actions),
       note,

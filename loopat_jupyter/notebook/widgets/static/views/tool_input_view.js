@@ -1,17 +1,22 @@
 /**
- * What a person is asked to permit, exactly as it will run: a command, a change of a file, or a
- * tool's input field by field. Whatever could not be seen in it gets a visible mark.
+ * A tool's input, shown exactly as it will run, for a person who decides on it: a command, a change
+ * of a file, or the input field by field. Characters that cannot be seen get a visible mark.
  */
 import { h } from "../dom/elements.js";
-import { countUnseen, segments } from "../dom/text_sanitizer.js";
+import {
+  countInvisible,
+  hasOverride,
+  splitOverrides,
+  visibleSegments,
+} from "../dom/text_sanitizer.js";
 
 /**
- * Text to be judged, as nodes. Order is kept left to right; marks stand for what is unseen.
+ * Text as nodes, in left-to-right order, with a mark for each invisible character.
  * @param {string} text
  * @returns {Node[]}
  */
-export function judged(text) {
-  return segments(text).map((segment) =>
+export function withMarks(text) {
+  return visibleSegments(text).map((segment) =>
     segment.mark
       ? h("span", { class: "loopat-mark", title: segment.title, dir: "ltr" }, segment.text)
       : document.createTextNode(segment.text),
@@ -19,59 +24,59 @@ export function judged(text) {
 }
 
 /**
- * Text that is read, with a mark for each override: those turn letters around, and no language
- * needs them.
+ * Text as nodes, with a mark for each bidirectional override. These reverse the order of letters,
+ * and no language needs them.
  * @param {string} text
  * @returns {Node[]}
  */
-export function withoutOverrides(text) {
-  return text.split(/([\u202d\u202e])/).flatMap((piece, index) => {
-    if (index % 2 === 1) return judged(piece);
+export function withOverrideMarks(text) {
+  return splitOverrides(text).flatMap((piece, index) => {
+    if (index % 2 === 1) return withMarks(piece);
     return piece === "" ? [] : [document.createTextNode(piece)];
   });
 }
 
-/** Put marks for overrides into nodes that are made already. @param {Node} root */
+/** Replace the overrides in existing nodes by marks. @param {Node} root */
 export function markOverrides(root) {
-  if (!/[\u202d\u202e]/.test(root.textContent)) return;
+  if (!hasOverride(root.textContent)) return;
   const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
   const found = [];
   while (walker.nextNode()) found.push(walker.currentNode);
-  for (const node of found) node.replaceWith(...withoutOverrides(node.data));
+  for (const node of found) node.replaceWith(...withOverrideMarks(node.data));
 }
 
-/** A block of such text; a long one scrolls, and says how long it is. */
-export function judgedBlock(text, label) {
+/** A block of text with marks; a long one scrolls, below it stands its number of lines. */
+export function markedBlock(text, label) {
   const lines = text.split("\n").length;
   const block = h(
     "pre",
     { class: "loopat-judged", dir: "ltr", tabIndex: 0, role: "region", "aria-label": label },
-    h("code", null, ...judged(text)),
+    h("code", null, ...withMarks(text)),
   );
   return h("div", null, block, note(text, lines));
 }
 
 function note(text, lines) {
-  const said = [];
-  if (lines > 12) said.push(`${lines} lines: scroll to see all of it`);
-  const unseen = countUnseen(text);
-  if (unseen === 1) said.push("1 character in it cannot be seen; a mark stands in its place");
+  const notes = [];
+  if (lines > 12) notes.push(`${lines} lines: scroll to see all of it`);
+  const unseen = countInvisible(text);
+  if (unseen === 1) notes.push("1 character in it cannot be seen; a mark stands in its place");
   if (unseen > 1)
-    said.push(`${unseen} characters in it cannot be seen; marks stand in their place`);
-  return said.length > 0 ? h("p", { class: "loopat-caution" }, `${said.join("; ")}.`) : null;
+    notes.push(`${unseen} characters in it cannot be seen; marks stand in their place`);
+  return notes.length > 0 ? h("p", { class: "loopat-caution" }, `${notes.join("; ")}.`) : null;
 }
 
 /**
- * The input of a tool call, as a person can judge it best.
+ * The input of a tool call.
  * @param {string} tool
  * @param {any} input
  * @param {string} [command] the shell command, where the server named it
  * @returns {HTMLElement}
  */
-export function inputView(tool, input, command) {
+export function toolInputView(tool, input, command) {
   const fields = isRecord(input) ? input : { input };
   if (typeof command === "string")
-    return withRest(judgedBlock(command, "Command"), fields, command);
+    return withRest(markedBlock(command, "Command"), fields, command);
   if (tool === "Edit" && typeof fields.old_string === "string") return editView(fields);
   if (tool === "Write" && typeof fields.content === "string") return writeView(fields);
   return h("div", null, fieldList(fields));
@@ -100,7 +105,7 @@ function fileChange(path, lines, label, text, rest) {
   return h(
     "div",
     null,
-    h("p", { class: "loopat-path", dir: "ltr" }, ...judged(String(path ?? ""))),
+    h("p", { class: "loopat-path", dir: "ltr" }, ...withMarks(String(path ?? ""))),
     h("pre", { class: "loopat-judged loopat-diff", ...attributes }, ...lines),
     note(text, lines.length),
     Object.keys(rest).length > 0 ? fieldList(rest) : null,
@@ -109,7 +114,7 @@ function fileChange(path, lines, label, text, rest) {
 
 function diffLines(text, sign) {
   const kind = sign === "+" ? "loopat-added" : "loopat-removed";
-  const said = sign === "+" ? "added: " : "removed: ";
+  const label = sign === "+" ? "added: " : "removed: ";
   return text
     .split("\n")
     .map((line) =>
@@ -117,8 +122,8 @@ function diffLines(text, sign) {
         "span",
         { class: kind },
         h("span", { class: "loopat-sign", "aria-hidden": "true" }, sign),
-        h("span", { class: "loopat-aside" }, said),
-        ...judged(line),
+        h("span", { class: "loopat-aside" }, label),
+        ...withMarks(line),
         "\n",
       ),
     );
@@ -127,8 +132,8 @@ function diffLines(text, sign) {
 function fieldList(fields) {
   const rows = Object.entries(fields).flatMap(([name, value]) => {
     const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-    const shown = h("dd", { dir: "ltr" }, ...judged(text ?? "undefined"));
-    return [h("dt", { dir: "ltr" }, ...judged(name)), shown];
+    const shown = h("dd", { dir: "ltr" }, ...withMarks(text ?? "undefined"));
+    return [h("dt", { dir: "ltr" }, ...withMarks(name)), shown];
   });
   return h("dl", { class: "loopat-fields" }, ...rows);
 }

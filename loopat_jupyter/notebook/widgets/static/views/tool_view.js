@@ -1,13 +1,13 @@
 /**
- * A tool call as a compact card: what, whether it worked; its whole input and result on opening.
+ * A tool call as a card: its name, summary and state; its whole input and result when it is opened.
  *
- * Events tell a summary only; input and result are asked of the history when the card is opened,
- * and asked again when the result arrives.
+ * Events have a summary only. Input and result are loaded from the history when the card is opened,
+ * and again when the result arrives.
  */
 import { h, isolated, setText } from "../dom/elements.js";
-import { inputView } from "./tool_input_view.js";
-import { copyable } from "./markdown.js";
-import { oneLine, plain } from "../dom/text_sanitizer.js";
+import { toolInputView } from "./tool_input_view.js";
+import { codeBlock } from "./markdown.js";
+import { oneLine, stripControls } from "../dom/text_sanitizer.js";
 
 const STATES = {
   running: "running",
@@ -19,18 +19,18 @@ const STATES = {
 
 export class ToolView {
   #part;
-  #ask;
+  #load;
   #state;
   #body;
   #shownFor = null;
 
   /**
    * @param {import("../state/transcript.js").ToolPart} part
-   * @param {() => Promise<object | null>} ask the call as the history tells it
+   * @param {() => Promise<object | null>} load the call from the history
    */
-  constructor(part, ask) {
+  constructor(part, load) {
     this.#part = part;
-    this.#ask = ask;
+    this.#load = load;
     this.#state = h("span", { class: "loopat-tool-state" });
     this.#body = h("div", { class: "loopat-tool-body" });
     const summary = h(
@@ -66,7 +66,7 @@ export class ToolView {
     this.#shownFor = state;
     if (this.#body.childElementCount === 0) this.#body.append(note("Loading…"));
     try {
-      const call = await this.#ask();
+      const call = await this.#load();
       this.#body.replaceChildren(...(call === null ? [note("Nothing is recorded.")] : parts(call)));
     } catch (error) {
       this.#shownFor = null;
@@ -81,10 +81,10 @@ function note(text) {
 
 function parts({ tool, input, result, ok }) {
   const command = tool === "Bash" && typeof input?.command === "string" ? input.command : undefined;
-  const shown = [h("h5", null, "Input"), inputView(tool, input, command)];
+  const shown = [h("h5", null, "Input"), toolInputView(tool, input, command)];
   if (ok === null) return shown;
-  const text = plain(result ?? "");
+  const text = stripControls(result ?? "");
   shown.push(h("h5", null, ok ? "Result" : "Result: it failed"));
-  shown.push(text.trim() === "" ? note("No output.") : copyable(text));
+  shown.push(text.trim() === "" ? note("No output.") : codeBlock(text));
   return shown;
 }

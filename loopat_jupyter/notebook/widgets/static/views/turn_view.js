@@ -1,14 +1,15 @@
 /**
- * One turn of the transcript: what the user wrote, then what the agent thought, said, did, asked.
+ * One turn of the transcript: the user's message, then the agent's thinking, text, tool calls and
+ * choices.
  *
- * Parts only grow at their end, so a view is made once for each and then told to follow. Of a
- * turn with very many parts only the newest are in the page; a button brings the rest.
+ * Parts are only appended, so each gets a view once, which is then updated. Of a turn with very
+ * many parts only the newest are in the page; a button shows the others.
  */
 import { ChoiceView } from "./choice_view.js";
 import { h, setText } from "../dom/elements.js";
-import { withoutOverrides } from "./tool_input_view.js";
+import { withOverrideMarks } from "./tool_input_view.js";
 import { MarkdownView } from "./markdown.js";
-import { plain } from "../dom/text_sanitizer.js";
+import { stripControls } from "../dom/text_sanitizer.js";
 import { ToolView } from "./tool_view.js";
 import { isOpen } from "../state/transcript.js";
 
@@ -29,7 +30,7 @@ export class TurnView {
   /**
    * @param {import("../state/transcript.js").Turn} turn
    * @param {import("../state/session.js").Session} session
-   * @param {() => void} focusNext where the focus goes after a choice was answered
+   * @param {() => void} focusNext moves the focus after a choice was resolved
    */
   constructor(turn, session, focusNext) {
     this.#turn = turn;
@@ -61,7 +62,7 @@ export class TurnView {
     }
     this.#trim();
     this.#showEnd();
-    return this.#follow();
+    return this.#updateViews();
   }
 
   #showUser(content) {
@@ -79,21 +80,22 @@ export class TurnView {
     if (part.kind === "text") return new TextView(part);
     if (part.kind === "thinking") return new ThinkingView(part);
     if (part.kind === "tool") {
-      return new ToolView(part, () => this.#session.detail(this.#turn, part.id));
+      return new ToolView(part, () => this.#session.loadToolCall(this.#turn, part.id));
     }
     const resolve = (id, body) => this.#session.resolve(id, body);
-    return new FollowedChoice(part, new ChoiceView(part.request, resolve, this.#focusNext));
+    return new ChoicePartView(part, new ChoiceView(part.request, resolve, this.#focusNext));
   }
 
-  #follow() {
+  #updateViews() {
     const open = isOpen(this.#turn);
     const waits = waitingCall(this.#turn);
     const newest = this.#views.length - 1;
-    let again = false;
+    let unfinished = false;
     this.#views.forEach((view, index) => {
-      if (view.update({ open, waits, growing: open && index === newest }) === true) again = true;
+      const growing = open && index === newest;
+      if (view.update({ open, waits, growing }) === true) unfinished = true;
     });
-    return again;
+    return unfinished;
   }
 
   #trim() {
@@ -111,7 +113,7 @@ export class TurnView {
     this.#parts.prepend(...views.map((view) => view.el));
     this.#views.unshift(...views);
     this.#first = 0;
-    this.#follow();
+    this.#updateViews();
   }
 
   #showEnd() {
@@ -122,24 +124,24 @@ export class TurnView {
   }
 }
 
-/** The user's own message: as it was written, not as Markdown. @param {string} content */
+/** The user's message, as plain text and not as Markdown. @param {string} content */
 export function userMessage(content) {
-  const text = plain(content);
+  const text = stripControls(content);
   const element = h("div", { class: "loopat-user", dir: "auto", data: { loopatRole: "user" } });
-  const said = h("span", { class: "loopat-aside" }, "You: ");
-  element.append(said, ...withoutOverrides(text.slice(0, LONG_MESSAGE)));
+  const author = h("span", { class: "loopat-aside" }, "You: ");
+  element.append(author, ...withOverrideMarks(text.slice(0, LONG_MESSAGE)));
   if (text.length > LONG_MESSAGE) {
     const rest = h("button", { type: "button", class: "loopat-button" });
     rest.textContent = `… show all ${text.length.toLocaleString()} characters`;
     rest.addEventListener("click", () =>
-      rest.replaceWith(...withoutOverrides(text.slice(LONG_MESSAGE))),
+      rest.replaceWith(...withOverrideMarks(text.slice(LONG_MESSAGE))),
     );
     element.append(rest);
   }
   return element;
 }
 
-/** The tool call that the pending choice is about: the one announced last before it. */
+/** The tool call that the pending choice is about: the last one before it. */
 function waitingCall(turn) {
   const asked = turn.parts.findLastIndex(
     (part) => part.kind === "choice" && part.resolved === null,
@@ -152,8 +154,8 @@ function errorText({ code, message }) {
     server_restarted: "The server was restarted while this turn ran.",
     sandbox_evicted: "The sandbox was stopped while this turn waited.",
   };
-  const said = plain(message ?? "");
-  return `This turn failed: ${known[code] && !said ? known[code] : said || code}`;
+  const detail = stripControls(message ?? "");
+  return `This turn failed: ${known[code] && !detail ? known[code] : detail || code}`;
 }
 
 class TextView {
@@ -171,7 +173,7 @@ class TextView {
   }
 }
 
-/** Thinking, folded; read only while it is open. */
+/** Thinking, in a closed `details`; rendered only while it is open. */
 class ThinkingView {
   #part;
   #markdown = new MarkdownView();
@@ -194,7 +196,7 @@ class ThinkingView {
   }
 }
 
-class FollowedChoice {
+class ChoicePartView {
   #part;
   #view;
 
@@ -205,6 +207,6 @@ class FollowedChoice {
   }
 
   update() {
-    if (this.#part.resolved !== null) this.#view.settle(this.#part.resolved);
+    if (this.#part.resolved !== null) this.#view.showResolution(this.#part.resolved);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Files on their way, above the composer; and the ways they come: drop, paste, or the button.
+ * The list of uploads above the composer, and its inputs: drop, paste, and a button.
  */
 import { h, icon, isolated, setText } from "../dom/elements.js";
 import { oneLine } from "../dom/text_sanitizer.js";
@@ -18,20 +18,20 @@ export function sizeText(bytes) {
 
 export class UploadsView {
   #uploads;
-  #arrived;
-  #say;
+  #onUploaded;
+  #showNote;
   #rows = new Map();
   #input = h("input", { type: "file", multiple: true, hidden: true, tabIndex: -1 });
 
   /**
    * @param {import("../state/uploads.js").Uploads} uploads
-   * @param {(name: string) => void} arrived a file is in the workdir
-   * @param {(text: string) => void} say a sentence to the person
+   * @param {(name: string) => void} onUploaded a file is in the workdir
+   * @param {(text: string) => void} showNote a sentence to the person
    */
-  constructor(uploads, arrived, say) {
+  constructor(uploads, onUploaded, showNote) {
     this.#uploads = uploads;
-    this.#arrived = arrived;
-    this.#say = say;
+    this.#onUploaded = onUploaded;
+    this.#showNote = showNote;
     const label = "Put files into the loop";
     this.button = h("button", {
       type: "button",
@@ -50,7 +50,7 @@ export class UploadsView {
     this.el.append(this.#input);
   }
 
-  /** Let files be dropped on `target`. @param {HTMLElement} target */
+  /** Accept files that are dropped on `target`. @param {HTMLElement} target */
   takeDrops(target) {
     const carries = (event) => event.dataTransfer?.types.includes("Files");
     const over = (event) => {
@@ -75,12 +75,12 @@ export class UploadsView {
     target.addEventListener("drop", drop);
   }
 
-  /** Put the files of a drop or a paste on their way. @param {DataTransfer} transfer */
+  /** Upload the files of a drop or a paste. @param {DataTransfer} transfer */
   take(transfer) {
     if (this.button.disabled) return;
     const { files, folders } = filesOf(transfer);
-    if (folders > 0) this.#say("A folder cannot be dropped here: drop the files in it.");
-    this.#uploads.add(files, this.#arrived);
+    if (folders > 0) this.#showNote("A folder cannot be dropped here: drop the files in it.");
+    this.#uploads.add(files, this.#onUploaded);
   }
 
   /** @param {boolean} closed whether the loop takes nothing */
@@ -102,7 +102,7 @@ export class UploadsView {
   }
 
   #picked() {
-    this.#uploads.add([...this.#input.files], this.#arrived);
+    this.#uploads.add([...this.#input.files], this.#onUploaded);
     this.#input.value = "";
   }
 
