@@ -61,7 +61,7 @@ test("a pause ends with its signal", async () => {
   await pause(60_000, stop.signal);
 });
 
-test("a refusal tells the server's own words, or that it was none of ours", async () => {
+test("an error has the server's own message, or says that it was no Loop API", async () => {
   const body = { error: { type: "rate_limit_error", code: "too_many_requests", message: "Slow." } };
   const headers = { "Retry-After": "3" };
   const slow = await errorFromResponse(new Response(JSON.stringify(body), { status: 429, headers }));
@@ -71,10 +71,10 @@ test("a refusal tells the server's own words, or that it was none of ours", asyn
   assert.deepEqual([page.code, page.retryable], ["not_here", false]);
 });
 
-test("places are shared: who waits gets one from who has had it long enough", async () => {
-  const slots = new StreamLimit(2, 1);
-  const [first, second] = [await slots.acquire(never), await slots.acquire(never)];
-  const third = slots.acquire(never);
+test("leases are shared: a waiting stream gets the lease of the one that has had it longest", async () => {
+  const limit = new StreamLimit(2, 1);
+  const [first, second] = [await limit.acquire(never), await limit.acquire(never)];
+  const third = limit.acquire(never);
   await new Promise((resolve) => first.signal.addEventListener("abort", resolve));
   assert.equal(second.signal.aborted, false);
   first.release();
@@ -85,11 +85,11 @@ test("places are shared: who waits gets one from who has had it long enough", as
   lease.release();
 });
 
-test("nobody has to leave while nobody waits, and who gives up gets none", async () => {
-  const slots = new StreamLimit(1, 1);
-  const lease = await slots.acquire(never);
+test("no lease is revoked while none is waited for, and an aborted wait gets none", async () => {
+  const limit = new StreamLimit(1, 1);
+  const lease = await limit.acquire(never);
   const stop = new AbortController();
-  const waiting = slots.acquire(stop.signal);
+  const waiting = limit.acquire(stop.signal);
   stop.abort();
   assert.equal(await waiting, null);
   await new Promise((resolve) => setTimeout(resolve, 5));
@@ -97,7 +97,7 @@ test("nobody has to leave while nobody waits, and who gives up gets none", async
   lease.release();
 });
 
-// ------------------------------------------------------------------ which way
+// ------------------------------------------------------------------ find_transport
 
 /** A model whose kernel answers with `answers[op]`, or not at all. */
 function kernel(answers) {
@@ -134,12 +134,12 @@ test("where it does not, or there is none, everything goes through the kernel", 
   }
 });
 
-test("a server that is only away for a moment is waited for", async (context) => {
+test("a retryable error of the server is thrown and not answered by the kernel", async (context) => {
   context.mock.method(globalThis, "fetch", answering(503, refused("overloaded")));
   await assert.rejects(findTransport(kernel(null), "loop_1", jupyter()), (error) => error.retryable);
 });
 
-test("where neither way leads there, a sentence says why", async (context) => {
+test("where no transport works, the error says why", async (context) => {
   context.mock.method(globalThis, "fetch", answering(404, refused("loop_not_found")));
   const model = kernel(null);
   await assert.rejects(findTransport(model, "loop_1", jupyter()), (error) => {
@@ -153,7 +153,7 @@ test("where neither way leads there, a sentence says why", async (context) => {
   );
 });
 
-test("what the kernel's server refuses is told in its own words", async () => {
+test("an error response through the kernel keeps its own message", async () => {
   const error = { code: "invalid_token", message: "Unknown token.", status: 401 };
   const model = kernel({ loop: { error } });
   await assert.rejects(findTransport(model, "loop_1", page(null)), /Unknown token/);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 
 import { KernelTransport } from "../../../loopat_jupyter/notebook/widgets/static/connection/kernel_transport.js";
 
-/** A widget's model whose kernel is busy until `free`, and then does what it was sent. */
+/** A widget's model whose kernel is busy until `free`, and then handles what it was sent. */
 class Model {
   sent = [];
   done = [];
@@ -29,8 +29,8 @@ class Model {
   }
 }
 
-/** Patience ends when `end` is called, not before. */
-function patience() {
+/** Timers fire when `end` is called, not before. */
+function controlTimers() {
   const waiting = [];
   const real = globalThis.setTimeout;
   globalThis.setTimeout = (over) => waiting.push(over);
@@ -40,7 +40,7 @@ function patience() {
   };
 }
 
-test("what a busy kernel did not take is not done later", async () => {
+test("a request that a busy kernel did not accept is not carried out later", async () => {
   const acts = [
     (transport) => transport.resolve("choice_1", { allow: true }),
     (transport) => transport.send("hello", "key", null),
@@ -48,19 +48,19 @@ test("what a busy kernel did not take is not done later", async () => {
     (transport) => transport.put("a.txt", new Blob(["x"]), null),
   ];
   for (const act of acts) {
-    const time = patience();
+    const timers = controlTimers();
     const model = new Model();
     const refused = assert.rejects(act(new KernelTransport(model)), { code: "no_kernel" });
     await new Promise(setImmediate);
-    time.end();
+    timers.end();
     await refused;
-    time.restore();
+    timers.restore();
     model.free();
     assert.deepEqual(model.done, ["loop"]);
   }
 });
 
-test("a free kernel does it", async () => {
+test("an idle kernel carries it out", async () => {
   const model = new Model();
   model.busy = false;
   await new KernelTransport(model).resolve("choice_1", { allow: false });

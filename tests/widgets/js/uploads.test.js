@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { ApiError } from "../../../loopat_jupyter/notebook/widgets/static/connection/api_error.js";
 import { Uploads, uploadParts } from "../../../loopat_jupyter/notebook/widgets/static/state/uploads.js";
 
-/** A session whose transport keeps what it is given, and fails as told. */
+/** A session whose transport keeps what it is given, and fails with the given errors first. */
 function session(failures = []) {
   const got = [];
   const put = async (path, bytes, part) => {
@@ -39,7 +39,7 @@ test("a file goes whole where one request carries it, else in parts that are one
   assert.match(parts[0].part.upload, /^[A-Za-z0-9_-]{1,64}$/);
 });
 
-test("files go one after the other, and a request that was lost is repeated", async () => {
+test("files are uploaded one after the other, and a lost request is retried", async () => {
   const one = session([lost()]);
   const uploads = new Uploads(one);
   const arrived = [];
@@ -54,7 +54,7 @@ test("files go one after the other, and a request that was lost is repeated", as
   assert.deepEqual(uploads.list, []);
 });
 
-test("a refusal is told, and the next file goes on", async () => {
+test("an error is shown, and the next file is still uploaded", async () => {
   const one = session([new ApiError("body_too_large", "Too large.", { status: 413 })]);
   const uploads = new Uploads(one);
   uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], () => undefined);
