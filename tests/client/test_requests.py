@@ -45,7 +45,7 @@ def test_tokens_of_either_kind_go_into_the_authorization_header(token: Any, head
 
 
 @pytest.mark.parametrize("ident", ["", ".", ".."])
-def test_what_would_change_the_path_is_no_id(ident: str):
+def test_an_id_that_would_change_the_path_is_rejected(ident: str):
     with pytest.raises(ValueError, match="not an id"):
         answering(httpx.Response(204)).loops.archive(ident)
 
@@ -99,7 +99,9 @@ def test_each_error_type_has_its_class(status: int, kind: str, cls: type[api.API
         (httpx.Response(502, text="bad gateway"), api.InternalError),
     ],
 )
-def test_strangers_answers_are_named_as_such(response: httpx.Response, cls: type[Exception]):
+def test_a_response_that_is_not_of_the_api_has_its_own_error(
+    response: httpx.Response, cls: type[Exception]
+):
     with pytest.raises(cls) as error:
         answering(response).loops.get(LOOP)
     assert "\n" not in str(error.value)
@@ -127,7 +129,7 @@ def counted(answers: list[httpx.Response | Exception]) -> tuple[Client, list[htt
     return serving(handle), seen
 
 
-def test_reading_is_tried_again_and_creating_is_not_when_the_answer_was_lost():
+def test_reading_is_retried_and_creating_is_not_when_the_response_was_lost():
     lost = httpx.ReadError("reset")
     client, seen = counted([lost, lost, httpx.Response(200, json=LOOP_BODY)])
     client.loops.get(LOOP)
@@ -138,7 +140,7 @@ def test_reading_is_tried_again_and_creating_is_not_when_the_answer_was_lost():
     assert len(seen) == 1
 
 
-def test_what_never_arrived_or_was_turned_away_untouched_is_tried_again():
+def test_requests_that_were_not_carried_out_are_retried():
     busy = refusal(429, "rate_limit_error", "too_many_requests", "slow", {"Retry-After": "0"})
     refused = httpx.ConnectError("refused")
     client, seen = counted([refused, busy, httpx.Response(201, json=LOOP_BODY)])
@@ -278,18 +280,18 @@ def test_a_token_shows_its_secret_once_and_never_in_its_repr():
     assert "la_secret" not in repr(Client(URL, "la_secret").address)
 
 
-def test_an_address_that_is_none_is_refused():
+def test_an_invalid_url_is_rejected():
     for url in ("", "server", "ftp://x/", "http://"):
         with pytest.raises(ValueError, match="address"):
             Client(url)
 
 
-def test_what_is_no_text_is_refused_in_words():
+def test_a_message_with_lone_surrogates_is_rejected():
     with pytest.raises(ValueError, match="lone surrogates"):
         answering(httpx.Response(200, json=LOOP_BODY)).loops.get(LOOP).send("\ud800")
 
 
-def test_a_notebook_shows_an_error_as_a_sentence_and_no_path() -> None:
+def test_ipython_shows_an_error_without_local_paths() -> None:
     """IPython's own hook: a traceback would put this machine's paths into the notebook."""
     error = api.NotFoundError("There is no such loop.", status=404, code="loop_not_found")
     with pytest.raises(api.NotFoundError):
