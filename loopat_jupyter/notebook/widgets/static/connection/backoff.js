@@ -1,8 +1,8 @@
 /**
  * Exponential backoff with jitter, up to a limit.
  */
-const FIRST = 400;
-const LONGEST = 15_000;
+const FIRST_DELAY = 400;
+const MAX_DELAY = 15_000;
 
 export class Backoff {
   failures = 0;
@@ -22,9 +22,9 @@ export class Backoff {
    * @param {number} [retryAfter] seconds that the server asked for
    */
   next(retryAfter) {
-    const most = Math.min(LONGEST, FIRST * 2 ** this.failures);
+    const ceiling = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** this.failures);
     this.failures += 1;
-    const own = most * (0.5 + this.random() / 2);
+    const own = ceiling * (0.5 + this.random() / 2);
     return Math.max(own, (retryAfter ?? 0) * 1000);
   }
 }

@@ -16,32 +16,33 @@ import { ApiError } from "./api_error.js";
  */
 export async function findTransport(model, loopId, page) {
   const server = readServerConfig(page);
-  let refused = null;
+  let serverError = null;
   if (server !== null) {
-    const direct = new HttpTransport(server, loopId, page);
+    const http = new HttpTransport(server, loopId, page);
     try {
-      return { transport: direct, loop: await direct.loop() };
+      return { transport: http, loop: await http.loop() };
     } catch (error) {
       if (!(error instanceof ApiError) || error.retryable) throw error;
-      refused = error;
+      serverError = error;
     }
   }
-  return throughKernel(model, refused);
+  return findKernelTransport(model, serverError);
 }
 
-async function throughKernel(model, refused) {
+async function findKernelTransport(model, serverError) {
   const transport = new KernelTransport(model);
   try {
     return { transport, loop: await transport.loop() };
   } catch (error) {
     transport.close();
     if (error.code !== "no_kernel") throw error;
-    throw new ApiError(refused?.code ?? "no_kernel", neither(refused), { status: refused?.status });
+    const code = serverError?.code ?? "no_kernel";
+    throw new ApiError(code, noTransportMessage(serverError), { status: serverError?.status });
   }
 }
 
-function neither(refused) {
-  if (refused === null) {
+function noTransportMessage(serverError) {
+  if (serverError === null) {
     return (
       "This page has no Jupyter server with loopat, and the notebook's kernel does not answer. " +
       "Start the kernel and run the cell again."
@@ -52,6 +53,6 @@ function neither(refused) {
     not_loop_owner: "This loop belongs to somebody else",
     not_here: "The loopat extension does not answer in this Jupyter server",
   };
-  const reason = here[refused.code] ?? refused.message.replace(/\.$/, "");
+  const reason = here[serverError.code] ?? serverError.message.replace(/\.$/, "");
   return `${reason}, and the notebook's kernel does not answer. Run the cell again.`;
 }

@@ -23,7 +23,7 @@ export class LoopConnection extends EventTarget {
   loop = null;
 
   #transport = null;
-  #life = null;
+  #lifetime = null;
   #visibility;
   #backoff = new Backoff();
 
@@ -75,16 +75,16 @@ export class LoopConnection extends EventTarget {
 
   /** Connect, and stay connected until `stop`. Does nothing when connected already. */
   start() {
-    if (this.#life !== null && this.connectionState !== "failed") return;
-    this.#leave();
-    this.#life = new AbortController();
+    if (this.#lifetime !== null && this.connectionState !== "failed") return;
+    this.#disconnect();
+    this.#lifetime = new AbortController();
     this.setConnectionState("connecting");
-    this.#run(this.#life.signal);
+    this.#keepConnected(this.#lifetime.signal);
   }
 
   /** Disconnect. The loop's turns continue in the server. */
   stop() {
-    this.#leave();
+    this.#disconnect();
     this.setConnectionState("stopped");
   }
 
@@ -100,18 +100,18 @@ export class LoopConnection extends EventTarget {
     this.notify();
   }
 
-  #leave() {
-    this.#life?.abort();
-    this.#life = null;
+  #disconnect() {
+    this.#lifetime?.abort();
+    this.#lifetime = null;
     this.#transport?.close?.();
     this.#transport = null;
   }
 
-  async #run(signal) {
+  async #keepConnected(signal) {
     while (!signal.aborted) {
       try {
         await this.#connect(signal);
-        while (await this.#follow(signal));
+        while (await this.#readEvents(signal));
         throw new ApiError("unreachable", LOST); // a server that stops closes its streams
       } catch (error) {
         if (signal.aborted || !(await this.#handleError(error, signal))) return;
@@ -133,7 +133,7 @@ export class LoopConnection extends EventTarget {
   }
 
   /** Read events until the stream ends; true where it ended for another stream or a hidden page. */
-  async #follow(signal) {
+  async #readEvents(signal) {
     await this.#visibility.whenVisible(signal);
     const lease = this.viaKernel ? UNLIMITED_LEASE : await streamLimitOfPage().acquire(signal);
     if (lease === null) return false;
@@ -168,7 +168,7 @@ export class LoopConnection extends EventTarget {
       return true;
     }
     if (!error.retryable) {
-      this.setConnectionState("failed", sentence(error));
+      this.setConnectionState("failed", errorSentence(error));
       return false;
     }
     this.setConnectionState(this.loop === null ? "connecting" : "reconnecting", error.message);
@@ -180,7 +180,7 @@ export class LoopConnection extends EventTarget {
 const UNLIMITED_LEASE = { signal: new AbortController().signal, release: () => undefined };
 
 /** The sentence for a person about an error that is not retried. @param {Error} error */
-export function sentence(error) {
+export function errorSentence(error) {
   const known = {
     missing_credentials: "The server asks you to log in again. Reload this page.",
     invalid_token: "The kernel's API token is unknown or was revoked. Set a new LOOPAT_TOKEN.",

@@ -7,7 +7,7 @@
  * enough, which then waits. A stream resumes from its cursor, so its events come later, but all.
  */
 
-const SIZE = 2;
+const MAX_STREAMS = 2;
 const LEASE_TIME = 1_500; // ms for which a lease is kept while others wait
 
 export class StreamLimit {
@@ -18,7 +18,7 @@ export class StreamLimit {
   #timer = null;
 
   /** @param {number} [size] streams @param {number} [leaseTime] ms */
-  constructor(size = SIZE, leaseTime = LEASE_TIME) {
+  constructor(size = MAX_STREAMS, leaseTime = LEASE_TIME) {
     this.#available = size;
     this.#leaseTime = leaseTime;
   }

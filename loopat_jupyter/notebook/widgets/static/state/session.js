@@ -10,7 +10,7 @@ import { ApiError } from "../connection/api_error.js";
 import { Transcript } from "./transcript.js";
 import { Uploads } from "./uploads.js";
 
-const PAGE = 40; // rows of history at a time: twenty turns
+const PAGE_ROWS = 40; // rows of history at a time: twenty turns
 const POLL_INTERVAL = 10_000; // ms between requests of the loop's state where no pings come
 
 export class Session extends LoopConnection {
@@ -76,7 +76,7 @@ export class Session extends LoopConnection {
   }
 
   async #load() {
-    const page = await this.transport.messages({ limit: PAGE, order: "desc" });
+    const page = await this.transport.messages({ limit: PAGE_ROWS, order: "desc" });
     this.#earlier = page.has_more ? page.last_id : null;
     this.#storeToolCalls(page.data);
     this.#markPastTurns(page.data);
@@ -130,7 +130,7 @@ export class Session extends LoopConnection {
     const loop = await this.transport.loop();
     this.loop = loop;
     if (loop.queue_depth > 0 || this.queue.length > 0) {
-      const page = await this.transport.messages({ limit: PAGE, order: "desc" });
+      const page = await this.transport.messages({ limit: PAGE_ROWS, order: "desc" });
       this.#storeToolCalls(page.data);
       this.queue = queued(page.data);
     }
@@ -172,20 +172,20 @@ export class Session extends LoopConnection {
   /** Load one more page of history before the oldest turn. @throws {ApiError} */
   async loadEarlier() {
     if (this.#earlier === null) return;
-    const query = { limit: PAGE, order: "desc", after: this.#earlier };
+    const query = { limit: PAGE_ROWS, order: "desc", after: this.#earlier };
     const page = await this.transport.messages(query);
     this.#storeToolCalls(page.data);
     this.#markPastTurns(page.data);
     const begun = page.data.map((row) => row.seq).filter((seq) => typeof seq === "number");
     const from = page.has_more && begun.length > 0 ? Math.min(...begun) - 1 : 0;
-    const older = await this.#replay(from, this.transcript);
+    const older = await this.#replayTurns(from, this.transcript);
     this.transcript.turns = new Map([...older.turns, ...this.transcript.turns]);
     this.#earlier = page.has_more ? page.last_id : null;
     this.dispatchEvent(new Event("earlier"));
   }
 
   /** The turns that began after `from` and are not in `shown`. */
-  async #replay(from, shown) {
+  async #replayTurns(from, shown) {
     const older = new Transcript();
     older.cursor = from;
     const stop = new AbortController();

@@ -15,8 +15,8 @@ import { OutboxView } from "./outbox_view.js";
 import { TurnView } from "./turn_view.js";
 import { UploadsView } from "./uploads_view.js";
 
-const MOST_TURNS = 100; // in the page; older ones come back with "Show earlier messages"
-const NEAR = 40; // px from the end within which it counts as scrolled to the end
+const MAX_TURNS = 100; // in the page; older ones come back with "Show earlier messages"
+const END_TOLERANCE = 40; // px from the end within which it counts as scrolled to the end
 
 export class ChatView {
   #session;
@@ -33,7 +33,7 @@ export class ChatView {
   #empty;
   #notice;
   #log;
-  #stays = true;
+  #atEnd = true;
   #releaseKeys;
 
   /** @param {import("../state/session.js").Session} session */
@@ -48,7 +48,7 @@ export class ChatView {
       send: (text, mode) => this.#send(text, mode),
       stop: () => this.#stop(),
       history: () => this.#sentMessages(),
-      files: (transfer) => this.#uploads.take(transfer),
+      files: (transfer) => this.#uploads.upload(transfer),
     };
     this.#composer = new Composer(actions, this.#uploads.button);
     this.#outbox = new OutboxView(session, (text) => this.#composer.restore(text));
@@ -77,7 +77,7 @@ export class ChatView {
     });
     this.el.append(this.#header.el, this.#log, this.#notice, this.#uploads.el, this.#composer.el);
     this.el.append(this.#footer.el, this.#liveRegion.el);
-    this.#uploads.takeDrops(this.el);
+    this.#uploads.acceptDrops(this.el);
     this.#listen();
     this.#releaseKeys = captureKeys(this.el, (event) => this.#composer.key(event));
     this.#frame.request();
@@ -95,7 +95,7 @@ export class ChatView {
 
   #listeners = [
     ["change", () => this.#frame.request()],
-    ["earlier", () => this.#putEarlier()],
+    ["earlier", () => this.#insertEarlier()],
     ["reset", () => this.#reset()],
   ];
 
@@ -127,9 +127,9 @@ export class ChatView {
       if (!this.#session.pastTurns.has(id)) this.#liveRegion.announce(turn);
     }
     this.#trim();
-    this.#drawRest();
+    this.#drawSurroundings();
     // While a turn still has more to draw, skip this: reading scrollHeight forces a layout.
-    if (this.#stays && !unfinished) this.#log.scrollTop = this.#log.scrollHeight;
+    if (this.#atEnd && !unfinished) this.#log.scrollTop = this.#log.scrollHeight;
     return unfinished;
   }
 
@@ -142,7 +142,7 @@ export class ChatView {
     return view;
   }
 
-  #drawRest() {
+  #drawSurroundings() {
     const session = this.#session;
     const newest = [...session.transcript.turns.values()].at(-1) ?? null;
     this.#header.update(session);
@@ -177,8 +177,8 @@ export class ChatView {
   }
 
   #trim() {
-    if (this.#turns.size <= MOST_TURNS || !this.#stays) return;
-    for (const id of this.#session.dropOldestTurns(MOST_TURNS / 2)) {
+    if (this.#turns.size <= MAX_TURNS || !this.#atEnd) return;
+    for (const id of this.#session.dropOldestTurns(MAX_TURNS / 2)) {
       this.#turns.get(id)?.el.remove();
       this.#turns.delete(id);
     }
@@ -186,7 +186,7 @@ export class ChatView {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#log;
-    this.#stays = scrollHeight - scrollTop - clientHeight < NEAR;
+    this.#atEnd = scrollHeight - scrollTop - clientHeight < END_TOLERANCE;
   }
 
   // ------------------------------------------------------------------ earlier turns
@@ -203,7 +203,7 @@ export class ChatView {
     }
   }
 
-  #putEarlier() {
+  #insertEarlier() {
     const first = this.#list.firstElementChild;
     const height = this.#log.scrollHeight;
     for (const turn of this.#session.transcript.turns.values()) {
@@ -212,7 +212,7 @@ export class ChatView {
       view.update();
       this.#list.insertBefore(view.el, first);
     }
-    this.#stays = false;
+    this.#atEnd = false;
     this.#log.scrollTop += this.#log.scrollHeight - height;
     this.#frame.request();
   }
@@ -226,7 +226,7 @@ export class ChatView {
   // ------------------------------------------------------------------ actions
 
   #send(text, mode) {
-    this.#stays = true;
+    this.#atEnd = true;
     this.#session.uploads.clear();
     this.#session.outbox.send(text, mode);
   }

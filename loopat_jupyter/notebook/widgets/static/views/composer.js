@@ -32,9 +32,9 @@ export class Composer {
    * @param {{send: (text: string, mode: string | null) => void, stop: () => void,
    *   history: () => string[], files: (transfer: DataTransfer) => void}} actions
    *   `history`: sent messages, newest first; `files`: takes files that were pasted
-   * @param {HTMLElement} clip the button for files
+   * @param {HTMLElement} uploadButton the button for files
    */
-  constructor(actions, clip) {
+  constructor(actions, uploadButton) {
     this.#actions = actions;
     const note = uniqueId("note");
     this.#note = h("p", { id: note, class: "loopat-composer-note", role: "status" });
@@ -58,7 +58,7 @@ export class Composer {
       "div",
       { class: "loopat-composer-bar" },
       this.#mode,
-      clip,
+      uploadButton,
       this.#stop,
       this.#send,
     );

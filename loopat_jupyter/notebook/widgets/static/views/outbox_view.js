@@ -36,7 +36,7 @@ export class OutboxView {
       }
     }
     for (const [index, [key, { content, state, note, message }]] of [...wanted].entries()) {
-      if (!this.#rows.has(key)) this.#rows.set(key, this.#make(content, message));
+      if (!this.#rows.has(key)) this.#rows.set(key, this.#makeRow(content, message));
       const row = this.#rows.get(key);
       row.el.dataset.state = state;
       setText(row.note, note);
@@ -62,7 +62,7 @@ export class OutboxView {
     return wanted;
   }
 
-  #make(content, message) {
+  #makeRow(content, message) {
     const note = h("p", { class: "loopat-note" });
     const retry = h("button", { type: "button", class: "loopat-button" }, "Send again");
     retry.addEventListener("click", () => this.#session.outbox.retry(message));

@@ -13,7 +13,7 @@ import { stripControls } from "../dom/text_sanitizer.js";
 import { ToolView } from "./tool_view.js";
 import { isOpen } from "../state/transcript.js";
 
-const MOST_PARTS = 200;
+const MAX_PARTS = 200;
 const LONG_MESSAGE = 4_000; // characters of the user's own text that are shown at once
 
 export class TurnView {
@@ -58,7 +58,7 @@ export class TurnView {
     this.el.dataset.state = turn.state;
     if (this.#user === null && turn.content !== null) this.#showUser(turn.content);
     for (let index = this.#first + this.#views.length; index < turn.parts.length; index += 1) {
-      this.#add(turn.parts[index], index);
+      this.#add(turn.parts[index]);
     }
     this.#trim();
     this.#showEnd();
@@ -99,8 +99,8 @@ export class TurnView {
   }
 
   #trim() {
-    if (this.#views.length <= MOST_PARTS * 1.5) return;
-    const gone = this.#views.splice(0, this.#views.length - MOST_PARTS);
+    if (this.#views.length <= MAX_PARTS * 1.5) return;
+    const gone = this.#views.splice(0, this.#views.length - MAX_PARTS);
     for (const view of gone) view.el.remove();
     this.#first += gone.length;
     this.#more.hidden = false;

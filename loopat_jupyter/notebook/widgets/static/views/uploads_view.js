@@ -41,7 +41,7 @@ export class UploadsView {
     this.button.setAttribute("aria-label", label);
     this.button.append(icon(CLIP));
     this.button.addEventListener("click", () => this.#input.click());
-    this.#input.addEventListener("change", () => this.#picked());
+    this.#input.addEventListener("change", () => this.#onFilesPicked());
     this.el = h("div", {
       class: "loopat-uploads",
       role: "group",
@@ -51,7 +51,7 @@ export class UploadsView {
   }
 
   /** Accept files that are dropped on `target`. @param {HTMLElement} target */
-  takeDrops(target) {
+  acceptDrops(target) {
     const carries = (event) => event.dataTransfer?.types.includes("Files");
     const over = (event) => {
       if (!carries(event) || this.button.disabled) return;
@@ -67,7 +67,7 @@ export class UploadsView {
       event.preventDefault();
       event.stopPropagation();
       delete target.dataset.drop;
-      this.take(event.dataTransfer);
+      this.upload(event.dataTransfer);
     };
     target.addEventListener("dragenter", over);
     target.addEventListener("dragover", over);
@@ -76,7 +76,7 @@ export class UploadsView {
   }
 
   /** Upload the files of a drop or a paste. @param {DataTransfer} transfer */
-  take(transfer) {
+  upload(transfer) {
     if (this.button.disabled) return;
     const { files, folders } = filesOf(transfer);
     if (folders > 0) this.#showNote("A folder cannot be dropped here: drop the files in it.");
@@ -93,7 +93,7 @@ export class UploadsView {
       }
     }
     for (const upload of this.#uploads.list) {
-      if (!this.#rows.has(upload)) this.#rows.set(upload, this.#make(upload));
+      if (!this.#rows.has(upload)) this.#rows.set(upload, this.#makeRow(upload));
       const row = this.#rows.get(upload);
       row.el.dataset.state = upload.state;
       setText(row.state, stateText(upload));
@@ -101,12 +101,12 @@ export class UploadsView {
     this.el.hidden = this.#rows.size === 0;
   }
 
-  #picked() {
+  #onFilesPicked() {
     this.#uploads.add([...this.#input.files], this.#onUploaded);
     this.#input.value = "";
   }
 
-  #make(upload) {
+  #makeRow(upload) {
     const state = h("span", { class: "loopat-upload-state", role: "status" });
     const remove = h("button", { type: "button", class: "loopat-copy" }, "×");
     remove.setAttribute("aria-label", `Remove ${oneLine(upload.name, 80)} from the list`);
