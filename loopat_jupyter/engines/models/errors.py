@@ -28,7 +28,7 @@ _TOO_LONG = re.compile(
     r"|too (many|long|large)[\w\s]{0,12} (tokens|prompt|input|message|context)"
     r"|token (limit|count)[\w\s():,.]{0,60}exceed|exceed\w*[\w\s`'()]{0,60}"
     r"(tokens?\b|context|token limit|input limit|prompt limit|length)"
-    r"|tokens? (exceed|must be <=|is greater than|in excess)"
+    r"|tokens?\W{1,3}(exceed|must be <=|is greater than|in excess)"
     r"|reduce (the |your )?(length|size|number|prompt|input|messages?|context)"
     r"|(input|prompt)[\s_]length|longer than the (maximum|model|context|max)"
     r"|must have (less|fewer) than \d+ tokens|request_too_large|string_above_max_length"
@@ -52,6 +52,7 @@ _OUTPUT_TOO_LARGE = re.compile(
     r"|(completion|output) tokens.{0,40}(at most|maximum|limit)",
     re.IGNORECASE | re.DOTALL,
 )
+_OF_THE_INPUT = re.compile(r"input|prompt|context", re.IGNORECASE)
 _QUOTA = re.compile(r"insufficient_quota|quota|billing|credit|balance|payment", re.IGNORECASE)
 
 _LIMITS = (
@@ -109,7 +110,7 @@ def _classified(
 ) -> ModelError:
     detail = text if content is None else f"{text} {json.dumps(content, ensure_ascii=False)}"
     detail = detail[:20_000]
-    output = _OUTPUT_TOO_LARGE.search(detail) is not None and status in LENGTH_STATUS | {0}
+    output = status in LENGTH_STATUS | {0} and is_output_too_large(detail)
     fits_not = not output and is_too_long(status, detail)
     return ModelError(
         clean(text, secrets) + where,
@@ -125,6 +126,11 @@ def _classified(
         detail=detail,
         status=status,
     )
+
+
+def is_output_too_large(detail: str) -> bool:
+    """Whether more output was asked for than the model gives; the conversation is not the cause."""
+    return bool(_OUTPUT_TOO_LARGE.search(detail)) and not _OF_THE_INPUT.search(detail)
 
 
 def is_too_long(status: int, detail: str) -> bool:
