@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.client import ServerAddress, ServerNotFound, find_server, running_servers
+from loopat_jupyter.client import (
+    ServerAddress,
+    ServerNotFound,
+    find_server,
+    running_servers,
+    server_with_pid,
+)
 
 HUB = {
     "JUPYTERHUB_API_TOKEN": "hubtoken",
@@ -86,6 +92,15 @@ def test_running_servers_have_a_live_process_youngest_first(tmp_path: Path):
     assert urls == ["http://127.0.0.1:9/", "http://127.0.0.1:8888/x/"]
 
 
+def test_a_server_is_found_by_its_pid_once_it_has_written_its_address(tmp_path: Path):
+    environ = {"JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    assert server_with_pid(41, environ) is None
+    announce(tmp_path, 41)
+    assert server_with_pid(41, environ) == ServerAddress(
+        "http://127.0.0.1:8888/x/", "t", "running server"
+    )
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -98,6 +113,7 @@ def test_running_servers_have_a_live_process_youngest_first(tmp_path: Path):
 )
 def test_the_api_url_follows_from_any_form_of_the_url(url: str):
     assert ServerAddress(url).api_url == "http://h:1/loopat/api/v1/"
+    assert ServerAddress(url).server_url == "http://h:1/"
 
 
 def test_local_servers_are_not_reached_through_a_proxy():
