@@ -35,9 +35,9 @@ from .loops.ports.engine import PermissionMode, SandboxIsolation, SandboxTier
 from .loops.ports.network import AuditEntry
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
-from .sandboxes.podman.reaper import reap_containers
+from .sandboxes.podman.containers import reap_containers
 from .sandboxes.registry import select_tier
-from .sandboxes.runtime.cgroups import Division, NotDelegated, claim, find
+from .sandboxes.runtime.cgroups import NotDelegated, ServerCgroup, claim, find_delegation
 from .sandboxes.runtime.reaper import reap_leftovers
 from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .store import HomeLock, Store
@@ -261,10 +261,10 @@ class LoopatExtension(ExtensionApp):
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return error
 
-    def _divide_cgroup(self) -> Division | None:
+    def _divide_cgroup(self) -> ServerCgroup | None:
         """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
         try:
-            return claim(find(self.sandbox_cgroup))
+            return claim(find_delegation(self.sandbox_cgroup))
         except NotDelegated as error:
             level = logging.DEBUG if self.sandbox_cgroup in ("auto", "none") else logging.WARNING
             self.log.log(level, "loopat limits sandboxes without cgroups: %s", error)
