@@ -17,7 +17,7 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
     """The tier that would serve, really tried; then the others, with what each one lacks."""
     from loopat_jupyter.extension import LoopatExtension
     from loopat_jupyter.loops.errors import DomainError
-    from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
+    from loopat_jupyter.sandboxes.registry import OWN_TIERS, probe_tiers, select_tier
 
     extension = extension or LoopatExtension()
     wanted = extension.sandbox
@@ -33,7 +33,7 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
             ]
         serving = tier.isolation.tier
         found = [_serving(wanted, tier), *(_tried(probe) for probe in probes)]
-    return [*found, *(_limits(probe) for probe in probes if probe.tier == serving)]
+    return [*found, *(_limits(p) for p in probes if p.tier == serving and p.tier in OWN_TIERS)]
 
 
 def _tried(probe: TierProbe) -> Check:
