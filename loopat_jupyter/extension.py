@@ -17,6 +17,7 @@ from typing import Any
 
 from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
+from traitlets import TraitError
 
 from .api.auth import ApiTokenService
 from .api.handler import ApiContext
@@ -56,6 +57,10 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         """Build the object graph. Raises HomeLocked, StoreUnusable: then nothing is loaded."""
         # jupyter_server's own log handler is the place for our modules' warnings.
         logging.getLogger("loopat_jupyter").parent = self.log
+        if not self._linked:
+            # jupyter_server logs a setting that it could not apply and loads the extension all the
+            # same: the defaults would serve, with a tier or a mode that nobody asked for.
+            raise TraitError("loopat is not available: one of its settings is not valid, see above")
         path = Path(self.home).expanduser().absolute()
         private = self._private_paths(path)
         self._lock = HomeLock(path)

@@ -106,7 +106,8 @@ def select_engines(wanted: str, setup: EngineSetup) -> EngineRegistry:
         except PluginError as error:
             made.pop(name, None)
             missing[name] = f"The engine {error.message}"
-            log.warning("%s", missing[name], exc_info=log.isEnabledFor(logging.DEBUG))
+            log.warning("%s", missing[name])
+            log.debug("%s: where it failed", name, exc_info=error)
     for name in {wanted, "builtin"} & missing.keys():
         raise EngineUnavailable(
             f'{missing[name]} Or set LoopatExtension.engine to "auto" or "builtin".'

@@ -50,7 +50,8 @@ class TierPlugin:
         try:
             return self._attempt(settings)
         except PluginError as error:
-            log.warning("The sandbox %s", error.message, exc_info=log.isEnabledFor(logging.DEBUG))
+            log.warning("The sandbox %s", error.message)
+            log.debug("%s: where it failed", name, exc_info=error)
             return Attempt(None, TierProbe(name, False, error.message.rstrip(".")))
 
     def _attempt(self, settings: SandboxSettings) -> Attempt:
