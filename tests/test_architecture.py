@@ -23,7 +23,9 @@ ALLOWED: dict[str, set[str]] = {
         "loops.ports",
         "loops.destinations",
         "loops.errors",
+        "context.acp_agents",
         "context.config_file",
+        "context.config_models",
         "context.vaults",
     },
     "sandboxes": {

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ._checks import Check
 
 if TYPE_CHECKING:
-    from loopat_jupyter.context.config_file import ConfigFile, ProviderSection, SelectedModel
+    from loopat_jupyter.context.config_file import ConfigFile, SelectedModel
+    from loopat_jupyter.context.config_models import ProviderSection
     from loopat_jupyter.engines.plugin import EnginePlugin, EngineSetup
     from loopat_jupyter.extension import LoopatExtension
 
@@ -37,7 +38,8 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
 
 def model_check(home: Path) -> tuple[Check, SelectedModel | None]:
     """Which model the next turn would use, and why. Nothing is sent to it."""
-    from loopat_jupyter.context.config_file import CONFIG_NAME, ConfigFile
+    from loopat_jupyter.context.config_file import ConfigFile
+    from loopat_jupyter.context.config_models import CONFIG_NAME
     from loopat_jupyter.loops.errors import ConfigError
 
     there = (home / CONFIG_NAME).exists()

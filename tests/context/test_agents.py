@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import ConfigFile, SelectedAgent
+from loopat_jupyter.context.acp_agents import SelectedAgent
+from loopat_jupyter.context.config_file import ConfigFile
 from loopat_jupyter.loops.errors import ConfigError
 
 BOT = {"command": ["bot", "acp"]}
