@@ -120,7 +120,7 @@ def _python_packages() -> Iterator[Pattern]:
 def _read_text(file: str) -> str:
     """The text of a configuration file of this machine; empty where there is none."""
     try:
-        return Path(file).expanduser().read_read_text(encoding="utf-8")
+        return Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, RuntimeError, UnicodeDecodeError):
         return ""
 
