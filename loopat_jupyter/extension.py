@@ -1,7 +1,8 @@
-"""The server extension: traits -> one object graph -> routes. The only module that knows everybody.
+"""The server extension: builds one object graph of the settings and hands its routes to Jupyter.
 
-Loading never harms the rest of Jupyter: a home in use by another server or a database that cannot
-be used stops this extension alone, with a message that says what to do.
+The only module that imports every part. The settings are in :mod:`.config`. A failure while loading
+(a home in use by another server, a database that cannot be opened, a setting that is not valid)
+keeps this extension from loading, with a message that says what to do, and Jupyter runs without it.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ from .store import HomeLock, Store
 from .workspace.files import WorkspaceFiles
 
 HEARTBEAT = 5.0
-"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
-that whatever interval a Hub is told the activity at, what it is told is new."""
+"""Seconds between two updates of the server's last activity while a turn runs. A Hub's culler ends
+servers by it, and asks at an interval of its own: this is shorter than any sensible one."""
 
 
 class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
@@ -54,8 +55,14 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
     # ------------------------------------------------------------------ loading
 
     def initialize_settings(self) -> None:
-        """Build the object graph. Raises HomeLocked, StoreUnusable: then nothing is loaded."""
-        # jupyter_server's own log handler is the place for our modules' warnings.
+        """Build the object graph.
+
+        Raises:
+            TraitError: a setting is not valid.
+            HomeLocked, StoreUnusable, EngineUnavailable, OSError: the home, its database or the
+                configured engine cannot be used. The home's lock is released again.
+        """
+        # Log records of this package go to the handlers that jupyter_server has configured.
         logging.getLogger("loopat_jupyter").parent = self.log
         if not self._linked:
             # jupyter_server logs a setting that it could not apply and loads the extension all the
@@ -99,20 +106,20 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         )
 
     def _private_paths(self, home: Path) -> tuple[Path, ...]:
-        """What no sandbox may see, wherever it lies: an agent that reads the runtime directory
-        finds the server's token there and could answer its own prompts."""
+        """Host paths that every sandbox masks. An agent that could read Jupyter's runtime directory
+        would find the server's token there, and could answer its own permission prompts."""
         assert self.serverapp is not None
-        places = (
+        directories = (
             self.serverapp.runtime_dir,
             self.serverapp.config_dir,
             self.serverapp.data_dir,
             jupyter_config_dir(),
             jupyter_data_dir(),
         )
-        for place in places:  # what is not there yet could not be covered, and might come later
+        for directory in directories:  # only what exists can be masked, and it may be made later
             with contextlib.suppress(OSError):
-                Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
+                Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tuple(dict.fromkeys((home, *(Path(path).absolute() for path in directories))))
 
     def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
         self._division = self._divide_cgroup()
@@ -126,7 +133,8 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
             return error
 
     def _divide_cgroup(self) -> Division | None:
-        """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
+        """The cgroup subtree for sandboxes; ``None`` where the server has none, and the tier's
+        ``gaps`` then say which limits do not hold."""
         try:
             return claim(find(self.sandbox_cgroup))
         except NotDelegated as error:
@@ -135,7 +143,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
             return None
 
     async def _audit(self, request: AuditEntry) -> None:
-        """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
+        """Store a line of a loop's network audit. A failure is logged, and the request goes on."""
         try:
             await self._store.audit.record(request)
         except StoreError as error:
@@ -162,7 +170,8 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         )
 
     def _files(self) -> WorkspaceFiles:
-        """A root server's sandboxes run as another user, who must be able to use what is put."""
+        """The files API. Sandboxes of a root server run as ``sandbox_uid``, so uploads get that
+        owner, except in the tier ``none``, which runs as root."""
         drops = os.geteuid() == 0 and self.sandbox != "none"
         return WorkspaceFiles(
             self._home.loop_dir,
@@ -176,7 +185,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
     # ------------------------------------------------------------------ running
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        if not self._loaded:  # jupyter_server calls this whatever came of the loading
+        if not self._loaded:  # jupyter_server calls this also where loading failed
             return
         self._store.start(self._service.log.publish)
         self._background = asyncio.get_running_loop().create_task(self._run_background())
@@ -184,7 +193,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         self._ready.set()
 
     async def _run_background(self) -> None:
-        """What runs beside the requests; one that fails does not take the others with it."""
+        """The tasks that run beside requests; one that fails does not cancel the others."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._logged("token watch", self._tokens.watch()))
             group.create_task(self._logged("heartbeat", self._heartbeat()))
@@ -197,7 +206,8 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
             self.log.exception("loopat's %s ended; restart the server to have it again", name)
 
     async def _heartbeat(self) -> None:
-        """A turn that works in silence is activity too, or a culler would end it."""
+        """Count running turns as activity: they may send no requests for longer than a culler's
+        timeout."""
         while True:
             await asyncio.sleep(HEARTBEAT)
             if self._service.running:
@@ -208,12 +218,13 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         self.serverapp.web_app.settings["loopat_last_activity"] = datetime.now(UTC)
 
     def current_activity(self) -> dict[str, int] | None:
-        """What keeps the server from shutting itself down: the turns that run."""
+        """The running turns; while there are any, jupyter_server does not shut down when idle."""
         running = self._service.running
         return {"loopat_turns": running} if running else None
 
     async def stop_extension(self) -> None:
-        """End what runs, keep what is stored. When it returns no sandbox is left."""
+        """Stop turns, sandboxes and background tasks, and close the store. Nothing stored is lost,
+        and no sandbox is left when it returns."""
         if not self._loaded:
             return
         self._background.cancel()

@@ -28,7 +28,12 @@ class EngineUnavailable(DomainError):
 
 
 class EngineRegistry:
-    """Implements :class:`~loopat_jupyter.loops.ports.engine.EngineSet`."""
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.EngineSet`.
+
+    ``made`` are the engines by name; ``missing`` says why others cannot serve, ``unsupported`` why
+    an engine may not work in this server's sandboxes. An engine that fails to close does not keep
+    the others from closing.
+    """
 
     def __init__(
         self,
@@ -74,12 +79,18 @@ class EngineRegistry:
         await choice.engine.prepare()
 
     async def close_loop(self, loop_id: str) -> None:
-        for engine in self._made.values():
-            await engine.close_loop(loop_id)
+        for name, engine in self._made.items():
+            try:
+                await engine.close_loop(loop_id)
+            except Exception:
+                log.exception("The engine %s failed to close %s", name, loop_id)
 
     async def close(self) -> None:
-        for engine in self._made.values():
-            await engine.close()
+        for name, engine in self._made.items():
+            try:
+                await engine.close()
+            except Exception:
+                log.exception("The engine %s failed to close", name)
 
 
 def select_engines(wanted: str, setup: EngineSetup) -> EngineRegistry:
