@@ -137,3 +137,25 @@ def test_a_stored_turn_finds_its_engine(tmp_path: Path, installed: None) -> None
     assert found is not None
     assert found.name == "claude"
     assert engines.named("gone") is None
+
+
+async def test_an_engine_that_fails_to_close_keeps_no_other_from_closing(
+    tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[tuple[str, str]] = []
+
+    class Closing(Toy):
+        async def close_loop(self, loop_id: str) -> None:
+            closed.append((self.name, loop_id))
+            if self.name == "claude":
+                raise RuntimeError("its process is gone")
+
+        async def close(self) -> None:
+            await self.close_loop("all")
+
+    monkeypatch.setattr(EnginePlugin, "make", lambda plugin, setup: Closing(plugin.name))
+    engines = select_engines("auto", setup(tmp_path))
+    await engines.close_loop("loop_1")
+    await engines.close()
+    names = ("builtin", "claude", "acp")
+    assert closed == [(name, what) for what in ("loop_1", "all") for name in names]
