@@ -1,4 +1,4 @@
-"""The agents of ``config.json``, and what is said when they are written wrongly."""
+"""Agents of ``config.json``: which one serves, and the errors for sections that are wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``config.json``: what it may say, and what is said when it is broken."""
+"""``config.json``: its schema, which model it selects, and the errors for a broken file."""
 
 from __future__ import annotations
 
