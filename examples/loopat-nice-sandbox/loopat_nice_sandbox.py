@@ -77,13 +77,13 @@ class NiceSandbox(SupervisedSandbox):
         # The kernel's limit on processes counts all processes of the server's user.
         return {**super().configuration(), "processes": None}
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         for folder in self._spec.folders:  # folders that a person gave to the loop
             link = self._spec.workdir / folder.name
             if not os.path.lexists(link):
                 link.symlink_to(folder.source)
-        launch.argv = [self._program, "-n", "10", *supervisor]
+        plan.argv = [self._program, "-n", "10", *supervisor]
 
     def end_processes(self) -> None:
         """The supervisor ends what it started when its channel ends; kill it if it does not."""
-        asyncio.get_running_loop().call_later(3.0, self.send_all, signal.SIGKILL)
+        asyncio.get_running_loop().call_later(3.0, self.signal_all, signal.SIGKILL)

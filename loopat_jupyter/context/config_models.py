@@ -58,13 +58,18 @@ class ModelSection(ConfigModel):
 
 
 class ProviderSection(ConfigModel):
-    """One provider. Without ``models`` every model id of it may be named."""
+    """One provider. Without ``models`` every model id of it may be named.
+
+    ``headers`` and ``query`` go with every request; a header that is ``null`` is left out.
+    """
 
     api: Api = "anthropic"
     base_url: str | None = Field(default=None, alias="baseUrl")
     api_key: str | None = Field(default=None, alias="apiKey")
     models: list[ModelSection] | None = None
     enabled: bool = True
+    headers: dict[Name, str | None] = Field(default_factory=dict)
+    query: dict[Name, str] = Field(default_factory=dict)
 
 
 def _without_references(text: str) -> str:

@@ -123,6 +123,6 @@ def reap_sandboxes(run_dir: Path) -> None:
     """End what an earlier server of this home left running, whatever its tier. Blocks."""
     reap_leftovers(run_dir)
     if next(run_dir.iterdir(), None) is not None:  # records of containers, if of anything
-        from loopat_jupyter.sandboxes.podman.reaper import reap_containers
+        from loopat_jupyter.sandboxes.podman.containers import reap_containers
 
         reap_containers(run_dir)
