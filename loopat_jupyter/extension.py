@@ -1,7 +1,8 @@
-"""The server extension: traits -> one object graph -> routes. The only module that knows everybody.
+"""The server extension: builds one object graph of the settings and hands its routes to Jupyter.
 
-Loading never harms the rest of Jupyter: a home in use by another server or a database that cannot
-be used stops this extension alone, with a message that says what to do.
+The only module that imports every part. The settings are in :mod:`.config`. A failure while loading
+(a home in use by another server, a database that cannot be opened, a setting that is not valid)
+keeps this extension from loading, with a message that says what to do, and Jupyter runs without it.
 """
 
 from __future__ import annotations
@@ -13,178 +14,69 @@ import os
 from collections.abc import Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from jupyter_core.paths import jupyter_config_dir, jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Enum, Float, Int, List, Unicode, default
+from traitlets import TraitError
 
 from .api.auth import ApiTokenService
 from .api.handler import ApiContext
 from .api.rate_limit import RateLimiter
 from .api.routes import handlers
+from .config import EngineConfig, ServerConfig
 from .context.folders import Folders
 from .context.home import Home
-from .context.instructions import Instructions
-from .engines.builtin.engine import EngineLimits
-from .engines.registry import ENGINES, EngineRegistry, SandboxPlacement, select_engines
-from .engines.tools.outcome import ToolLimits
+from .engines.registry import EngineRegistry, select_engines
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.event_broadcaster import EventBroadcaster
-from .loops.ports.engine import PermissionMode, SandboxIsolation, SandboxTier
+from .loops.ports.engine import SandboxIsolation, SandboxTier
 from .loops.ports.network import AuditEntry
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
-from .sandboxes.podman.containers import reap_containers
-from .sandboxes.registry import select_tier
+from .sandboxes.registry import reap_sandboxes, select_tier
 from .sandboxes.runtime.cgroups import NotDelegated, ServerCgroup, claim, find_delegation
-from .sandboxes.runtime.reaper import reap_leftovers
-from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .store import HomeLock, Store
-from .store.database import JournalMode
 from .workspace.files import WorkspaceFiles
 
 HEARTBEAT = 5.0
-"""Seconds between two notes of activity while a turn runs (the Hub's culler reads them). Short, so
-that whatever interval a Hub is told the activity at, what it is told is new."""
-
-MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto")
+"""Seconds between two updates of the server's last activity while a turn runs. A Hub's culler ends
+servers by it, and asks at an interval of its own: this is shorter than any sensible one."""
 
 
-class LoopatExtension(ExtensionApp):
+class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
     """AI-agent loops in a Jupyter server."""
 
     name = "loopat"
     description = "AI-agent loops that live in a Jupyter server"
-
-    home = Unicode(
-        help="Where everything is kept. Default: the environment variable LOOPAT_HOME, else "
-        "~/.loopat. One server at a time owns a home."
-    ).tag(config=True)
-
-    @default("home")
-    def _default_home(self) -> str:
-        return os.environ.get("LOOPAT_HOME") or str(Path.home() / ".loopat")
-
-    engine = Enum(
-        ENGINES, "auto", help="Which engine runs the turns; auto takes the best that is installed."
-    ).tag(config=True)
-
-    sandbox = Enum(
-        ("auto", "bubblewrap", "landlock", "podman", "none"),
-        "auto",
-        help="What holds the agent in. auto takes the strongest tier that a probe proves on this "
-        "host, and never none; none runs the agent as the server's own user.",
-    ).tag(config=True)
-
-    default_permission_mode = Enum(
-        ("", *MODES),
-        "",
-        help="The permission mode of messages that name none. Default: bypassPermissions where "
-        "the sandbox isolates, else default.",
-    ).tag(config=True)
-
-    ping_interval = Float(15.0, min=0.05, help="Seconds between two pings of a stream.").tag(
-        config=True
-    )
-
-    sandbox_idle_timeout = Float(
-        1800.0,
-        min=0.0,
-        help="Seconds without turn activity after which a loop's sandbox is stopped. Its files "
-        "stay, its background processes end.",
-    ).tag(config=True)
-
-    rate_limit = Int(0, min=0, help="Requests per minute and API token; 0 is no limit.").tag(
-        config=True
-    )
-
-    token_session = Bool(
-        False,
-        help="Let a Jupyter server token make and revoke API tokens. A program that has the "
-        "server token can then give itself a lasting one.",
-    ).tag(config=True)
-
-    sandbox_processes = Int(512, min=8, help="Processes of one sandbox.").tag(config=True)
-    sandbox_memory = Int(4 << 30, min=64 << 20, help="Bytes of memory of one sandbox.").tag(
-        config=True
-    )
-    sandbox_file_size = Int(2 << 30, min=1 << 20, help="Bytes of one file in a sandbox.").tag(
-        config=True
-    )
-    sandbox_open_files = Int(1024, min=64, help="Open files of one process in a sandbox.").tag(
-        config=True
-    )
-    bash_timeout = Float(120.0, min=1.0, help="Seconds of a Bash call that names no time.").tag(
-        config=True
-    )
-    bash_timeout_max = Float(600.0, min=1.0, help="Seconds a Bash call may ask for.").tag(
-        config=True
-    )
-    tool_output = Int(
-        100 << 10, min=1 << 10, help="Bytes of a tool's output that the model sees: head and tail."
-    ).tag(config=True)
-    tool_output_kept = Int(
-        10 << 20, min=0, help="Bytes of a tool's output that are kept in a file for the agent."
-    ).tag(config=True)
-    sandbox_read_only_paths = List(
-        Unicode(), help="More host paths that every sandbox sees, read-only, where they are."
-    ).tag(config=True)
-    sandbox_cpus = Float(
-        0.0,
-        min=0.0,
-        help="Processors' worth of time of one sandbox, 0 for no limit. Holds where a cgroup does.",
-    ).tag(config=True)
-    sandbox_cgroup = Unicode(
-        "auto",
-        help="Where sandboxes get cgroups (version 2) of their own: auto, where the system has "
-        "delegated this server's own to it; none; or the path of a directory to make them in.",
-    ).tag(config=True)
-    podman_image = Unicode(
-        help="An image for the sandbox podman that is on this host, used as it is. Empty: one is "
-        "built."
-    ).tag(config=True)
-    podman_containerfile = Unicode(
-        help="A Containerfile to build the image of the sandbox podman from. Empty: the package's."
-    ).tag(config=True)
-    podman_base = Unicode(
-        help="The image that the package's Containerfile begins from (its argument BASE)."
-    ).tag(config=True)
-    sandbox_uid = Int(
-        64999, min=1, help="The unprivileged user id of sandboxes where the server runs as root."
-    ).tag(config=True)
-
-    max_file_size = Int(
-        1 << 30,
-        min=1 << 10,
-        help="Bytes of one file that goes in or out of a loop's workdir through the API.",
-    ).tag(config=True)
-
-    database_journal = Enum(
-        ("auto", "wal", "rollback"),
-        "auto",
-        help="SQLite's journal: wal, or rollback for network file systems; auto looks.",
-    ).tag(config=True)
 
     _loaded = False
 
     # ------------------------------------------------------------------ loading
 
     def initialize_settings(self) -> None:
-        """Build the object graph. Raises HomeLocked, StoreUnusable: then nothing is loaded."""
-        # jupyter_server's own log handler is the place for our modules' warnings.
+        """Build the object graph.
+
+        Raises:
+            TraitError: a setting is not valid.
+            HomeLocked, StoreUnusable, EngineUnavailable, OSError: the home, its database or the
+                configured engine cannot be used. The home's lock is released again.
+        """
+        # Log records of this package go to the handlers that jupyter_server has configured.
         logging.getLogger("loopat_jupyter").parent = self.log
+        if not self._linked:
+            # jupyter_server logs a setting that it could not apply and loads the extension all the
+            # same: the defaults would serve, with a tier or a mode that nobody asked for.
+            raise TraitError("loopat is not available: one of its settings is not valid, see above")
         path = Path(self.home).expanduser().absolute()
         private = self._private_paths(path)
         self._lock = HomeLock(path)
         try:
             self._home = Home.open(path, self._folders(private))
             self._lock.acquire()
-            reap_leftovers(self._home.run_dir)
-            reap_containers(self._home.run_dir)
-            engines = self._select_engines()
-            journal = cast(JournalMode, self.database_journal)
-            self._store = Store(self._home.database, journal=journal)
+            reap_sandboxes(self._home.run_dir)
+            engines = select_engines(self.engine, self.engine_setup(self._home.path))
+            self._store = Store(self._home.database, journal=self.journal_mode())
         except Exception as error:
             self._lock.release()
             self.log.error("loopat is not available: %s", error)  # noqa: TRY400
@@ -206,49 +98,20 @@ class LoopatExtension(ExtensionApp):
         )
 
     def _private_paths(self, home: Path) -> tuple[Path, ...]:
-        """What no sandbox may see, wherever it lies: an agent that reads the runtime directory
-        finds the server's token there and could answer its own prompts."""
+        """Host paths that every sandbox masks. An agent that could read Jupyter's runtime directory
+        would find the server's token there, and could answer its own permission prompts."""
         assert self.serverapp is not None
-        places = (
+        directories = (
             self.serverapp.runtime_dir,
             self.serverapp.config_dir,
             self.serverapp.data_dir,
             jupyter_config_dir(),
             jupyter_data_dir(),
         )
-        for place in places:  # what is not there yet could not be covered, and might come later
+        for directory in directories:  # only what exists can be masked, and it may be made later
             with contextlib.suppress(OSError):
-                Path(place).mkdir(mode=0o700, parents=True, exist_ok=True)
-        return tuple(dict.fromkeys((home, *(Path(place).absolute() for place in places))))
-
-    def sandbox_settings(
-        self, run_dir: Path, masks: tuple[Path, ...], **more: Any
-    ) -> SandboxSettings:
-        """What the traits say about sandboxes; ``more`` are fields that the traits do not know."""
-        named = self.podman_containerfile
-        return SandboxSettings(
-            run_dir=run_dir,
-            limits=Limits(
-                processes=self.sandbox_processes,
-                memory=self.sandbox_memory,
-                file_size=self.sandbox_file_size,
-                open_files=self.sandbox_open_files,
-                cpus=self.sandbox_cpus,
-                bash_timeout=self.bash_timeout,
-                bash_timeout_max=self.bash_timeout_max,
-                output=self.tool_output,
-                kept_output=self.tool_output_kept,
-            ),
-            masks=masks,
-            read_only_paths=tuple(Path(path) for path in self.sandbox_read_only_paths),
-            sandbox_uid=self.sandbox_uid,
-            podman=PodmanSettings(
-                image=self.podman_image,
-                containerfile=Path(named).expanduser().absolute() if named else None,
-                base=self.podman_base,
-            ),
-            **more,
-        )
+                Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        return tuple(dict.fromkeys((home, *(Path(path).absolute() for path in directories))))
 
     def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
         self._division = self._divide_cgroup()
@@ -262,7 +125,8 @@ class LoopatExtension(ExtensionApp):
             return error
 
     def _divide_cgroup(self) -> ServerCgroup | None:
-        """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
+        """The cgroup subtree for sandboxes; ``None`` where the server has none, and the tier's
+        ``gaps`` then say which limits do not hold."""
         try:
             return claim(find_delegation(self.sandbox_cgroup))
         except NotDelegated as error:
@@ -271,27 +135,11 @@ class LoopatExtension(ExtensionApp):
             return None
 
     async def _audit(self, request: AuditEntry) -> None:
-        """A line of a loop's audit. A store that cannot keep it is no reason to stop the loop."""
+        """Store a line of a loop's network audit. A failure is logged, and the request goes on."""
         try:
             await self._store.audit.record(request)
         except StoreError as error:
             self.log.warning("loopat could not keep a line of the network audit: %s", error)
-
-    def _select_engines(self) -> EngineRegistry:
-        tools = ToolLimits(self.bash_timeout, self.bash_timeout_max, self.tool_output)
-        return select_engines(
-            self.engine,
-            self._home.path,
-            Instructions(self._home.path),
-            EngineLimits(tools=tools),
-            self.engine_placement(),
-        )
-
-    def engine_placement(self) -> SandboxPlacement:
-        """Where the engines' turns run, by the traits."""
-        return SandboxPlacement(
-            self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths)
-        )
 
     def _build_context(
         self, engines: EngineRegistry, tier: SandboxTier | SandboxSpawnFailed
@@ -301,9 +149,6 @@ class LoopatExtension(ExtensionApp):
         else:
             isolation = tier.isolation
         keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
-        mode: PermissionMode = "bypassPermissions" if isolation.isolates else "default"
-        if self.default_permission_mode:
-            mode = cast(PermissionMode, self.default_permission_mode)
         broadcaster = EventBroadcaster(self._store.events)
         files = self._files()
         service = LoopService(
@@ -313,7 +158,7 @@ class LoopatExtension(ExtensionApp):
             keeper,
             self._home,
             files,
-            default_mode=mode,
+            default_mode=self.permission_mode(isolation),
             on_activity=self._touch,
         )
         return ApiContext(
@@ -331,7 +176,8 @@ class LoopatExtension(ExtensionApp):
         )
 
     def _files(self) -> WorkspaceFiles:
-        """A root server's sandboxes run as another user, who must be able to use what is put."""
+        """The files API. Sandboxes of a root server run as ``sandbox_uid``, so uploads get that
+        owner, except in the tier ``none``, which runs as root."""
         drops = os.geteuid() == 0 and self.sandbox != "none"
         return WorkspaceFiles(
             self._home.loop_dir,
@@ -345,7 +191,7 @@ class LoopatExtension(ExtensionApp):
     # ------------------------------------------------------------------ running
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
-        if not self._loaded:  # jupyter_server calls this whatever came of the loading
+        if not self._loaded:  # jupyter_server calls this also where loading failed
             return
         self._store.start(self._context.broadcaster.publish)
         self._background = asyncio.get_running_loop().create_task(self._run_background())
@@ -353,7 +199,7 @@ class LoopatExtension(ExtensionApp):
         self._context.ready.set()
 
     async def _run_background(self) -> None:
-        """What runs beside the requests; one that fails does not take the others with it."""
+        """The tasks that run beside requests; one that fails does not cancel the others."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._logged("token watch", self._context.tokens.run_maintenance()))
             group.create_task(self._logged("heartbeat", self._heartbeat()))
@@ -366,7 +212,8 @@ class LoopatExtension(ExtensionApp):
             self.log.exception("loopat's %s ended; restart the server to have it again", name)
 
     async def _heartbeat(self) -> None:
-        """A turn that works in silence is activity too, or a culler would end it."""
+        """Count running turns as activity: they may send no requests for longer than a culler's
+        timeout."""
         while True:
             await asyncio.sleep(HEARTBEAT)
             if self._service.running:
@@ -377,12 +224,13 @@ class LoopatExtension(ExtensionApp):
         self.serverapp.web_app.settings["loopat_last_activity"] = datetime.now(UTC)
 
     def current_activity(self) -> dict[str, int] | None:
-        """What keeps the server from shutting itself down: the turns that run."""
+        """The running turns; while there are any, jupyter_server does not shut down when idle."""
         running = self._service.running
         return {"loopat_turns": running} if running else None
 
     async def stop_extension(self) -> None:
-        """End what runs, keep what is stored. When it returns no sandbox is left."""
+        """Stop turns, sandboxes and background tasks, and close the store. Nothing stored is lost,
+        and no sandbox is left when it returns."""
         if not self._loaded:
             return
         self._background.cancel()

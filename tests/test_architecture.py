@@ -26,13 +26,18 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"store", "loops"},
     "engines": {
         "engines",
+        "entry_points",
         "loops.ports",
         "loops.destinations",
         "loops.errors",
+        "context.acp_agents",
         "context.config_file",
+        "context.config_models",
         "context.vaults",
     },
-    "sandboxes": {"sandboxes", "loops.ports", "loops.destinations", "loops.errors"},
+    "sandboxes": {
+        *("sandboxes", "entry_points", "loops.ports", "loops.destinations", "loops.errors"),
+    },
     "context": {"context", "loops"},
     "workspace": {"workspace", "loops"},
     # Pure: it makes documents of the domain's records, and the api sends them.
@@ -41,7 +46,11 @@ ALLOWED: dict[str, set[str]] = {
     "client": {"client"},
     "notebook": {"notebook", "client"},
     "cli": {"cli", "client"},
-    "extension": {"api", "loops", "engines", "sandboxes", "context", "workspace", "store"},
+    "entry_points": {"loops.errors"},
+    "config": {"context", "engines", "sandboxes", "loops.ports", "store.database"},
+    "extension": {
+        *("api", "config", "context", "engines", "loops", "sandboxes", "store", "workspace"),
+    },
     "widgets": {"notebook.widgets"},
     "__init__": {"extension", "notebook.magics", "notebook.widgets", "widgets"},
 }
@@ -49,7 +58,9 @@ ALLOWED: dict[str, set[str]] = {
 # `doctor` and `token` may open the home; the demo is told what the model is called.
 OPENS_THE_HOME: dict[str, set[str]] = {
     "cli/_installation_checks.py": {"store"},
-    "cli/_engine_checks.py": {"context", "engines", "extension", "loops.errors"},
+    "cli/_engine_checks.py": {
+        *("config", "context", "engines", "entry_points", "extension", "loops.errors"),
+    },
     "cli/_sandbox_checks.py": {"sandboxes", "extension", "loops.errors"},
     "cli/_doctor.py": {"extension"},
     "cli/_tokens.py": {"store", "api.auth", "loops.models"},

@@ -17,8 +17,8 @@ README = (ROOT / "README.md").read_text()
 
 TRAITS = sorted(
     name
-    for name, trait in LoopatExtension.class_own_traits(config=True).items()
-    if trait.this_class is LoopatExtension
+    for name, trait in LoopatExtension.class_traits(config=True).items()
+    if trait.this_class is not None and trait.this_class.__module__.startswith("loopat_jupyter.")
 )
 
 

@@ -53,6 +53,7 @@ BOXES = {
 NOT_DRAWN = {
     "extension": "puts the parts together, so it imports them all",
     "config": "the settings of the parts; the extension hands them over",
+    "entry_points": "finds the engines and tiers that are installed",
     "widgets": "the public address of notebook.widgets",
     "__init__": "loads the others when they are asked for",
 }

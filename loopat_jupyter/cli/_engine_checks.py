@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING
 from ._check_result import Check
 
 if TYPE_CHECKING:
-    from loopat_jupyter.context.config_file import ConfigFile, ProviderSection, SelectedModel
-    from loopat_jupyter.engines.registry import SandboxPlacement
+    from loopat_jupyter.context.config_file import ConfigFile, SelectedModel
+    from loopat_jupyter.context.config_models import ProviderSection
+    from loopat_jupyter.engines.plugin import EnginePlugin, EngineSetup
     from loopat_jupyter.extension import LoopatExtension
 
 
 def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool) -> list[Check]:
     """The model of the next turn, every provider, the engine that serves, and the others."""
-    wanted = extension.engine if extension is not None else "auto"
-    place = extension.engine_placement() if extension is not None else None
+    from loopat_jupyter.config import EngineConfig
+
+    config = extension or EngineConfig()
     model, choice = model_check(home)
     checks = [model]
     if online and choice is not None and choice.api != "demo":
@@ -29,14 +31,15 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
     return [
         *checks,
         *provider_checks(home),
-        engine_check(wanted, home, place),
-        *optional_checks(home),
+        engine_check(config.engine, config.engine_setup(home)),
+        *optional_checks(home, config.engine_setup(home)),
     ]
 
 
 def model_check(home: Path) -> tuple[Check, SelectedModel | None]:
     """Which model the next turn would use, and why. Nothing is sent to it."""
-    from loopat_jupyter.context.config_file import CONFIG_NAME, ConfigFile
+    from loopat_jupyter.context.config_file import ConfigFile
+    from loopat_jupyter.context.config_models import CONFIG_NAME
     from loopat_jupyter.loops.errors import ConfigError
 
     there = (home / CONFIG_NAME).exists()
@@ -115,14 +118,13 @@ def _provider(file: ConfigFile, name: str, provider: ProviderSection) -> Check:
     return Check(f"provider {name}", "ok", found)
 
 
-def engine_check(wanted: str, home: Path, place: SandboxPlacement | None = None) -> Check:
+def engine_check(wanted: str, setup: EngineSetup) -> Check:
     """The engine of the next turn, and why it is that one."""
-    from loopat_jupyter.context.instructions import Instructions
     from loopat_jupyter.engines.registry import select_engines
     from loopat_jupyter.loops.errors import DomainError
 
     try:
-        engines = select_engines(wanted, home, Instructions(home), place=place)
+        engines = select_engines(wanted, setup)
     except DomainError as error:
         return Check("engine", "bad", error.message)
     choice = asyncio.run(engines.select())
@@ -133,16 +135,28 @@ def engine_check(wanted: str, home: Path, place: SandboxPlacement | None = None)
     return Check("engine", "ok", found)
 
 
-def optional_checks(home: Path) -> list[Check]:
+def _engine(plugin: EnginePlugin, setup: EngineSetup) -> Check:
+    from loopat_jupyter.entry_points import PluginError
+
+    name = f"engine {plugin.name}"
+    try:
+        reason = plugin.unavailable()
+        if reason is None and plugin.plugin.distribution:
+            plugin.make(setup)  # somebody else's is really made, as the server does it
+    except PluginError as error:
+        fix = f"repair or uninstall {plugin.plugin.distribution}"
+        return Check(name, "warning", error.message, fix)
+    return Check(name, "info", reason or "installed")
+
+
+def optional_checks(home: Path, setup: EngineSetup) -> list[Check]:
     """The engines that are extras, and the agents that config.json describes."""
     from loopat_jupyter.context.config_file import ConfigFile
-    from loopat_jupyter.engines.registry import OPTIONAL_ENGINES
+    from loopat_jupyter.engines.plugin import installed_engines
     from loopat_jupyter.loops.errors import ConfigError
 
-    checks = []
-    for kind in OPTIONAL_ENGINES:
-        reason = kind.unavailable()
-        checks.append(Check(f"engine {kind.name}", "info", reason or "installed"))
+    plugins = [plugin for name, plugin in installed_engines().items() if name != "builtin"]
+    checks = [_engine(plugin, setup) for plugin in plugins]
     try:
         agents = ConfigFile(home).read().agents
     except ConfigError:

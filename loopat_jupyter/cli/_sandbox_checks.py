@@ -17,7 +17,7 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
     """The tier that a loop would get, started once; then every tier with what it lacks."""
     from loopat_jupyter.extension import LoopatExtension
     from loopat_jupyter.loops.errors import DomainError
-    from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
+    from loopat_jupyter.sandboxes.registry import OWN_TIERS, probe_tiers, select_tier
 
     extension = extension or LoopatExtension()
     wanted = extension.sandbox
@@ -33,7 +33,11 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
             ]
         serving = tier.isolation.tier
         found = [_selected_tier_check(wanted, tier), *(_tier_check(probe) for probe in probes)]
-    return [*found, *(_limits_check(probe) for probe in probes if probe.tier == serving)]
+    # What holds which limit is known of the package's own tiers only.
+    return [
+        *found,
+        *(_limits_check(p) for p in probes if p.tier == serving and p.tier in OWN_TIERS),
+    ]
 
 
 def _tier_check(probe: TierProbe) -> Check:

@@ -1,12 +1,10 @@
 """``config.json``: which models there are, and which one a turn uses.
 
 The file is the administrator's: it is read at each turn (parsed again only when it changed) and
-never written. What is wrong with it is a :class:`~loopat_jupyter.loops.errors.ConfigError` of
-that turn, which names the file and the line, or the variable, and never a secret. No file, or a
-file without providers, means the built-in provider ``demo``.
-
-Keys that are not known are ignored, so a file may serve several programs. How a model is spoken
-to is not known here; see :mod:`loopat_jupyter.engines.models.pool`.
+never written. A fault in it raises :class:`~loopat_jupyter.loops.errors.ConfigError` in that turn;
+its message names the file and the line, or the variable, and never a secret. No file, or a file
+without providers, means the built-in provider ``demo``. The schema is in :mod:`.config_models`;
+models are called by :mod:`loopat_jupyter.engines.models.pool`.
 """
 
 from __future__ import annotations
@@ -18,80 +16,37 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from .acp_agents import AgentSection, select_agent
-from .acp_agents import SelectedAgent as SelectedAgent
-from .config_models import CONFIG_NAME as CONFIG_NAME
-from .config_models import REFERENCE, ConfigModel, Name, config_error
+from .acp_agents import SelectedAgent, select_agent
+from .config_models import (
+    CONFIG_NAME,
+    REFERENCE,
+    Api,
+    Config,
+    ModelSection,
+    ProviderSection,
+    Thinking,
+    config_error,
+)
 from .vaults import Vaults
 
 CONFIG_LIMIT = 1024 * 1024
 DEMO = "demo"
 NO_KEY = "no-key"
-"""What is sent as the key to a server of one's own (``baseUrl``) that has been given none."""
+"""Sent as the key to a provider with a ``baseUrl`` and no ``apiKey``: SDKs insist on a key."""
 
-Api = Literal["anthropic", "openai"]
-Thinking = bool | Literal["minimal", "low", "medium", "high"]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
 KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
 
 
-class ModelSection(ConfigModel):
-    """One model of a provider.
-
-    ``contextWindow`` and ``maxTokens`` (of output) are in tokens; where absent they are guessed
-    from the model's name. ``thinking`` asks the model to think before it answers: ``true``,
-    ``false``, or how much; where absent it is the provider's own default.
-    """
-
-    id: Name
-    enabled: bool = True
-    context_window: Annotated[int, Field(ge=1000)] | None = Field(
-        default=None, alias="contextWindow"
-    )
-    max_tokens: Annotated[int, Field(ge=1)] | None = Field(default=None, alias="maxTokens")
-    thinking: Thinking | None = None
-
-
-class ProviderSection(ConfigModel):
-    """One provider. Without ``models`` every model id of it may be named.
-
-    ``headers`` and ``query`` go with every request; a header that is ``null`` is left out.
-    """
-
-    api: Api = "anthropic"
-    base_url: str | None = Field(default=None, alias="baseUrl")
-    api_key: str | None = Field(default=None, alias="apiKey")
-    models: list[ModelSection] | None = None
-    enabled: bool = True
-    headers: dict[Name, str | None] = Field(default_factory=dict)
-    query: dict[Name, str] = Field(default_factory=dict)
-
-
-class NetworkSection(ConfigModel):
-    """``presets``: named lists of destinations, for the profiles' allow-lists."""
-
-    presets: dict[Name, list[Name]] = Field(default_factory=dict)
-
-
-class Config(ConfigModel):
-    """The whole file."""
-
-    default: str | None = None
-    providers: dict[Name, ProviderSection] = Field(default_factory=dict)
-    network: NetworkSection = Field(default_factory=NetworkSection)
-    agent: str | None = None
-    agents: dict[Name, AgentSection] = Field(default_factory=dict)
-
-
 @dataclass(frozen=True, slots=True)
 class SelectedModel:
-    """The model that serves a turn, with everything that is needed to speak to it."""
+    """The model that serves a turn, with everything that is needed to call it."""
 
     provider: str
     model: str
@@ -107,7 +62,7 @@ class SelectedModel:
     """The ids that are enabled where the provider lists its models; ``None``: any."""
 
 
-DEMO_CHOICE = SelectedModel(provider=DEMO, model=DEMO, api="demo")
+DEMO_MODEL = SelectedModel(provider=DEMO, model=DEMO, api="demo")
 
 
 def _is_address(url: str) -> bool:
@@ -130,10 +85,11 @@ class ConfigFile:
         self._parsed: tuple[tuple[int, int, int], Config] | None = None
 
     async def select_model(self, vault: str) -> SelectedModel:
-        """The model for a turn of a loop with this vault.
+        """The model for a turn of a loop with this vault. Reads the file in a thread.
 
         Raises:
-            ConfigError: the file, or what it refers to, is broken; says what to write.
+            ConfigError: the file, or a variable that it refers to, cannot be used; the message
+                says what to write.
         """
         return await asyncio.to_thread(self._select_model, vault)
 
@@ -148,7 +104,7 @@ class ConfigFile:
     def _select_model(self, vault: str) -> SelectedModel:
         name, provider, model = select_provider(self.read())
         if provider is None or model is None:
-            return DEMO_CHOICE
+            return DEMO_MODEL
         key, base_url = self.credentials(name, provider, vault)
         return SelectedModel(
             provider=name,
@@ -159,10 +115,10 @@ class ConfigFile:
             context_window=model.context_window,
             max_tokens=model.max_tokens,
             thinking=model.thinking,
-            models=_enabled(provider),
+            models=_enabled_models(provider),
             headers=self._extra_headers(name, provider, vault),
             query=tuple(
-                (key, self._resolve(value, f"providers.{name}.query.{key}", vault))
+                (key, self._expand(value, f"providers.{name}.query.{key}", vault))
                 for key, value in provider.query.items()
             ),
         )
@@ -176,7 +132,7 @@ class ConfigFile:
             where = f"providers.{name}.headers.{header}"
             if not _HEADER_NAME.fullmatch(header):
                 raise config_error(f"{where} is no name that a header can have")
-            value = None if text is None else self._resolve(text, where, vault)
+            value = None if text is None else self._expand(text, where, vault)
             if value is not None:
                 _check_header_value(value, where)
             found.append((header.lower(), value))
@@ -193,9 +149,9 @@ class ConfigFile:
         Raises :class:`ConfigError` where a variable is not set, or both are missing.
         """
         where = f"providers.{name}"
-        key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
+        key = self._expand(provider.api_key, f"{where}.apiKey", vault)
         _check_header_value(key, _origin_of(provider.api_key, f"{where}.apiKey"))
-        base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
+        base_url = self._expand(provider.base_url, f"{where}.baseUrl", vault)
         if not key and not base_url:
             raise config_error(
                 f'{where} has no apiKey. Write "apiKey": "${{VAR}}" and put the key into VAR '
@@ -206,7 +162,7 @@ class ConfigFile:
         return key, base_url
 
     def read(self) -> Config:
-        """The parsed file; does file I/O. Raises :class:`ConfigError`."""
+        """The parsed file. Does file I/O; raises :class:`ConfigError`."""
         try:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())
@@ -224,7 +180,7 @@ class ConfigFile:
         self._parsed = (version, config)
         return config
 
-    def _resolve(self, text: str | None, where: str, vault: str) -> str:
+    def _expand(self, text: str | None, where: str, vault: str) -> str:
         """``text`` with every ``${VAR}`` replaced by the vault's value, else the server's."""
 
         def value(match: re.Match[str]) -> str:
@@ -268,14 +224,14 @@ def _check_header_value(value: str, where: str) -> None:
     raise config_error(f"{where} holds {what}, which no key can have; copy the key again")
 
 
-def _enabled(provider: ProviderSection) -> tuple[str, ...] | None:
+def _enabled_models(provider: ProviderSection) -> tuple[str, ...] | None:
     if provider.models is None:
         return None
     return tuple(model.id for model in provider.models if model.enabled)
 
 
 def parse_config(data: bytes) -> Config:
-    """The config in ``data``. Raises :class:`ConfigError` with the line of what is wrong."""
+    """Parse ``data``. Raises :class:`ConfigError` with the line of the first fault."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -294,19 +250,20 @@ def parse_config(data: bytes) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        keys = [part for part in first["loc"] if _is_in_file(part)]
+        keys = [part for part in first["loc"] if _is_key(part)]
         name = ".".join(str(part) for part in keys)
         problem = first["msg"].removeprefix("Value error, ")
         raise config_error(f"{name}: {problem}", _line_of(text, keys)) from None
 
 
 def select_provider(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
-    """Provider name, provider and model that ``config`` means; ``None`` for the demo.
+    """Provider name, provider and model of every turn; both ``None`` for the demo.
 
-    Without ``default`` it is the first enabled model of the first enabled provider.
+    Without ``default`` it is the first enabled model of the first enabled provider. Raises
+    :class:`ConfigError`.
     """
     if config.default is None:
-        return _first(config)
+        return _first_enabled(config)
     name, slash, model_id = config.default.partition("/")
     if not slash or not name or not model_id:
         raise config_error('default must be written as "PROVIDER/MODEL", for example "demo/demo"')
@@ -322,10 +279,10 @@ def select_provider(config: Config) -> tuple[str, ProviderSection | None, ModelS
         raise config_error(
             f'the provider {name!r} is disabled; write "enabled": true, or name another'
         )
-    return name, provider, _model(name, provider, model_id)
+    return name, provider, _model_section(name, provider, model_id)
 
 
-def _model(name: str, provider: ProviderSection, model_id: str) -> ModelSection:
+def _model_section(name: str, provider: ProviderSection, model_id: str) -> ModelSection:
     if provider.models is None:
         return ModelSection(id=model_id)
     found = next((model for model in provider.models if model.id == model_id), None)
@@ -342,7 +299,7 @@ def _model(name: str, provider: ProviderSection, model_id: str) -> ModelSection:
     return found
 
 
-def _first(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
+def _first_enabled(config: Config) -> tuple[str, ProviderSection | None, ModelSection | None]:
     if not config.providers:
         return DEMO, None, None
     for name, provider in config.providers.items():
@@ -352,13 +309,18 @@ def _first(config: Config) -> tuple[str, ProviderSection | None, ModelSection | 
     raise config_error('no provider has an enabled model; write "default": "PROVIDER/MODEL"')
 
 
-def _is_in_file(part: int | str) -> bool:
-    """Pydantic also names the member of a union it tried; that is not in the file."""
+def _is_key(part: int | str) -> bool:
+    """Whether a part of pydantic's error location is in the file; the member of a union that was
+    tried is a part too, and is not."""
     return isinstance(part, int) or not (part.startswith("literal[") or part in ("bool", "[key]"))
 
 
 def _line_of(text: str, keys: list[int | str]) -> int | None:
-    """The line of the innermost of ``keys`` that can be found, each one after its parent."""
+    """The line of the innermost of ``keys`` that is found in ``text``.
+
+    ``json`` keeps no positions, so each key is searched for after its parent: where one stands
+    twice in a section the line may be the first one's.
+    """
     position = found = 0
     for key in keys:
         if isinstance(key, str):

@@ -2,9 +2,10 @@
 
 ``{"allow": ["example.org", "*.example.org:8443", "python-packages"]}``: hosts, with or without
 port (without: 80 and 443), names below a domain, and *presets*, whose names have no dot. Presets
-for package registries follow this machine's own configuration of pip and npm, so that a mirror
-that was set there is what the sandbox gets. Nothing is allowed by default, and a file that is
-broken allows nothing: the turn fails, and says where.
+for package registries follow this machine's own configuration of pip and npm, so that a sandbox
+may reach the mirror that is configured there. Nothing is allowed by default. A file that cannot be
+read allows nothing: the turn fails, and its message names the file. The policy is enforced by
+:mod:`loopat_jupyter.sandboxes.proxy.egress_policy`.
 """
 
 from __future__ import annotations
@@ -41,19 +42,20 @@ Presets = Callable[[], Mapping[str, Sequence[str]]]
 
 
 def loop_egress(home: Path, profiles: Iterable[str], presets: Presets) -> Egress:
-    """What the loop with these profiles may reach; ``presets`` reads the administrator's own.
+    """What a loop with these profiles may reach, in the order of the profiles.
 
-    Does file I/O. Raises ``ConfigError`` that names the file.
+    ``presets`` reads the administrator's own presets from ``config.json``. Does file I/O; raises
+    ``ConfigError`` with the file's name.
     """
     found: dict[Pattern, None] = {}
     for name in profiles:
         where = f"profiles/{name}/{FILE}"
-        for entry in _entries(home / "profiles" / name / FILE, where):
+        for entry in _read_allow_list(home / "profiles" / name / FILE, where):
             found.update(dict.fromkeys(_patterns(entry, where, presets)))
     return Egress(tuple(found))
 
 
-def _entries(path: Path, where: str) -> list[str]:
+def _read_allow_list(path: Path, where: str) -> list[str]:
     try:
         with path.open("rb") as file:
             content: Any = json.loads(file.read(FILE_LIMIT))
@@ -63,7 +65,7 @@ def _entries(path: Path, where: str) -> list[str]:
         raise ConfigError(
             f"{where}, line {error.lineno}: it is not valid JSON: {error.msg}."
         ) from None
-    except (OSError, ValueError, RecursionError):  # no UTF-8, a number without end
+    except (OSError, ValueError, RecursionError):  # no UTF-8, an endless number, deep nesting
         raise ConfigError(f"{where}: it cannot be read.") from None
     allow = content.get("allow", []) if isinstance(content, dict) else None
     if not isinstance(allow, list) or not all(isinstance(entry, str) for entry in allow):
@@ -75,13 +77,13 @@ def _patterns(entry: str, where: str, presets: Presets) -> Iterator[Pattern]:
     if "." in entry or ":" in entry:
         yield _pattern(entry, where)
         return
-    own = presets()
-    if entry in own:
-        yield from (_pattern(one, f"config.json, network.presets.{entry}") for one in own[entry])
+    custom = presets()
+    if entry in custom:
+        yield from (_pattern(one, f"config.json, network.presets.{entry}") for one in custom[entry])
     elif entry in PRESETS:
         yield from PRESETS[entry]()
     else:
-        known = ", ".join(sorted({*own, *PRESETS}))
+        known = ", ".join(sorted({*custom, *PRESETS}))
         raise ConfigError(f"{where}: there is no preset {entry!r}. There are: {known}.")
 
 
@@ -100,23 +102,23 @@ def _git_hosts() -> Iterator[Pattern]:
 
 
 def _python_packages() -> Iterator[Pattern]:
-    """The indexes that pip uses on this machine: its configuration's, else its own default."""
+    """The indexes that pip uses on this machine: the configured ones, else pip's default."""
     urls = [os.environ.get("PIP_INDEX_URL", ""), *os.environ.get("PIP_EXTRA_INDEX_URL", "").split()]
     for file in [os.environ.get("PIP_CONFIG_FILE", ""), *PIP_FILES]:
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(_text(file))
+            parser.read_string(_read_text(file))
         except configparser.Error:
-            continue  # pip will say so
+            continue  # pip itself reports it to whoever runs pip
         for section in ("global", "install"):
             urls.append(parser.get(section, "index-url", fallback=""))
             urls += parser.get(section, "extra-index-url", fallback="").split()
-    patterns = list(_of_urls(urls))
+    patterns = list(_url_patterns(urls))
     return iter(patterns or _pip_default())
 
 
-def _text(file: str) -> str:
-    """What a file of this machine's configuration holds; nothing where there is none."""
+def _read_text(file: str) -> str:
+    """The text of a configuration file of this machine; empty where there is none."""
     try:
         return Path(file).expanduser().read_text(encoding="utf-8")
     except (OSError, RuntimeError, UnicodeDecodeError):
@@ -136,14 +138,14 @@ def _npm_packages() -> Iterator[Pattern]:
     """The registries that npm's configuration on this machine names."""
     urls = [os.environ.get(name, "") for name in ("npm_config_registry", "NPM_CONFIG_REGISTRY")]
     for file in [os.environ.get("NPM_CONFIG_USERCONFIG", ""), *NPM_FILES]:
-        for name, equals, value in (line.partition("=") for line in _text(file).splitlines()):
+        for name, equals, value in (line.partition("=") for line in _read_text(file).splitlines()):
             if equals and name.strip().rpartition(":")[2] == "registry":
                 urls.append(value.strip())
-    return _of_urls(urls)
+    return _url_patterns(urls)
 
 
-def _of_urls(urls: Iterable[str]) -> Iterator[Pattern]:
-    """The hosts of URLs, each with its one port; what is no URL is left out."""
+def _url_patterns(urls: Iterable[str]) -> Iterator[Pattern]:
+    """The hosts of URLs, each with its one port; values that are no http(s) URL are skipped."""
     for url in urls:
         try:
             address = urlsplit(url)
@@ -160,4 +162,4 @@ PRESETS = {
     "npm-packages": _npm_packages,
     "python-packages": _python_packages,
 }
-"""Presets that come with loopat, by name."""
+"""The package's own presets, by name."""

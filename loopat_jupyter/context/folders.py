@@ -1,8 +1,8 @@
 """Folders of the Jupyter server's root that a loop may see.
 
-A folder is named relative to the root. No symlink is followed on the way to it, neither when the
-loop is created nor when a sandbox starts, so a folder cannot lead out of the root. What the server
-hides (dot files, unless it shows them) and what is private to loopat or Jupyter is refused too.
+A folder is named relative to the root. No symlink is followed in its path, neither when the loop is
+created nor when a sandbox starts, so a folder cannot lead out of the root. Hidden folders (unless
+the server shows them) and those that are private to loopat or Jupyter are refused too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Folders:
             names.add(source.name)
 
     def locate(self, folders: Iterable[GivenFolder]) -> Iterator[tuple[GivenFolder, Path]]:
-        """Each folder with where it is now. Raises ``SandboxSpawnFailed`` if it is gone."""
+        """Each folder with its path on the host. Raises ``SandboxSpawnFailed`` if one is gone."""
         for folder in folders:
             try:
                 yield folder, self._resolve(folder)
@@ -64,9 +64,11 @@ class Folders:
                 )
         if any(current.is_relative_to(private.resolve()) for private in self.private):
             raise InvalidParameter(f"folders: {path!r} is private to the server.")
-        # What is covered inside a folder stays covered only while nobody can rename what is
-        # above it.
-        if folder.write and any(one.resolve().is_relative_to(current) for one in self.private):
+        # A mount that masks a private path inside the folder stays in place only while nobody
+        # inside can rename a directory above it.
+        if folder.write and any(
+            private.resolve().is_relative_to(current) for private in self.private
+        ):
             raise InvalidParameter(
                 f"folders: {path!r} holds private files of the server; give it without write, or "
                 "a folder beside them."

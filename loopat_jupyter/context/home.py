@@ -1,19 +1,19 @@
-"""The home of a server's loops, and what a loop is made with.
+"""The directory that holds everything of a server's loops, and how a loop is made in it.
 
 Layout of ``$LOOPAT_HOME`` (mode 0700)::
 
     config.json     providers and models, written by people, never by the server
-    loopat.db       everything that must survive
-    lock            who owns the home
-    loops/<id>/     workdir/ and home/ of each loop; all that its sandbox sees of this home;
-                    uploads/ of what is being put into the workdir
+    loopat.db       the database: loops, turns, events, tokens
+    lock            held by the server that owns the home
+    loops/<id>/     workdir/ and home/ of each loop, all that its sandbox sees of this home;
+                    uploads/ holds files that are not yet whole
     profiles/<name> configuration bundles: AGENTS.md goes into the agent's instructions
     vaults/<name>   credential bundles, read by the server alone
-    repos/<name>    git repositories that a loop can start from
+    repos/<name>    git repositories that a loop's workdir can be cloned from
     run/            records of living sandboxes, for the reaper
 
 A profile or vault named like the user is that user's default; else the one named ``default`` is.
-Nothing here is on the event loop: file work runs in a thread.
+File I/O of the async methods runs in a thread.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from .repos import clone
 from .vaults import DEFAULT_VAULT, Vaults
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-DEFAULT = "default"
-_OURS = {"config.json", "lock", "loopat.db", "loops", "profiles", "repos", "run", "vaults"}
+DEFAULT_PROFILE = "default"
+_ENTRIES = {"config.json", "lock", "loopat.db", "loops", "profiles", "repos", "run", "vaults"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Home:
 
     @classmethod
     def open(cls, path: Path, folders: Folders) -> Home:
-        """Make the directories that are not there yet, for their owner alone."""
+        """Make the directories that are missing, with mode 0700. Raises ``OSError``."""
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_private(path)
         for name in ("loops", "profiles", "vaults", "repos", "run"):
@@ -69,19 +69,16 @@ class Home:
     def loop_dir(self, loop_id: str) -> Path:
         return self.path / "loops" / loop_id
 
-    def profile_names(self) -> list[str]:
-        return _names(self.path / "profiles")
-
     # ------------------------------------------------------------------ making a loop
 
     async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         """Check the draft's names and make its directories; a failure leaves nothing behind.
 
         Raises:
-            UnknownProfile, UnknownVault, UnknownRepo, InvalidParameter: what the draft names is
-                not there.
+            UnknownProfile, UnknownVault, UnknownRepo: the draft names one that does not exist.
+            InvalidParameter: a folder of it cannot be given.
         """
-        prepared = await asyncio.to_thread(self._check, draft)
+        prepared = await asyncio.to_thread(self._resolve_draft, draft)
         directory = self.loop_dir(draft.loop_id)
         try:
             await asyncio.to_thread(_make_directories, directory)
@@ -93,10 +90,10 @@ class Home:
         return prepared
 
     async def remove_loop(self, loop_id: str) -> None:
-        """Remove a loop that was not created after all."""
+        """Remove the directories of a loop whose creation failed."""
         await asyncio.to_thread(shutil.rmtree, self.loop_dir(loop_id), ignore_errors=True)
 
-    def _check(self, draft: NewLoop) -> PreparedLoop:
+    def _resolve_draft(self, draft: NewLoop) -> PreparedLoop:
         profiles = draft.profiles
         if profiles is None:
             profiles = self._default_profiles(draft.owner)
@@ -115,36 +112,36 @@ class Home:
         return PreparedLoop(profiles, vault, draft.folders)
 
     def _default_profiles(self, owner: str) -> tuple[str, ...]:
-        for name in (owner, DEFAULT):
+        for name in (owner, DEFAULT_PROFILE):
             if _exists(self.path / "profiles", name):
                 return (name,)
         return ()
 
-    # ------------------------------------------------------------------ a loop's places
+    # ------------------------------------------------------------------ a loop's directories
 
     async def spec(self, loop: LoopRecord) -> SandboxSpec:
-        """Where the loop lives, and what it may reach.
+        """The loop's directories on the host, its folders, and what it may reach.
 
         Raises:
             SandboxSpawnFailed: a folder of it is gone.
             ConfigError: a profile's ``network.json`` is broken.
         """
-        return await asyncio.to_thread(self._locate, loop)
+        return await asyncio.to_thread(self._sandbox_spec, loop)
 
     def host_path_aliases(self, loop: LoopRecord) -> dict[str, str]:
-        """Paths of this host that a loop may have seen, and what to call them elsewhere."""
-        own = self.loop_dir(loop.loop_id)
-        named = {
-            own / "workdir": "/workdir",
-            own / "home": "/home/loop",
+        """Host paths that a loop's texts may hold, and what transcripts write in their place."""
+        directory = self.loop_dir(loop.loop_id)
+        aliases = {
+            directory / "workdir": "/workdir",
+            directory / "home": "/home/loop",
             self.path: "$LOOPAT_HOME",
             self.folders.root: ".",
             Path.home(): "~",
         }
-        both = {str(path.resolve()): name for path, name in named.items()}
-        return both | {str(path): name for path, name in named.items()}
+        resolved = {str(path.resolve()): alias for path, alias in aliases.items()}
+        return resolved | {str(path): alias for path, alias in aliases.items()}
 
-    def _locate(self, loop: LoopRecord) -> SandboxSpec:
+    def _sandbox_spec(self, loop: LoopRecord) -> SandboxSpec:
         directory = self.loop_dir(loop.loop_id)
         mounts = tuple(
             FolderMount(source, folder.path.rstrip("/").rpartition("/")[2], folder.write)
@@ -158,15 +155,15 @@ class Home:
 
 
 def _make_private(path: Path) -> None:
-    """Shut others out of a home that somebody made with a wider mode.
+    """Take the permissions of others from a home that was made with a wider mode.
 
-    Only one that holds nothing but what is ours: a folder that is also something else is left as
-    it is, and what is private in it is still in folders and files of mode 0700 and 0600.
+    Only where it holds nothing but entries of a home: a directory with another use is left as it
+    is. What is private in it is in directories and files of mode 0700 and 0600 all the same.
     """
     status = path.stat()
     if status.st_mode & 0o077 == 0 or status.st_uid != os.geteuid():
         return
-    if all(entry.name.partition("-")[0] in _OURS for entry in path.iterdir()):
+    if all(entry.name.partition("-")[0] in _ENTRIES for entry in path.iterdir()):
         path.chmod(0o700)
 
 
@@ -177,9 +174,3 @@ def _make_directories(directory: Path) -> None:
 
 def _exists(parent: Path, name: str) -> bool:
     return _NAME.fullmatch(name) is not None and (parent / name).is_dir()
-
-
-def _names(parent: Path) -> list[str]:
-    if not parent.is_dir():
-        return []
-    return sorted(entry.name for entry in parent.iterdir() if _exists(parent, entry.name))

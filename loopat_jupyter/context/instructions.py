@@ -1,7 +1,7 @@
-"""What an agent is told before the conversation begins.
+"""The system instructions of a turn: what the agent is told before the conversation.
 
-A short text of our own, then the ``AGENTS.md`` of each of the loop's profiles, in order. The
-loop's metadata is never part of it.
+A short text of this package, then the ``AGENTS.md`` of each of the loop's profiles, in order. The
+loop's metadata is never part of it: it belongs to the API's caller.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ This turn is in plan mode: read and think, change nothing. End with the plan."""
 
 
 class Instructions:
-    """Callable: the instructions for one turn."""
+    """Composes the instructions of a turn when it is called with the turn."""
 
     def __init__(self, home: Path) -> None:
         self._profiles = home / "profiles"
@@ -43,7 +43,7 @@ class Instructions:
         return await asyncio.to_thread(self._compose, turn)
 
     def _compose(self, turn: Turn) -> str:
-        parts = [_BASE, _network(turn.egress)]
+        parts = [_BASE, _network_text(turn.egress)]
         if turn.folders:
             names = ", ".join(
                 f"{folder.name} ({'read and write' if folder.write else 'read only'})"
@@ -52,10 +52,10 @@ class Instructions:
             parts.append(f"The user's own folders in the working directory: {names}.")
         if turn.permission_mode == "plan":
             parts.append(_PLAN)
-        parts += filter(None, (self._profile(name) for name in turn.profiles))
+        parts += filter(None, (self._profile_text(name) for name in turn.profiles))
         return "\n\n".join(parts)
 
-    def _profile(self, name: str) -> str:
+    def _profile_text(self, name: str) -> str:
         try:
             with (self._profiles / name / "AGENTS.md").open("rb") as file:
                 text = file.read(PROFILE_LIMIT).decode(errors="replace").strip()
@@ -64,7 +64,7 @@ class Instructions:
         return text
 
 
-def _network(egress: Egress) -> str:
+def _network_text(egress: Egress) -> str:
     if not egress.allowed:
         return _NO_NETWORK
     return _NETWORK.format(allowed=", ".join(map(str, egress.allowed)))

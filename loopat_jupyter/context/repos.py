@@ -1,10 +1,10 @@
-"""Making a loop's workdir from one of the home's repositories.
+"""Cloning one of the home's repositories into a loop's workdir.
 
-git runs on the host here, on a repository that the administrator put into the home. Whatever that
-repository's configuration says, nothing of it is executed: no hooks, no file system monitor, no
-filters, no ``ext::`` transport, no helper, no prompt; and none of the server's or user's
-configuration. Objects are sent as to another machine: what arrives is whole, checked against its
-names, and leans on no other directory of the host.
+git runs on the host, outside of any sandbox, on a repository that the administrator put into the
+home and that may be somebody else's. Nothing that it configures is executed: no hooks, no file
+system monitor, no filters, no ``ext::`` transport, no helper, no prompt. The server's and the
+user's own git configuration is not read. Objects go through git's transport as to another machine
+(``--no-local``): they are complete, checked against their hashes, and refer to no other directory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": str(CONFIGURATION),
     "GIT_ATTR_NOSYSTEM": "1",
-    # No configuration can widen these two.
+    # The environment outranks every configuration file, so no repository can widen these two.
     "GIT_ALLOW_PROTOCOL": "file",
     "GIT_NO_LAZY_FETCH": "1",
     "GIT_TERMINAL_PROMPT": "0",
@@ -32,14 +32,20 @@ _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
 }
 _COMMAND = (
-    # Before a repository's own configuration, also in the new one.
+    # -c outranks the configuration of the source repository and of the clone.
     *("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"),
     *("clone", "--quiet", "--no-local", "--no-recurse-submodules", "--template=", "--"),
 )
 
 
 async def clone(source: Path, workdir: Path) -> None:
-    """Clone ``source`` into the empty ``workdir``. Raises ``UnknownRepo`` if git cannot."""
+    """Clone ``source`` into the empty directory ``workdir``.
+
+    Raises:
+        UnknownRepo: git is not installed, or failed; the message holds its reason, and no path of
+            the host.
+        TimeoutError: it took longer than :data:`TIMEOUT`.
+    """
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(workdir.parent),
@@ -59,19 +65,19 @@ async def clone(source: Path, workdir: Path) -> None:
         raise UnknownRepo("A repo needs git, and the server has none. Install git.") from error
     try:
         async with asyncio.timeout(TIMEOUT):
-            _, complaint = await process.communicate()
+            _, stderr = await process.communicate()
     except BaseException:
         process.kill()
         await process.wait()
         raise
     if process.returncode != 0:
-        reason = _reason(complaint.decode(errors="replace"))
+        reason = _error_line(stderr.decode(errors="replace"))
         reason = reason.replace(str(source.parent), "repos").replace(str(workdir), "workdir")
         raise UnknownRepo(f"The repo {source.name!r} cannot be cloned: {reason}")
 
 
-def _reason(said: str) -> str:
-    """The line of git's that says what is wrong; what follows it is advice."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _error_line(stderr: str) -> str:
+    """The line of git's output with the error; the lines after it are advice."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     fatal = [line for line in lines if line.startswith("fatal: ")]
     return [*(fatal or lines), "git does not say why"][0].removeprefix("fatal: ")

@@ -3,9 +3,9 @@
 A vault is a directory ``$LOOPAT_HOME/vaults/<name>/envs``; the file ``<VAR>`` in it holds that
 variable's value. The vault named ``default`` always exists, if only as an empty one.
 
-Invariants: values are read when they are needed and kept nowhere; no value appears in a message
-or in a log; a name is never taken as a path, so nothing outside the vault can be read. The
-functions here do file I/O: call them off the event loop.
+Invariants: a value is read when it is needed and never cached; no value appears in a message or in
+a log; a name that could be a path is refused, so no file outside the vault is read. All methods do
+file I/O: call them off the event loop.
 """
 
 from __future__ import annotations
@@ -35,17 +35,11 @@ class Vaults:
             return False
         return name == DEFAULT_VAULT or (self.home / "vaults" / name).is_dir()
 
-    def names(self) -> list[str]:
-        """All vaults by name; ``default`` is always among them."""
-        root = self.home / "vaults"
-        found = {entry.name for entry in root.iterdir()} if root.is_dir() else set()
-        return sorted({DEFAULT_VAULT} | {name for name in found if self.exists(name)})
-
     def value(self, vault: str, variable: str) -> str | None:
-        """The variable's value without its trailing newline, ``None`` where the vault has none.
+        """The variable's value without a trailing newline, ``None`` where the vault has none.
 
         Raises:
-            ConfigError: the file is there and cannot be used. Names the variable, never a value.
+            ConfigError: the file exists and cannot be used. The message names the variable.
         """
         if not _VAULT_NAME.fullmatch(vault) or not _VARIABLE_NAME.fullmatch(variable):
             return None

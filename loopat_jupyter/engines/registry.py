@@ -1,77 +1,39 @@
 """The engines of a server, and which one a turn gets: the trait ``LoopatExtension.engine``.
 
-An engine whose extra is not installed is not there; nothing of it is imported. ``auto`` decides
-when a turn begins: ``claude`` where it is installed, its program is there in the sandboxes, and the
-configured provider speaks the Anthropic API, else ``builtin``. A turn that waits goes on with the
-engine it began with.
+``auto`` decides when a turn begins: ``claude`` where it is installed, its program is there in the
+sandboxes, and the configured provider speaks the Anthropic API, else ``builtin``. It takes no
+other engine. A turn that waits goes on with the engine it began with, so every installed engine
+is made. One that cannot be made costs a line in the log, and keeps the extension from loading
+only where it is the configured one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..context.config_file import ConfigFile, select_provider
+from ..entry_points import PluginError
 from ..loops.errors import ConfigError, DomainError
 from ..loops.ports.engine import Engine, EngineSelection
-from .builtin.engine import BuiltinEngine, ComposeInstructions, EngineLimits
+from .plugin import EngineSetup, installed_engines
 
-ENGINES = ("auto", "builtin", "claude", "acp")
-
-EngineFactory = Callable[[Path, ComposeInstructions], Engine]
+log = logging.getLogger(__name__)
 
 
 class EngineUnavailable(DomainError):
     """The engine that was asked for cannot serve here; the message says what is missing."""
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxPlacement:
-    """Where turns run: the trait ``LoopatExtension.sandbox``, and the host's paths that every
-    sandbox sees besides."""
-
-    sandbox: str = "auto"
-    shown: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class EngineKind:
-    """An engine that may be installed: the package of this room that holds it."""
-
-    name: str
-    package: str
-
-    def unavailable(self) -> str | None:
-        """Why it cannot serve, and what to install; ``None`` where it can."""
-        try:
-            module = importlib.import_module(f"{__package__}.{self.package}")
-        except ModuleNotFoundError:
-            return f"This version of loopat-jupyter does not have the engine {self.name!r} yet."
-        reason: str | None = module.unavailable()
-        return reason
-
-    def unsupported_reason(self, place: SandboxPlacement) -> str | None:
-        """Why ``auto`` does not take it for sandboxes of this kind; ``None`` where it may."""
-        module = importlib.import_module(f"{__package__}.{self.package}")
-        check = getattr(module, "unsupported_reason", None)
-        return check(place.sandbox, place.shown) if check is not None else None
-
-    def make(
-        self, home: Path, instructions: ComposeInstructions, limits: EngineLimits | None
-    ) -> Engine:
-        module = importlib.import_module(f"{__package__}.{self.package}")
-        engine: Engine = module.make_engine(home, instructions, limits)
-        return engine
-
-
-OPTIONAL_ENGINES = (EngineKind("claude", "claude"), EngineKind("acp", "acp"))
-
-
 class EngineRegistry:
-    """Implements :class:`~loopat_jupyter.loops.ports.engine.EngineSet`."""
+    """Implements :class:`~loopat_jupyter.loops.ports.engine.EngineSet`.
+
+    ``made`` are the engines by name; ``missing`` says why others cannot serve, ``unsupported`` why
+    an engine may not work in this server's sandboxes. An engine that fails to close does not keep
+    the others from closing.
+    """
 
     def __init__(
         self,
@@ -79,24 +41,24 @@ class EngineRegistry:
         home: Path,
         made: Mapping[str, Engine],
         missing: Mapping[str, str],
-        misplaced: Mapping[str, str],
+        unsupported: Mapping[str, str],
     ) -> None:
         self._wanted = wanted
         self._config = ConfigFile(home)
         self._made = made
         self._missing = missing
-        self._misplaced = misplaced
+        self._unsupported = unsupported
 
     async def select(self) -> EngineSelection:
         if self._wanted != "auto":
             why = "it was asked for"
-            if self._wanted in self._misplaced:
-                why = f"{why}. {self._misplaced[self._wanted]}"
+            if self._wanted in self._unsupported:
+                why = f"{why}. {self._unsupported[self._wanted]}"
             return EngineSelection(self._made[self._wanted], why)
-        name, why = await asyncio.to_thread(self._automatic)
+        name, why = await asyncio.to_thread(self._select_automatically)
         return EngineSelection(self._made[name], why)
 
-    def _automatic(self) -> tuple[str, str]:
+    def _select_automatically(self) -> tuple[str, str]:
         if "claude" not in self._made:
             return "builtin", f"it comes with loopat. {self._missing['claude']}"
         try:
@@ -104,8 +66,8 @@ class EngineRegistry:
         except ConfigError:
             return "builtin", "config.json cannot be used, and it will say why"
         if provider is not None and provider.api == "anthropic":
-            if "claude" in self._misplaced:
-                return "builtin", f"it needs nothing inside. {self._misplaced['claude']}"
+            if "claude" in self._unsupported:
+                return "builtin", f"it needs nothing inside. {self._unsupported['claude']}"
             return "claude", f"it is installed, and the provider {name!r} speaks the Anthropic API"
         return "builtin", f"claude does not speak the API of the provider {name!r}"
 
@@ -117,41 +79,48 @@ class EngineRegistry:
         await choice.engine.prepare()
 
     async def close_loop(self, loop_id: str) -> None:
-        for engine in self._made.values():
-            await engine.close_loop(loop_id)
+        for name, engine in self._made.items():
+            try:
+                await engine.close_loop(loop_id)
+            except Exception:
+                log.exception("The engine %s failed to close %s", name, loop_id)
 
     async def close(self) -> None:
-        for engine in self._made.values():
-            await engine.close()
+        for name, engine in self._made.items():
+            try:
+                await engine.close()
+            except Exception:
+                log.exception("The engine %s failed to close", name)
 
 
-def select_engines(
-    wanted: str,
-    home: Path,
-    instructions: ComposeInstructions,
-    limits: EngineLimits | None = None,
-    place: SandboxPlacement | None = None,
-) -> EngineRegistry:
-    """The engines that are installed, with ``wanted`` (one of :data:`ENGINES`) to serve.
+def select_engines(wanted: str, setup: EngineSetup) -> EngineRegistry:
+    """Make every engine that is installed, with ``wanted`` (or ``auto``) to serve.
 
     Raises:
-        EngineUnavailable: there is no such engine, or it is not installed.
+        EngineUnavailable: there is no such engine, it is not installed, or it is broken.
     """
-    if wanted not in ENGINES:
-        raise EngineUnavailable(f"There is no engine {wanted!r}. Engines: {', '.join(ENGINES)}.")
-    made: dict[str, Engine] = {"builtin": BuiltinEngine(home, instructions, limits)}
+    plugins = installed_engines()
+    if wanted != "auto" and wanted not in plugins:
+        known = ", ".join(("auto", *plugins))
+        raise EngineUnavailable(f"There is no engine {wanted!r}. Engines: {known}.")
+    made: dict[str, Engine] = {}
     missing: dict[str, str] = {}
-    misplaced: dict[str, str] = {}
-    for kind in OPTIONAL_ENGINES:
-        reason = kind.unavailable()
-        if reason is None:
-            made[kind.name] = kind.make(home, instructions, limits)
-            if why := kind.unsupported_reason(place or SandboxPlacement()):
-                misplaced[kind.name] = why
-        else:
-            missing[kind.name] = reason
-    if wanted in missing:
+    unsupported: dict[str, str] = {}
+    for name, plugin in plugins.items():
+        try:
+            if reason := plugin.unavailable():
+                missing[name] = reason
+                continue
+            made[name] = plugin.make(setup)
+            if reason := plugin.unsupported_reason(setup):
+                unsupported[name] = reason
+        except PluginError as error:
+            made.pop(name, None)
+            missing[name] = f"The engine {error.message}"
+            log.warning("%s", missing[name])
+            log.debug("%s: where it failed", name, exc_info=error)
+    for name in {wanted, "builtin"} & missing.keys():
         raise EngineUnavailable(
-            f'{missing[wanted]} Or set LoopatExtension.engine to "auto" or "builtin".'
+            f'{missing[name]} Or set LoopatExtension.engine to "auto" or "builtin".'
         )
-    return EngineRegistry(wanted, home, made, missing, misplaced)
+    return EngineRegistry(wanted, setup.home, made, missing, unsupported)

@@ -23,7 +23,9 @@ from loopat_jupyter.sandboxes.runtime.environment import base_environment
 from loopat_jupyter.sandboxes.runtime.limits import (
     PROCESSES_GAP,
     STRAY_GAP,
+    enforced_controllers,
 )
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.sandbox import LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
@@ -47,6 +49,13 @@ def user_name() -> str:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
+
+
+def try_none(settings: SandboxSettings) -> Attempt:
+    """See :data:`loopat_jupyter.sandboxes.runtime.probe.Try`. It works everywhere."""
+    detail = "no isolation; only when the administrator sets it"
+    held = enforced_controllers(settings)
+    return Attempt(UnconfinedTier(settings), TierProbe("none", True, detail, controllers=held))
 
 
 class UnconfinedTier(LauncherTier):

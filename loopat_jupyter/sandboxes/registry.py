@@ -1,49 +1,84 @@
-"""Which tier serves: the strongest that a real probe proves, or the one that was asked for.
+"""Which sandbox tier serves: the strongest that a real probe proves, or the configured one.
 
-``auto`` never falls to ``none``: without a tier that holds, loops refuse to start, and the
-message says how to fix the host. :func:`probe_tiers` says the same beforehand.
+Tiers are entry points of the group :data:`GROUP`. Such an entry point names a function that tries
+the tier on this host: it takes :class:`~.runtime.settings.SandboxSettings` and returns an
+:class:`~.runtime.probe.Attempt`. A tier's modules are imported when it is tried, not before.
+
+``auto`` tries the package's own tiers that isolate, and never falls to ``none``: without a tier
+that works, loops refuse to start, and the message says how to fix the host. A tier of another
+distribution serves only where ``LoopatExtension.sandbox`` names it. :func:`probe_tiers` tries all
+of them for ``loopat doctor``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from dataclasses import dataclass
+from pathlib import Path
 
+from loopat_jupyter.entry_points import Plugin, PluginError, describe, installed_plugins
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.engine import SandboxTier
-from loopat_jupyter.sandboxes.bubblewrap.hints import MISSING, how_to_fix
-from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
-from loopat_jupyter.sandboxes.landlock.probe import try_landlock
-from loopat_jupyter.sandboxes.none import UnconfinedTier
-from loopat_jupyter.sandboxes.podman.probe import try_podman
-from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
-from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, Try
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
+from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-
-def _try_bubblewrap(settings: SandboxSettings) -> Attempt:
-    bwrap = find_bwrap()
-    if bwrap is None:
-        return Attempt(None, TierProbe("bubblewrap", False, "bwrap was not found", MISSING))
-    tier = BubblewrapTier(settings, bwrap)
-    try:
-        tier.probe()
-    except SandboxSpawnFailed as error:
-        tier.close()
-        detail = error.message.rstrip(".")
-        return Attempt(None, TierProbe("bubblewrap", False, detail, how_to_fix(detail)))
-    detail, held = "a sandbox was started and ended", enforced_controllers(settings)
-    return Attempt(tier, TierProbe("bubblewrap", True, detail, controllers=held))
-
-
-TRIES: Mapping[str, Try] = {
-    "bubblewrap": _try_bubblewrap,
-    "landlock": try_landlock,
-    "podman": try_podman,
+GROUP = "loopat_jupyter.sandboxes"
+OWN_TIERS = {
+    "bubblewrap": "loopat_jupyter.sandboxes.bubblewrap.probe:try_bubblewrap",
+    "landlock": "loopat_jupyter.sandboxes.landlock.probe:try_landlock",
+    "podman": "loopat_jupyter.sandboxes.podman.probe:try_podman",
+    "none": "loopat_jupyter.sandboxes.none:try_none",
 }
-"""Every tier that isolates, strongest first."""
+"""The package's own tiers: name to entry point. pyproject.toml declares the same."""
 
 AUTOMATIC = ("bubblewrap", "landlock")
-"""What ``auto`` tries, in this order."""
+"""What ``auto`` tries, strongest first."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TierPlugin:
+    """A tier that may be tried."""
+
+    plugin: Plugin
+
+    def attempt(self, settings: SandboxSettings) -> Attempt:
+        """Try the tier. Blocks; raises nothing: a plugin that is broken does not work."""
+        name = self.plugin.name
+        try:
+            return self._attempt(settings)
+        except PluginError as error:
+            log.warning("The sandbox %s", error.message)
+            log.debug("%s: where it failed", name, exc_info=error)
+            return Attempt(None, TierProbe(name, False, error.message.rstrip(".")))
+
+    def _attempt(self, settings: SandboxSettings) -> Attempt:
+        attempt_tier = self.plugin.load()
+        if not callable(attempt_tier):
+            raise self.plugin.error("it is not a function")
+        try:
+            found = attempt_tier(settings)
+        except Exception as error:
+            raise self.plugin.error(f"it failed with {describe(error)}") from error
+        if not isinstance(found, Attempt):
+            raise self.plugin.error("it does not return an Attempt")
+        name = self.plugin.name
+        if found.probe.tier != name or (found.tier and found.tier.isolation.tier != name):
+            raise self.plugin.error(f"its tier must have the name {name!r}")
+        return found
+
+
+def installed_tiers() -> dict[str, TierPlugin]:
+    """The tiers that are declared on this machine, by name, the package's own first."""
+    plugins = installed_plugins(GROUP, OWN_TIERS)
+    return {name: TierPlugin(plugin) for name, plugin in plugins.items()}
+
+
+def tier_names() -> list[str]:
+    """What ``LoopatExtension.sandbox`` may be."""
+    return ["auto", *installed_plugins(GROUP, OWN_TIERS)]
 
 
 def select_tier(name: str, settings: SandboxSettings) -> SandboxTier:
@@ -51,14 +86,13 @@ def select_tier(name: str, settings: SandboxSettings) -> SandboxTier:
 
     Raises ``SandboxSpawnFailed`` with what to do about it when it does not work on this host.
     """
-    if name == "none":
-        return UnconfinedTier(settings)
-    if name != "auto" and name not in TRIES:
-        known = ", ".join(["auto", *TRIES, "none"])
+    tiers = installed_tiers()
+    if name != "auto" and name not in tiers:
+        known = ", ".join(("auto", *tiers))
         raise SandboxSpawnFailed(f"There is no sandbox called {name}; there are {known}.")
     failed: list[TierProbe] = []
     for candidate in AUTOMATIC if name == "auto" else (name,):
-        attempt = TRIES[candidate](settings)
+        attempt = tiers[candidate].attempt(settings)
         if attempt.tier is not None:
             return attempt.tier
         failed.append(attempt.probe)
@@ -75,18 +109,20 @@ def _nothing_works(name: str, failed: list[TierProbe]) -> str:
 
 
 def probe_tiers(settings: SandboxSettings) -> list[TierProbe]:
-    """What each tier says on this host, strongest first; for ``loopat doctor``."""
+    """What trying each tier shows on this host, strongest first, other distributions' last."""
     found = []
-    for attempt in (attempt_(settings) for attempt_ in TRIES.values()):
+    for tier in installed_tiers().values():
+        attempt = tier.attempt(settings)
         if attempt.tier is not None:
             attempt.tier.close()
         found.append(attempt.probe)
-    return [
-        *found,
-        TierProbe(
-            "none",
-            True,
-            "no isolation; only when the administrator sets it",
-            controllers=enforced_controllers(settings),
-        ),
-    ]
+    return found
+
+
+def reap_sandboxes(run_dir: Path) -> None:
+    """End what an earlier server of this home left running, whatever its tier. Blocks."""
+    reap_leftovers(run_dir)
+    if next(run_dir.iterdir(), None) is not None:  # records of containers, if of anything
+        from loopat_jupyter.sandboxes.podman.containers import reap_containers
+
+        reap_containers(run_dir)

@@ -1,0 +1,1 @@
+"""The files in loops' workdirs, read and written by the server on the host."""

@@ -1,8 +1,9 @@
 """A loop's files: implements :class:`~loopat_jupyter.loops.ports.files.LoopFileStore`.
 
-Everything is done on the host, by the server: it works whether or not a sandbox runs, and in every
-tier. How a hostile workdir is walked is in :mod:`.walking`, how files come into it in
-:mod:`.uploads`. The work is done in threads of its own: a slow file system holds up nobody else.
+The server works on the host's directory itself, so this needs no running sandbox and is the same in
+every tier. :mod:`.safe_path` opens paths in a workdir whose contents are hostile, :mod:`.uploads`
+writes files into it. File I/O runs in a thread pool of its own, so that a slow file system delays
+no other part of the server.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ T = TypeVar("T")
 
 THREADS = 4
 CHUNK = 256 << 10
-"""Bytes that are read and sent at a time."""
+"""Bytes of one read, and of one chunk of a response."""
 SCAN_LIMIT = 100_000
-"""Names of one directory that are looked at for a page of it."""
+"""The most names of one directory that are read for a page of it."""
 
 
 class OpenFile:
@@ -74,8 +75,11 @@ class OpenFile:
 
 
 class WorkspaceFiles:
-    """``loop_dir`` says where a loop lies, ``max_size`` is the largest file in bytes, ``owner``
-    the user its sandbox runs as where that is not the server's own."""
+    """Lists, reads and writes files in the workdirs of all loops.
+
+    ``loop_dir`` gives a loop's directory on the host; ``max_size`` is the largest file in bytes,
+    both ways; ``owner`` is the uid that sandboxes run as, ``None`` for the server's own.
+    """
 
     def __init__(
         self, loop_dir: Callable[[str], Path], *, max_size: int, owner: int | None
@@ -102,11 +106,11 @@ class WorkspaceFiles:
             with (
                 as_api_errors(path),
                 open_root(self._workdir(loop)) as top,
-                open_directory(top, parts) as place,
+                open_directory(top, parts) as directory,
             ):
-                return _page(place, path, {} if parts else folders, limit, cursor)
+                return _page(directory, path, {} if parts else folders, limit, cursor)
 
-        return await self._run(work)
+        return await self._in_thread(work)
 
     @asynccontextmanager
     async def open(self, loop: LoopRecord, path: str) -> AsyncIterator[OpenFile]:
@@ -124,11 +128,11 @@ class WorkspaceFiles:
                 )
             return OpenFile(parts[-1], fd, found.st_size, self._threads)
 
-        opening = asyncio.ensure_future(self._run(work))
+        opening = asyncio.ensure_future(self._in_thread(work))
         try:
             file = await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_unwanted)
+            opening.add_done_callback(_close_opened)
             raise
         try:
             yield file
@@ -160,13 +164,13 @@ class WorkspaceFiles:
                 if part is None:
                     received, found = size, uploads.write_whole(parts, data)
                 else:
-                    received, settled = uploads.write_part(parts, data, part)
-                    if settled is None:
+                    received, committed = uploads.write_part(parts, data, part)
+                    if committed is None:
                         return UploadProgress(received, size, None)
-                    found = settled
+                    found = committed
             return UploadProgress(received, size, _entry(parts[-1], path, found))
 
-        return await self._run(work)
+        return await self._in_thread(work)
 
     async def remove_loop(self, loop: LoopRecord) -> None:
         lock, uploads = self._lock(loop), self._uploads(loop)
@@ -175,12 +179,12 @@ class WorkspaceFiles:
             with lock, as_api_errors("uploads"):
                 uploads.remove_loop()
 
-        await self._run(work)
+        await self._in_thread(work)
 
     def close(self) -> None:
         self._threads.shutdown()
 
-    # ------------------------------------------------------------------
+    # ------------------------------------------------------------------ one loop
 
     def _workdir(self, loop: LoopRecord) -> Path:
         return self._loop_dir(loop.loop_id) / "workdir"
@@ -194,17 +198,18 @@ class WorkspaceFiles:
             lock = self._locks[loop.loop_id] = threading.Lock()
         return lock
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _close_unwanted(opening: asyncio.Future[OpenFile]) -> None:
+def _close_opened(opening: asyncio.Future[OpenFile]) -> None:
+    """The thread that opens a file cannot be cancelled: close what it opened for nobody."""
     if not opening.cancelled() and opening.exception() is None:
         os.close(opening.result()._fd)
 
 
 def _folders(loop: LoopRecord) -> dict[str, str]:
-    """The loop's folders: their name in the workdir, and their path under the server's root."""
+    """The loop's folders: name in the workdir to path under the server's root directory."""
     return {folder.path.rstrip("/").rpartition("/")[2]: folder.path for folder in loop.folders}
 
 
@@ -231,9 +236,9 @@ def _as_cursor(name: bytes) -> str:
 
 
 def _page(
-    place: int, path: str, folders: Mapping[str, str], limit: int, after: bytes
+    directory: int, path: str, folders: Mapping[str, str], limit: int, after: bytes
 ) -> FileListing:
-    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=place)
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     try:
         with os.scandir(fd) as scan:
             names = (os.fsencode(entry.name) for entry in islice(scan, SCAN_LIMIT))
@@ -241,7 +246,7 @@ def _page(
             wanted = {name for name in names if name > after} | {n for n in own if n > after}
             truncated = next(scan, None) is not None
         picked = heapq.nsmallest(limit + 1, wanted)
-        entries = [_stat_entry(place, name, path, name in own) for name in picked[:limit]]
+        entries = [_stat_entry(directory, name, path, name in own) for name in picked[:limit]]
     finally:
         os.close(fd)
     return FileListing(
@@ -252,16 +257,16 @@ def _page(
     )
 
 
-def _stat_entry(place: int, name: bytes, path: str, is_folder: bool) -> FileEntry | None:
+def _stat_entry(directory: int, name: bytes, path: str, is_folder: bool) -> FileEntry | None:
     text = name.decode("utf-8", "replace")
-    address = f"{path}/{text}" if path else text
+    whole_path = f"{path}/{text}" if path else text
     if is_folder:
-        return FileEntry(text, address, "folder", None, None)
+        return FileEntry(text, whole_path, "folder", None, None)
     try:
-        found = os.stat(name, dir_fd=place, follow_symlinks=False)
-    except FileNotFoundError:  # it went away while we looked
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:  # removed since the scan
         return None
-    return _entry(text, address if text.encode() == name else None, found)
+    return _entry(text, whole_path if text.encode() == name else None, found)
 
 
 def _entry(name: str, path: str | None, found: os.stat_result) -> FileEntry:
@@ -277,7 +282,7 @@ def _entry(name: str, path: str | None, found: os.stat_result) -> FileEntry:
 
 
 def _time(nanoseconds: int) -> str | None:
-    """RFC 3339; ``None`` where the agent set a time that no calendar has."""
+    """RFC 3339; ``None`` for a time outside of the years 1 to 9999, which an agent can set."""
     try:
         moment = datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC)
     except (OverflowError, ValueError, OSError):

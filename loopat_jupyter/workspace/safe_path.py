@@ -1,13 +1,15 @@
-"""Walking through a workdir whose contents are hostile.
+"""Opening paths in a workdir whose contents are hostile and may change at any time.
 
-From the workdir's own descriptor one component at a time, none of them ``..``, each opened without
-following a symlink: whatever is swapped for what meanwhile, a walk ends in a directory that was
-reached by real directories, or fails. What is at the end is looked at before it is opened, and what
-is opened is what was looked at; so no pipe or device is ever opened.
+A path is opened component by component with ``openat``, from the workdir's own descriptor, no
+component being ``..`` and each one with ``O_NOFOLLOW``. Whatever a process inside swaps in
+meanwhile, the result was reached through real directories only, or the call fails. The last
+component is opened with ``O_PATH`` first, which calls no driver and waits for no writer; its type
+is checked on that descriptor, and the file is then opened through the descriptor. So no pipe or
+device is ever opened, and what was checked is what is read.
 
-What a process inside can move a walk to by renaming directories it could reach itself. What it
-could *link to* and the server could read better than it: a file with several links is served only
-where it belongs to whom the workdir does.
+By renaming directories a process inside can lead a path only to places that it can reach itself.
+By a hard link it could name a file that the server may read and it may not: a file with several
+links is served only where it has the owner of the workdir.
 """
 
 from __future__ import annotations
@@ -22,16 +24,17 @@ from pathlib import Path
 from ..loops.errors import DomainError, InvalidParameter, NotFound, PermissionRefused, StoreError
 
 PATH_LIMIT, NAME_LIMIT = 4096, 255
-"""Bytes of a whole path and of one name; what Linux takes."""
+"""Bytes of a whole path and of one name: Linux's PATH_MAX and NAME_MAX."""
 
-_STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ANY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""Without waiting: a process inside can hold a lease on its file."""
+"""``O_NONBLOCK``: a process inside may hold a lease (``F_SETLEASE``) on its file, and a plain open
+would wait until it is given up."""
 
 
 def parse_path(path: str) -> tuple[str, ...]:
-    """The parts of a path that a caller named. Raises ``InvalidParameter``."""
+    """The components of a path that a caller gave. Raises ``InvalidParameter``."""
     if len(path.encode()) > PATH_LIMIT:
         raise InvalidParameter(f"path: a path has at most {PATH_LIMIT} bytes.")
     parts = tuple(path.split("/"))
@@ -45,20 +48,20 @@ def parse_path(path: str) -> tuple[str, ...]:
 
 
 def quoted_name(path: str) -> str:
-    """``path`` as a message quotes it."""
+    """``path`` quoted for a message, cut to 100 characters."""
     return repr(path if len(path) <= 100 else f"{path[:99]}…")
 
 
 @contextmanager
 def as_api_errors(path: str) -> Iterator[None]:
-    """Turns what the system says about ``path`` into words that name no path of the host."""
+    """Turn an ``OSError`` about ``path`` into a ``DomainError`` that names no path of the host."""
     try:
         yield
     except OSError as error:
-        raise _message(error, path) from error
+        raise _domain_error(error, path) from error
 
 
-def _message(error: OSError, path: str) -> DomainError:
+def _domain_error(error: OSError, path: str) -> DomainError:
     if error.errno == errno.ENOENT:
         return NotFound(f"There is no {quoted_name(path)} in the workdir.")
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
@@ -86,8 +89,8 @@ def _message(error: OSError, path: str) -> DomainError:
 
 @contextmanager
 def open_root(path: Path) -> Iterator[int]:
-    """A directory of the server's own, as a descriptor to walk from."""
-    fd = os.open(path, _STEP)
+    """The descriptor of a directory that only the server can replace. Raises ``OSError``."""
+    fd = os.open(path, _DIRECTORY)
     try:
         yield fd
     finally:
@@ -96,16 +99,17 @@ def open_root(path: Path) -> Iterator[int]:
 
 @contextmanager
 def open_directory(top: int, parts: Sequence[str], *, make_for: int | None = None) -> Iterator[int]:
-    """The directory ``parts`` below ``top``, to walk and to name things in.
+    """The directory ``parts`` below ``top``, as an ``O_PATH`` descriptor for ``dir_fd``.
 
-    ``make_for``: make what is missing, for that user (-1: the server's own). Raises ``OSError``.
+    ``make_for``: make missing directories, owned by that uid (-1: the server's). Raises
+    ``OSError``.
     """
     fd = os.dup(top)
     try:
         for part in parts:
-            further = _open_child(fd, part, make_for)
+            child = _open_child(fd, part, make_for)
             os.close(fd)
-            fd = further
+            fd = child
         yield fd
     finally:
         os.close(fd)
@@ -113,17 +117,17 @@ def open_directory(top: int, parts: Sequence[str], *, make_for: int | None = Non
 
 def _open_child(parent: int, part: str, make_for: int | None) -> int:
     try:
-        return os.open(part, _STEP, dir_fd=parent)
+        return os.open(part, _DIRECTORY, dir_fd=parent)
     except FileNotFoundError:
         if make_for is None:
             raise
     try:
         os.mkdir(part, 0o755, dir_fd=parent)
-    except FileExistsError:  # a process inside was quicker
-        return os.open(part, _STEP, dir_fd=parent)
+    except FileExistsError:  # a process inside made it first
+        return os.open(part, _DIRECTORY, dir_fd=parent)
     fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
-        if os.fstat(fd).st_uid == os.geteuid():  # and not what was swapped in for it
+        if os.fstat(fd).st_uid == os.geteuid():  # else it is not the one made above
             os.fchmod(fd, 0o755)
             os.fchown(fd, make_for, make_for)
     except BaseException:
@@ -133,16 +137,17 @@ def _open_child(parent: int, part: str, make_for: int | None) -> int:
 
 
 def open_file(top: int, parts: Sequence[str]) -> tuple[int, os.stat_result]:
-    """Open a regular file for reading, and what it was found to be.
+    """Open a regular file for reading; the caller closes the descriptor.
 
     Raises:
-        OSError, InvalidParameter: it is not there, or no regular file.
-        PermissionRefused: it is a link to somebody else's file.
+        OSError: it does not exist, or cannot be opened.
+        InvalidParameter: it is no regular file.
+        PermissionRefused: it has several links and another owner than the workdir.
     """
     with open_directory(top, parts[:-1]) as parent:
-        look = os.open(parts[-1], _LOOK, dir_fd=parent)
+        checked = os.open(parts[-1], _ANY, dir_fd=parent)
     try:
-        found = os.fstat(look)
+        found = os.fstat(checked)
         path = "/".join(parts)
         if stat.S_ISDIR(found.st_mode):
             raise InvalidParameter(f"path: {quoted_name(path)} is a folder. List it with ?path=.")
@@ -155,7 +160,7 @@ def open_file(top: int, parts: Sequence[str]) -> tuple[int, os.stat_result]:
             raise PermissionRefused(
                 f"{quoted_name(path)} is a link to a file that does not belong to the loop."
             )
-        # Through the descriptor that was looked at: there is no name any more to be swapped.
-        return os.open(f"/proc/self/fd/{look}", _READ), found
+        # Through the descriptor that was checked: its name may mean another file by now.
+        return os.open(f"/proc/self/fd/{checked}", _READ), found
     finally:
-        os.close(look)
+        os.close(checked)

@@ -1,6 +1,7 @@
-"""Hostile repositories: what is cloned on the host runs nothing of what it says.
+"""Hostile repositories: cloning one on the host executes nothing that it configures.
 
-Each trap is first shown to work on a git that nobody guards, so that none proves nothing.
+Each exploit is first shown to work with plain git, so that a test of one that works nowhere cannot
+pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from loopat_jupyter.context.repos import clone
 from loopat_jupyter.loops.errors import UnknownRepo
 
-Trap = Callable[[Path, str], None]
+Exploit = Callable[[Path, str], None]
 PLAIN = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1"}
 
 
@@ -40,7 +41,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def script(repo: Path, name: str, command: str, then: str = "cat") -> Path:
-    """A program that does it, and then what git waits for."""
+    """A program that runs ``command``, and then what git expects of it."""
     path = repo / ".git" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\n{command}\n{then}\n")
@@ -48,12 +49,12 @@ def script(repo: Path, name: str, command: str, then: str = "cat") -> Path:
     return path
 
 
-def configure(*keys: str, then: str = "cat") -> Trap:
-    def trap(repo: Path, command: str) -> None:
+def configure(*keys: str, then: str = "cat") -> Exploit:
+    def exploit(repo: Path, command: str) -> None:
         for key in keys:
             git(repo, "config", key, str(script(repo, "evil", command, then)))
 
-    return trap
+    return exploit
 
 
 HOOKS = (
@@ -73,7 +74,7 @@ def hooks_elsewhere(repo: Path, command: str) -> None:
 
 
 def included(repo: Path, command: str) -> None:
-    """What another file says, found by include."""
+    """Configuration in another file, found by ``include``."""
     evil = script(repo, "evil", command)
     (repo / ".git/more").write_text(f'[core]\n\tfsmonitor = {evil}\n[alias]\n\tx = "!{evil}"\n')
     git(repo, "config", "include.path", "more")
@@ -109,7 +110,7 @@ def modules(repo: Path, command: str) -> None:
     git(repo, "commit", "-qm", "module")
 
 
-TRAPS: dict[str, tuple[Trap, tuple[str, ...]]] = {
+EXPLOITS: dict[str, tuple[Exploit, tuple[str, ...]]] = {
     "hooks": (hooks, ("checkout", "-q", "-b", "other")),
     "hooks-elsewhere": (hooks_elsewhere, ("checkout", "-q", "-b", "other")),
     "fsmonitor": (configure("core.fsmonitor"), ("status",)),
@@ -131,25 +132,25 @@ TRAPS: dict[str, tuple[Trap, tuple[str, ...]]] = {
     "submodules": (modules, ()),
     "upload-pack": (configure("uploadpack.packObjectsHook", "remote.origin.uploadpack"), ()),
 }
-"""What is planted, and the ordinary command that it catches; none where git itself does not
-listen to a repository in this."""
+"""What prepares the repository, and the ordinary git command that runs the exploit; none where git
+itself does not read this from a repository."""
 
 
-def spring(repo: Path, trap: str, witness: Path) -> None:
-    """Plant it, and show that it works."""
-    plant, caught = TRAPS[trap]
-    plant(repo, f"echo ran >> {witness}")
-    if trap == "alternates":
+def prepare_exploit(repo: Path, exploit: str, marker: Path) -> None:
+    """Prepare the exploit, and show that it works with plain git."""
+    prepare, command = EXPLOITS[exploit]
+    prepare(repo, f"echo ran >> {marker}")
+    if exploit == "alternates":
         other = repo.parent / "other.git"
         git(repo.parent, "clone", "-q", "--bare", str(repo), str(other))
         (repo / ".git/objects/info/alternates").write_text(f"{other}/objects\n")
         git(repo, "remote", "add", "o", str(other))
         (repo / "more").write_text("more")
-        caught = ("receive-pack", "--advertise-refs", ".")
-    if caught:
+        command = ("receive-pack", "--advertise-refs", ".")
+    if command:
         (repo / "page.md").write_text("changed")
         subprocess.run(
-            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *caught],
+            ["git", "-c", "user.name=t", "-c", "user.email=t@t", *command],
             cwd=repo,
             check=False,
             capture_output=True,
@@ -157,30 +158,32 @@ def spring(repo: Path, trap: str, witness: Path) -> None:
             env={**PLAIN, "GIT_TERMINAL_PROMPT": "0"},
             timeout=30,
         )
-        assert witness.exists(), "the trap does not work on this git"
-        witness.unlink()
+        assert marker.exists(), "the exploit does not work with this git"
+        marker.unlink()
 
 
-@pytest.mark.parametrize("trap", TRAPS)
-async def test_nothing_of_a_hostile_repository_runs(tmp_path: Path, repo: Path, trap: str) -> None:
-    witness = tmp_path / "witness"
-    spring(repo, trap, witness)
+@pytest.mark.parametrize("exploit", EXPLOITS)
+async def test_nothing_of_a_hostile_repository_runs(
+    tmp_path: Path, repo: Path, exploit: str
+) -> None:
+    marker = tmp_path / "marker"
+    prepare_exploit(repo, exploit, marker)
     workdir = tmp_path / "loop" / "workdir"
     workdir.parent.mkdir()
-    if trap == "promisor":
+    if exploit == "promisor":
         with pytest.raises(UnknownRepo, match="cannot be cloned"):
             await clone(repo, workdir)
     else:
         await clone(repo, workdir)
         assert (workdir / "page.md").read_text() == "hello"
-    assert not witness.exists()
-    if workdir.exists():  # nor does what arrived carry it on
+    assert not marker.exists()
+    if workdir.exists():  # and the clone cannot run it either
         kept = (workdir / ".git/config").read_text()
         assert "evil" not in kept
         assert list((workdir / ".git").glob("hooks/*")) == []
 
 
-async def test_what_arrives_leans_on_no_other_directory(tmp_path: Path, repo: Path) -> None:
+async def test_a_clone_refers_to_no_other_directory(tmp_path: Path, repo: Path) -> None:
     other = tmp_path / "other.git"
     git(tmp_path, "clone", "-q", "--bare", str(repo), str(other))
     for path in (repo / ".git/objects").glob("[0-9a-f]*/*"):
@@ -195,9 +198,7 @@ async def test_what_arrives_leans_on_no_other_directory(tmp_path: Path, repo: Pa
     assert not (workdir / ".git/objects/info/alternates").exists()
 
 
-async def test_objects_that_are_symlinks_bring_no_other_file_along(
-    tmp_path: Path, repo: Path
-) -> None:
+async def test_objects_that_are_symlinks_copy_no_other_file(tmp_path: Path, repo: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("planted")
     (repo / ".git/objects/evil").symlink_to(secret)
@@ -226,7 +227,7 @@ async def test_a_repo_that_another_user_owns_can_be_cloned(tmp_path: Path, repo:
     assert (tmp_path / "workdir" / "page.md").read_text() == "hello"
 
 
-async def test_what_git_says_is_told_and_not_its_advice(tmp_path: Path) -> None:
+async def test_the_error_holds_gits_reason_and_not_its_advice(tmp_path: Path) -> None:
     (tmp_path / "repos" / "none").mkdir(parents=True)
     with pytest.raises(UnknownRepo) as refused:
         await clone(tmp_path / "repos" / "none", tmp_path / "workdir")

@@ -16,7 +16,7 @@ from typing import Any
 import h11
 import pytest
 
-from loopat_jupyter.context.config_file import DEMO_CHOICE, NO_KEY, SelectedModel
+from loopat_jupyter.context.config_file import DEMO_MODEL, NO_KEY, SelectedModel
 from loopat_jupyter.engines.gateway import http_pool
 from loopat_jupyter.engines.gateway.http_pool import ConnectionPool
 from loopat_jupyter.engines.gateway.proxy_tunnel import UpstreamAddress, proxy_for
@@ -437,7 +437,7 @@ async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> N
 async def test_the_demo_cannot_be_lent() -> None:
     lender = ModelUpstreamFactory()
     with pytest.raises(TurnFailure, match="demo"):
-        await lender.upstream(DEMO_CHOICE)
+        await lender.upstream(DEMO_MODEL)
     await lender.close()
 
 

@@ -11,11 +11,10 @@ what it is told of earlier turns, :mod:`.exchange` one prompt, :mod:`.report`, :
 from __future__ import annotations
 
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..builtin.engine import ComposeInstructions, EngineLimits
+    from ..plugin import EngineSetup
     from .engine import AcpEngine
 
 
@@ -29,13 +28,11 @@ def unavailable() -> str | None:
     return None
 
 
-def make_engine(
-    home: Path, instructions: ComposeInstructions, _limits: EngineLimits | None = None
-) -> AcpEngine:
+def make_engine(setup: EngineSetup) -> AcpEngine:
     """The engine; the SDK is not imported before it is needed.
 
     Limits of tools are not ours to set: the agent brings its own tools.
     """
     from .engine import AcpEngine
 
-    return AcpEngine(home, instructions)
+    return AcpEngine(setup.home, setup.instructions)

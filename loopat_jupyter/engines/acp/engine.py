@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from ...context.config_file import ConfigFile, SelectedAgent, SelectedModel
+from ...context.acp_agents import SelectedAgent
+from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost
 from ..agents import catch_up

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ...context.config_file import SelectedAgent, SelectedModel
+from ...context.acp_agents import SelectedAgent
+from ...context.config_file import SelectedModel
 from ...loops.ports.network import GatewayAccess
 
 _PLACEHOLDER = re.compile(r"\{(?:model_url|model_key|model)\}")

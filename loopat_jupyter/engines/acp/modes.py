@@ -7,7 +7,7 @@ for the others before they have done anything. What they do is held by the sandb
 
 from __future__ import annotations
 
-from ...context.config_file import SelectedAgent
+from ...context.acp_agents import SelectedAgent
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PermissionMode
 from .process import AgentProcess

@@ -8,7 +8,7 @@ of a turn in memory, and an answer that comes days later, in another process, fi
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from ..models.messages import (
 from ..models.pool import ModelPool
 from ..models.port import Model, ModelError, ModelRequest
 from ..models.sanitize import sanitize_response
+from ..plugin import ComposeInstructions
 from ..tools.outcome import ToolLimits
 from ..tools.tools import TOOLS
 from .context_window import ContextWindow, FittedPrompt, text_size
@@ -43,9 +44,6 @@ SPECS_SIZE = sum(text_size(spec.description + json.dumps(spec.schema)) for spec 
 
 LARGE_REQUEST = 4_000
 """Tokens. A refusal that can be read as one because of length is believed from here on."""
-
-ComposeInstructions = Callable[[Turn], Awaitable[str]]
-"""What an agent is told before the conversation: its loop, profiles and knowledge."""
 
 
 @dataclass(frozen=True, slots=True)

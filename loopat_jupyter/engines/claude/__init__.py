@@ -8,9 +8,12 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...loops.ports.engine import Engine
-from ..builtin.engine import ComposeInstructions, EngineLimits
+
+if TYPE_CHECKING:
+    from ..plugin import EngineSetup
 
 SDK = "claude_agent_sdk"
 NOT_IN_IMAGES = (
@@ -43,9 +46,8 @@ def unsupported_reason(sandbox: str, shown: Sequence[Path]) -> str | None:
     return NOT_IN_IMAGES.format(folder=cli.parent)
 
 
-def make_engine(
-    home: Path, instructions: ComposeInstructions, limits: EngineLimits | None = None
-) -> Engine:
+def make_engine(setup: EngineSetup) -> Engine:
+    from ..builtin.engine import EngineLimits
     from .engine import ClaudeEngine
 
-    return ClaudeEngine(home, instructions, limits)
+    return ClaudeEngine(setup.home, setup.instructions, EngineLimits(tools=setup.tools))

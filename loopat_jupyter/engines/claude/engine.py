@@ -24,8 +24,9 @@ from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
 from ...loops.ports.network import GatewayAccess
-from ..builtin.engine import ComposeInstructions, EngineLimits
+from ..builtin.engine import EngineLimits
 from ..gateway.upstream import ModelUpstreamFactory
+from ..plugin import ComposeInstructions
 from . import SDK
 from .catch_up import LOST, SESSION, last_session, missed_turns_prompt
 from .cli_process import CliLimits, CliProcess

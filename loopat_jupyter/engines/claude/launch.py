@@ -17,7 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...context.config_file import SelectedModel, Thinking
+from ...context.config_file import SelectedModel
+from ...context.config_models import Thinking
 from ...loops.ports.engine import Sandbox
 from ...loops.ports.network import GatewayAccess
 from ..tools.outcome import ToolLimits

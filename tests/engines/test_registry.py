@@ -8,13 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.engines import registry
-from loopat_jupyter.engines.registry import EngineUnavailable, SandboxPlacement, select_engines
+from loopat_jupyter.engines.plugin import EnginePlugin, EngineSetup
+from loopat_jupyter.engines.registry import EngineUnavailable, select_engines
 from loopat_jupyter.loops.ports.engine import Turn
 
 
 async def _nothing(turn: Turn) -> str:
     return ""
+
+
+def setup(home: Path, sandbox: str = "auto", *paths: Path) -> EngineSetup:
+    return EngineSetup(home, _nothing, sandbox=sandbox, read_only_paths=paths)
 
 
 class Toy:
@@ -27,17 +31,17 @@ class Toy:
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The optional engines are there."""
-    monkeypatch.setattr(registry.EngineKind, "unavailable", lambda kind: None)
-    monkeypatch.setattr(
-        registry.EngineKind, "make", lambda kind, home, instructions, limits: Toy(kind.name)
-    )
+    monkeypatch.setattr(EnginePlugin, "unavailable", lambda plugin: None)
+    monkeypatch.setattr(EnginePlugin, "make", lambda plugin, setup: Toy(plugin.name))
 
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """No extra is installed."""
     monkeypatch.setattr(
-        registry.EngineKind, "unavailable", lambda kind: f"{kind.name}: install it."
+        EnginePlugin,
+        "unavailable",
+        lambda plugin: None if plugin.name == "builtin" else f"{plugin.name}: install it.",
     )
 
 
@@ -45,7 +49,7 @@ async def chosen(home: Path, wanted: str = "auto", api: str | None = None) -> tu
     if api is not None:
         provider = {"api": api, "baseUrl": "http://127.0.0.1:9", "models": [{"id": "m"}]}
         (home / "config.json").write_text(json.dumps({"providers": {"p": provider}}))
-    choice = await select_engines(wanted, home, _nothing).select()
+    choice = await select_engines(wanted, setup(home)).select()
     return choice.engine.name, choice.why
 
 
@@ -77,30 +81,26 @@ async def test_auto_takes_builtin_where_the_cli_is_not_in_the_sandboxes_and_says
     tmp_path: Path, installed: None
 ) -> None:
     await chosen(tmp_path, api="anthropic")
-    inside = select_engines("auto", tmp_path, _nothing, place=SandboxPlacement("podman"))
+    inside = select_engines("auto", setup(tmp_path, "podman"))
     choice = await inside.select()
     assert choice.engine.name == "builtin"
     assert "sandbox_read_only_paths" in choice.why
     folder = re.search(r"add (\S+) to", choice.why)
     assert folder is not None
-    shown = SandboxPlacement("podman", (Path(folder[1]).parent,))
-    assert (await select_engines("auto", tmp_path, _nothing, place=shown).select()).engine.name == (
-        "claude"
-    )
-    wanted = await select_engines(
-        "claude", tmp_path, _nothing, place=SandboxPlacement("podman")
-    ).select()
+    shown = setup(tmp_path, "podman", Path(folder[1]).parent)
+    assert (await select_engines("auto", shown).select()).engine.name == "claude"
+    wanted = await select_engines("claude", setup(tmp_path, "podman")).select()
     assert wanted.engine.name == "claude"
     assert "sandbox_read_only_paths" in wanted.why
     for sandbox in ("auto", "bubblewrap", "landlock", "none"):
-        there = select_engines("auto", tmp_path, _nothing, place=SandboxPlacement(sandbox))
+        there = select_engines("auto", setup(tmp_path, sandbox))
         assert (await there.select()).engine.name == "claude"
 
 
 async def test_a_change_of_the_provider_counts_at_the_next_choice(
     tmp_path: Path, installed: None
 ) -> None:
-    engines = select_engines("auto", tmp_path, _nothing)
+    engines = select_engines("auto", setup(tmp_path))
     assert (await engines.select()).engine.name == "builtin"
     await chosen(tmp_path, api="anthropic")
     assert (await engines.select()).engine.name == "claude"
@@ -121,19 +121,41 @@ async def test_what_is_asked_for_serves(tmp_path: Path, installed: None, name: s
 @pytest.mark.parametrize("name", ["claude", "acp"])
 def test_what_is_not_installed_says_so(tmp_path: Path, bare: None, name: str) -> None:
     with pytest.raises(EngineUnavailable, match=f'{name}: install it. .* "builtin"'):
-        select_engines(name, tmp_path, _nothing)
+        select_engines(name, setup(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["gpt", ""])
 def test_what_does_not_exist_says_so(tmp_path: Path, name: str) -> None:
     with pytest.raises(EngineUnavailable, match="builtin") as caught:
-        select_engines(name, tmp_path, _nothing)
+        select_engines(name, setup(tmp_path))
     assert repr(name) in caught.value.message
 
 
 def test_a_stored_turn_finds_its_engine(tmp_path: Path, installed: None) -> None:
-    engines = select_engines("builtin", tmp_path, _nothing)
+    engines = select_engines("builtin", setup(tmp_path))
     found = engines.named("claude")
     assert found is not None
     assert found.name == "claude"
     assert engines.named("gone") is None
+
+
+async def test_an_engine_that_fails_to_close_keeps_no_other_from_closing(
+    tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[tuple[str, str]] = []
+
+    class Closing(Toy):
+        async def close_loop(self, loop_id: str) -> None:
+            closed.append((self.name, loop_id))
+            if self.name == "claude":
+                raise RuntimeError("its process is gone")
+
+        async def close(self) -> None:
+            await self.close_loop("all")
+
+    monkeypatch.setattr(EnginePlugin, "make", lambda plugin, setup: Closing(plugin.name))
+    engines = select_engines("auto", setup(tmp_path))
+    await engines.close_loop("loop_1")
+    await engines.close()
+    names = ("builtin", "claude", "acp")
+    assert closed == [(name, what) for what in ("loop_1", "all") for name in names]

@@ -1,4 +1,4 @@
-"""``config.json``: what it may say, and what is said when it is broken."""
+"""``config.json``: its schema, which model it selects, and the errors for a broken file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import DEMO_CHOICE, ConfigFile, SelectedModel, parse_config
+from loopat_jupyter.context.config_file import DEMO_MODEL, ConfigFile, SelectedModel, parse_config
 from loopat_jupyter.loops.errors import ConfigError
 
 KEY = "sk-very-secret"
@@ -37,12 +37,12 @@ async def choose(
     [None, {}, {"providers": {}}, {"default": "demo/demo"}, {"unknown": 1}],
 )
 async def test_without_a_provider_it_is_the_demo(tmp_path: Path, content: Any) -> None:
-    assert await choose(tmp_path, content) == DEMO_CHOICE
+    assert await choose(tmp_path, content) == DEMO_MODEL
 
 
 async def test_the_demo_may_be_named_beside_other_providers(tmp_path: Path) -> None:
     content = {"default": "demo/demo", "providers": {"p": provider()}}
-    assert await choose(tmp_path, content) == DEMO_CHOICE
+    assert await choose(tmp_path, content) == DEMO_MODEL
 
 
 async def test_everything_a_model_may_have(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def test_a_change_is_seen_at_the_next_turn_and_an_unchanged_file_is_parsed
     other.replace(tmp_path / "config.json")
     assert (await config.select_model("default")).provider == "q"
     (tmp_path / "config.json").unlink()
-    assert await config.select_model("default") == DEMO_CHOICE
+    assert await config.select_model("default") == DEMO_MODEL
 
 
 async def test_a_broken_file_is_left_as_it_is(tmp_path: Path) -> None:

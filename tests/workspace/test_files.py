@@ -1,4 +1,4 @@
-"""A workdir made by somebody hostile: nothing leads out of it, nothing in it holds us up."""
+"""Files of a hostile workdir: no path leads out of it, and nothing in it blocks the server."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def open_descriptors() -> int:
         "a/.", "./a", "a\0b", "x" * 256, "é" * 128, "a/" * 3000 + "b", "/", "a/b/..",
     ],
 )  # fmt: skip
-async def test_what_can_be_no_path_is_refused_before_anything_is_touched(
+async def test_an_impossible_path_is_refused_before_any_file_is_opened(
     files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     (top / "a").mkdir()
@@ -100,7 +100,7 @@ async def test_what_can_be_no_path_is_refused_before_anything_is_touched(
 
 
 @pytest.mark.parametrize("path", ["..\\..\\outside\\f", "%2e%2e/f", "~root", "....", " ", "C:"])
-async def test_what_only_looks_like_a_way_out_is_a_name(
+async def test_a_name_that_only_looks_like_a_parent_is_a_name(
     files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     with pytest.raises(NotFound):
@@ -113,7 +113,7 @@ async def test_what_only_looks_like_a_way_out_is_a_name(
 @pytest.mark.parametrize(
     "path", ["line\nbreak", "bell\x07", "\x1b[31m", "a\u202eb", "a\ufffdb", "\x7f"]
 )
-async def test_nobody_puts_a_name_that_reads_otherwise_than_it_is(
+async def test_a_name_with_deceptive_characters_cannot_be_uploaded(
     files: WorkspaceFiles, top: Path, path: str
 ) -> None:
     with pytest.raises(InvalidParameter, match="characters"):
@@ -194,7 +194,7 @@ while True:
 
 @contextlib.contextmanager
 def swapping(kind: str, top: Path, outside: Path) -> Iterator[None]:
-    """Another process puts a symlink in a name's place, and takes it away, as fast as it can."""
+    """Another process swaps a symlink for a name, and back, as fast as it can."""
     process = subprocess.Popen(
         [sys.executable, "-c", SWAP[kind], kind, str(outside)], stdout=subprocess.PIPE, cwd=top
     )
@@ -212,7 +212,7 @@ Attempt = Callable[[WorkspaceFiles], "asyncio.Future[object]"]
 
 
 @pytest.mark.parametrize("kind", ["directory", "file"])
-async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
+async def test_a_thousand_rounds_against_a_process_that_swaps_in_symlinks(
     files: WorkspaceFiles, top: Path, tmp_path: Path, kind: str
 ) -> None:
     outside = tmp_path / "outside"
@@ -245,7 +245,7 @@ async def test_a_thousand_rounds_against_somebody_who_swaps_in_symlinks(
     assert set(seen) <= {"fine", "invalid_parameter", "not_found"}, seen
 
 
-async def test_what_is_opened_is_what_was_looked_at(
+async def test_the_file_that_is_opened_is_the_one_that_was_checked(
     files: WorkspaceFiles, top: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "f").write_bytes(b"inside")
@@ -293,7 +293,7 @@ async def test_a_device_is_not_opened(files: WorkspaceFiles, top: Path) -> None:
 
 
 @as_root
-async def test_a_link_to_somebody_elses_file_is_not_served(
+async def test_a_hard_link_to_another_users_file_is_not_served(
     files: WorkspaceFiles, top: Path, tmp_path: Path
 ) -> None:
     os.chown(top, 64999, 64999)
@@ -315,7 +315,7 @@ async def test_a_file_is_replaced_and_never_written_into(
     assert (tmp_path / "outside" / "f").read_bytes() == SECRET
 
 
-async def test_a_process_that_holds_a_lease_on_its_file_holds_nobody_up(
+async def test_a_lease_on_a_file_does_not_block_the_server(
     files: WorkspaceFiles, top: Path
 ) -> None:
     (top / "f").write_bytes(b"x")
@@ -363,7 +363,7 @@ async def test_a_sparse_file_over_the_limit_is_not_begun(files: WorkspaceFiles, 
         await get(files, "f")
 
 
-async def test_a_directory_without_end_is_looked_at_to_a_limit(
+async def test_a_huge_directory_is_scanned_to_a_limit(
     files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files_module, "SCAN_LIMIT", 50)
@@ -373,7 +373,7 @@ async def test_a_directory_without_end_is_looked_at_to_a_limit(
     assert (len(page.entries), page.truncated, page.has_more) == (50, True, False)
 
 
-async def test_a_time_that_no_calendar_has_is_no_time(files: WorkspaceFiles, top: Path) -> None:
+async def test_a_time_out_of_range_is_null(files: WorkspaceFiles, top: Path) -> None:
     (top / "f").touch()
     os.utime(top / "f", ns=(0, (1 << 62)))
     (entry,) = (await files.list(LOOP, "", limit=1, after=None)).entries
@@ -416,7 +416,7 @@ async def test_uploads_of_one_file_at_once_leave_one_of_them_whole(
     assert found == found[:1] * 200_000
 
 
-async def test_what_could_not_be_put_leaves_nothing(
+async def test_a_failed_upload_leaves_nothing(
     files: WorkspaceFiles, top: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (top / "old").write_bytes(b"old")

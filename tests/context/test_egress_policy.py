@@ -1,4 +1,4 @@
-"""Allow-lists of profiles: what they may hold, presets, and what a broken one says."""
+"""Allow-lists of profiles: entries, presets, and the errors for broken files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def allowed(home: Path, *profiles: str) -> list[str]:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory of pip and npm that says nothing; no variables of theirs either."""
+    """A user's home directory without a configuration of pip or npm, and no variables of theirs."""
     for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "npm_config_registry",
                  "NPM_CONFIG_REGISTRY"):  # fmt: skip
         monkeypatch.delenv(name, raising=False)

@@ -1,4 +1,4 @@
-"""The agents of ``config.json``, and what is said when they are written wrongly."""
+"""Agents of ``config.json``: which one serves, and the errors for sections that are wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.context.config_file import ConfigFile, SelectedAgent
+from loopat_jupyter.context.acp_agents import SelectedAgent
+from loopat_jupyter.context.config_file import ConfigFile
 from loopat_jupyter.loops.errors import ConfigError
 
 BOT = {"command": ["bot", "acp"]}

