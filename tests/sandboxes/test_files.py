@@ -189,3 +189,44 @@ async def test_no_race_leads_a_confined_write_out(any_tier: Started) -> None:
         await inside(sandbox, "rm go")
         await swapping
         assert await inside(sandbox, "ls ~/victim") == ""
+
+
+async def test_a_file_keeps_its_line_endings_and_its_mark(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, r"printf '\xef\xbb\xbfone\r\ntwo\r\nthree' > dos.txt")
+        shown = await sandbox.file("read", path="dos.txt")
+        assert shown["lines"] == ["one", "two", "three"]
+        await sandbox.file("edit", path="dos.txt", old="one\ntwo", new="1\n2\nand more")
+        show = "python3 -c \"print(ascii(open('dos.txt', newline='', encoding='utf-8').read()))\""
+        assert await inside(sandbox, show) == "'\\ufeff1\\r\\n2\\r\\nand more\\r\\nthree'\n"
+        await sandbox.file("write", path="dos.txt", text="new\nfile\n")
+        assert await inside(sandbox, show) == "'\\ufeffnew\\r\\nfile\\r\\n'\n"
+
+
+async def test_lines_are_counted_as_editors_count_them(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await sandbox.file("write", path="t", text="a\x0cb\u2028c\x85d\nneedle\n")
+        shown = await sandbox.file("read", path="t")
+        assert shown["lines"] == ["a\x0cb\u2028c\x85d", "needle"]
+        found = await sandbox.file("grep", pattern="needle", mode="content")
+        assert found["lines"] == [f"{sandbox.workdir}/t:2:needle"]
+
+
+async def test_utf_16_is_said(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, r"printf '\xff\xfea\0' > wide.txt")
+        with pytest.raises(FileError, match="UTF-16"):
+            await sandbox.file("read", path="wide.txt")
+
+
+async def test_a_name_that_differs_in_a_space_alone_is_found(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        name = "Screenshot 9.41\u202fAM.txt"
+        await sandbox.file("write", path=name, text="seen\n")
+        got = await sandbox.file("read", path="Screenshot 9.41 AM.txt")
+        assert got["lines"] == ["seen"]
+        assert got["found_as"] == f"{sandbox.workdir}/{name}"
+        assert "found_as" not in await sandbox.file("read", path=name)
+        await sandbox.file("write", path="Screenshot 9.41\u00a0AM.txt", text="other\n")
+        with pytest.raises(FileError, match="No such file"):
+            await sandbox.file("read", path="Screenshot 9.41 AM.txt")

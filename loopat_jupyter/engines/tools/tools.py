@@ -116,6 +116,11 @@ async def _read(asked: ReadInput, scene: ToolContext) -> ToolOutcome:
     if got["truncated"]:
         shown = f"{got['start']} to {got['start'] + len(lines) - 1} of {got['total_lines']}"
         text += f"\n(lines {shown}; read on with offset and limit)"
+    if "found_as" in got:
+        text = (
+            f"(There is no {asked.file_path!r}; this is {got['found_as']!a}, whose name looks the "
+            f"same.)\n{text}"
+        )
     return ToolOutcome(True, truncate_middle(text, scene.limits.output))
 
 

@@ -14,6 +14,7 @@ import re
 import stat
 
 from loopat_jupyter.sandboxes.inside.file_ops import FileOperationRefused, WorkdirPaths
+from loopat_jupyter.sandboxes.inside.text_lines import split_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def _matching_lines(name: str, wanted: re.Pattern[str], limit: int) -> Iterator[
     if b"\0" in data[:8192]:
         return
     count = 0
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+    for number, line in enumerate(split_lines(data.decode(errors="replace")), 1):
         if wanted.search(line):
             yield number, line[:LINE_MAX]
             count += 1
