@@ -119,7 +119,11 @@ async def test_grep_in_its_three_modes(any_tier: Started) -> None:
         )
         place = sandbox.workdir
         found = await sandbox.file("grep", pattern="^a.$")
-        assert found == {"lines": [f"{place}/two.py", f"{place}/d/one"], "truncated": False}
+        assert found == {
+            "lines": [f"{place}/two.py", f"{place}/d/one"],
+            "truncated": False,
+            "unseen": ["1 binary files were passed over."],
+        }
         content = await sandbox.file("grep", pattern="ax", path="d", mode="content")
         assert content["lines"] == [f"{place}/d/one:1:ax", f"{place}/d/one:3:ax"]
         count = await sandbox.file("grep", pattern="ax", mode="count", glob="one")
@@ -230,3 +234,64 @@ async def test_a_name_that_differs_in_a_space_alone_is_found(any_tier: Started) 
         await sandbox.file("write", path="Screenshot 9.41\u00a0AM.txt", text="other\n")
         with pytest.raises(FileError, match="No such file"):
             await sandbox.file("read", path="Screenshot 9.41 AM.txt")
+
+
+async def test_grep_has_the_options_that_models_expect(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        top = sandbox.workdir
+        await sandbox.file("write", path="a.py", text="one\nTwo\nthree\nfour\nfive\ntwo\n")
+        await sandbox.file("write", path="b.md", text="two\n")
+
+        async def grep(pattern: str, **options: object) -> list[str]:
+            return list((await sandbox.file("grep", pattern=pattern, **options))["lines"])
+
+        assert await grep("TWO", ignore_case=True, mode="count") == [
+            f"{top}/a.py:2",
+            f"{top}/b.md:1",
+        ]
+        assert await grep("two", type="py") == [f"{top}/a.py"]
+        assert await grep("Two", mode="content", before=1, after=1) == [
+            f"{top}/a.py-1-one",
+            f"{top}/a.py:2:Two",
+            f"{top}/a.py-3-three",
+        ]
+        assert await grep("T?two$|^one", mode="content", after=0, before=1, type="py") == [
+            f"{top}/a.py:1:one",
+            "--",
+            f"{top}/a.py-5-five",
+            f"{top}/a.py:6:two",
+        ]
+        assert await grep("Two.three", mode="content", multiline=True) == [
+            f"{top}/a.py:2:Two",
+            f"{top}/a.py:3:three",
+        ]
+        assert await grep("Two.three", mode="content") == []
+        with pytest.raises(FileError, match="no file type cobol"):
+            await grep("x", type="cobol")
+
+
+async def test_a_search_says_what_it_did_not_see(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(
+            sandbox,
+            r"""printf 'a\0needle' > bin
+            python3 -c 'open("wide", "w", encoding="utf-16").write("needle")'
+            python3 -c 'print("needle" + "x" * 1000)' > long
+            head -c 17000000 /dev/zero | tr '\0' ' ' > big""",
+        )
+        got = await sandbox.file("grep", pattern="needle", mode="content")
+        top = sandbox.workdir
+        assert [line.split(":")[0] for line in got["lines"]] == [f"{top}/long", f"{top}/wide"]
+        said = " ".join(got["unseen"])
+        assert "1 binary files" in said
+        assert f"{top}/big only the first 16 MiB" in said
+        assert "1 lines are cut" in said
+        few = await sandbox.file("grep", pattern="needle", mode="content", limit=1)
+        assert few["truncated"]
+
+
+async def test_a_count_counts_all(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, "yes needle | head -5000 > many")
+        got = await sandbox.file("grep", pattern="needle", mode="count")
+        assert got["lines"] == [f"{sandbox.workdir}/many:5000"]
