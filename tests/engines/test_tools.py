@@ -197,7 +197,13 @@ def test_schemas_have_the_names_and_fields_that_models_know() -> None:
             ["file_path", "old_string", "new_string"],
         ),
         "Glob": (["pattern", "path"], ["pattern"]),
-        "Grep": (["pattern", "path", "glob", "output_mode"], ["pattern"]),
+        "Grep": (
+            [
+                *("pattern", "path", "glob", "output_mode", "-i", "-A", "-B", "-C", "-n"),
+                *("multiline", "type", "head_limit"),
+            ],
+            ["pattern"],
+        ),
         "AskUserQuestion": (["questions"], ["questions"]),
     }
     text = json.dumps([tool.spec.schema for tool in TOOLS.values()])

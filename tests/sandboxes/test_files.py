@@ -119,7 +119,11 @@ async def test_grep_in_its_three_modes(any_tier: Started) -> None:
         )
         place = sandbox.workdir
         found = await sandbox.file("grep", pattern="^a.$")
-        assert found == {"lines": [f"{place}/two.py", f"{place}/d/one"], "truncated": False}
+        assert found == {
+            "lines": [f"{place}/two.py", f"{place}/d/one"],
+            "truncated": False,
+            "unseen": ["1 binary files were passed over."],
+        }
         content = await sandbox.file("grep", pattern="ax", path="d", mode="content")
         assert content["lines"] == [f"{place}/d/one:1:ax", f"{place}/d/one:3:ax"]
         count = await sandbox.file("grep", pattern="ax", mode="count", glob="one")
@@ -189,3 +193,105 @@ async def test_no_race_leads_a_confined_write_out(any_tier: Started) -> None:
         await inside(sandbox, "rm go")
         await swapping
         assert await inside(sandbox, "ls ~/victim") == ""
+
+
+async def test_a_file_keeps_its_line_endings_and_its_mark(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, r"printf '\xef\xbb\xbfone\r\ntwo\r\nthree' > dos.txt")
+        shown = await sandbox.file("read", path="dos.txt")
+        assert shown["lines"] == ["one", "two", "three"]
+        await sandbox.file("edit", path="dos.txt", old="one\ntwo", new="1\n2\nand more")
+        show = "python3 -c \"print(ascii(open('dos.txt', newline='', encoding='utf-8').read()))\""
+        assert await inside(sandbox, show) == "'\\ufeff1\\r\\n2\\r\\nand more\\r\\nthree'\n"
+        await sandbox.file("write", path="dos.txt", text="new\nfile\n")
+        assert await inside(sandbox, show) == "'\\ufeffnew\\r\\nfile\\r\\n'\n"
+
+
+async def test_lines_are_counted_as_editors_count_them(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await sandbox.file("write", path="t", text="a\x0cb\u2028c\x85d\nneedle\n")
+        shown = await sandbox.file("read", path="t")
+        assert shown["lines"] == ["a\x0cb\u2028c\x85d", "needle"]
+        found = await sandbox.file("grep", pattern="needle", mode="content")
+        assert found["lines"] == [f"{sandbox.workdir}/t:2:needle"]
+
+
+async def test_utf_16_is_said(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, r"printf '\xff\xfea\0' > wide.txt")
+        with pytest.raises(FileError, match="UTF-16"):
+            await sandbox.file("read", path="wide.txt")
+
+
+async def test_a_name_that_differs_in_a_space_alone_is_found(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        name = "Screenshot 9.41\u202fAM.txt"
+        await sandbox.file("write", path=name, text="seen\n")
+        got = await sandbox.file("read", path="Screenshot 9.41 AM.txt")
+        assert got["lines"] == ["seen"]
+        assert got["found_as"] == f"{sandbox.workdir}/{name}"
+        assert "found_as" not in await sandbox.file("read", path=name)
+        await sandbox.file("write", path="Screenshot 9.41\u00a0AM.txt", text="other\n")
+        with pytest.raises(FileError, match="No such file"):
+            await sandbox.file("read", path="Screenshot 9.41 AM.txt")
+
+
+async def test_grep_has_the_options_that_models_expect(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        top = sandbox.workdir
+        await sandbox.file("write", path="a.py", text="one\nTwo\nthree\nfour\nfive\ntwo\n")
+        await sandbox.file("write", path="b.md", text="two\n")
+
+        async def grep(pattern: str, **options: object) -> list[str]:
+            return list((await sandbox.file("grep", pattern=pattern, **options))["lines"])
+
+        assert await grep("TWO", ignore_case=True, mode="count") == [
+            f"{top}/a.py:2",
+            f"{top}/b.md:1",
+        ]
+        assert await grep("two", type="py") == [f"{top}/a.py"]
+        assert await grep("Two", mode="content", before=1, after=1) == [
+            f"{top}/a.py-1-one",
+            f"{top}/a.py:2:Two",
+            f"{top}/a.py-3-three",
+        ]
+        assert await grep("T?two$|^one", mode="content", after=0, before=1, type="py") == [
+            f"{top}/a.py:1:one",
+            "--",
+            f"{top}/a.py-5-five",
+            f"{top}/a.py:6:two",
+        ]
+        assert await grep("Two.three", mode="content", multiline=True) == [
+            f"{top}/a.py:2:Two",
+            f"{top}/a.py:3:three",
+        ]
+        assert await grep("Two.three", mode="content") == []
+        with pytest.raises(FileError, match="no file type cobol"):
+            await grep("x", type="cobol")
+
+
+async def test_a_search_says_what_it_did_not_see(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(
+            sandbox,
+            r"""printf 'a\0needle' > bin
+            python3 -c 'open("wide", "w", encoding="utf-16").write("needle")'
+            python3 -c 'print("needle" + "x" * 1000)' > long
+            head -c 17000000 /dev/zero | tr '\0' ' ' > big""",
+        )
+        got = await sandbox.file("grep", pattern="needle", mode="content")
+        top = sandbox.workdir
+        assert [line.split(":")[0] for line in got["lines"]] == [f"{top}/long", f"{top}/wide"]
+        said = " ".join(got["unseen"])
+        assert "1 binary files" in said
+        assert f"{top}/big only the first 16 MiB" in said
+        assert "1 lines are cut" in said
+        few = await sandbox.file("grep", pattern="needle", mode="content", limit=1)
+        assert few["truncated"]
+
+
+async def test_a_count_counts_all(any_tier: Started) -> None:
+    async with any_tier() as sandbox:
+        await inside(sandbox, "yes needle | head -5000 > many")
+        got = await sandbox.file("grep", pattern="needle", mode="count")
+        assert got["lines"] == [f"{sandbox.workdir}/many:5000"]

@@ -87,11 +87,33 @@ class GlobInput(ToolInput):
 
 
 class GrepInput(ToolInput):
+    """Options that are not known are kept, so that the result can say that they did nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
     pattern: Named = Field(description="A regular expression.")
     path: Plain | None = Field(None, description="Where to look; the workdir unless set.")
     glob: Plain | None = Field(None, description="Only files whose name matches, such as *.py")
     output_mode: Literal["content", "files_with_matches", "count"] | None = Field(
         None, description="Matching lines, files (unless set), or counts for each file."
+    )
+    ignore_case: bool | None = Field(None, alias="-i", description="Ignore case.")
+    lines_after: int | None = Field(
+        None, alias="-A", ge=0, le=100, description="Lines to show after each match."
+    )
+    lines_before: int | None = Field(
+        None, alias="-B", ge=0, le=100, description="Lines to show before each match."
+    )
+    lines_around: int | None = Field(
+        None, alias="-C", ge=0, le=100, description="Lines to show before and after each match."
+    )
+    line_numbers: bool | None = Field(None, alias="-n", description="Always shown.")
+    multiline: bool | None = Field(
+        None, description="Let a match span lines; the dot matches line ends too."
+    )
+    type: Plain | None = Field(None, description="Only files of a type, such as py, js, md.")
+    head_limit: int | None = Field(
+        None, ge=1, description="The most lines or files to show; 500 unless set."
     )
 
 

@@ -29,6 +29,7 @@ from .inputs import (
 from .outcome import ToolLimits, ToolOutcome, truncate_middle
 
 In = TypeVar("In", bound=ToolInput)
+GREP_LIMIT, GREP_LIMIT_MAX = 500, 5000
 
 
 class InvalidInput(Exception):
@@ -116,6 +117,11 @@ async def _read(asked: ReadInput, scene: ToolContext) -> ToolOutcome:
     if got["truncated"]:
         shown = f"{got['start']} to {got['start'] + len(lines) - 1} of {got['total_lines']}"
         text += f"\n(lines {shown}; read on with offset and limit)"
+    if "found_as" in got:
+        text = (
+            f"(There is no {asked.file_path!r}; this is {got['found_as']!a}, whose name looks the "
+            f"same.)\n{text}"
+        )
     return ToolOutcome(True, truncate_middle(text, scene.limits.output))
 
 
@@ -151,9 +157,24 @@ async def _grep(asked: GrepInput, scene: ToolContext) -> ToolOutcome:
     sandbox = await scene.sandbox()
     mode = asked.output_mode or "files_with_matches"
     got = await sandbox.file(
-        "grep", pattern=asked.pattern, path=asked.path, glob=asked.glob, mode=mode
+        "grep",
+        pattern=asked.pattern,
+        path=asked.path,
+        glob=asked.glob,
+        mode=mode,
+        limit=min(asked.head_limit or GREP_LIMIT, GREP_LIMIT_MAX),
+        ignore_case=bool(asked.ignore_case),
+        before=asked.lines_before or asked.lines_around or 0,
+        after=asked.lines_after or asked.lines_around or 0,
+        multiline=bool(asked.multiline),
+        type=asked.type,
     )
-    return _listed(scene, got["lines"], "(no match)", truncated=got["truncated"])
+    listed = _listed(scene, got["lines"], "(no match)", truncated=got["truncated"])
+    notes = list(got.get("unseen", ()))
+    if asked.model_extra:
+        notes.append(f"Grep has no option {', '.join(map(repr, asked.model_extra))}: ignored.")
+    unseen = " ".join(notes)
+    return replace(listed, text=f"{listed.text}\n({unseen})") if unseen else listed
 
 
 def _listed(scene: ToolContext, lines: list[str], nothing: str, *, truncated: bool) -> ToolOutcome:

@@ -6,12 +6,20 @@ path is changed meanwhile: the parent directory is opened one component at a tim
 workdir, without following a symlink.
 """
 
-# ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105
+# ruff: noqa: PTH103, PTH112, PTH118, PTH208, PTH117, PTH119, PTH120, SIM105
 
 from __future__ import annotations
 
 import os
 import stat
+
+from loopat_jupyter.sandboxes.inside.text_lines import (
+    EditableText,
+    is_utf16,
+    split_lines,
+    take_on,
+    with_lf,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,8 +70,17 @@ def resolve(paths: WorkdirPaths, path: str) -> dict[str, Any]:
 
 
 def read(paths: WorkdirPaths, path: str, offset: int = 1, limit: int = 2000) -> dict[str, Any]:
-    text = decode_text(path, read_regular_file(paths.absolute(path), path))
-    lines = text.splitlines()
+    absolute = paths.absolute(path)
+    try:
+        data = read_regular_file(absolute, path)
+    except FileNotFoundError:
+        similar = similar_name(absolute)
+        if similar is None:
+            raise
+        data = read_regular_file(similar, path)
+    else:
+        similar = None
+    lines = split_lines(decode_text(path, data))
     start = max(1, offset)
     chosen: list[str] = []
     size = 0
@@ -79,7 +96,28 @@ def read(paths: WorkdirPaths, path: str, offset: int = 1, limit: int = 2000) -> 
         "start": start,
         "total_lines": len(lines),
         "truncated": start - 1 + len(chosen) < len(lines),
+        **({"found_as": similar} if similar is not None else {}),
     }
+
+
+def similar_name(absolute: str) -> str | None:
+    """The one file beside ``absolute`` whose name looks the same: other spaces, or composed
+    letters.
+
+    Screenshots of macOS have a narrow no-break space in their names, which nobody can type.
+    """
+    import unicodedata
+
+    def looks(name: str) -> str:
+        folded = unicodedata.normalize("NFC", name)
+        return "".join(" " if char.isspace() else char for char in folded)
+
+    folder, name = os.path.split(absolute)
+    try:
+        found = [other for other in os.listdir(folder) if looks(other) == looks(name)]
+    except OSError:
+        return None
+    return os.path.join(folder, found[0]) if len(found) == 1 else None
 
 
 def read_regular_file(absolute: str, path: str) -> bytes:
@@ -105,6 +143,10 @@ def read_regular_file(absolute: str, path: str) -> bytes:
 
 
 def decode_text(path: str, data: bytes) -> str:
+    if is_utf16(data):
+        raise FileOperationRefused(
+            f"{path} is UTF-16 text; convert it (iconv -f utf-16 -t utf-8) to work with it."
+        )
     if b"\0" in data[:BINARY_PROBE]:
         raise FileOperationRefused(f"{path} is a binary file.")
     return data.decode(errors="replace")
@@ -114,9 +156,12 @@ def decode_text(path: str, data: bytes) -> str:
 
 
 def write(paths: WorkdirPaths, path: str, text: str, confined: bool = False) -> dict[str, Any]:
-    data = text.encode(errors="replace")
     parent, name, real = open_parent(paths, path, confined, create=True)
     try:
+        before = _text_there(parent, name)
+        if before is not None:
+            text = take_on(text, before)
+        data = text.encode(errors="replace")
         created = replace_file(parent, name, data)
     finally:
         os.close(parent)
@@ -140,8 +185,9 @@ def edit(
         data = read_regular_file(f"/proc/self/fd/{parent}/{name}", path)
         if b"\0" in data[:BINARY_PROBE]:
             raise FileOperationRefused(f"{path} is a binary file.")
-        before, after = (t.encode(errors="surrogateescape") for t in (old, new))
-        count = data.count(before)
+        text = EditableText(data.decode(errors="surrogateescape"))
+        old, new = with_lf(old), with_lf(new)
+        count = text.count(old)
         if count == 0:
             raise FileOperationRefused(f"The old text was not found in {path}.")
         if count > 1 and not replace_all:
@@ -149,10 +195,19 @@ def edit(
                 f"The old text occurs {count} times in {path}; give more of its surroundings, "
                 "or replace all."
             )
-        replace_file(parent, name, data.replace(before, after))
+        replace_file(parent, name, text.replaced(old, new).encode(errors="surrogateescape"))
     finally:
         os.close(parent)
     return {"replacements": count, "path": real}
+
+
+def _text_there(parent: int, name: str) -> str | None:
+    """The text that a file to be replaced holds; ``None`` where there is none, or no text."""
+    try:
+        data = read_regular_file(f"/proc/self/fd/{parent}/{name}", name)
+    except (OSError, FileOperationRefused):
+        return None
+    return None if b"\0" in data[:BINARY_PROBE] else data.decode(errors="surrogateescape")
 
 
 def open_parent(

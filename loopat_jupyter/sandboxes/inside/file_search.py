@@ -9,11 +9,13 @@ something was left out.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
 
 from loopat_jupyter.sandboxes.inside.file_ops import FileOperationRefused, WorkdirPaths
+from loopat_jupyter.sandboxes.inside.text_lines import is_utf16, split_lines, with_lf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ def walk_files(base: str) -> Iterator[tuple[str, str]]:
         raise NotADirectoryError(20, "Not a directory", base)
     for directory, names, files in os.walk(base):
         names[:] = sorted(n for n in names if n not in SKIPPED_DIRECTORIES)
-        for name in files:
+        for name in sorted(files):
             full = os.path.join(directory, name)
             yield full[len(base.rstrip("/")) + 1 :], full
 
@@ -106,58 +108,175 @@ def grep(
     glob: str | None = None,
     mode: str = "files_with_matches",
     limit: int = 500,
+    ignore_case: bool = False,
+    before: int = 0,
+    after: int = 0,
+    multiline: bool = False,
+    type: str | None = None,
 ) -> dict[str, Any]:
+    """Search with the meanings that ripgrep gives these options.
+
+    Beside ``lines`` and ``truncated`` the answer has ``unseen``: in sentences, what was not looked
+    at or is not shown in full.
+    """
     if mode not in ("files_with_matches", "content", "count"):
         raise FileOperationRefused(f"There is no output mode {mode}.")
-    try:
-        wanted = re.compile(pattern)
-    except re.error as error:
-        raise FileOperationRefused(f"The pattern is not a regular expression: {error}.") from None
+    if type is not None and type not in FILE_TYPES:
+        raise FileOperationRefused(
+            f"There is no file type {type}; there are {', '.join(FILE_TYPES)}. Or use glob."
+        )
+    wanted = _pattern(pattern, ignore_case, multiline)
+    unseen = _Unseen()
     lines: list[str] = []
-    for name in _files_to_search(paths.absolute(path or "."), glob):
-        hits = list(_matching_lines(name, wanted, 1 if mode == "files_with_matches" else limit + 1))
+    for name in _files_to_search(paths.absolute(path or "."), glob, type):
+        text = _searchable_text(name, unseen)
+        hits = _matching_lines(text, wanted, multiline, first_only=mode == "files_with_matches")
         if not hits:
             continue
         if mode == "content":
-            lines += [f"{name}:{number}:{text}" for number, text in hits]
+            lines += _with_context(name, split_lines(text), hits, before, after, unseen)
         else:
             lines.append(name if mode == "files_with_matches" else f"{name}:{len(hits)}")
         if len(lines) > limit:
             break
-    return limit_results("lines", lines, limit)
+    return {**limit_results("lines", lines, limit), "unseen": unseen.sentences()}
 
 
-def _files_to_search(base: str, only: str | None) -> Iterator[str]:
+FILE_TYPES = {
+    "c": ("*.c", "*.h"),
+    "cpp": ("*.cpp", "*.cc", "*.cxx", "*.hpp", "*.hh", "*.h"),
+    "css": ("*.css", "*.scss", "*.less"),
+    "csv": ("*.csv", "*.tsv"),
+    "go": ("*.go",),
+    "html": ("*.html", "*.htm"),
+    "java": ("*.java",),
+    "js": ("*.js", "*.jsx", "*.mjs", "*.cjs"),
+    "json": ("*.json", "*.jsonl"),
+    "julia": ("*.jl",),
+    "md": ("*.md", "*.markdown"),
+    "php": ("*.php",),
+    "py": ("*.py", "*.pyi"),
+    "r": ("*.r", "*.R", "*.Rmd"),
+    "ruby": ("*.rb",),
+    "rust": ("*.rs",),
+    "sh": ("*.sh", "*.bash"),
+    "sql": ("*.sql",),
+    "toml": ("*.toml",),
+    "ts": ("*.ts", "*.tsx"),
+    "txt": ("*.txt",),
+    "xml": ("*.xml",),
+    "yaml": ("*.yaml", "*.yml"),
+    "ipynb": ("*.ipynb",),
+}
+
+
+class _Unseen:
+    """What a search passed over or cut, to be said with its result."""
+
+    def __init__(self) -> None:
+        self.binary = self.unreadable = self.cut_lines = 0
+        self.large: list[str] = []
+
+    def sentences(self) -> list[str]:
+        found = []
+        if self.binary:
+            found.append(f"{self.binary} binary files were passed over.")
+        if self.unreadable:
+            found.append(f"{self.unreadable} files could not be read.")
+        if self.large:
+            named = ", ".join(self.large[:3])
+            more = f" and {len(self.large) - 3} more" if len(self.large) > 3 else ""
+            found.append(
+                f"Of {named}{more} only the first {GREP_FILE_MAX >> 20} MiB were searched."
+            )
+        if self.cut_lines:
+            found.append(f"{self.cut_lines} lines are cut after {LINE_MAX} characters.")
+        return found
+
+
+def _pattern(pattern: str, ignore_case: bool, multiline: bool) -> re.Pattern[str]:
+    flags = re.IGNORECASE if ignore_case else 0
+    try:
+        return re.compile(pattern, flags | (re.DOTALL | re.MULTILINE if multiline else 0))
+    except re.error as error:
+        raise FileOperationRefused(f"The pattern is not a regular expression: {error}.") from None
+
+
+def _files_to_search(base: str, only: str | None, kind: str | None) -> Iterator[str]:
     if not os.path.isdir(base):
         os.stat(base)
         yield base
         return
     matches = glob_regex(only) if only else None
+    kinds = [glob_regex(one) for one in FILE_TYPES[kind]] if kind else []
     for relative, full in walk_files(base):
-        name = relative if only and "/" in only else os.path.basename(relative)
-        if matches is None or matches.fullmatch(name):
+        name = os.path.basename(relative)
+        if kinds and not any(one.fullmatch(name) for one in kinds):
+            continue
+        if matches is None or matches.fullmatch(relative if only and "/" in only else name):
             yield full
 
 
-def _matching_lines(name: str, wanted: re.Pattern[str], limit: int) -> Iterator[tuple[int, str]]:
-    """The first ``limit`` matching lines of a text file; nothing for what cannot be read."""
+def _searchable_text(name: str, unseen: _Unseen) -> str:
+    """The text of a file, UTF-16 too; empty, and noted, for what is no text or cannot be read."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
-        return
+        unseen.unreadable += 1
+        return ""
     with os.fdopen(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return
+            return ""
         data = file.read(GREP_FILE_MAX)
+        if file.read(1):
+            unseen.large.append(name)
+    if is_utf16(data):
+        return data.decode("utf-16", "replace")
     if b"\0" in data[:8192]:
-        return
-    count = 0
-    for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-        if wanted.search(line):
-            yield number, line[:LINE_MAX]
-            count += 1
-            if count >= limit:
-                return
+        unseen.binary += 1
+        return ""
+    return data.decode(errors="replace")
+
+
+def _matching_lines(
+    text: str, wanted: re.Pattern[str], multiline: bool, *, first_only: bool
+) -> list[int]:
+    """The numbers, from 1, of the lines that match or that a match across lines touches."""
+    if not multiline:
+        numbers = (n for n, line in enumerate(split_lines(text), 1) if wanted.search(line))
+        return list(itertools.islice(numbers, 1 if first_only else None))
+    shown = with_lf(text)
+    found: dict[int, None] = {}
+    for match in wanted.finditer(shown):
+        first = shown.count("\n", 0, match.start()) + 1
+        last = first + match.group().rstrip("\n").count("\n")
+        found.update(dict.fromkeys(range(first, last + 1)))
+        if first_only:
+            break
+    return list(found)
+
+
+def _with_context(
+    name: str, lines: list[str], hits: list[int], before: int, after: int, unseen: _Unseen
+) -> list[str]:
+    """``name:number:line`` for hits, ``name-number-line`` around them, ``--`` between groups."""
+    matched = set(hits)
+    shown = sorted(
+        {n for hit in hits for n in range(max(1, hit - before), min(len(lines), hit + after) + 1)}
+    )
+    out: list[str] = []
+    last = 0
+    for number in shown:
+        if out and number > last + 1 and (before or after):
+            out.append("--")
+        mark = ":" if number in matched else "-"
+        line = lines[number - 1]
+        if len(line) > LINE_MAX:
+            unseen.cut_lines += 1
+            line = line[:LINE_MAX]
+        out.append(f"{name}{mark}{number}{mark}{line}")
+        last = number
+    return out
 
 
 def limit_results(key: str, found: list[str], limit: int) -> dict[str, Any]:
