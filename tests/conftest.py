@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from tests.support.mock_model import MockModel
 from tests.support.server import JupyterServer, mock_provider
 
 LOG_LINES = 80
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start, however pytest itself was started.
+
+    A shell starts its background commands with SIGINT ignored, and every child process inherits
+    that: a JupyterHub would wait in vain for its servers to end, a ``loopat`` for its Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
