@@ -214,12 +214,16 @@ def test_watch_replays_and_ends_with_ctrl_c(
     )
     assert watcher.stdout is not None
     seen = []
-    for line in watcher.stdout:
-        seen.append(json.loads(line))
-        if seen[-1]["event"] == "done":
-            break
-    watcher.send_signal(signal.SIGINT)
-    _, err = watcher.communicate(timeout=30)
+    with watcher:
+        try:
+            for line in watcher.stdout:
+                seen.append(json.loads(line))
+                if seen[-1]["event"] == "done":
+                    break
+            watcher.send_signal(signal.SIGINT)
+            _, err = watcher.communicate(timeout=30)
+        finally:
+            watcher.kill()  # one that does not end would be a warning in another test
     assert watcher.returncode == 130
     assert err == ""
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))

@@ -215,14 +215,17 @@ def command_line(process: psutil.Process) -> list[str]:
 def mounts_of(process: psutil.Process) -> set[str]:
     """The mounts of this host that are named after the process's container, or are its root.
 
-    Rootless podman has them in a mount namespace of its own, so there are none on the host.
+    Rootless podman has them in a mount namespace of its own, so there are none on the host. A
+    namespace that began as a copy of the host's has also the roots of other tests' containers,
+    but not as its own root.
     """
     names = [word for word in command_line(process) if len(word) == 64]
     space = Path(f"/proc/{process.pid}/ns/mnt")
     try:
         if space.readlink() != Path("/proc/self/ns/mnt").readlink():  # else: everybody's mounts
             lines = Path(f"/proc/{process.pid}/mountinfo").read_text()
-            names += [Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", lines)]
+            own_root = re.findall(r"^(?:\S+ ){4}/ .*upperdir=([^,\s]+)", lines, re.MULTILINE)
+            names += [Path(upper).parent.name for upper in own_root]
     except OSError:
         return set()
     return {point for point in mount_points() if any(name in point for name in names)}
