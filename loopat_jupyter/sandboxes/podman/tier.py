@@ -248,7 +248,7 @@ class PodmanSandbox(SupervisedSandbox):
             self._abandoned = True
         super()._on_exit(pidfd)
 
-    def _clear(self) -> None:
+    def _finalize(self) -> None:
         """conmon has cleaned up. Where it was killed, the container is of no use any more."""
         if self._init is not None:
             os.close(self._init)
