@@ -87,6 +87,7 @@ def test_a_wrong_command_line_is_2(loopat: Loopat, loop_id: str, arguments: tupl
     refused(loopat(*arguments), 2)
 
 
+@pytest.mark.slow(3)
 def test_loops_are_made_listed_and_archived(loopat: Loopat):
     made = loopat("loops", "new", "for \x1b[31mlists", "--json").json
     assert made["sandbox"]
@@ -104,6 +105,7 @@ def test_loops_are_made_listed_and_archived(loopat: Loopat):
     refused(loopat("send", made["id"], "hello"), 1, "archived")
 
 
+@pytest.mark.slow(2)
 def test_what_a_sandbox_asked_of_the_network_is_listed(loopat: Loopat):
     made = loopat("loops", "new").out.strip()
     assert loopat("network", made).out == "nothing was asked of the network\n"
@@ -119,6 +121,7 @@ def test_what_a_sandbox_asked_of_the_network_is_listed(loopat: Loopat):
     refused(loopat("network", "no such"), 1, "there is no loop")
 
 
+@pytest.mark.slow(2)
 def test_a_loop_is_named_by_title_or_by_the_beginning_of_its_id(loopat: Loopat):
     first = loopat("loops", "new", "by name").out.strip()
     assert loopat("send", "by name", "!echo found").code == 0
@@ -183,6 +186,7 @@ def test_messages_that_are_no_text_or_nothing_at_all(loopat: Loopat, loop_id: st
     refused(loopat("send", loop_id, stdin=b"x" * (1 << 20) + b"x"), 1, "1")
 
 
+@pytest.mark.slow(2)
 def test_no_server_is_3_and_a_wrong_token_is_4(loopat: Loopat):
     nowhere = {"LOOPAT_URL": "http://127.0.0.1:9/", "LOOPAT_TOKEN": "x"}
     refused(loopat("loops", "list", env=nowhere), 3, "127.0.0.1:9")
@@ -247,6 +251,7 @@ def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
     assert sender.wait(30) == 1
 
 
+@pytest.mark.slow(3)
 def test_tokens_in_the_home_of_a_running_server(loopat: Loopat, demo_server: JupyterServer):
     made = loopat("token", "create", "ci", "--json").json
     assert set(made) == {"tokenId", "label", "createdAt", "token"}
@@ -282,6 +287,7 @@ def test_tokens_need_a_home_that_is_a_servers(loopat: Loopat, tmp_path: Path):
     assert (broken / "loopat.db").read_bytes() == b"not a database, " * 100
 
 
+@pytest.mark.slow(4)
 def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterServer):
     report = loopat("doctor", "--json").json
     checks = {check["name"]: check for check in report["checks"]}
@@ -299,6 +305,7 @@ def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterS
     assert "A loop can run here." in loopat("doctor").out
 
 
+@pytest.mark.slow(4)
 def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path: Path):
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
@@ -316,6 +323,7 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
     assert not absent.exists()
 
 
+@pytest.mark.slow(8)
 def test_doctor_asks_the_model_for_one_token_and_only_when_told_to(
     loopat: Loopat, model: MockModel, tmp_path: Path
 ):
@@ -338,6 +346,7 @@ def test_doctor_asks_the_model_for_one_token_and_only_when_told_to(
     assert "baseUrl" in checks["model online"]["fix"]
 
 
+@pytest.mark.slow(5)
 def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
     config = tmp_path / "config" / "jupyter_server_config.py"
     config.parent.mkdir()
@@ -362,6 +371,7 @@ def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
 # --------------------------------------------------------------------------- files and transcripts
 
 
+@pytest.mark.slow(3)
 def test_files_go_in_are_listed_and_come_out(loopat: Loopat, loop_id: str, tmp_path: Path):
     (tmp_path / "a.txt").write_text("hello\n")
     (tmp_path / "b.txt").write_text("")
@@ -397,6 +407,7 @@ def test_a_name_that_an_agent_chose_has_no_power_over_the_terminal(
     assert len(out.splitlines()) == 3
 
 
+@pytest.mark.slow(2)
 def test_export_writes_a_story_in_the_format_of_its_name(
     loopat: Loopat, loop_id: str, tmp_path: Path
 ):

@@ -28,9 +28,12 @@ from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside, unlike
 from tests.sandboxes.tiers import DENIED, TIERS
 
-pytestmark = pytest.mark.skipif(
-    TIERS["landlock"].absent() is not None, reason="this kernel offers no Landlock"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        TIERS["landlock"].absent() is not None, reason="this kernel offers no Landlock"
+    ),
+    pytest.mark.slow(12),
+]
 
 
 @pytest.fixture(params=range(1, KNOWN_ABI + 1), ids=lambda abi: f"abi{abi}")

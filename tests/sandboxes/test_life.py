@@ -46,6 +46,8 @@ from tests.sandboxes.conftest import (
 from tests.sandboxes.podman_ground import remove_containers
 from tests.sandboxes.tiers import TIERS, cycles_of
 
+pytestmark = pytest.mark.slow(60)
+
 
 def traces(grounds: Grounds) -> tuple[int, int, list[str], list[str]]:
     """What could be left behind: processes, descriptors, records, mounts of ours."""

@@ -48,6 +48,8 @@ from tests.sandboxes.conftest import (
 )
 from tests.sandboxes.podman_ground import CI, base_image, tier_for, why_not
 
+pytestmark = pytest.mark.slow(35)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _works() -> None:

@@ -28,6 +28,8 @@ from loopat_jupyter.loops.ports.network import Egress, GatewayAccess
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from tests.sandboxes.conftest import SECRET, Started, inside, outside
 
+pytestmark = pytest.mark.slow(15)
+
 KEY = f"sk-{SECRET}-0123456789"
 
 TELL = r"""

@@ -15,6 +15,8 @@ from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn, TurnSuspended, 
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Tool, ask, asked, bash
 
+pytestmark = pytest.mark.slow(30)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 
