@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 ONE_UNIT = ("tests/hub/",)
 """Directories whose files run on one worker, one after the other."""
 
-WORKERS_PER_PROCESSOR = 1.5
+WORKERS_PER_PROCESSOR = 2
 """Half of a worker's time is waiting for servers, browsers and sandboxes to start and to end."""
 
 
@@ -59,7 +59,7 @@ def worker_count(config: pytest.Config) -> int | None:
         return None
     logical = config.option.numprocesses == "logical"
     processors = psutil.cpu_count(logical=logical) or psutil.cpu_count() or 1
-    return max(1, int(processors * WORKERS_PER_PROCESSOR))
+    return processors * WORKERS_PER_PROCESSOR
 
 
 class UnitScheduling(LoadScopeScheduling):
