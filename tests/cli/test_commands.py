@@ -145,6 +145,7 @@ def test_send_shows_the_turn_and_ends_with_its_outcome(loopat: Loopat, loop_id: 
     assert "✗" in failing.out
 
 
+@pytest.mark.slow(2)
 def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
     lines = loopat("send", loop_id, "!echo hi", "--json", "--key", "k").lines
     assert [lines[0]["event"], lines[-1]["event"]] == ["started", "done"]
@@ -154,6 +155,7 @@ def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
     refused(loopat("send", loop_id, "!echo other", "--key", "k"), 1, "key")
 
 
+@pytest.mark.slow(2)
 def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id: str):
     command = ("send", loop_id, "!echo hi", "--mode", "default")
     waiting = loopat(*command)
@@ -170,6 +172,7 @@ def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id
     assert "Drink?" in question.err
 
 
+@pytest.mark.slow(2)
 def test_what_an_agent_prints_has_no_power_over_the_terminal(loopat: Loopat, loop_id: str):
     evil = r"!printf '\033]0;owned\007\033[2J\r\302\233\342\200\256txt\177'"
     shown = loopat("send", loop_id, evil).out
@@ -179,6 +182,7 @@ def test_what_an_agent_prints_has_no_power_over_the_terminal(loopat: Loopat, loo
     assert "␛]0;owned␇␛[2J" in shown
 
 
+@pytest.mark.slow(2)
 def test_messages_that_are_no_text_or_nothing_at_all(loopat: Loopat, loop_id: str):
     refused(loopat("send", loop_id, stdin=b"\xff\xfe"), 2, "UTF-8")
     refused(loopat("send", loop_id, b"\xff"), 2, "UTF-8")
@@ -273,6 +277,7 @@ def test_tokens_in_the_home_of_a_running_server(loopat: Loopat, demo_server: Jup
     refused(loopat("token", "create", "x" * 101), 2, "100")
 
 
+@pytest.mark.slow(2)
 def test_revoking_some_of_several_tokens_says_which_were_not_there(loopat: Loopat):
     made = loopat("token", "create", "ci", "--json").json
     refused(loopat("token", "revoke", "tok_none", made["tokenId"]), 1, "tok_none")
@@ -397,6 +402,7 @@ def test_files_go_in_are_listed_and_come_out(loopat: Loopat, loop_id: str, tmp_p
     refused(loopat("put", loop_id, str(tmp_path / "none")), 1, "none")
 
 
+@pytest.mark.slow(2)
 def test_a_name_that_an_agent_chose_has_no_power_over_the_terminal(
     loopat: Loopat, loop_id: str, demo_server: JupyterServer
 ):
