@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.sandboxes.launcher import process as launcher
-from tests.sandboxes.podman_ground import SECOND_RUN
+from tests.sandboxes.podman_image import SECOND_RUN
 
 SLICES = 4
 SUBORDINATE = 65_536
