@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support import distribution
 from tests.support import server as servers
 from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import MockModel
@@ -17,12 +20,35 @@ from tests.support.server import JupyterServer, mock_provider
 LOG_LINES = 80
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start, however pytest itself was started.
+
+    A shell starts its background commands with SIGINT ignored, and every child process inherits
+    that: a JupyterHub would wait in vain for its servers to end, a ``loopat`` for its Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    return distribution.worker_count(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Any
+) -> distribution.UnitScheduling | None:
+    default = config.getvalue("dist") == "load"
+    return distribution.UnitScheduling(config, log) if default else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of long tests come first, so that no core waits for the last of them.
+    """Units of work that take long come first.
 
     Tests that hold one engine to its own ways are left out where the suite runs over another.
     """
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    distribution.longest_first(items)
     for item in items:
         marker = item.get_closest_marker("builtin")
         if marker is not None and servers.ENGINE != "builtin":

@@ -17,6 +17,8 @@ from tests.support.caller import Caller, Recorder, expect
 from tests.support.server import API, BASE_URL, JupyterServer
 from tests.support.sse import Event
 
+pytestmark = pytest.mark.slow(5)
+
 OWN = ("docs.html", "docs.css", "docs.js")
 URL = re.compile(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", re.IGNORECASE)
 

@@ -13,6 +13,8 @@ from loopat_jupyter.api.errors import STATUS
 from loopat_jupyter.api.openapi import read_source
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(5)
+
 GUIDE = Path(__file__).parents[2] / "docs" / "rest.md"
 ADDRESS = "http://127.0.0.1:8888/"
 MARK = "=== block"

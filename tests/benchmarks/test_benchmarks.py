@@ -15,6 +15,8 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.budgets import BUDGETS
 from benchmarks.measures import Measure, quantile
 
+pytestmark = pytest.mark.slow(5)
+
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "benchmarks" / "README.md"
 

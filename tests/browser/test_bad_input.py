@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.async_api import Request, expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, ask, asked, bash
@@ -13,6 +14,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(25)
 
 ELSEWHERE = "http://192.0.2.1/leak"
 """An address for documentation; a request to it is what :attr:`NotebookPage.foreign` catches."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.async_api import Locator, expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Thinking, Tool, ask, asked, bash
@@ -13,6 +14,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(15)
 
 
 async def test_a_person_talks_decides_and_stops(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Route, expect
 
 from tests.support.mock_model import MockModel
@@ -13,6 +14,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(15)
 
 TRANSFER = """([name, text]) => {
   const transfer = new DataTransfer();

@@ -19,6 +19,8 @@ from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
 
+pytestmark = pytest.mark.slow(15)
+
 DELTAS = 20_000
 STILL = 250  # ms between two frames from which on a person notices
 MOST_STILL = 0.3  # of the time, while two cores do everything else too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import expect
 
 from loopat_jupyter.client import Client
@@ -11,6 +12,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(5)
 
 TURNS = 45
 SHOWN = 20

@@ -22,6 +22,8 @@ from .conftest import DESKTOP
 from .notebook_page import Face, NotebookPage
 from .notebook_server import SETTINGS
 
+pytestmark = pytest.mark.slow(15)
+
 CLEO = "cleo"
 CELL = """from loopat_jupyter.widgets import LoopChat
 chat = LoopChat(title="On the Hub")

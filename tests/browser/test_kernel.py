@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pytest
 from playwright.async_api import Route, expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, ask, asked, bash
@@ -12,6 +13,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(25)
 
 BLOCK = """\
 import pathlib, time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from playwright.async_api import expect
 
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
@@ -15,6 +16,8 @@ from .chat import Chat, show
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(50)
 
 
 async def test_a_turn_outlives_the_page_and_the_kernel(

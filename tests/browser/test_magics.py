@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from playwright.async_api import Locator, expect
 
 from tests.support.mock_model import MockModel, Text, bash
@@ -14,6 +15,8 @@ from .conftest import OpenNotebook
 from .notebook_page import Face, NotebookPage
 from .notebook_server import NotebookServer
 from .test_bad_input import ACTIVE, HOSTILE, PWNED
+
+pytestmark = pytest.mark.slow(30)
 
 STORY = "application/vnd.loopat.transcript+json"
 LOAD = "%reload_ext loopat_jupyter"

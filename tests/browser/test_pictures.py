@@ -10,6 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
+import pytest
 from playwright.async_api import Locator, expect
 
 from tests.support.mock_model import MockModel, Text, Thinking, bash
@@ -18,6 +19,8 @@ from .chat import Chat
 from .conftest import OpenNotebook
 from .notebook_page import Face
 from .notebook_server import NotebookServer
+
+pytestmark = pytest.mark.slow(12)
 
 LIMIT = 200_000
 """Bytes of a picture; they are in the repository."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 import pexpect
 import pytest
 
-from tests.support.server import JupyterServer
+from tests.support.server import JupyterServer, base_environment
 
 COMMAND = [sys.executable, "-c", "from loopat_jupyter.cli import main; main()"]
 TIMEOUT = 60
@@ -44,9 +43,8 @@ def demo_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JupyterSer
 @pytest.fixture
 def environment(demo_server: JupyterServer, tmp_path: Path) -> dict[str, str]:
     """Nothing of the machine's own servers, homes and settings."""
-    kept = {k: os.environ[k] for k in ("PATH", "LANG", "TMPDIR") if k in os.environ}
     return {
-        **kept,
+        **base_environment(),
         "HOME": str(tmp_path),
         "TERM": "xterm-256color",
         "COLUMNS": "100",

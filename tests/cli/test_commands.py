@@ -87,6 +87,7 @@ def test_a_wrong_command_line_is_2(loopat: Loopat, loop_id: str, arguments: tupl
     refused(loopat(*arguments), 2)
 
 
+@pytest.mark.slow(3)
 def test_loops_are_made_listed_and_archived(loopat: Loopat):
     made = loopat("loops", "new", "for \x1b[31mlists", "--json").json
     assert made["sandbox"]
@@ -104,6 +105,7 @@ def test_loops_are_made_listed_and_archived(loopat: Loopat):
     refused(loopat("send", made["id"], "hello"), 1, "archived")
 
 
+@pytest.mark.slow(2)
 def test_network_requests_of_a_sandbox_are_listed(loopat: Loopat):
     made = loopat("loops", "new").out.strip()
     assert loopat("network", made).out == "nothing was asked of the network\n"
@@ -119,6 +121,7 @@ def test_network_requests_of_a_sandbox_are_listed(loopat: Loopat):
     refused(loopat("network", "no such"), 1, "there is no loop")
 
 
+@pytest.mark.slow(2)
 def test_a_loop_is_named_by_title_or_by_the_beginning_of_its_id(loopat: Loopat):
     first = loopat("loops", "new", "by name").out.strip()
     assert loopat("send", "by name", "!echo found").code == 0
@@ -142,6 +145,7 @@ def test_send_shows_the_turn_and_ends_with_its_outcome(loopat: Loopat, loop_id: 
     assert "✗" in failing.out
 
 
+@pytest.mark.slow(2)
 def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
     lines = loopat("send", loop_id, "!echo hi", "--json", "--key", "k").lines
     assert [lines[0]["event"], lines[-1]["event"]] == ["started", "done"]
@@ -151,6 +155,7 @@ def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
     refused(loopat("send", loop_id, "!echo other", "--key", "k"), 1, "key")
 
 
+@pytest.mark.slow(2)
 def test_a_choice_without_a_terminal_is_5_and_keeps_waiting(loopat: Loopat, loop_id: str):
     command = ("send", loop_id, "!echo hi", "--mode", "default")
     waiting = loopat(*command)
@@ -167,6 +172,7 @@ def test_a_choice_without_a_terminal_is_5_and_keeps_waiting(loopat: Loopat, loop
     assert "Drink?" in question.err
 
 
+@pytest.mark.slow(2)
 def test_an_agents_output_cannot_control_the_terminal(loopat: Loopat, loop_id: str):
     evil = r"!printf '\033]0;owned\007\033[2J\r\302\233\342\200\256txt\177'"
     shown = loopat("send", loop_id, evil).out
@@ -176,6 +182,7 @@ def test_an_agents_output_cannot_control_the_terminal(loopat: Loopat, loop_id: s
     assert "␛]0;owned␇␛[2J" in shown
 
 
+@pytest.mark.slow(2)
 def test_messages_that_are_no_text_or_nothing_at_all(loopat: Loopat, loop_id: str):
     refused(loopat("send", loop_id, stdin=b"\xff\xfe"), 2, "UTF-8")
     refused(loopat("send", loop_id, b"\xff"), 2, "UTF-8")
@@ -183,6 +190,7 @@ def test_messages_that_are_no_text_or_nothing_at_all(loopat: Loopat, loop_id: st
     refused(loopat("send", loop_id, stdin=b"x" * (1 << 20) + b"x"), 1, "1")
 
 
+@pytest.mark.slow(2)
 def test_no_server_is_3_and_a_wrong_token_is_4(loopat: Loopat):
     nowhere = {"LOOPAT_URL": "http://127.0.0.1:9/", "LOOPAT_TOKEN": "x"}
     refused(loopat("loops", "list", env=nowhere), 3, "127.0.0.1:9")
@@ -214,12 +222,16 @@ def test_watch_replays_and_ends_with_ctrl_c(
     )
     assert watcher.stdout is not None
     seen = []
-    for line in watcher.stdout:
-        seen.append(json.loads(line))
-        if seen[-1]["event"] == "done":
-            break
-    watcher.send_signal(signal.SIGINT)
-    _, err = watcher.communicate(timeout=30)
+    with watcher:
+        try:
+            for line in watcher.stdout:
+                seen.append(json.loads(line))
+                if seen[-1]["event"] == "done":
+                    break
+            watcher.send_signal(signal.SIGINT)
+            _, err = watcher.communicate(timeout=30)
+        finally:
+            watcher.kill()  # one that does not end would be a warning in another test
     assert watcher.returncode == 130
     assert err == ""
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))
@@ -243,6 +255,7 @@ def test_a_closed_pipe_ends_the_command_without_a_message(
     assert sender.wait(30) == 1
 
 
+@pytest.mark.slow(3)
 def test_tokens_in_the_home_of_a_running_server(loopat: Loopat, demo_server: JupyterServer):
     made = loopat("token", "create", "ci", "--json").json
     assert set(made) == {"tokenId", "label", "createdAt", "token"}
@@ -264,6 +277,7 @@ def test_tokens_in_the_home_of_a_running_server(loopat: Loopat, demo_server: Jup
     refused(loopat("token", "create", "x" * 101), 2, "100")
 
 
+@pytest.mark.slow(2)
 def test_revoking_some_of_several_tokens_says_which_were_not_there(loopat: Loopat):
     made = loopat("token", "create", "ci", "--json").json
     refused(loopat("token", "revoke", "tok_none", made["tokenId"]), 1, "tok_none")
@@ -278,6 +292,7 @@ def test_tokens_need_a_home_that_is_a_servers(loopat: Loopat, tmp_path: Path):
     assert (broken / "loopat.db").read_bytes() == b"not a database, " * 100
 
 
+@pytest.mark.slow(4)
 def test_doctor_reports_the_model_engine_and_sandbox_of_a_loop(
     loopat: Loopat, demo_server: JupyterServer
 ):
@@ -297,6 +312,7 @@ def test_doctor_reports_the_model_engine_and_sandbox_of_a_loop(
     assert "A loop can run here." in loopat("doctor").out
 
 
+@pytest.mark.slow(4)
 def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path: Path):
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
@@ -314,6 +330,7 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
     assert not absent.exists()
 
 
+@pytest.mark.slow(8)
 def test_doctor_calls_the_model_for_one_token_only_with_online(
     loopat: Loopat, model: MockModel, tmp_path: Path
 ):
@@ -336,6 +353,7 @@ def test_doctor_calls_the_model_for_one_token_only_with_online(
     assert "baseUrl" in checks["model online"]["fix"]
 
 
+@pytest.mark.slow(5)
 def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
     config = tmp_path / "config" / "jupyter_server_config.py"
     config.parent.mkdir()
@@ -360,6 +378,7 @@ def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
 # --------------------------------------------------------------------------- files and transcripts
 
 
+@pytest.mark.slow(3)
 def test_files_are_uploaded_listed_and_downloaded(loopat: Loopat, loop_id: str, tmp_path: Path):
     (tmp_path / "a.txt").write_text("hello\n")
     (tmp_path / "b.txt").write_text("")
@@ -385,6 +404,7 @@ def test_files_are_uploaded_listed_and_downloaded(loopat: Loopat, loop_id: str, 
     refused(loopat("put", loop_id, str(tmp_path / "none")), 1, "none")
 
 
+@pytest.mark.slow(2)
 def test_a_file_name_cannot_control_the_terminal(
     loopat: Loopat, loop_id: str, demo_server: JupyterServer
 ):
@@ -395,6 +415,7 @@ def test_a_file_name_cannot_control_the_terminal(
     assert len(out.splitlines()) == 3
 
 
+@pytest.mark.slow(2)
 def test_export_writes_a_transcript_in_the_format_of_its_name(
     loopat: Loopat, loop_id: str, tmp_path: Path
 ):

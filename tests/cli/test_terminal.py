@@ -16,6 +16,8 @@ from tests.support.server import JupyterServer
 
 from .conftest import Loopat, Terminal, ended
 
+pytestmark = pytest.mark.slow(40)
+
 PROMPT = "› "
 
 

@@ -27,6 +27,8 @@ from tests.support.server import JupyterServer
 
 from .breaking_proxy import BreakingProxy
 
+pytestmark = pytest.mark.slow(10)
+
 
 @pytest.fixture
 def loop(client: Client) -> Loop:

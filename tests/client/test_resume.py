@@ -13,6 +13,8 @@ from loopat_jupyter.client._resume import IDEMPOTENCY_WINDOW, ResumingStream
 
 from .scripted_api import LOOP, OWN, RECORDED, TURN, ScriptedApi, refusal
 
+pytestmark = pytest.mark.slow(5)
+
 AT_ONCE = RetryPolicy(backoff=0.0)
 URL = "http://server.test/a%40b/"
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow(5)
+
 PROGRAM = """
 from collections.abc import Iterator
 from typing import assert_type

@@ -7,6 +7,8 @@ from tests.support.mock_model import MockModel, Part, Script, Text, Thinking, To
 from tests.support.server import ENGINE
 from tests.support.sse import Event
 
+pytestmark = pytest.mark.slow(6)
+
 AUTO = {"mode": "auto"}
 
 

@@ -20,6 +20,8 @@ from tests.support.mock_model import MockModel, Script, Text, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
 
+pytestmark = pytest.mark.slow(10)
+
 CONFIG = """
 from loopat_jupyter.sandboxes.proxy import dialer, server
 

@@ -17,6 +17,8 @@ from tests.support.caller import Caller, expect
 from tests.support.mock_model import MockModel, Text, bash
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(10)
+
 People = Callable[[str], Caller]
 
 

@@ -10,6 +10,8 @@ from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import Break, Fail, MockModel, Text, Thinking, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 
+pytestmark = pytest.mark.slow(10)
+
 
 async def failed(api: Caller, message: str) -> dict[str, Any]:
     """The data of the ``error`` that this message's turn ends with."""

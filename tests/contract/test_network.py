@@ -14,6 +14,8 @@ from tests.support.mock_model import MockModel, Text, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import EventStream
 
+pytestmark = pytest.mark.slow(8)
+
 THERE = "far.invalid:443"
 NO_LOOKUPS = """
 from loopat_jupyter.sandboxes.proxy import resolver

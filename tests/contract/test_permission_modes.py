@@ -5,6 +5,8 @@ import pytest
 from tests.support.caller import Caller
 from tests.support.mock_model import MockModel, Text, Tool, bash
 
+pytestmark = pytest.mark.slow(12)
+
 RUN, ASK, DENY = "run", "ask", "deny"
 MODES = ["default", "acceptEdits", "plan", "dontAsk", "auto", "bypassPermissions"]
 

@@ -16,6 +16,8 @@ from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
 
+pytestmark = pytest.mark.slow(20)
+
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory: pytest.TempPathFactory, model: MockModel) -> Iterator[JupyterServer]:

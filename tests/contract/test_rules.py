@@ -6,6 +6,8 @@ from tests.support.caller import Caller, expect
 from tests.support.mock_model import MockModel, Text, Tool, bash
 from tests.support.sse import EventStream
 
+pytestmark = pytest.mark.slow(5)
+
 
 async def remembered(api: Caller, model: MockModel, tool: Tool, mode: str = "default") -> str:
     """A loop in which ``tool`` was allowed and remembered."""

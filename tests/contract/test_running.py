@@ -13,6 +13,8 @@ from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import WAIT, EventStream
 
+pytestmark = pytest.mark.slow(12)
+
 RATE = 20
 
 

@@ -22,6 +22,8 @@ from tests.support.caller import Caller, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Tool, bash
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(12)
+
 People = Callable[[str], Caller]
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

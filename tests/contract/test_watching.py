@@ -12,6 +12,8 @@ from tests.support.invariants import by_turn
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 from tests.support.sse import WAIT, EventStream, StreamEnded
 
+pytestmark = pytest.mark.slow(6)
+
 
 async def test_an_idle_loop_is_watched_without_a_snapshot_across_turns(api: Caller) -> None:
     loop_id = await api.loop()

@@ -28,7 +28,7 @@ from tests.support.mock_model import MockModel, Text, ask, asked, bash
 from tests.support.server import JupyterServer, mock_provider
 from tests.support.sse import WAIT, Event, StreamEnded
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow(60)
 LIVES = 2
 DEATHS = 15
 LOOPS = 2

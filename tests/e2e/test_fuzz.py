@@ -30,6 +30,8 @@ from loopat_jupyter.api import openapi
 from tests.support.caller import check_error
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(22)
+
 EXAMPLES = 12
 SEED = 20_261_123
 CHECKS = [

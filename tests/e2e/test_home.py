@@ -16,6 +16,8 @@ from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import MockModel, Text
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(30)
+
 Servers = Callable[..., JupyterServer]
 
 

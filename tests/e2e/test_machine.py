@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -30,6 +31,8 @@ from tests.support.caller import Caller, Recorder, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Script, Text, ask, asked, bash
 from tests.support.server import JupyterServer
 from tests.support.sse import EventStream
+
+pytestmark = pytest.mark.slow(8)
 
 T = TypeVar("T")
 EXAMPLES = 20

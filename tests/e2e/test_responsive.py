@@ -22,6 +22,8 @@ from tests.support.loop_watch import VARIABLE, Block, LoopWatch
 from tests.support.mock_model import MockModel, Text, Tool, bash
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(18)
+
 OURS_AT_MOST = 0.25
 """Seconds that code of this package may hold the loop. A screen's frame is 0.017, a busy test
 machine's hiccup well below this, and what blocks in earnest (a disk, a lock, a model) far above."""

@@ -18,6 +18,8 @@ from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import MockModel, Text
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(70)
+
 KEY = "planted-key-5b1c07d2e9"
 LOOK = "env; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'; true"
 

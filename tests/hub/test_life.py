@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.support.caller import Caller, expect
 from tests.support.hub import Browser, Hub
 from tests.support.mock_model import Gate, Hold, MockModel, Text, ask, asked
@@ -16,6 +18,8 @@ from tests.support.server import JupyterServer
 from tests.support.sse import WAIT
 
 from .conftest import ANA, BEN, Session, configure
+
+pytestmark = pytest.mark.slow(40)
 
 CULL_AFTER = 16
 """Seconds without activity after which the tests' culler ends a server: some multiple of what a

@@ -12,6 +12,8 @@ from tests.support.hub import NAVIGATION, Browser, Hub
 
 from .conftest import ANA, BEN, ROOT, Session
 
+pytestmark = pytest.mark.slow(15)
+
 
 async def test_a_loop_belongs_to_the_hubs_user(ana: Browser, session: Session) -> None:
     page = session(ana)

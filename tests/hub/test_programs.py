@@ -18,6 +18,8 @@ from tests.support.sse import WAIT
 from .conftest import ANA, BEN, Session
 from .kernel import kernel
 
+pytestmark = pytest.mark.slow(10)
+
 IN_A_KERNEL = """
 import json, os
 from loopat_jupyter.client import connect

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loopat_jupyter.client import Client
 from tests.support.frontend import FrontEnd
 from tests.support.server import JupyterServer
+
+pytestmark = pytest.mark.slow(5)
 
 
 def test_options_loops_modes_and_variables(notebook: FrontEnd, client: Client):

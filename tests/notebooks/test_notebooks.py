@@ -16,6 +16,8 @@ from nbconvert import HTMLExporter, MarkdownExporter
 
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(8)
+
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 NAMES = ["choices", "fan_out", "quickstart", "rest", "transcript"]
 STORY = "application/vnd.loopat.transcript+json"

@@ -217,7 +217,9 @@ def command_line(process: psutil.Process) -> list[str]:
 def mounts_of(process: psutil.Process) -> set[str]:
     """The mounts of this host that are named after the process's container, or are its root.
 
-    Rootless podman has them in a mount namespace of its own, so there are none on the host.
+    Rootless podman has them in a mount namespace of its own, so there are none on the host. A
+    namespace that began as a copy of the host's has also the roots of other tests' containers,
+    but not as its own root.
     """
     names = [word for word in command_line(process) if len(word) == 64]
     try:

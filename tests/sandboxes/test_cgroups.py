@@ -36,6 +36,8 @@ from loopat_jupyter.sandboxes.runtime.limits import (
 )
 from tests.sandboxes.conftest import LoopatHome, inside
 
+pytestmark = pytest.mark.slow(6)
+
 CYCLES = 200
 MOUNTED = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
 

@@ -10,6 +10,8 @@ import pytest
 from loopat_jupyter.loops.errors import SandboxLost
 from tests.sandboxes.conftest import LoopatHome, Started, all_killed, inside, living, unlike
 
+pytestmark = pytest.mark.slow(15)
+
 
 async def test_output_and_exit_code_come_back(any_tier: Started) -> None:
     async with any_tier() as sandbox:

@@ -12,6 +12,8 @@ import pytest
 from loopat_jupyter.loops.ports.engine import FileError
 from tests.sandboxes.conftest import LoopatHome, Started, inside
 
+pytestmark = pytest.mark.slow(15)
+
 
 async def test_write_read_and_edit(any_tier: Started) -> None:
     async with any_tier() as sandbox:

@@ -29,6 +29,8 @@ from tests.sandboxes.conftest import (
 )
 from tests.sandboxes.tiers import DENIED
 
+pytestmark = pytest.mark.slow(35)
+
 
 def plant(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

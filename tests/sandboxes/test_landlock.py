@@ -36,9 +36,12 @@ from tests.sandboxes.conftest import (
 )
 from tests.sandboxes.tiers import DENIED, TIERS
 
-pytestmark = pytest.mark.skipif(
-    TIERS["landlock"].absent() is not None, reason="this kernel offers no Landlock"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        TIERS["landlock"].absent() is not None, reason="this kernel offers no Landlock"
+    ),
+    pytest.mark.slow(12),
+]
 
 
 @pytest.fixture(params=range(1, KNOWN_ABI + 1), ids=lambda abi: f"abi{abi}")

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ from tests.sandboxes.conftest import (
 )
 from tests.sandboxes.podman_image import remove_containers
 from tests.sandboxes.tiers import TIERS, cycles_of
+
+pytestmark = pytest.mark.slow(60)
 
 
 def traces(loopat_home: LoopatHome) -> tuple[int, int, list[str], list[str]]:
@@ -305,13 +308,34 @@ def place(tmp_path: Path) -> Iterator[Path]:
 def test_kill_9_of_the_server_leaves_no_process(place: Path, tier: str) -> None:
     server = serve(SERVER, place, tier)
     assert server.stdout is not None
-    with server, server.stdout:
+    with killed_in_the_end(server), server.stdout:
         assert server.stdout.readline() == b"up\n"
-        family = [*psutil.Process(server.pid).children(recursive=True), *watched(place)]
-        assert len([p for p in family if p.cmdline() == ["sleep", "93"]]) == 3
-        pidfds = open_pidfds(family)
+        pidfds = open_pidfds(sleepers_and_all(server, place))
         server.kill()
     assert all_end(pidfds)
+
+
+@contextlib.contextmanager
+def killed_in_the_end(server: subprocess.Popen[bytes]) -> Iterator[None]:
+    """A failed test does not wait until the server ends by itself."""
+    with server:
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+def sleepers_and_all(server: subprocess.Popen[bytes], place: Path) -> list[psutil.Process]:
+    """All processes of the server, when each of the three commands has become its ``sleep``."""
+    give_up = time.monotonic() + 10
+    while True:
+        family = [*psutil.Process(server.pid).children(recursive=True), *watched(place)]
+        sleeping = [p for p in family if command_line(p) == ["sleep", "93"]]
+        if len(sleeping) == 3:
+            return family
+        assert time.monotonic() < give_up, family
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(0.01)  # the kernel tells nobody that a process has become another program
 
 
 def serve(code: str, place: Path, tier: str) -> subprocess.Popen[bytes]:

@@ -29,6 +29,8 @@ from loopat_jupyter.loops.ports.network import Egress, GatewayAccess
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from tests.sandboxes.conftest import SECRET, Started, bind_to_free_port, inside, outside
 
+pytestmark = pytest.mark.slow(15)
+
 KEY = f"sk-{SECRET}-0123456789"
 
 SEND_SCRIPT = r"""

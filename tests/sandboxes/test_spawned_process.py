@@ -12,6 +12,8 @@ from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 from tests.sandboxes.conftest import Started, all_killed, inside, unlike
 
+pytestmark = pytest.mark.slow(10)
+
 
 async def everything(process: Process) -> bytes:
     found = bytearray()

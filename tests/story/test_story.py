@@ -19,6 +19,8 @@ from loopat_jupyter.notebook.output._loop import loop_markdown
 from tests.support.frontend import FrontEnd
 from tests.support.server import JupyterServer
 
+pytestmark = pytest.mark.slow(8)
+
 STORY = "application/vnd.loopat.transcript+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 TIMEOUT = 30

@@ -28,7 +28,7 @@ import psutil
 import pytest
 
 from .ports import free_port
-from .server import API, KEPT_ENVIRONMENT, STOP_TIMEOUT
+from .server import API, STOP_TIMEOUT, base_environment
 
 GUIDE = Path(__file__).parents[2] / "docs" / "jupyterhub.md"
 START_TIMEOUT = 90.0
@@ -129,7 +129,7 @@ class Hub:
     # ------------------------------------------------------------------ life
 
     def start(self) -> Hub:
-        env = {k: os.environ[k] for k in KEPT_ENVIRONMENT if k in os.environ} | {
+        env = base_environment() | {
             "HOME": str(self.directory),
             "CONFIGPROXY_AUTH_TOKEN": secrets.token_hex(16),
             "PYTHONUNBUFFERED": "1",

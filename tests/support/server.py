@@ -35,13 +35,21 @@ READY = re.compile(r"is running at:|Use Control-C to stop this server")
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 30.0
 
-KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
+KEPT_ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START")
+
 
 ENGINE = os.environ.get("LOOPAT_TEST_ENGINE", "builtin")
 """The engine of servers whose test does not name one: the suite runs over each of them."""
 
 running: list[JupyterServer] = []
 """Every server that is up, for the report of a failing test."""
+
+
+def base_environment() -> dict[str, str]:
+    """What of this process's environment the servers of tests get, with quick imports."""
+    kept = {k: os.environ[k] for k in KEPT_ENVIRONMENT if k in os.environ}
+    path = [str(Path(__file__).parent / "quick_start"), os.environ.get("PYTHONPATH", "")]
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 
 class JupyterServer:
@@ -119,7 +127,7 @@ class JupyterServer:
             f"--ServerApp.base_url={BASE_URL}", f"--ServerApp.root_dir={self.root}",
             f"--IdentityProvider.token={self.token}", *self._engine(), *self.options,
         ]  # fmt: skip
-        env = {k: os.environ[k] for k in KEPT_ENVIRONMENT if k in os.environ} | {
+        env = base_environment() | {
             "HOME": str(self.directory / "user"),
             "LOOPAT_HOME": str(self.home),
             "JUPYTER_CONFIG_DIR": str(self.directory / "config"),

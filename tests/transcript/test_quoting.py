@@ -160,6 +160,7 @@ PIECES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow(3)
 @settings(max_examples=1500, deadline=None, derandomize=True, database=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=25))
 def test_no_mixture_of_marks_gets_out(pieces: list[str]) -> None:
@@ -219,6 +220,7 @@ def test_one_line_of_a_stranger_stays_one_line(text: str) -> None:
     assert set(re.findall(r"</?(\w+)", html)) <= {"p", "strong", "code"}
 
 
+@pytest.mark.slow(5)
 def test_a_megabyte_of_marks_takes_no_longer_than_a_megabyte() -> None:
     for piece in (
         "`x",

@@ -7,6 +7,8 @@ a sandbox cannot see each other (tier ``landlock``) nothing is found: see docs/s
 
 from __future__ import annotations
 
+import time
+
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Sandbox
 
@@ -16,7 +18,6 @@ MARK = "LOOPAT_AGENT"
 
 _SCRIPT = r"""
 declare -A parent born marked; found=(); root={root}; mark={mark}
-read -r up _ < /proc/uptime; up=${{up/./}}
 for stat in /proc/[0-9]*/stat; do
   {{ read -r line < "$stat"; }} 2>/dev/null || continue
   pid=${{line%% *}}; rest=(${{line##*) }})
@@ -32,7 +33,7 @@ for pid in "${{!parent[@]}}"; do
     up_to=${{parent[$up_to]}}; ((steps++))
   done
   [[ $up_to == "$root" || -n ${{marked[$pid]}} ]] && [[ $pid != "$root" ]] || continue
-  (( {age} < 0 || up - born[$pid] <= {age} )) && found+=("$pid")
+  (( born[$pid] >= {since} )) && found+=("$pid")
 done
 (( ${{#found[@]}} )) || exit 0
 kill -STOP "${{found[@]}}" 2>/dev/null  # so that none does anything when its child ends
@@ -54,8 +55,12 @@ async def kill_descendants(
 
     ``mark``: ``root`` is dead, so its children are nobody's; this is its :data:`MARK`.
     """
-    age = -1 if younger_than is None else int(younger_than * 100) + 2
-    script = _SCRIPT.format(root=root, age=age, mark=mark, variable=MARK)
+    # A moment, not an age: on a busy machine the script may begin long after this line. Processes
+    # begin at a time of CLOCK_BOOTTIME in hundredths of a second, rounded down (proc(5), stat).
+    since = 0
+    if younger_than is not None:
+        since = int((time.clock_gettime(time.CLOCK_BOOTTIME) - younger_than) * 100) - 2
+    script = _SCRIPT.format(root=root, since=since, mark=mark, variable=MARK)
     try:
         await sandbox.run(script, timeout=TIMEOUT)
     except SandboxLost:

@@ -17,6 +17,8 @@ from loopat_jupyter.loops.errors import TurnFailure
 from .conftest import Host, configure, processes, scripted, steps
 from .test_turns import call
 
+pytestmark = pytest.mark.slow(10)
+
 
 async def recovers(engine: AcpEngine, host: Host, home: Path) -> None:
     """Nothing of the agent is left, and the next turn works."""

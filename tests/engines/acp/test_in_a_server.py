@@ -13,6 +13,8 @@ from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import Fail, Gate, Hold, MockModel, Text, Thinking, Tool, bash
 from tests.support.server import JupyterServer, mock_provider
 
+pytestmark = pytest.mark.slow(12)
+
 OPTIONS = ["--LoopatExtension.engine=acp", "--LoopatExtension.ping_interval=1"]
 
 

@@ -15,6 +15,8 @@ from tests.support.mock_model import Fail, Gate, Hold, MockModel, Script, Text, 
 from tests.support.opencode import find_opencode, section
 from tests.support.server import JupyterServer, mock_provider
 
+pytestmark = pytest.mark.slow(60)
+
 
 def shell(command: str) -> Tool:
     """opencode's own tool; its names are in lower case."""

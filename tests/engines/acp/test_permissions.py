@@ -13,6 +13,8 @@ from loopat_jupyter.loops.errors import TurnFailure
 from .conftest import Host, configure, processes, scripted, steps
 from .test_turns import call, change, words
 
+pytestmark = pytest.mark.slow(7)
+
 
 def ask(id: str = "t1", *options: dict[str, Any], **fields: Any) -> list[Any]:
     asked = ["ask", {"toolCallId": id, "title": "Do it", **fields}]

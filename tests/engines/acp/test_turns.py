@@ -12,6 +12,8 @@ from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import INSTRUCTIONS, Host, configure, processes, scripted, steps
 
+pytestmark = pytest.mark.slow(6)
+
 
 def call(id: str = "t1", **fields: object) -> list[object]:
     return ["update", {"sessionUpdate": "tool_call", "toolCallId": id, "title": "x", **fields}]

@@ -20,6 +20,8 @@ from tests.support.server import mock_provider
 
 from .conftest import KEY, configure
 
+pytestmark = pytest.mark.slow(25)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 BAD = Path(__file__).with_name("bad_cli.py")

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import MockModel, Text, bash
 from tests.support.server import JupyterServer
+
+pytestmark = pytest.mark.slow(15)
 
 OPTIONS = ["--LoopatExtension.engine=claude", "--LoopatExtension.ping_interval=0.5"]
 

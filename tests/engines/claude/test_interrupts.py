@@ -14,6 +14,8 @@ from loopat_jupyter.loops.ports.engine import PastTurn, SandboxSpec, TurnSuspend
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 
+pytestmark = pytest.mark.slow(12)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 

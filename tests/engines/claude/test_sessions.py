@@ -17,6 +17,8 @@ from tests.support.server import mock_provider
 
 from .conftest import configure
 
+pytestmark = pytest.mark.slow(15)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 

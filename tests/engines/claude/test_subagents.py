@@ -12,6 +12,8 @@ from loopat_jupyter.loops.ports.engine import SandboxSpec, TurnSuspended
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Script, Text, Tool, bash
 
+pytestmark = pytest.mark.slow(5)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 

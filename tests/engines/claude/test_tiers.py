@@ -19,6 +19,8 @@ from tests.engines.memory_host import MemoryHost, turn_of
 from tests.sandboxes.tiers import TIERS
 from tests.support.mock_model import MockModel, Text, Tool, bash
 
+pytestmark = pytest.mark.slow(7)
+
 LIBRARIES = ("librt.so.1", "libdl.so.2", "libpthread.so.0")
 """What the CLI needs and the tests' small image has not."""
 

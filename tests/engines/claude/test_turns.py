@@ -20,6 +20,8 @@ from tests.support.server import mock_provider
 
 from .conftest import configure, instructions
 
+pytestmark = pytest.mark.slow(8)
+
 Start = Any
 
 

@@ -15,6 +15,8 @@ from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn, TurnSuspended, 
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Tool, ask, asked, bash
 
+pytestmark = pytest.mark.slow(30)
+
 Start = Any
 NewEngine = Callable[..., ClaudeEngine]
 
@@ -224,13 +226,13 @@ async def test_a_cli_that_gave_up_its_calls_at_its_end_is_not_believed(
     commands = [bash(f"echo {n} >> ran.txt") for n in range(calls)]
     script = model.script([Text("So. "), *commands], [Text("Done.")])
     host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
-    engine = new_engine()
+    engine = new_engine(interrupt=30)  # how fast it hears an interrupt is not the question here
     for n in range(calls):
         await rest(engine, host.resumed(turn) if n else turn, host)
         assert await engine._agents["loop_1"].interrupt()
         await engine._agents["loop_1"].end()
         host.answer(True)
-        engine = new_engine()
+        engine = new_engine(interrupt=30)
     await engine.run(host.resumed(turn), host)
     assert (spec.workdir / "ran.txt").read_text() == "".join(f"{n}\n" for n in range(calls))
     assert [ok for ok, _ in host.results] == [True] * calls

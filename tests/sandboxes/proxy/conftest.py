@@ -145,8 +145,12 @@ class ProxyFixture:
             except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 return
             finally:
-                tasks.discard(task)
                 writer.close()
+                try:  # a socket that outlives the loop is a warning in some later test
+                    await writer.wait_closed()
+                except (OSError, asyncio.CancelledError):
+                    writer.transport.abort()
+                tasks.discard(task)
 
         async def stop() -> None:
             server.close()
