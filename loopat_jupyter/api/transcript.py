@@ -1,4 +1,4 @@
-"""``/loops/{id}/transcript``: a loop's story as a document.
+"""``/loops/{id}/transcript``: a loop's turns as a document.
 
 A turn at a time is read, rendered in a thread, and sent when the connection has taken the last one:
 so the longest loop needs no more memory than its longest turn, and nothing waits for it.
@@ -13,16 +13,22 @@ from tornado.iostream import StreamClosedError
 from ..loops.errors import InvalidParameter
 from ..loops.models import LoopRecord
 from ..loops.transcript_source import StoredTurn, TranscriptStream
-from ..transcript import RENDERERS, Header, Redactor, Renderer, build_turn
-from ..transcript.json import MEDIA_TYPE as JSON
-from ..transcript.markdown import MEDIA_TYPE as MARKDOWN
-from ..transcript.notebook import MEDIA_TYPE as NOTEBOOK
+from ..transcript.json import JsonRenderer
+from ..transcript.markdown import MarkdownRenderer
+from ..transcript.notebook import NotebookRenderer
+from ..transcript.redaction import Redactor
+from ..transcript.turn import Header, Renderer, TranscriptTurn, build_turn
 from .handler import LoopatHandler
 from .operations import Operation, Parameter, ResponseSpec, operation
 from .parameters import LOOP_ID
 from .transcript_schemas import LAST_LIMIT, TranscriptQuery, TranscriptView
 
-MEDIA_TYPES = {"json": JSON, "md": MARKDOWN, "ipynb": NOTEBOOK}
+RENDERERS: dict[str, type[Renderer]] = {
+    "json": JsonRenderer,
+    "md": MarkdownRenderer,
+    "ipynb": NotebookRenderer,
+}
+"""By the name of the format in the API."""
 
 _TURN = "turn_00112233445566778899"
 _EXAMPLE = {
@@ -57,10 +63,22 @@ _EXAMPLE = {
         }
     ],
 }
+_MARKDOWN_EXAMPLE = "# Tidy the data folder\n\n## Turn 1\n\n> How many rows?\n"
+_NOTEBOOK_EXAMPLE = {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []}
 
 
-def _render(renderer: Renderer, turn: StoredTurn, veil: Redactor) -> str:
-    return renderer.turn(build_turn(turn, veil))
+def _render(renderer: Renderer, stored: StoredTurn, redactor: Redactor) -> str:
+    turn = TranscriptTurn(
+        turn_id=stored.turn_id,
+        status=stored.status,
+        created_at=stored.created_at,
+        started_at=stored.started_at,
+        ended_at=stored.ended_at,
+        engine=stored.engine,
+        message=stored.content,
+        usage=stored.usage,
+    )
+    return renderer.turn(build_turn(turn, stored.events, redactor))
 
 
 class TranscriptHandler(LoopatHandler):
@@ -68,17 +86,17 @@ class TranscriptHandler(LoopatHandler):
         Operation(
             "getTranscript",
             "messages",
-            "Export the loop's story as a document",
+            "Export the loop's transcript as a document",
             ResponseSpec(
                 200,
                 "The document, up to the loop's newest event. Tokens and paths of the host are "
                 "left out.",
                 TranscriptView,
                 _EXAMPLE,
-                JSON,
+                JsonRenderer.media_type,
                 others={
-                    MARKDOWN: "# Tidy the data folder\n\n## Turn 1\n\n> How many rows?\n",
-                    NOTEBOOK: {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []},
+                    MarkdownRenderer.media_type: _MARKDOWN_EXAMPLE,
+                    NotebookRenderer.media_type: _NOTEBOOK_EXAMPLE,
                 },
             ),
             parameters=(
@@ -113,22 +131,22 @@ class TranscriptHandler(LoopatHandler):
         query = self.read_query(TranscriptQuery)
         if query.turn is not None and query.last is not None:
             raise InvalidParameter("Ask for one turn, or for the last ones, not for both.")
-        story = await self.service.read_transcript(loop, turn_id=query.turn, last=query.last)
+        stream = await self.service.read_transcript(loop, turn_id=query.turn, last=query.last)
         self._open(loop, query.format)
         try:
-            await self._send(RENDERERS[query.format](), loop, story)
+            await self._send(RENDERERS[query.format](), loop, stream)
         except StreamClosedError:
             return
         except Exception:
             if not self._headers_written:
                 raise
-            self.log.exception("loopat: a transcript broke off")
+            self.log.exception("loopat: writing a transcript failed")
             self.abort_connection()
             return
         await self.finish(set_content_type=self._kind)
 
     def _open(self, loop: LoopRecord, wanted: str) -> None:
-        media_type = MEDIA_TYPES[wanted]
+        media_type = RENDERERS[wanted].media_type
         self._kind = f"{media_type}; charset=utf-8" if wanted == "md" else media_type
         self.set_header("Content-Type", self._kind)
         self.set_header("Cache-Control", "no-store")
@@ -137,17 +155,17 @@ class TranscriptHandler(LoopatHandler):
                 "Content-Disposition", f'attachment; filename="{loop.loop_id}.{wanted}"'
             )
 
-    async def _send(self, renderer: Renderer, loop: LoopRecord, story: TranscriptStream) -> None:
-        veil = Redactor(story.places)
+    async def _send(self, renderer: Renderer, loop: LoopRecord, stream: TranscriptStream) -> None:
+        redactor = Redactor(stream.places)
         head = Header(
             loop_id=loop.loop_id,
-            title=veil.redact_text(loop.title),
+            title=redactor.redact_text(loop.title),
             created_at=loop.created_at,
             archived=loop.archived,
-            seq=story.seq,
+            seq=stream.seq,
         )
         self.write(renderer.head(head))
-        async for turn in story.turns:
-            self.write(await asyncio.to_thread(_render, renderer, turn, veil))
+        async for turn in stream.turns:
+            self.write(await asyncio.to_thread(_render, renderer, turn, redactor))
             await self.flush()
         self.write(renderer.tail())
