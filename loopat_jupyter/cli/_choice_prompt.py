@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from loopat_jupyter.client import Choice, Question
-
-from ._terminal import one_line, plain
+from loopat_jupyter.transcript.escape import one_line, show_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,7 +119,7 @@ def permission_lines(choice: Choice) -> list[str]:
         text = "\n".join(f"{key}: {_value(value)}" for key, value in choice.input.items())
     else:
         text = _value(choice.input)
-    lines = plain(text).split("\n")
+    lines = show_control_characters(text).split("\n")
     if len(lines) > SHOWN_LINES:
         rest = len(lines) - SHOWN_LINES
         lines = [*lines[:SHOWN_LINES], f"… {rest} more lines, not shown"]

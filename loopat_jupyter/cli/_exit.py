@@ -58,6 +58,6 @@ def code_of(error: Exception) -> ExitCode:
 
 def print_error(message: str) -> None:
     """One line on stderr, whatever is in the message."""
-    from ._terminal import one_line
+    from loopat_jupyter.transcript.escape import one_line
 
     print(f"loopat: {one_line(message)}", file=sys.stderr)

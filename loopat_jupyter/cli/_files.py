@@ -58,9 +58,10 @@ def put(
     json: Json = False,
 ) -> None:
     """Copy files into a loop's workdir; what is there under the same name is replaced."""
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._connection import find_loop
     from ._printers import print_json
-    from ._terminal import one_line
 
     folder = "" if to is None else f"{to.strip('/')}/"
     with context.obj.connect() as client, _names_checked():
@@ -144,9 +145,9 @@ def _text(loop: Loop, form: Format, turn: str | None, last: int | None) -> str:
 
 
 def _print_text(text: str) -> None:
-    from ._terminal import plain
+    from loopat_jupyter.transcript.escape import show_control_characters
 
-    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(show_control_characters(text) if sys.stdout.isatty() else text)
 
 
 def _free(path: Path, name: str, force: bool) -> Path:
@@ -178,8 +179,9 @@ def _print_table(files: list[FileInfo]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import console_for_text
-    from ._terminal import one_line
 
     console = console_for_text()
     if not console.is_terminal:

@@ -45,8 +45,9 @@ def _print_table(requests: list[NetworkRequest]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import console_for_text
-    from ._terminal import one_line
 
     console = console_for_text()
     if not console.is_terminal:

@@ -26,8 +26,7 @@ from loopat_jupyter.client import (
     TurnError,
     Usage,
 )
-
-from ._terminal import one_line, plain
+from loopat_jupyter.transcript.escape import one_line, show_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +144,9 @@ class TerminalPrinter:
 
     def user(self, content: str) -> None:
         self.fresh_line()
-        self._console.print(Text("› ", "bold cyan") + Text(plain(content), "bold"))
+        self._console.print(
+            Text("› ", "bold cyan") + Text(show_control_characters(content), "bold")
+        )
 
     def _text(self, text: str, *, thinking: bool) -> None:
         if thinking != self._thinking or self._open_call is not None:
@@ -157,7 +158,7 @@ class TerminalPrinter:
         return "dim italic" if self._thinking else ""
 
     def _stream(self, text: str) -> None:
-        shown = plain(text)
+        shown = show_control_characters(text)
         if not shown:
             return
         if self._whole:

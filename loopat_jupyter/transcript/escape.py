@@ -93,8 +93,8 @@ def _chunks(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def one_line(text: str, limit: int | None = LINE_LIMIT) -> str:
-    """``text`` in one line, of at most ``limit`` characters."""
+def one_line(text: str, limit: int | None = None) -> str:
+    """``text`` in one line, of at most ``limit`` characters where there is one."""
     line = " ".join(clean(text).split())
     return line if limit is None or len(line) <= limit else f"{line[: max(0, limit - 1)]}…"
 
@@ -149,14 +149,14 @@ def code_span(text: str, limit: int = LINE_LIMIT) -> str:
     return f"`{line}`" if is_plain_code(line) else code_html(line)
 
 
-def escape_inline(text: str, limit: int = LINE_LIMIT) -> str:
+def escape_inline(text: str, limit: int | None = LINE_LIMIT) -> str:
     """``text`` in one line, in which nothing is Markdown; backslashes keep the source readable."""
     line = FORMULA_COMMAND.sub(r"\\ ", one_line(text, limit))
     line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#+.!|~$:-])", r"\\\1", line)
 
 
-def escape_html(text: str, limit: int = LINE_LIMIT) -> str:
+def escape_html(text: str, limit: int | None = LINE_LIMIT) -> str:
     """``text`` in one line, in which nothing is HTML or Markdown, for either of them."""
     return FORMULA_COMMAND.sub(r"\\ ", one_line(text, limit)).translate(_REFERENCES)
 

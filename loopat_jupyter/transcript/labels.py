@@ -41,14 +41,15 @@ def speaker(turn: TranscriptTurn) -> str:
 def call_summary(call: ToolPart) -> str:
     """A tool's input in one line: the command, path or pattern that comes first in it."""
     if isinstance(call.input, Mapping):
-        return one_line(next((v for v in call.input.values() if isinstance(v, str)), ""))
-    return "" if call.input is None else one_line(str(call.input))
+        first = next((value for value in call.input.values() if isinstance(value, str)), "")
+        return one_line(first, SUMMARY_LIMIT)
+    return "" if call.input is None else one_line(str(call.input), SUMMARY_LIMIT)
 
 
 def call_title(call: ToolPart) -> str:
     """A tool call and how it ended, for HTML or Markdown."""
     ended = {True: "done", False: "failed", None: "no result yet"}[call.ok]
-    name = f"{escape_html(call.tool)} {escape_html(call_summary(call), SUMMARY_LIMIT)}"
+    name = f"{escape_html(call.tool)} {escape_html(call_summary(call))}"
     return f"{name.rstrip()} ({ended})"
 
 

@@ -14,8 +14,9 @@ import pytest
 from nbconvert import HTMLExporter, MarkdownExporter
 
 from loopat_jupyter.client import Client, Loop, RetryPolicy
-from loopat_jupyter.notebook.output import Follower, StoryRecord, TurnStory, _loop, _parts
-from loopat_jupyter.notebook.output._loop import loop_markdown
+from loopat_jupyter.notebook.output import Follower, TranscriptRecord, _markdown, turn_markdown
+from loopat_jupyter.notebook.output._markdown import loop_markdown
+from loopat_jupyter.transcript.json import parse_turn
 from tests.support.frontend import FrontEnd
 from tests.support.server import JupyterServer
 
@@ -82,7 +83,7 @@ def test_a_follower_tells_each_turn_when_it_has_ended(client: Client):
 def test_a_forgotten_follower_ends(client: Client):
     loop, told = client.loops.create("forgotten"), Told()
     follower: Follower | None = Follower(client.address, loop.id, told)
-    thread = next(t for t in threading.enumerate() if t.name == f"loopat story {loop.id}")
+    thread = next(t for t in threading.enumerate() if t.name == f"loopat transcript {loop.id}")
     del follower
     gc.collect()
     thread.join(TIMEOUT)
@@ -161,13 +162,13 @@ def test_a_story_is_bounded_and_says_what_it_leaves_out(client: Client):
     whole = loop_markdown(document, 3)
     assert "3 turns" in whole
     assert "characters left out" in whole
-    assert len(whole) < 3 * (_loop.TURN_LIMIT + 2 * _parts.THINKING_LIMIT)
+    assert len(whole) < 3 * (_markdown.LOOP_TEXT_LIMIT + 2 * _markdown.THINKING_LIMIT)
     many = {**document, "turns": document["turns"] * 40}
     told = loop_markdown(many, 120)
-    assert len(told) <= _loop.STORY_LIMIT + 1000
+    assert len(told) <= _markdown.LOOP_LIMIT + 1000
     assert "of 120 turns (the loop has them all)" in told
     huge = {**document, "turns": [_turn_of_many_calls(3000)]}
-    assert len(loop_markdown(huge, 1)) <= _loop.STORY_LIMIT + 1000
+    assert len(loop_markdown(huge, 1)) <= _markdown.LOOP_LIMIT + 1000
 
 
 def _turn_of_many_calls(number: int) -> dict[str, Any]:
@@ -182,14 +183,14 @@ def test_what_a_person_decided_is_in_the_story(client: Client):
     loop.ask("!echo a", permission_mode="default", on_choice=lambda choice: next(answers))
     loop.ask("ask Tea? | Yes | No", on_choice=lambda choice: "Yes")
     told = loop_markdown(loop.transcript("json"), 2)
-    assert "allowed" in told
-    assert "**Tea?**" in told
-    assert "> Yes" in told
+    assert "**Allowed** by a Jupyter session" in told
+    assert "> Tea?" in told
+    assert "**Answer**\n\n- `Yes`" in told
 
 
 def test_parts_of_a_newer_server_do_not_break_it():
     turn = {"status": "later", "message": None, "parts": [{"type": "hologram"}, {}]}
-    assert "hologram" in TurnStory.from_document(turn).markdown()
+    assert "hologram" in turn_markdown(parse_turn(turn))
 
 
 @pytest.mark.parametrize(
@@ -197,11 +198,11 @@ def test_parts_of_a_newer_server_do_not_break_it():
     [None, [], {}, {"loop_id": 1}, {"loop_id": "loop_x"}, {"loop_id": "../x", "seq": 1}],
 )
 def test_a_record_in_a_file_is_anybody_s(data: Any):
-    assert StoryRecord.parse(data) is None
+    assert TranscriptRecord.parse(data) is None
 
 
 def test_a_record_is_read_as_it_was_written(client: Client):
     loop: Loop = client.loops.create("recorded")
-    record = StoryRecord(loop.id, 3)
-    assert StoryRecord.parse(json.loads(json.dumps(record.to_json()))) == record
+    record = TranscriptRecord(loop.id, 3)
+    assert TranscriptRecord.parse(json.loads(json.dumps(record.to_json()))) == record
     assert set(record.to_json()) == {"version", "loop_id", "seq"}

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from loopat_jupyter.client import Choice, Decision, OnChoice
-from loopat_jupyter.client._markdown import plain_text, shortened
 from loopat_jupyter.notebook.output import request
+from loopat_jupyter.transcript.escape import show_control_characters, truncate_middle
 
 if TYPE_CHECKING:
     from ._interrupt import Interrupting
@@ -70,8 +70,12 @@ def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
 def _asked(choice: Choice) -> Decision:
     if choice.kind == "question":
         return {question.id: _answer(question) for question in choice.questions}
-    print(plain_text(f"The agent asks to run {choice.tool}: {' '.join(choice.title.split())}"))
-    print(plain_text(shortened(_input(choice), INPUT_LIMIT)))
+    print(
+        show_control_characters(
+            f"The agent asks to run {choice.tool}: {' '.join(choice.title.split())}"
+        )
+    )
+    print(show_control_characters(truncate_middle(_input(choice), INPUT_LIMIT)))
     return input("Allow it? [y/N] ").strip().lower() in {"y", "yes"}
 
 
@@ -92,9 +96,9 @@ def _answer(question: object) -> str | list[str]:
     from loopat_jupyter.client import Question
 
     assert isinstance(question, Question)
-    print(plain_text(question.question))
+    print(show_control_characters(question.question))
     for number, option in enumerate(question.options, 1):
-        print(plain_text(f"  {number}. {option.label}"))
+        print(show_control_characters(f"  {number}. {option.label}"))
     labels = {str(n): option.label for n, option in enumerate(question.options, 1)}
     if question.multi_select:
         given = input("Numbers or words, separated by commas: ").split(",")

@@ -13,7 +13,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from loopat_jupyter.client._markdown import shortened
+from loopat_jupyter.transcript.escape import truncate_middle
 
 VALUE_LIMIT = 20_000
 """Characters of one value; of a longer one head and tail are sent."""
@@ -38,7 +38,7 @@ def interpolate(text: str, names: Mapping[str, Any]) -> str:
             raise UsageError(
                 f"--interpolate: there is no variable {name!r} (write {{{{{name}}}}} for braces)"
             )
-        return shortened(_text(name, names[name]), VALUE_LIMIT)
+        return truncate_middle(_text(name, names[name]), VALUE_LIMIT)
 
     return _BRACED.sub(value, text)
 

@@ -10,8 +10,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import display
 
 from loopat_jupyter.client import Loop
-from loopat_jupyter.client._markdown import words
-from loopat_jupyter.notebook.output import StoryRecord, bundle, find_previous_loop
+from loopat_jupyter.notebook.output import TranscriptRecord, bundle, find_previous_loop
+from loopat_jupyter.transcript.escape import escape_html
 
 from ._arguments import cell_parser, line_parser, parse
 from ._attach import Attachment, attach
@@ -73,7 +73,7 @@ class LoopMagics(Magics):
         content, attached = prompt
         loop, note = self.session.loop_for_cell(options.loop)
         if note:
-            self._show(f"*{words(note)}*", None, note)
+            self._show(f"*{escape_html(note, None)}*", None, note)
         for one in attached:
             if one.file is not None:
                 name, data = one.file
@@ -130,8 +130,8 @@ class LoopMagics(Magics):
     def _chosen(self, loop: Loop, said: str, options: Namespace) -> None:
         if options.var:
             self.names[options.var] = loop
-        shown = f"**{words(loop.title)}**: {said}"
-        self._show(shown, StoryRecord(loop.id), f"{loop.title!r}: {said} ({loop.id})")
+        shown = f"**{escape_html(loop.title)}**: {said}"
+        self._show(shown, TranscriptRecord(loop.id), f"{loop.title!r}: {said} ({loop.id})")
 
     def _list(self, name: str, options: Namespace) -> None:
         archived = bool(getattr(options, "all", False))
@@ -144,7 +144,7 @@ class LoopMagics(Magics):
         if busy:
             loop.interrupt()
         said = "its running turn is interrupted" if busy else "no turn is running"
-        self._show(f"**{words(loop.title)}**: {said}", None)
+        self._show(f"**{escape_html(loop.title)}**: {said}", None)
 
     def _status(self, name: str, options: Namespace) -> None:
         self._show(status_table(self._named(name)), None)
@@ -157,5 +157,5 @@ class LoopMagics(Magics):
         return self.session.find(name).refresh() if name else self.session.current_loop()
 
     @staticmethod
-    def _show(markdown: str, record: StoryRecord | None, plain: str | None = None) -> None:
+    def _show(markdown: str, record: TranscriptRecord | None, plain: str | None = None) -> None:
         display(bundle(markdown, record, plain), raw=True)

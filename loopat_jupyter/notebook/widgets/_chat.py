@@ -8,9 +8,9 @@ from loopat_jupyter.client import Client, Loop, ServerAddress, connect
 from loopat_jupyter.notebook.output import (
     Follower,
     current_loop,
+    display_transcript,
     find_previous_loop,
     record_cell_loop,
-    show_story,
 )
 
 from ._base import LoopWidget
@@ -52,7 +52,7 @@ class LoopChat(LoopWidget):
         assert bundle is not None, "the widget has a view"
         data, metadata = bundle
         display(data, metadata=metadata, raw=True)
-        self._stories += (show_story(self._address, self.loop_id),)
+        self._stories += (display_transcript(self._address, self.loop_id),)
 
     def close(self) -> None:
         """End the widget everywhere. The loop and its turns go on, the story stays as it is."""
