@@ -36,7 +36,7 @@ def test_policies_that_are_named(notebook: FrontEnd):
     assert "**Allowed** by" in allowed.markdown
     denied = notebook.run("%%loop --mode default --on-choice deny\n!echo yes")
     assert denied.status == "ok"
-    assert "denied" in denied.markdown
+    assert "**Denied** by" in denied.markdown
     assert "You denied it" in denied.markdown
 
 
