@@ -1,4 +1,4 @@
-"""The small tables that ``%loop`` shows, as Markdown. Titles are escaped: anybody may choose them."""
+"""The small tables that ``%loop`` shows, as Markdown. Titles are escaped: anybody may write one."""
 
 from __future__ import annotations
 
