@@ -1,13 +1,13 @@
 """Who decides when the agent asks while a cell runs.
 
-``auto``  where a person can be seen: asks them; else ``fail``
+``auto``  shows a prompt if a person is there; else ``fail``
 ``ask``   asks by text, below the cell or in the terminal
-``wait``  goes on reading; somebody answers in another face
-``fail``, ``deny``, ``allow``  as the client has them
+``wait``  goes on reading; the choice is resolved elsewhere, in a chat or by a program
+``fail``, ``deny``, ``allow``  as in the client
 
-A person can be seen when the front end that asked to run the cell takes input
-(``allow_stdin``): JupyterLab and Notebook do, nbclient and papermill do not; without a kernel,
-when IPython sits at a terminal.
+A person is there if the front end that asked to run the cell takes input (``allow_stdin``):
+JupyterLab and Notebook do, nbclient and papermill do not; without a kernel, if IPython runs in a
+terminal.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from ._interrupt import Interrupting
 
 INPUT_LIMIT = 20_000
-"""Characters of an input that are shown to be judged; of a longer one head and tail are."""
+"""Characters of a tool's input that are shown; of a longer one its head and tail."""
 
 Show = Callable[[Choice], None]
 """Shows a prompt in the front end."""
 
 
 def is_attended() -> bool:
-    """Is there a person who could be asked?"""
+    """Whether there is a person who can be asked."""
     message = request()
     if message:
         content = message.get("content")
@@ -41,12 +41,12 @@ def is_attended() -> bool:
 
 
 def has_front_end() -> bool:
-    """Does a front end show this kernel's outputs? A terminal cannot take one back."""
+    """Whether a front end shows this kernel's outputs. A terminal cannot replace one."""
     return bool(request())
 
 
 def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
-    """What ``--on-choice NAME`` means in this kernel, at this moment."""
+    """The client's policy for ``--on-choice NAME`` in this kernel, at this moment."""
     if name in {"wait", "fail", "deny", "allow"}:
         return name  # type: ignore[return-value]
     if name == "auto" and not is_attended():
@@ -55,10 +55,10 @@ def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
     def decide(choice: Choice) -> Decision:
         if name == "auto" and has_front_end():
             show(choice)
-            return "wait"  # the browser answers the server itself; the stream tells us
+            return "wait"  # the browser resolves it at the server; the stream has the outcome
         with interrupting.prompting():
             try:
-                return _asked(choice)
+                return _ask_by_text(choice)
             except KeyboardInterrupt:
                 return "wait"  # the turn is being interrupted: its end is read
             except EOFError:
@@ -67,20 +67,20 @@ def policy(name: str, show: Show, interrupting: Interrupting) -> OnChoice:
     return decide
 
 
-def _asked(choice: Choice) -> Decision:
+def _ask_by_text(choice: Choice) -> Decision:
     if choice.kind == "question":
-        return {question.id: _answer(question) for question in choice.questions}
+        return {question.id: _ask_question(question) for question in choice.questions}
     print(
         show_control_characters(
             f"The agent asks to run {choice.tool}: {' '.join(choice.title.split())}"
         )
     )
-    print(show_control_characters(truncate_middle(_input(choice), INPUT_LIMIT)))
+    print(show_control_characters(truncate_middle(_whole_input(choice), INPUT_LIMIT)))
     return input("Allow it? [y/N] ").strip().lower() in {"y", "yes"}
 
 
-def _input(choice: Choice) -> str:
-    """What will run, as it will."""
+def _whole_input(choice: Choice) -> str:
+    """What will run, exactly."""
     given = choice.input
     if choice.command is not None and given in ({"command": choice.command}, None):
         return choice.command
@@ -92,7 +92,7 @@ def _input(choice: Choice) -> str:
     return "\n".join(lines)
 
 
-def _answer(question: object) -> str | list[str]:
+def _ask_question(question: object) -> str | list[str]:
     from loopat_jupyter.client import Question
 
     assert isinstance(question, Question)

@@ -22,26 +22,26 @@ from loopat_jupyter.transcript.escape import one_line
 
 @contextmanager
 def as_usage_error() -> Iterator[None]:
-    """Inside, what the client raises on purpose becomes a :class:`UsageError`.
+    """Within the block, errors of the client become a :class:`UsageError`.
 
-    A ``KeyboardInterrupt`` stays one, but is shown in a line: a traceback of ours would tell the
-    notebook where on the server's machine this package lies, and the person nothing.
+    A ``KeyboardInterrupt`` stays one, but is shown in one line: a traceback would put the path of
+    this package on the server's machine into the notebook, and help nobody.
     """
     try:
         yield
     except LoopatError as error:
         raise UsageError(sentence(error)) from None
     except KeyboardInterrupt as error:
-        error._render_traceback_ = _interrupted  # type: ignore[attr-defined]  # IPython's name
+        error._render_traceback_ = _one_line_traceback  # type: ignore[attr-defined]  # IPython's name
         raise
 
 
-def _interrupted() -> list[str]:
+def _one_line_traceback() -> list[str]:
     return ["KeyboardInterrupt: the cell was interrupted"]
 
 
 def sentence(error: LoopatError) -> str:
-    """What happened, what was kept, and what to do next."""
+    """What happened, whether the turn goes on, and what to do next."""
     message = one_line(error.message, None)  # an agent's text may be in it
     match error:
         case StreamLost():

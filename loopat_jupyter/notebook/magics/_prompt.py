@@ -1,7 +1,7 @@
-"""The choice prompts of a cell that runs: shown while the turn waits, gone when it has ended.
+"""The choice prompts of a running cell: shown while the turn waits, removed when it has ended.
 
-The browser posts the person's answer to the server itself, so the kernel need not be free. What
-was decided is told by the story; a widget that is left in a saved notebook tells nothing.
+The browser posts the person's answer to the server itself, so the kernel need not be free. The
+transcript says what was decided; a widget in a saved notebook would show nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from loopat_jupyter.client import Choice
 
 
 class Prompts:
-    """Every prompt of one turn, each shown once."""
+    """The prompts of one turn, each shown once."""
 
     def __init__(self) -> None:
         self._shown: dict[str, tuple[Any, Any]] = {}
@@ -28,7 +28,7 @@ class Prompts:
             self._shown[choice.id] = prompt, display(prompt, display_id=True)
 
     def close(self) -> None:
-        """Take every prompt away."""
+        """Remove every prompt from the output."""
         for prompt, handle in self._shown.values():
             prompt.close()
             handle.update({"text/plain": ""}, raw=True)

@@ -10,13 +10,13 @@ from loopat_jupyter.transcript.escape import escape_html
 LISTED = 50
 
 
-def loops_table(loops: Sequence[Loop], present: str | None) -> str:
-    """The loops, newest first; the present one is marked."""
+def loops_table(loops: Sequence[Loop], current: str | None) -> str:
+    """The loops, newest first; the current one is marked."""
     if not loops:
         return "No loops yet: `%loop new TITLE` makes one."
     rows = [
         [
-            "→" if loop.id == present else "",
+            "→" if loop.id == current else "",
             escape_html(loop.title, 60) + (" *(archived)*" if loop.archived else ""),
             f"`{loop.id}`",
             f"{loop.info.created_at:%Y-%m-%d %H:%M}",
@@ -28,15 +28,15 @@ def loops_table(loops: Sequence[Loop], present: str | None) -> str:
 
 
 def status_table(loop: Loop) -> str:
-    """How one loop stands. ``loop`` was just refreshed."""
-    info, current = loop.info, loop.info.current_turn
-    doing = "idle"
+    """The state of one loop. ``loop`` was just refreshed."""
+    info, turn = loop.info, loop.info.current_turn
+    state = "idle"
     if loop.archived:
-        doing = "archived"
-    elif current is not None:
-        doing = "waits for a person" if current.pending_choice_id else "running a turn"
+        state = "archived"
+    elif turn is not None:
+        state = "waits for a person" if turn.pending_choice_id else "running a turn"
     rows = [
-        ["state", f"{doing}, {info.queue_depth} queued" if info.queue_depth else doing],
+        ["state", f"{state}, {info.queue_depth} queued" if info.queue_depth else state],
         ["turns", str(info.turn_count)],
         ["engine", escape_html(info.engine or "")],
         ["sandbox", escape_html(info.sandbox or "")],
