@@ -2,7 +2,8 @@
 ``doctor`` and ``token`` may open the home of a server on this machine.
 
 Commands import what they need when they run, so that ``loopat --help`` is fast. Text that comes
-from agents and servers is untrusted: it reaches a terminal through :mod:`._terminal` only.
+from agents and servers is untrusted: it is printed through
+:func:`loopat_jupyter.transcript.escape.show_control_characters` only.
 """
 
 from __future__ import annotations
