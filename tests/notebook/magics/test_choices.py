@@ -5,7 +5,7 @@ from __future__ import annotations
 from loopat_jupyter.client import Client
 from tests.support.frontend import FrontEnd, Ran
 
-STORY = "application/vnd.loopat.transcript+json"
+TRANSCRIPT = "application/vnd.loopat.transcript+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -14,7 +14,7 @@ def test_nobody_is_there_so_the_cell_fails_and_the_turn_waits(notebook: FrontEnd
     ran = notebook.run("%%loop --mode default\n!echo no")
     assert ran.status == "error"
     assert "waits for a person to decide" in ran.stderr
-    loop = client.loops.get(ran.data[0][STORY]["loop_id"])
+    loop = client.loops.get(ran.data[0][TRANSCRIPT]["loop_id"])
     assert loop.pending_choice() is not None
 
 
