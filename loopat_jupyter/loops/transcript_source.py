@@ -1,6 +1,6 @@
-"""What is stored of a turn, whole: what a transcript is made of.
+"""A stored turn as a whole, which a transcript is made of.
 
-Plain values like :mod:`.records`; :mod:`loopat_jupyter.transcript` makes documents of them.
+Plain values like those of :mod:`.models`; the api feeds them to :mod:`loopat_jupyter.transcript`.
 """
 
 from __future__ import annotations

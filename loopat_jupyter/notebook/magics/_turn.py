@@ -20,10 +20,9 @@ from loopat_jupyter.transcript.escape import clean, truncate_middle
 from loopat_jupyter.transcript.json import parse_turn
 from loopat_jupyter.transcript.turn import TranscriptTurn
 
-from ._choices import has_front_end, policy
+from ._choices import Prompts, has_front_end, policy
 from ._interrupt import Interrupting
 from ._live import LiveOutput
-from ._prompt import Prompts
 
 PLAIN_LIMIT = 60_000
 """Characters of the agent's text in the output for consoles."""
