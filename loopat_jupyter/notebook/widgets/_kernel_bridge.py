@@ -1,10 +1,10 @@
 """A bridge through the kernel, for pages that cannot reach the server themselves.
 
-The browser half (``static/kernel.js``) sends calls as custom messages of the widget; a bridge
-carries them out with the client (:mod:`._rpc`), in a thread of its own that exists from the first
-call on, and responds. It depends on the kernel's main thread only to hand messages over, so a
-kernel with subshells responds even while a cell runs. ``close`` ends the thread and every stream in
-it; a bridge that nobody closed does not keep the process alive.
+The browser half (``static/connection/kernel_transport.js``) sends calls as custom messages of the
+widget; a bridge carries them out with the client (:mod:`._rpc`), in a thread of its own that exists
+from the first call on, and responds. It depends on the kernel's main thread only to hand messages
+over, so a kernel with subshells responds even while a cell runs. ``close`` ends the thread and all
+streams in it; a bridge that nobody closed does not keep the process alive.
 """
 
 from __future__ import annotations
