@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
         "loops.destinations",
         "loops.errors",
         "context.acp_agents",
+        "loops.text",
         "context.config_file",
         "context.config_models",
         "context.vaults",
@@ -40,12 +41,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "context": {"context", "loops"},
     "workspace": {"workspace", "loops"},
-    # Pure: it makes documents of the domain's records, and the api sends them.
-    "transcript": {"transcript", "loops.models", "loops.transcript_source"},
+    # Pure: turns as text for people, for the server and the faces alike.
+    "transcript": {"transcript"},
     "api": {"api", "loops", "transcript"},
-    "client": {"client"},
-    "notebook": {"notebook", "client"},
-    "cli": {"cli", "client"},
+    "client": {"client", "transcript"},
+    "notebook": {"notebook", "client", "transcript"},
+    "cli": {"cli", "client", "transcript"},
     "entry_points": {"loops.errors"},
     "config": {"context", "engines", "sandboxes", "loops.ports", "store.database"},
     "extension": {

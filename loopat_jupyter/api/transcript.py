@@ -13,18 +13,34 @@ from tornado.iostream import StreamClosedError
 from ..loops.errors import InvalidParameter
 from ..loops.models import LoopRecord
 from ..loops.transcript_source import StoredTurn, TranscriptStream
-from ..transcript import RENDERERS, Header, Redactor, Renderer, build_turn
-from ..transcript.json import MEDIA_TYPE as JSON
-from ..transcript.markdown import MEDIA_TYPE as MARKDOWN
-from ..transcript.notebook import MEDIA_TYPE as NOTEBOOK
+from ..transcript.json import JsonRenderer
+from ..transcript.markdown import MarkdownRenderer
+from ..transcript.notebook import NotebookRenderer
+from ..transcript.redaction import Redactor
+from ..transcript.turn import Header, Renderer, TranscriptTurn, build_turn
 from .handler import LoopatHandler
 from .schemas import TranscriptQuery
 
-MEDIA_TYPES = {"json": JSON, "md": MARKDOWN, "ipynb": NOTEBOOK}
+RENDERERS: dict[str, type[Renderer]] = {
+    "json": JsonRenderer,
+    "md": MarkdownRenderer,
+    "ipynb": NotebookRenderer,
+}
+"""By the name of the format in the API."""
 
 
-def _render(renderer: Renderer, turn: StoredTurn, redactor: Redactor) -> str:
-    return renderer.turn(build_turn(turn, redactor))
+def _render(renderer: Renderer, stored: StoredTurn, redactor: Redactor) -> str:
+    turn = TranscriptTurn(
+        turn_id=stored.turn_id,
+        status=stored.status,
+        created_at=stored.created_at,
+        started_at=stored.started_at,
+        ended_at=stored.ended_at,
+        engine=stored.engine,
+        message=stored.content,
+        usage=stored.usage,
+    )
+    return renderer.turn(build_turn(turn, stored.events, redactor))
 
 
 class TranscriptHandler(LoopatHandler):
@@ -48,7 +64,7 @@ class TranscriptHandler(LoopatHandler):
         await self.finish(set_content_type=self._content_type)
 
     def _set_headers(self, loop: LoopRecord, wanted: str) -> None:
-        media_type = MEDIA_TYPES[wanted]
+        media_type = RENDERERS[wanted].media_type
         self._content_type = f"{media_type}; charset=utf-8" if wanted == "md" else media_type
         self.set_header("Content-Type", self._content_type)
         self.set_header("Cache-Control", "no-store")

@@ -3,7 +3,7 @@
 It sends requests through :mod:`loopat_jupyter.client` only; ``doctor`` and ``token`` also open the
 home of a server on this machine. Commands import what they need when they run, so that
 ``loopat --help`` is fast. Text from agents and servers is untrusted: it is printed through
-:mod:`._terminal` only.
+:func:`loopat_jupyter.transcript.escape.show_control_characters` only.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopat_jupyter.transcript.escape import one_line
+
 from ._exit import CommandFailed, ExitCode, print_error
 from ._messages import ModeOption
-from ._terminal import is_interactive, one_line
+from ._terminal import is_interactive
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,7 +150,7 @@ class ChatSession:
     def _print_history(self) -> None:
         from rich.text import Text
 
-        from ._terminal import plain
+        from loopat_jupyter.transcript.escape import show_control_characters
 
         for message in self._loop.history():
             if message.role == "user":
@@ -157,7 +159,7 @@ class ChatSession:
             for call in message.tool_calls:
                 mark = {True: "✓", False: "✗", None: "…"}[call.ok]
                 self._console.print(f"  ● {one_line(call.tool, 40)} {mark}", style="dim")
-            self._console.print(Text(plain(message.content)), soft_wrap=True)
+            self._console.print(Text(show_control_characters(message.content)), soft_wrap=True)
 
     def _print_rules(self) -> None:
         for rule in self._loop.rules():

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from loopat_jupyter.client import Choice, Question
-
-from ._terminal import one_line, plain
+from loopat_jupyter.transcript.escape import one_line, show_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +122,7 @@ def permission_lines(choice: Choice) -> list[str]:
         text = "\n".join(f"{key}: {_format_value(value)}" for key, value in choice.input.items())
     else:
         text = _format_value(choice.input)
-    lines = plain(text).split("\n")
+    lines = show_control_characters(text).split("\n")
     if len(lines) > MAX_LINES:
         rest = len(lines) - MAX_LINES
         lines = [*lines[:MAX_LINES], f"… {rest} more lines, not shown"]

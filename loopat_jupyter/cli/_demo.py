@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopat_jupyter.transcript.escape import one_line
+
 from ._exit import CommandFailed, ExitCode
-from ._terminal import is_interactive, one_line
+from ._terminal import is_interactive
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from loopat_jupyter.transcript.escape import show_control_characters
+
 from ._exit import CommandFailed
-from ._terminal import plain
 
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
@@ -139,7 +140,7 @@ class DemoServer:
         reasons = [line.partition(REFUSAL_PREFIX)[2] for line in lines if REFUSAL_PREFIX in line]
         if reasons:
             return CommandFailed(reasons[-1].strip())
-        print(plain("\n".join(lines[-LOG_TAIL:])), file=sys.stderr)
+        print(show_control_characters("\n".join(lines[-LOG_TAIL:])), file=sys.stderr)
         return CommandFailed(f"{what}; the end of {self.log_file} is above")
 
     def stop(self) -> None:

@@ -99,8 +99,9 @@ def _print(checks: list[Check], able: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import console_for_text
-    from ._terminal import one_line
 
     console = console_for_text()
     table = Table.grid(padding=(0, 1))

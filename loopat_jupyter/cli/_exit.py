@@ -58,6 +58,6 @@ def exit_code_of(error: Exception) -> ExitCode:
 
 def print_error(message: str) -> None:
     """Print ``message`` to stderr, as one line without control characters."""
-    from ._terminal import one_line
+    from loopat_jupyter.transcript.escape import one_line
 
     print(f"loopat: {one_line(message)}", file=sys.stderr)

@@ -54,8 +54,9 @@ def put(
     json: Json = False,
 ) -> None:
     """Copy files into a loop's workdir; what is there under the same name is replaced."""
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import print_json
-    from ._terminal import one_line
 
     folder = "" if to is None else f"{to.strip('/')}/"
     with context.obj.connect() as client, _as_usage_errors():
@@ -137,9 +138,9 @@ def _transcript_text(loop: Loop, form: Format, turn: str | None, last: int | Non
 
 
 def _print_text(text: str) -> None:
-    from ._terminal import plain
+    from loopat_jupyter.transcript.escape import show_control_characters
 
-    sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
+    sys.stdout.write(show_control_characters(text) if sys.stdout.isatty() else text)
 
 
 def _output_path(path: Path, name: str, force: bool) -> Path:
@@ -170,8 +171,9 @@ def _print_table(files: list[FileInfo]) -> None:
     from rich.table import Column
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import print_table
-    from ._terminal import one_line
 
     rows = []
     for one in files:

@@ -112,8 +112,9 @@ def _print_table(loops: list[LoopInfo]) -> None:
     from rich.table import Column
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import print_table
-    from ._terminal import one_line
 
     rows = []
     for info in loops:

@@ -42,8 +42,9 @@ def _print_table(requests: list[NetworkRequest]) -> None:
     from rich.table import Column
     from rich.text import Text
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import print_table
-    from ._terminal import one_line
 
     rows = [
         (

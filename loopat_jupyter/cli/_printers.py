@@ -28,8 +28,7 @@ from loopat_jupyter.client import (
     TurnError,
     Usage,
 )
-
-from ._terminal import one_line, plain
+from loopat_jupyter.transcript.escape import one_line, show_control_characters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,7 +150,9 @@ class TerminalPrinter:
 
     def print_user_message(self, content: str) -> None:
         self.end_line()
-        self._console.print(Text("› ", "bold cyan") + Text(plain(content), "bold"))
+        self._console.print(
+            Text("› ", "bold cyan") + Text(show_control_characters(content), "bold")
+        )
 
     def _on_text(self, text: str, *, thinking: bool) -> None:
         if thinking != self._thinking or self._open_call_id is not None:
@@ -163,7 +164,7 @@ class TerminalPrinter:
         return "dim italic" if self._thinking else ""
 
     def _print_text(self, text: str) -> None:
-        shown = plain(text)
+        shown = show_control_characters(text)
         if not shown:
             return
         if self._buffer_paragraphs:

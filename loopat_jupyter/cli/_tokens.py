@@ -164,8 +164,9 @@ def _print_table(tokens: list[TokenRecord]) -> None:
     from rich import box
     from rich.table import Table
 
+    from loopat_jupyter.transcript.escape import one_line
+
     from ._printers import console_for_text
-    from ._terminal import one_line
 
     console = console_for_text()
     if not tokens:

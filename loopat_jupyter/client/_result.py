@@ -19,7 +19,6 @@ from ._events import (
     ToolResult,
     TurnError,
 )
-from ._markdown import code_span, safe_markdown, words
 from ._models import Usage
 
 
@@ -137,11 +136,15 @@ class TurnResult:
         yield "error_code", self.error_code, None
 
     def _repr_markdown_(self) -> str:
-        lines = [safe_markdown(self.text.rstrip())]
+        # Loaded only here: most programs that use the client show no Markdown.
+        from ..transcript.escape import code_span, escape_html
+        from ..transcript.markdown_sanitizer import sanitize
+
+        lines = [sanitize(self.text.rstrip(), escape_code=True)]
         for call in self.tool_calls:
             mark = {True: "✓", False: "✗", None: "…"}[call.ok]
             lines.append(
-                f"- {mark} **{words(call.tool)}** {code_span(call.summary or '')}".rstrip()
+                f"- {mark} **{escape_html(call.tool)}** {code_span(call.summary or '')}".rstrip()
             )
         if self.status in {"interrupted", "error"}:
             lines.append(f"*{self.status}* {code_span(self.error_message or '')}".rstrip())

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidChoicePayload
-from .models import Choice, Resolution, Source, sanitize_text
+from .models import Choice, Resolution, Source
 from .permissions import new_rule
+from .text import sanitize_text
 
 
 def parse_answer(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .ports.engine import PermissionMode, TurnState
 from .ports.network import AuditEntry
+from .text import sanitize_text
 
 UNFINISHED: tuple[TurnState, ...] = ("queued", "running", "waiting")
 TERMINAL_EVENTS = frozenset({"done", "interrupted", "error"})
@@ -44,17 +45,6 @@ def new_choice_id() -> str:
 
 def new_rule_id() -> str:
     return f"rule_{secrets.token_hex(6)}"
-
-
-def sanitize_text(text: str) -> str:
-    """``text`` as it can be stored and sent: no NUL, no lone surrogate."""
-    if "\0" in text:
-        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def to_json(value: Any) -> str:

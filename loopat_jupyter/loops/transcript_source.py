@@ -1,6 +1,6 @@
-"""What is stored of a turn, whole: what a transcript is made of.
+"""A stored turn as a whole, which a transcript is made of.
 
-Plain values like :mod:`.records`; :mod:`loopat_jupyter.transcript` makes documents of them.
+Plain values like those of :mod:`.models`; the api feeds them to :mod:`loopat_jupyter.transcript`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .models import Choice, ToolCallRow
 from .ports.engine import TurnState
 
 
@@ -32,19 +31,12 @@ class TranscriptStream:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceRow:
-    """A choice with who resolved it, and when (``None`` also for what was stored without it)."""
-
-    choice: Choice
-    source: str | None
-    resolved_at: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class StoredTurn:
     """One turn up to a sequence number.
 
-    ``events`` are names and data in their order; deltas that follow each other are one.
+    ``events`` are names and data in their order; deltas that follow each other are one. Their data
+    also has what the stream of events leaves out: a call's whole ``input`` and its ``result``; a
+    choice's ``tool_use_id``, and when it was resolved (``resolved_at``) with which ``answers``.
     """
 
     turn_id: str
@@ -56,7 +48,3 @@ class StoredTurn:
     content: str
     usage: Mapping[str, Any] | None
     events: tuple[tuple[str, Mapping[str, Any]], ...]
-    calls: Mapping[str, ToolCallRow]
-    """By ``tool_use_id``."""
-    choices: Mapping[str, ChoiceRow]
-    """By ``choice_id``."""

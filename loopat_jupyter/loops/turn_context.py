@@ -18,7 +18,6 @@ from .models import (
     RuleRecord,
     TurnRecord,
     new_choice_id,
-    sanitize_text,
     to_json,
 )
 from .permissions import evaluate, is_remembered
@@ -35,6 +34,7 @@ from .ports.engine import (
 )
 from .ports.network import NETWORK, Network
 from .ports.store import StorePort
+from .text import sanitize_text
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200

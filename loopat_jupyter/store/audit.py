@@ -6,8 +6,9 @@ import sqlite3
 from collections import Counter
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import AuditListing, sanitize_text
+from ..loops.models import AuditListing
 from ..loops.ports.network import AuditEntry
+from ..loops.text import sanitize_text
 from .database import Database
 
 KEPT = 10_000

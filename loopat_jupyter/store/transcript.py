@@ -1,7 +1,7 @@
 """Reading a loop's turns whole, one after the other, for its transcript.
 
-Everything is as it was when the loop's newest event was the outline's ``seq``: a turn that goes on
-meanwhile is told up to there.
+Everything is as it was when the loop's newest event was the index's ``seq``: a turn that goes on
+meanwhile is read up to there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from ..loops.models import Choice
 from ..loops.ports.engine import TurnState
-from ..loops.transcript_source import ChoiceRow, StoredTurn, TranscriptIndex
+from ..loops.transcript_source import StoredTurn, TranscriptIndex
 from .database import Database
 from .events import last_seq
 from .history import tool_calls
@@ -73,13 +72,11 @@ def _turn(
         engine=engine if is_begun else None,
         content=content,
         usage=json.loads(usage) if usage else None,
-        events=tuple(_joined(events)),
-        calls={call.tool_use_id: call for call in tool_calls(connection, n)},
-        choices=_choices(connection, n, loop_id, turn_id),
+        events=_completed(list(_joined(events)), connection, n),
     )
 
 
-def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events, with deltas that follow each other as one.
 
     Tens of thousands of small objects at once would have the interpreter look for garbage among
@@ -94,7 +91,7 @@ def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str,
 
 
 def _status(state: TurnState, is_begun: bool, is_ended: bool) -> TurnState:
-    """The state at the outline's moment, of a turn that may have gone on since."""
+    """The state at the index's moment, of a turn that may have gone on since."""
     if is_ended:
         return state
     if not is_begun:
@@ -102,28 +99,26 @@ def _status(state: TurnState, is_begun: bool, is_ended: bool) -> TurnState:
     return "waiting" if state == "waiting" else "running"
 
 
-def _choices(
-    connection: sqlite3.Connection, turn_n: int, loop_id: str, turn_id: str
-) -> dict[str, ChoiceRow]:
+def _completed(
+    events: list[tuple[str, dict[str, Any]]], connection: sqlite3.Connection, turn_n: int
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """``events`` with what the rows of the turn's tool calls and choices know beyond them."""
+    calls = {call.tool_use_id: call for call in tool_calls(connection, turn_n)}
     rows = connection.execute(
-        "SELECT choice_id, tool_use_id, kind, payload, outcome, answer, source, resolved_at "
-        "FROM choices WHERE turn_n = ?",
+        "SELECT choice_id, tool_use_id, resolved_at, answer FROM choices WHERE turn_n = ?",
         (turn_n,),
     )
-    return {row[0]: _choice(row, loop_id, turn_id) for row in rows}
-
-
-def _choice(row: tuple[Any, ...], loop_id: str, turn_id: str) -> ChoiceRow:
-    choice_id, tool_use_id, kind, payload, outcome, answer, source, resolved_at = row
-    choice = Choice(
-        choice_id=choice_id,
-        loop_id=loop_id,
-        turn_id=turn_id,
-        tool_use_id=tool_use_id,
-        kind=kind,
-        payload=json.loads(payload),
-        pending=outcome is None,
-        outcome=outcome,
-        answer=json.loads(answer) if answer else None,
-    )
-    return ChoiceRow(choice, source, resolved_at)
+    choices = {choice_id: row for choice_id, *row in rows}
+    for name, data in events:
+        if name in ("tool_call", "tool_result"):
+            call = calls.get(data["tool_use_id"])
+            if call is not None:
+                data |= {"input": call.input} if name == "tool_call" else {"result": call.result}
+        elif name in ("requires_choice", "choice_resolved") and data["choice_id"] in choices:
+            tool_use_id, resolved_at, answer = choices[data["choice_id"]]
+            if name == "requires_choice":
+                data["tool_use_id"] = tool_use_id
+            else:
+                answers = json.loads(answer).get("answers") if answer else None
+                data |= {"resolved_at": resolved_at, "answers": answers}
+    return tuple(events)

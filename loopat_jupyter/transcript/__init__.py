@@ -1,18 +1,14 @@
-"""A loop's story as a document: Markdown, JSON or a notebook.
+"""A turn as text for people: the data model, its builder, and the renderers.
 
-:func:`tell` makes a turn's story of what is stored of it, a :class:`Renderer` writes stories down.
-Both are pure, work a turn at a time (so a long loop needs no more memory than its longest turn),
-and may take long: call them off the event loop.
+:mod:`.turn` builds a :class:`~.turn.TranscriptTurn` from a turn's events; :mod:`.markdown`,
+:mod:`.json` and :mod:`.notebook` write turns as documents. The server feeds the builder the stored
+events, a notebook the events of the client; both use the same renderers.
 
-What an agent said, and what its tools put out, is text of a stranger. It stays in its place (a
-quote, a fence longer than any in it), it makes no HTML, no picture and no link but to the web, and
-tokens and places of the host are left out: see :mod:`.veil`, :mod:`.plain` and :mod:`.quoting`.
+Everything here is pure, works on one turn at a time (so a long loop needs no more memory than its
+longest turn), and may take long: call it off the event loop. It imports nothing else of the
+package, and this module imports nothing at all, so that each face loads only what it uses.
+
+What an agent wrote, and what its tools printed, is untrusted. :mod:`.markdown_sanitizer` and
+:mod:`.escape` leave it without HTML, images, and links to anything but the web; :mod:`.redaction`
+removes tokens and paths of the host.
 """
-
-from __future__ import annotations
-
-from .redaction import Redactor
-from .renderers import RENDERERS, Renderer
-from .turn import Header, TranscriptTurn, build_turn
-
-__all__ = ["RENDERERS", "Header", "Redactor", "Renderer", "TranscriptTurn", "build_turn"]

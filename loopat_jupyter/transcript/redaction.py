@@ -1,7 +1,7 @@
-"""What no transcript holds: tokens, and places of the host.
+"""Removal of what no transcript may hold: tokens, and paths of the host.
 
-A document is passed on to people who should have neither. Places are the server's own: in the tiers
-that show a loop the host's paths (``landlock``, ``none``) they are all over what tools put out.
+A document is passed on to people who should have neither. In the sandbox tiers that show a loop the
+host's paths (``landlock``, ``none``) the output of tools is full of them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .chunks import map_chunks
+from .escape import map_chunks
 
 _TOKENS = (
     (re.compile(r"la_[0-9a-f]{48}\b"), "la_…"),
@@ -24,38 +24,38 @@ _TOKENS = (
 )
 _BEFORE = r"(?:(?<![\w.-])|(?<=\\[abfnrtv])|(?<=[0-9;\[][mK])|(?<=-[A-Za-z]))"
 _AFTER = r"(?![\w-]|\.+[\w-])"
-"""Where a place begins and ends: not within a name, but also after an escape in a JSON text, after
-a colour, in an option (``-I/srv``), and at the end of a sentence."""
-SHORTEST = 4
-"""A place with a shorter name (``/``) stands in too many texts to be one."""
+"""Where a path begins and ends: not within a name, but also after an escape in a JSON text, after
+a colour's escape sequence, in an option (``-I/srv``), and at the end of a sentence."""
+SHORTEST_PATH = 4
+"""Characters; a path that is not longer (``/``) occurs in too many texts that do not mean it."""
 
 
 class Redactor:
-    """``places`` are paths of the host, and what to call them instead."""
+    """``aliases`` maps paths of the host to what a document calls them instead."""
 
-    def __init__(self, places: Mapping[str, str]) -> None:
-        known = {p.rstrip("/"): name for p, name in places.items() if len(p.rstrip("/")) > SHORTEST}
-        longest_first = sorted(known, key=len, reverse=True)
-        self._names = known
-        self._places = (
-            re.compile(_BEFORE + "(?:" + "|".join(map(re.escape, longest_first)) + ")" + _AFTER)
-            if known
-            else None
-        )
+    def __init__(self, aliases: Mapping[str, str]) -> None:
+        self._aliases = {
+            path.rstrip("/"): alias
+            for path, alias in aliases.items()
+            if len(path.rstrip("/")) > SHORTEST_PATH
+        }
+        # The longest first: a path may begin with another one.
+        paths = "|".join(map(re.escape, sorted(self._aliases, key=len, reverse=True)))
+        self._paths = re.compile(f"{_BEFORE}(?:{paths}){_AFTER}") if paths else None
 
     def redact_text(self, text: str) -> str:
-        """``text`` without them."""
-        return map_chunks(self._piece, text)
+        """``text`` with tokens cut short and the host's paths replaced by their aliases."""
+        return map_chunks(self._redact_chunk, text)
 
-    def _piece(self, text: str) -> str:
-        if self._places is not None:
-            text = self._places.sub(lambda found: self._names[found[0]], text)
-        for pattern, instead in _TOKENS:
-            text = pattern.sub(instead, text)
+    def _redact_chunk(self, text: str) -> str:
+        if self._paths is not None:
+            text = self._paths.sub(lambda found: self._aliases[found[0]], text)
+        for pattern, replacement in _TOKENS:
+            text = pattern.sub(replacement, text)
         return text
 
     def redact_value(self, value: Any) -> Any:
-        """The same for every string in a JSON value, keys too."""
+        """A JSON value with every string in it redacted, also the keys of objects."""
         if isinstance(value, str):
             return self.redact_text(value)
         if isinstance(value, Mapping):

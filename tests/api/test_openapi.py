@@ -14,10 +14,10 @@ from loopat_jupyter.api import schemas
 from loopat_jupyter.api.errors import STATUS, error_body
 from loopat_jupyter.api.openapi import build, read_source
 from loopat_jupyter.api.routes import ROUTES, handlers
+from loopat_jupyter.api.transcript import RENDERERS
 from loopat_jupyter.loops import models
 from loopat_jupyter.loops.ports.engine import TurnState
 from loopat_jupyter.loops.turn_context import SUMMARY_LIMIT
-from loopat_jupyter.transcript import RENDERERS
 from tests.api.schema import escape, validator
 from tests.support.described import check_described
 from tests.support.server import API

@@ -49,7 +49,7 @@ def test_a_result_has_displays_for_notebooks_and_terminals():
 
     result = ask(asking(), "allow")
     shown, _ = DisplayFormatter(active_types=["text/plain", "text/markdown"]).format(result)
-    markdown = "Grüße, ⟨U+2028⟩ done.\n\n- ✓ **Bash** <code>ls</code>"
+    markdown = "Grüße, ⟨U+2028⟩ done.\n\n- ✓ **Bash** `ls`"
     assert shown["text/markdown"] == markdown
     assert shown["text/plain"] == repr(result)
     console = Console(width=100, record=True, file=io.StringIO())

@@ -35,13 +35,13 @@ def client(widget_server: JupyterServer) -> Iterator[Client]:
 
 
 class Browser:
-    """The other side of a relay: sends it calls, and keeps what comes."""
+    """The other side of a bridge: sends it calls, and keeps what comes."""
 
     def __init__(self) -> None:
         self.came: list[dict[str, Any]] = []
         self._news = threading.Condition()
         self._next = 0
-        self.relay: KernelBridge | None = None
+        self.bridge: KernelBridge | None = None
 
     def receive(self, message: dict[str, Any]) -> None:
         with self._news:
@@ -61,10 +61,10 @@ class Browser:
 
     def call(self, op: str, **args: Any) -> Any:
         """The result of a call, or its error as ``{"error": …}``."""
-        assert self.relay is not None
+        assert self.bridge is not None
         self._next += 1
         number = self._next
-        self.relay.take({"op": op, "id": number, "args": args})
+        self.bridge.handle_message({"op": op, "id": number, "args": args})
         answer = self.until(lambda one: one["op"] == "answer" and one["id"] == number)
         return answer["result"] if "result" in answer else {"error": answer["error"]}
 
@@ -90,16 +90,16 @@ class Browser:
 
 @pytest.fixture
 def browser_of(client: Client) -> Iterator[Callable[[str], Browser]]:
-    """Makes the browser side of a loop's relay."""
+    """Makes the browser side of a loop's bridge."""
     made: list[Browser] = []
 
     def make(loop_id: str) -> Browser:
         one = Browser()
-        one.relay = KernelBridge(loop_id, client.address, one.receive)
+        one.bridge = KernelBridge(loop_id, client.address, one.receive)
         made.append(one)
         return one
 
     yield make
     for one in made:
-        assert one.relay is not None
-        one.relay.close()
+        assert one.bridge is not None
+        one.bridge.close()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...loops.ports.engine import Answers, QuestionOption, UserQuestion
-from ..models.sanitize import replace_invalid
+from ...loops.text import sanitize_text
 
 QUESTIONS = 20
 OPTIONS = 50
@@ -124,4 +124,4 @@ def _offered(about: Mapping[str, Any]) -> Sequence[tuple[str, Any, str | None]]:
 
 
 def _text(value: Any, limit: int) -> str:
-    return replace_invalid(value).strip()[:limit] if isinstance(value, str) else ""
+    return sanitize_text(value).strip()[:limit] if isinstance(value, str) else ""

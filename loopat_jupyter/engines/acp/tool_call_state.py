@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...loops.text import sanitize_text
 from ..builtin.tool_calls import DENIED
-from ..models.sanitize import ID_LIMIT, replace_invalid
+from ..models.sanitize import ID_LIMIT
 from .content_blocks import diffs_of, exit_code, result_text
 from .tool_names import normalize_input, tool_name
 
@@ -101,7 +102,7 @@ class ToolCallState:
 
 def call_id(sent: str, number: int) -> str:
     """The agent's id where it can be ours too."""
-    clean = replace_invalid(sent).strip()
+    clean = sanitize_text(sent).strip()
     return clean if 0 < len(clean) <= ID_LIMIT else f"acp_{number}"
 
 
@@ -117,4 +118,4 @@ def paths_of(update: Mapping[str, Any]) -> list[str]:
 
 
 def _text(value: Any) -> str:
-    return replace_invalid(value)[:TITLE_LIMIT] if isinstance(value, str) else ""
+    return sanitize_text(value)[:TITLE_LIMIT] if isinstance(value, str) else ""

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...loops.ports.engine import TurnHost
+from ...loops.text import sanitize_text
 from ..claude.text_stream import blocks_of
 from ..claude.tool_kinds import kind_of
-from ..models.sanitize import ID_LIMIT, replace_invalid, sanitize_value
+from ..models.sanitize import ID_LIMIT, sanitize_value
 from ..tools.outcome import truncate_middle
 
 UNPARSED = "__unparsedToolInput"
@@ -146,10 +147,10 @@ class ToolCallTracker:
 def _plain(sent: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
     """An input that was no JSON object, as the model sent it."""
     if isinstance(sent, str):
-        return replace_invalid(sent)
+        return sanitize_text(sent)
     unparsed = sent.get(UNPARSED)
     if isinstance(unparsed, Mapping) and isinstance(unparsed.get("raw"), str):
-        return replace_invalid(str(unparsed["raw"]))
+        return sanitize_text(str(unparsed["raw"]))
     clean: Mapping[str, Any] = sanitize_value(sent)
     return clean
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...loops.text import sanitize_text
 from ..agents.tool_call_tracker import TrackedCall
-from ..models.sanitize import replace_invalid
 from ..tools.outcome import truncate_middle
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def output_of(ran: Mapping[str, Any]) -> str:
         parts = [response.get("stdout"), response.get("stderr")]
         response = "\n".join(part for part in parts if isinstance(part, str) and part)
     return (
-        truncate_middle(replace_invalid(response if isinstance(response, str) else ""))
+        truncate_middle(sanitize_text(response if isinstance(response, str) else ""))
         or "(no output)"
     )
 

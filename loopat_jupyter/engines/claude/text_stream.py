@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...loops.ports.engine import TurnHost
-from ..models.sanitize import SurrogateJoiner, replace_invalid
+from ...loops.text import sanitize_text
+from ..models.sanitize import SurrogateJoiner
 
 
 class IncompleteMessage(Exception):
@@ -71,9 +72,7 @@ class TextStream:
         """``text`` is one block; blocks of one message come one after the other."""
         streamed = min(self._streamed[kind], len(text))
         self._streamed[kind] -= streamed
-        await _tell(
-            host.text if kind == "text" else host.thinking, replace_invalid(text[streamed:])
-        )
+        await _tell(host.text if kind == "text" else host.thinking, sanitize_text(text[streamed:]))
 
 
 async def _tell(say: Callable[[str], Awaitable[None]], text: str) -> None:

@@ -1,8 +1,8 @@
-"""What a model says, made fit to be stored, shown and sent back.
+"""A model's response, made fit to be stored, shown and sent back.
 
-Models produce half characters (lone surrogates, when a provider cuts its JSON between the two
-escapes of one character), the same id twice, or none. After :func:`legible` an answer has whole
-characters only, and each call an id that is unique within the turn.
+Models produce half characters (see :mod:`loopat_jupyter.loops.text`), the same id twice, or none.
+After :func:`sanitize_response` a response has whole characters only, and each call an id that is
+unique within the turn.
 """
 
 from __future__ import annotations
@@ -12,21 +12,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ...loops.text import sanitize_text
 from .messages import ModelReply, Part, ReplyToolCall
 
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 ID_LIMIT = 200
-
-
-def replace_invalid(text: str) -> str:
-    """``text`` with pairs of surrogates joined, and lone ones and NUL replaced."""
-    if text.isascii():
-        return text.replace("\0", REPLACEMENT)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text.replace("\0", REPLACEMENT)
 
 
 class SurrogateJoiner:
@@ -39,12 +28,12 @@ class SurrogateJoiner:
         text, self._half = self._half + delta, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
             text, self._half = text[:-1], text[-1]
-        return replace_invalid(text)
+        return sanitize_text(text)
 
     def end(self) -> str:
         """What is left when the stream is over."""
         text, self._half = self._half, ""
-        return replace_invalid(text)
+        return sanitize_text(text)
 
 
 def sanitize_response(response: ModelReply, taken: set[str]) -> ModelReply:
@@ -55,13 +44,13 @@ def sanitize_response(response: ModelReply, taken: set[str]) -> ModelReply:
 
 def _sanitize_part(part: Part, taken: set[str]) -> Part:
     if not isinstance(part, ReplyToolCall):
-        return replace(part, text=replace_invalid(part.text))
+        return replace(part, text=sanitize_text(part.text))
     sent = part.input if isinstance(part.input, str) else sanitize_value(part.input)
-    call_id = replace_invalid(part.id).strip()
+    call_id = sanitize_text(part.id).strip()
     if not call_id or len(call_id) > ID_LIMIT or call_id in taken:
         call_id = f"toolu_{secrets.token_hex(12)}"
     taken.add(call_id)
-    return replace(part, id=call_id, tool=replace_invalid(part.tool), input=sent)
+    return replace(part, id=call_id, tool=sanitize_text(part.tool), input=sent)
 
 
 def sanitize_value(value: Any) -> Any:
@@ -76,5 +65,5 @@ def sanitize_value(value: Any) -> Any:
 
 
 def _joined(text: str) -> str:
-    """Like :func:`whole`, but NUL stays."""
-    return "\0".join(replace_invalid(piece) for piece in text.split("\0"))
+    """Like :func:`sanitize_text`, but NUL stays."""
+    return "\0".join(sanitize_text(piece) for piece in text.split("\0"))

@@ -1,7 +1,7 @@
 """``%load_ext loopat_jupyter``: loops from notebook cells, ``%loop`` and ``%%loop``.
 
-A magic is a thin way to the client: it parses a line, runs one turn, and shows it. Whatever is a
-person's mistake, or a server that is not there, is one sentence and no traceback.
+A magic parses its line, runs one turn through the client, and shows it. A mistake in the line, or a
+server that cannot be reached, is one sentence and no traceback.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command lines of ``%loop`` and ``%%loop``, and what they say when they are not understood."""
+"""The parsers of ``%loop`` and ``%%loop``, and their usage errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = {
 
 
 def unquoted(text: str) -> str:
-    """A word without the quotes around it: IPython leaves them there."""
+    """A word without the quotes around it, which IPython's splitting keeps."""
     if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
         return text[1:-1]
     return text

@@ -1,8 +1,8 @@
 """A variable of the notebook, for the agent: as text in its message, or as a file beside it.
 
-``NAME`` alone takes what suits the value: a summary of a data frame or of an array, a picture of
-a figure, text of anything else. ``NAME:csv``, ``:parquet``, ``:png`` and ``:text`` say which.
-Everything is bounded: what an agent is told costs money, and a frame may have a billion cells.
+``NAME`` alone chooses by the value: a summary of a data frame or of an array, a picture of a
+figure, the ``repr`` of anything else. ``NAME:csv``, ``:parquet``, ``:png`` and ``:text`` say which.
+Everything is bounded: what is sent to a model costs money, and a frame may have a billion cells.
 
 Values are recognised by what they can do and by where their class comes from, so nothing is
 imported that the notebook has not imported itself.
@@ -18,7 +18,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from loopat_jupyter.client._markdown import fenced, plain_text, shortened
+from loopat_jupyter.transcript.escape import clean, fence, truncate_middle
 
 TEXT_LIMIT = 8_000
 """Characters of one value's text in the message."""
@@ -31,17 +31,17 @@ KINDS = ("text", "csv", "parquet", "png")
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """``text`` stands in the message; ``file`` is its name and content, where it is one."""
+    """``text`` is put into the message; ``file`` is the name and content of a file beside it."""
 
     text: str
     file: tuple[str, bytes] | None = None
 
 
 def attach(spec: str, names: Mapping[str, Any]) -> Attachment:
-    """What ``--attach SPEC`` gives the agent.
+    """The text and the file for ``--attach SPEC``.
 
     Raises:
-        UsageError: no such variable, no such kind, or the value cannot be made one.
+        UsageError: no such variable, no such kind, or the value cannot be converted to it.
     """
     name, _, how = spec.partition(":")
     if not name.isidentifier() or name not in names:
@@ -51,17 +51,18 @@ def attach(spec: str, names: Mapping[str, Any]) -> Attachment:
     value = names[name]
     how = how or ("png" if _figure(value) is not None else "text")
     try:
-        return _MAKERS[how](name, value)
+        return _CONVERTERS[how](name, value)
     except UsageError:
         raise
-    except Exception as error:  # the value's own code: whatever it raises is the person's to know
-        said = f"{type(error).__name__}: {error}"
-        raise UsageError(f"--attach {spec}: {shortened(said, 300)}") from None
+    except Exception as error:  # of the value's own code, which may raise anything
+        message = truncate_middle(f"{type(error).__name__}: {error}", 300)
+        raise UsageError(f"--attach {spec}: {message}") from None
 
 
 def _as_text(name: str, value: Any) -> Attachment:
     text = _summary(value)
-    return Attachment(f"`{name}` ({type(value).__name__}):\n{fenced(shortened(text, TEXT_LIMIT))}")
+    block = fence(truncate_middle(text, TEXT_LIMIT))
+    return Attachment(f"`{name}` ({type(value).__name__}):\n\n{block}")
 
 
 def _as_csv(name: str, value: Any) -> Attachment:
@@ -84,12 +85,12 @@ def _as_png(name: str, value: Any) -> Attachment:
     figure = _figure(value)
     if figure is None:
         raise UsageError(f"--attach {name}:png: a {type(value).__name__} is no figure")
-    held = io.BytesIO()
-    figure.savefig(held, format="png", dpi=100)
-    return _as_file(f"{name}.png", held.getvalue(), value)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return _as_file(f"{name}.png", buffer.getvalue(), value)
 
 
-_MAKERS: dict[str, Callable[[str, Any], Attachment]] = {
+_CONVERTERS: dict[str, Callable[[str, Any], Attachment]] = {
     "text": _as_text,
     "csv": _as_csv,
     "parquet": _as_parquet,
@@ -103,29 +104,29 @@ def _as_file(filename: str, content: bytes, value: Any) -> Attachment:
             f"--attach: {filename} would have {len(content):,} bytes, at most {FILE_LIMIT:,} go: "
             "attach a part of it"
         )
-    told = f"`{filename}` is in your working directory ({len(content):,} bytes"
+    description = f"`{filename}` is in your working directory ({len(content):,} bytes"
     if _is_frame(value):
         rows = len(value)
-        told += f", {min(rows, FILE_ROWS):,} of {rows:,} rows" if rows > FILE_ROWS else ""
-        inside = fenced(shortened(_summary(value), TEXT_LIMIT))
-        return Attachment(f"{told}):\n{inside}", (filename, content))
-    return Attachment(f"{told}).", (filename, content))
+        description += f", {min(rows, FILE_ROWS):,} of {rows:,} rows" if rows > FILE_ROWS else ""
+        inside = fence(truncate_middle(_summary(value), TEXT_LIMIT))
+        return Attachment(f"{description}):\n\n{inside}", (filename, content))
+    return Attachment(f"{description}).", (filename, content))
 
 
 def _summary(value: Any) -> str:
     if _is_frame(value):
         return _frame_summary(value)
     if isinstance(value, str):
-        return plain_text(value)
+        return clean(value)
     if type(value).__module__.split(".")[0] in {"numpy", "pandas", "polars"}:
         about = [f"{n}: {getattr(value, n)}" for n in ("shape", "dtype") if hasattr(value, n)]
-        return plain_text("\n".join([*about, str(value)]))
-    return plain_text(_BOUNDED.repr(value))
+        return clean("\n".join([*about, str(value)]))
+    return clean(_SHORT_REPR.repr(value))
 
 
-_BOUNDED = reprlib.Repr()
-_BOUNDED.maxstring = _BOUNDED.maxother = 2000
-_BOUNDED.maxlist = _BOUNDED.maxtuple = _BOUNDED.maxset = _BOUNDED.maxdict = 50
+_SHORT_REPR = reprlib.Repr()
+_SHORT_REPR.maxstring = _SHORT_REPR.maxother = 2000
+_SHORT_REPR.maxlist = _SHORT_REPR.maxtuple = _SHORT_REPR.maxset = _SHORT_REPR.maxdict = 50
 
 
 def _frame_summary(frame: Any) -> str:
@@ -141,7 +142,7 @@ def _frame_summary(frame: Any) -> str:
         about.append(f"… {columns - COLUMNS} more columns")
     head = shown.head(ROWS).to_csv()
     lines = [f"{rows} rows, {columns} columns", *about, "", f"first {min(rows, ROWS)} rows:", head]
-    return plain_text("\n".join(lines))
+    return clean("\n".join(lines))
 
 
 def _is_frame(value: Any) -> bool:

@@ -1,7 +1,7 @@
-"""Tab on a line of ``%loop`` or ``%%loop``: commands, options, loops, variables.
+"""Tab completion on a line of ``%loop`` or ``%%loop``: commands, options, loops, variables.
 
-The names of loops are the server's; they are asked for at most every :data:`FRESH` seconds, and
-a server that is slow or away gives no completion instead of a frozen editor.
+The titles of loops are requested from the server at most every :data:`MAX_AGE` seconds; while it is
+slow or cannot be reached there is no completion instead of a frozen editor.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
 
     from ._session import MagicsSession
 
-FRESH = 5.0
-PATIENCE = 1.0
-"""Seconds that a person waits for the server at most."""
-AT_MOST = 100
+MAX_AGE = 5.0
+TIMEOUT = 1.0
+"""Seconds that one completion waits for the server."""
+LOOP_LIMIT = 100
 KEYS = ("%loop", "%%loop")
 
 
 class Completion:
-    """Answers IPython's completer for one shell."""
+    """The completer of one IPython shell."""
 
     def __init__(self, session: MagicsSession) -> None:
         self._session = session
         self._names: list[str] = []
-        self._asked = float("-inf")
-        self._asking: threading.Thread | None = None
+        self._requested_at = float("-inf")
+        self._request: threading.Thread | None = None
 
     def install(self, shell: InteractiveShell) -> None:
         for key in KEYS:
@@ -47,7 +47,7 @@ class Completion:
             shell.strdispatchers["complete_command"].strs.pop(key, None)
 
     def complete(self, shell: Any, event: Any) -> list[str]:
-        """What the word at the cursor may become."""
+        """The possible completions of the word at the cursor."""
         before = event.text_until_cursor.split()
         if before and not event.text_until_cursor[-1:].isspace():
             before.pop()
@@ -81,22 +81,24 @@ class Completion:
         return [*options, *(self.names() if named else [])]
 
     def names(self) -> list[str]:
-        """The loops, each as one word, newest first."""
-        running = self._asking is not None and self._asking.is_alive()
-        if not running and time.monotonic() - self._asked > FRESH:
-            self._asking = threading.Thread(target=self._ask, name="loopat-names", daemon=True)
-            self._asking.start()
-        if self._asking is not None:
-            self._asking.join(PATIENCE)
+        """The titles of the loops, each as one word, newest first."""
+        running = self._request is not None and self._request.is_alive()
+        if not running and time.monotonic() - self._requested_at > MAX_AGE:
+            self._request = threading.Thread(
+                target=self._request_names, name="loopat-names", daemon=True
+            )
+            self._request.start()
+        if self._request is not None:
+            self._request.join(TIMEOUT)
         return self._names
 
-    def _ask(self) -> None:
+    def _request_names(self) -> None:
         try:
             with Client(find_server(), retry=RetryPolicy(attempts=1)) as client:
-                page = client.loops.page(limit=AT_MOST)
-        except LoopatError:  # no server, no token: there is nothing to offer
+                page = client.loops.page(limit=LOOP_LIMIT)
+        except LoopatError:  # no server or no token: no completion
             self._names = []
         else:
             words = (one_word(loop.title) or loop.id for loop in page.data)
             self._names = list(dict.fromkeys(words))
-        self._asked = time.monotonic()
+        self._requested_at = time.monotonic()

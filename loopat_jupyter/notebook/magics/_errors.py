@@ -1,4 +1,4 @@
-"""A person's mistake, or the server's answer, as one readable sentence without a traceback."""
+"""A person's mistake or the server's error as one readable sentence without a traceback."""
 
 from __future__ import annotations
 
@@ -17,45 +17,47 @@ from loopat_jupyter.client import (
     StreamLost,
     TurnFailed,
 )
-from loopat_jupyter.client._markdown import plain_text
+from loopat_jupyter.transcript.escape import one_line
 
 
 @contextmanager
 def as_usage_error() -> Iterator[None]:
-    """Inside, what the client raises on purpose becomes a :class:`UsageError`.
+    """Within the block, errors of the client become a :class:`UsageError`.
 
-    A ``KeyboardInterrupt`` stays one, but is shown in a line: a traceback of ours would tell the
-    notebook where on the server's machine this package lies, and the person nothing.
+    A ``KeyboardInterrupt`` stays one, but is shown in one line: a traceback would put the path of
+    this package on the server's machine into the notebook, and help nobody.
     """
     try:
         yield
     except LoopatError as error:
         raise UsageError(sentence(error)) from None
     except KeyboardInterrupt as error:
-        error._render_traceback_ = _interrupted  # type: ignore[attr-defined]  # IPython's name
+        error._render_traceback_ = _one_line_traceback  # type: ignore[attr-defined]  # IPython's name
         raise
 
 
-def _interrupted() -> list[str]:
+def _one_line_traceback() -> list[str]:
     return ["KeyboardInterrupt: the cell was interrupted"]
 
 
 def sentence(error: LoopatError) -> str:
-    """What happened, what was kept, and what to do next."""
-    said = " ".join(plain_text(error.message).split())  # an agent's words may be in it
+    """What happened, whether the turn goes on, and what to do next."""
+    message = one_line(error.message, None)  # an agent's text may be in it
     match error:
         case StreamLost():
-            return f"{said}. The turn goes on in the server: %loop status tells how it stands"
+            return f"{message}. The turn goes on in the server: %loop status shows its state"
         case ServerNotFound():
-            return said
+            return message
         case ConnectionFailed():
-            return f"{said}. Is the Jupyter server running? Nothing was changed in the loop"
+            return f"{message}. Is the Jupyter server running? Nothing was changed in the loop"
         case AuthenticationError():
-            return f"the server did not accept the token ({said}): set LOOPAT_TOKEN to a valid one"
+            return (
+                f"the server did not accept the token ({message}): set LOOPAT_TOKEN to a valid one"
+            )
         case ChoiceRequired():
-            return f"{said} (%%loop --on-choice allow, deny or wait)"
+            return f"{message} (%%loop --on-choice allow, deny or wait)"
         case APIError(code="loop_archived"):
             return "this loop is archived and takes no messages: %loop new TITLE, or %loop use NAME"
         case TurnFailed():
-            return f"the turn failed ({error.code}): {said}"
-    return said
+            return f"the turn failed ({error.code}): {message}"
+    return message

@@ -1,4 +1,4 @@
-"""What IPython calls to load the magics, and to take them out again."""
+"""What IPython calls to load and unload the magics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """Register ``%loop``, ``%%loop`` and their completion. Again: nothing happens."""
+    """Register ``%loop``, ``%%loop`` and their completion. A second call does nothing."""
     from ._completion import Completion
     from ._magics import LoopMagics
 
@@ -21,7 +21,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Take the magics out and close their connections; loops and turns are the server's."""
+    """Remove the magics and close their connections; the loops go on in the server."""
     from loopat_jupyter.notebook.output import set_current_loop
 
     from ._completion import Completion
@@ -38,5 +38,5 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def _loaded(shell: InteractiveShell) -> Any:
-    """The magics that are registered in this shell, if they are."""
+    """The magics that are registered in this shell; ``None`` if they are not loaded."""
     return shell.magics_manager.registry.get("LoopMagics")

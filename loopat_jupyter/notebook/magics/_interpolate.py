@@ -1,7 +1,8 @@
-"""``{name}`` in a message, on request: values of the notebook, and nothing but their text.
+"""``--interpolate``: ``{name}`` in a message is replaced by the text of a notebook's variable.
 
-What counts is a name alone: no attribute, no index, no call, no format. Anything else between
-braces stays as it is written, so JSON and code need no care; ``{{name}}`` is ``{name}`` itself.
+Only a name alone is replaced: no attribute, no index, no call, no format. Anything else between
+braces stays as it is written, so JSON and code need no escaping; ``{{name}}`` is a literal
+``{name}``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from loopat_jupyter.client._markdown import shortened
+from loopat_jupyter.transcript.escape import truncate_middle
 
 VALUE_LIMIT = 20_000
 """Characters of one value; of a longer one head and tail are sent."""
@@ -38,7 +39,7 @@ def interpolate(text: str, names: Mapping[str, Any]) -> str:
             raise UsageError(
                 f"--interpolate: there is no variable {name!r} (write {{{{{name}}}}} for braces)"
             )
-        return shortened(_text(name, names[name]), VALUE_LIMIT)
+        return truncate_middle(_text(name, names[name]), VALUE_LIMIT)
 
     return _BRACED.sub(value, text)
 
@@ -46,7 +47,7 @@ def interpolate(text: str, names: Mapping[str, Any]) -> str:
 def _text(name: str, value: Any) -> str:
     try:
         return str(value)
-    except Exception as error:  # a value's own code: whatever it raises is the person's to know
+    except Exception as error:  # of the value's own code, which may raise anything
         raise UsageError(
             f"--interpolate: {name!r} has no text ({type(error).__name__}: {error})"
         ) from None

@@ -1,8 +1,8 @@
 """One output of a cell that changes while a turn runs.
 
-A Jupyter server drops what a kernel shows too fast, so updates are rare: at most
-:data:`PER_SECOND` of them, and fewer where each is large. A thread of its own publishes, so that
-the last words before a silence are seen at once; it ends with the ``with`` block.
+A Jupyter server drops the outputs of a kernel that publishes too fast, so updates are limited to
+:data:`PER_SECOND`, and to fewer where each is large. A thread of its own publishes, so that the
+last text before a pause is seen at once; it ends with the ``with`` block.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from IPython.display import DisplayHandle, display
 
 PER_SECOND = 20
 BYTES_PER_SECOND = 400_000
-"""Less than half of what a Jupyter server lets through (``iopub_data_rate_limit``)."""
+"""Less than half of a Jupyter server's default ``iopub_data_rate_limit``."""
 
 Bundle = Mapping[str, Any]
 
 
 class LiveOutput:
-    """``render`` makes the bundle; it is called under ``lock``, which guards what it reads.
+    """``render`` makes the MIME bundle; it is called with ``lock`` held, which guards its data.
 
-    ``live=False``: nothing is shown before the end.
+    ``live=False``: nothing is published before the end.
     """
 
     def __init__(self, render: Callable[[], Bundle], *, live: bool = True) -> None:
@@ -34,24 +34,24 @@ class LiveOutput:
         self.updates = 0
         self._render = render
         self._live = live
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._dirty = self._ending = False
         self._shown: Bundle | None = None
         self._handle: DisplayHandle | None = None
         self._thread: threading.Thread | None = None
 
     def changed(self) -> None:
-        """There is something new to show."""
-        with self._news:
+        """Publish again: what ``render`` reads has changed."""
+        with self._changed:
             self._dirty = True
-            self._news.notify()
+            self._changed.notify()
 
     def __enter__(self) -> Self:
         if self._live:
             self._publish()
             context = contextvars.copy_context()  # where the outputs of this cell go
             self._thread = threading.Thread(
-                target=context.run, args=(self._follow,), name="loopat-live", daemon=True
+                target=context.run, args=(self._publish_changes,), name="loopat-live", daemon=True
             )
             self._thread.start()
         return self
@@ -62,30 +62,30 @@ class LiveOutput:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with self._news:
+        with self._changed:
             self._ending = True
-            self._news.notify()
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join()
         self._publish()
 
-    def _follow(self) -> None:
+    def _publish_changes(self) -> None:
         pause = 0.0
         while True:
-            with self._news:
-                # The pause is over when its time is, or when the output ends.
-                self._news.wait_for(lambda: self._ending, pause)
-                self._news.wait_for(lambda: self._dirty or self._ending)
+            with self._changed:
+                # Waits for the whole pause, unless the output ends.
+                self._changed.wait_for(lambda: self._ending, pause)
+                self._changed.wait_for(lambda: self._dirty or self._ending)
                 if self._ending:
                     return
                 self._dirty = False
             began = time.monotonic()
             size = self._publish()
-            took = time.monotonic() - began
-            pause = max(1 / PER_SECOND, size / BYTES_PER_SECOND, took)
+            duration = time.monotonic() - began
+            pause = max(1 / PER_SECOND, size / BYTES_PER_SECOND, duration)
 
     def _publish(self) -> int:
-        """Show the present state, if it is another than the one that is seen. Its size."""
+        """Publish what ``render`` makes, unless it is unchanged; returns its size."""
         with self.lock:
             bundle = dict(self._render())
         size = sum(len(text) for text in bundle.values() if isinstance(text, str))

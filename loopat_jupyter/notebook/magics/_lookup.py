@@ -1,7 +1,7 @@
-"""Which loop a word means. No I/O.
+"""Finds the loop that a name means. No I/O.
 
-A loop goes by its id, a beginning of it that no other shares, its title, or its title as one
-word (``my analysis`` as ``my-analysis``): what completion offers needs no quotes.
+A name is a loop's id, a beginning of it that no other shares, its title, or its title as one word
+(``my analysis`` as ``my-analysis``), so that what completion offers needs no quotes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def find_loop(name: str, loops: Sequence[Loop]) -> Loop:
     Raises:
         UsageError: none, with the nearest names; or several, with their ids.
     """
-    for found in _readings(name, loops):
+    for found in _matches(name, loops):
         if len(found) == 1:
             return found[0]
         if found:
@@ -37,7 +37,7 @@ def find_loop(name: str, loops: Sequence[Loop]) -> Loop:
     raise UsageError(f"no loop is called {name!r}{_nearest(name, loops)}")
 
 
-def _readings(name: str, loops: Sequence[Loop]) -> Iterable[list[Loop]]:
+def _matches(name: str, loops: Sequence[Loop]) -> Iterable[list[Loop]]:
     yield [loop for loop in loops if loop.id == name]
     yield [loop for loop in loops if loop.title == name]
     yield [loop for loop in loops if one_word(loop.title) == one_word(name) != ""]

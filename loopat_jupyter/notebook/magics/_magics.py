@@ -1,4 +1,4 @@
-"""``%loop`` and ``%%loop`` themselves: parse the line, do it, show it."""
+"""The magics ``%loop`` and ``%%loop``: they parse the line, carry it out and show the result."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from IPython.core.magic import Magics, cell_magic, line_magic, magics_class
 from IPython.display import display
 
 from loopat_jupyter.client import Loop
-from loopat_jupyter.client._markdown import words
-from loopat_jupyter.notebook.output import StoryRecord, bundle, find_previous_loop
+from loopat_jupyter.notebook.output import TranscriptRecord, bundle, find_previous_loop
+from loopat_jupyter.transcript.escape import escape_html
 
 from ._arguments import cell_parser, line_parser, parse
 from ._attach import Attachment, attach
@@ -42,8 +42,8 @@ class LoopMagics(Magics):
             %%loop [--loop NAME] [--var NAME] [--mode MODE] [--no-stream]
                    [--attach NAME[:HOW]] [--interpolate] [--on-choice POLICY]
 
-        --loop NAME       the loop, by title or id; else the present one, the one that this cell
-                          spoke to before, or a new one
+        --loop NAME       the loop, by title or id; else the current one, the one that this cell
+                          used before, or a new one
         --var NAME        keep the result (text, tool calls, usage) in this variable
         --mode MODE       default, acceptEdits, bypassPermissions, plan, dontAsk or auto
         --no-stream       show the output when the turn has ended
@@ -73,7 +73,7 @@ class LoopMagics(Magics):
         content, attached = prompt
         loop, note = self.session.loop_for_cell(options.loop)
         if note:
-            self._show(f"*{words(note)}*", None, note)
+            self._show(f"*{escape_html(note, None)}*", None, note)
         for one in attached:
             if one.file is not None:
                 name, data = one.file
@@ -114,24 +114,24 @@ class LoopMagics(Magics):
             getattr(self, f"_{command}")(name, options)
 
     def _new(self, name: str, options: Namespace) -> None:
-        loop, said = None, "uses the loop it made before"
+        loop, state = None, "uses the loop it made before"
         if not options.fresh:
-            earlier = find_previous_loop(self.session.client)
-            loop = earlier.loop
+            previous = find_previous_loop(self.session.client)
+            loop = previous.loop
             if loop is not None and name and loop.title != name:
-                loop = None  # the person changed the title: that is another loop
+                loop = None  # another title than before means another loop
         if loop is None:
-            loop, said = self.session.create(name), "a new loop"
-        self._chosen(self.session.choose(loop), said, options)
+            loop, state = self.session.create(name), "a new loop"
+        self._show_chosen(self.session.choose(loop), state, options)
 
     def _use(self, name: str, options: Namespace) -> None:
-        self._chosen(self.session.choose(self.session.find(name)), "in use", options)
+        self._show_chosen(self.session.choose(self.session.find(name)), "in use", options)
 
-    def _chosen(self, loop: Loop, said: str, options: Namespace) -> None:
+    def _show_chosen(self, loop: Loop, state: str, options: Namespace) -> None:
         if options.var:
             self.names[options.var] = loop
-        shown = f"**{words(loop.title)}**: {said}"
-        self._show(shown, StoryRecord(loop.id), f"{loop.title!r}: {said} ({loop.id})")
+        shown = f"**{escape_html(loop.title)}**: {state}"
+        self._show(shown, TranscriptRecord(loop.id), f"{loop.title!r}: {state} ({loop.id})")
 
     def _list(self, name: str, options: Namespace) -> None:
         archived = bool(getattr(options, "all", False))
@@ -143,8 +143,8 @@ class LoopMagics(Magics):
         busy = loop.info.busy
         if busy:
             loop.interrupt()
-        said = "its running turn is interrupted" if busy else "no turn is running"
-        self._show(f"**{words(loop.title)}**: {said}", None)
+        state = "its running turn is interrupted" if busy else "no turn is running"
+        self._show(f"**{escape_html(loop.title)}**: {state}", None)
 
     def _status(self, name: str, options: Namespace) -> None:
         self._show(status_table(self._named(name)), None)
@@ -157,5 +157,5 @@ class LoopMagics(Magics):
         return self.session.find(name).refresh() if name else self.session.current_loop()
 
     @staticmethod
-    def _show(markdown: str, record: StoryRecord | None, plain: str | None = None) -> None:
+    def _show(markdown: str, record: TranscriptRecord | None, plain: str | None = None) -> None:
         display(bundle(markdown, record, plain), raw=True)

@@ -1,4 +1,4 @@
-"""The kernel's connection to its server, and the loop that its cells speak to at present."""
+"""The kernel's connection to its server, and the current loop of its cells."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MagicsSession:
     """One for each kernel. The client is made when it is needed."""
 
     loop_id: str | None = None
-    """The present loop."""
+    """The current loop."""
     chosen: bool = False
-    """A person named the present loop; otherwise a cell found it by itself."""
+    """Whether a person named the current loop; otherwise a cell chose it."""
     _client: Client | None = field(default=None, repr=False)
 
     @property
@@ -44,20 +44,20 @@ class MagicsSession:
         """The caller's loop that ``name`` means, with its present state.
 
         Raises:
-            UsageError: none is called so, or several are, or it is archived.
+            UsageError: none has that title or id, or several have, or it is archived.
         """
         loops = list(self.client.loops.list(archived=True))
-        working = [loop for loop in loops if not loop.archived]
-        gone = [loop for loop in loops if loop.archived and name in {loop.id, loop.title}]
+        active = [loop for loop in loops if not loop.archived]
+        archived = [loop for loop in loops if loop.archived and name in {loop.id, loop.title}]
         try:
-            return find_loop(name, working)
+            return find_loop(name, active)
         except UsageError:
-            if gone:
-                _working(gone[0])
+            if archived:
+                _refuse_archived(archived[0])
             raise
 
     def choose(self, loop: Loop) -> Loop:
-        """Make ``loop`` the present one because a person says so."""
+        """Make ``loop`` the current one, as a person asked."""
         self.loop_id, self.chosen = loop.id, True
         record_cell_loop(loop.id)
         set_current_loop(loop.id)
@@ -67,38 +67,38 @@ class MagicsSession:
         return self.client.loops.create(title or None)
 
     def current_loop(self) -> Loop:
-        """The present loop, as it is now. Raises ``UsageError`` where there is none."""
+        """The current loop, with its present state. Raises ``UsageError`` if there is none."""
         if self.loop_id is None:
             raise UsageError("no loop yet: %loop new TITLE makes one, %loop use NAME takes one")
         return self.client.loops.get(self.loop_id)
 
     def loop_for_cell(self, name: str | None) -> tuple[Loop, str | None]:
-        """The loop that a cell speaks to, and a sentence where it is not the one expected.
+        """The loop for a cell's message, and a sentence if it is another than was to be expected.
 
-        In this order: the one it names; the one a person chose in this kernel; the one this cell
-        spoke to before (also in an earlier kernel, by the notebook file); the one another cell
-        speaks to; a new one.
+        The first of: the one that the cell names; the one that a person chose in this kernel; the
+        one that this cell used before (also in an earlier kernel, by the notebook file); the one
+        that another cell uses; a new one.
         """
         if name is not None:
-            return self._found(self.find(name)), None
+            return self._use(self.find(name)), None
         if self.chosen:
-            return self._found(_working(self.current_loop())), None
-        earlier = find_previous_loop(self.client)
-        if earlier.loop is not None:
-            return self._found(earlier.loop), None
+            return self._use(_refuse_archived(self.current_loop())), None
+        previous = find_previous_loop(self.client)
+        if previous.loop is not None:
+            return self._use(previous.loop), None
         if self.loop_id is not None and not (loop := self.current_loop()).archived:
-            return self._found(loop), earlier.reason
-        loop = self._found(self.create(earlier.notebook))
-        return loop, f"{earlier.reason}; this is a new loop" if earlier.reason else None
+            return self._use(loop), previous.reason
+        loop = self._use(self.create(previous.notebook))
+        return loop, f"{previous.reason}; this is a new loop" if previous.reason else None
 
-    def _found(self, loop: Loop) -> Loop:
+    def _use(self, loop: Loop) -> Loop:
         self.loop_id = self.loop_id if self.chosen else loop.id
         record_cell_loop(loop.id)
         set_current_loop(self.loop_id)
         return loop
 
 
-def _working(loop: Loop) -> Loop:
+def _refuse_archived(loop: Loop) -> Loop:
     if loop.archived:
         raise UsageError(
             f"the loop {loop.title!r} is archived and takes no messages: "

@@ -1,23 +1,23 @@
-"""The small tables that ``%loop`` shows, as Markdown. A title is a person's: it is only words."""
+"""The small tables that ``%loop`` shows, as Markdown. Titles are escaped: anybody may write one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from loopat_jupyter.client import Loop, Message, Usage
-from loopat_jupyter.client._markdown import words
+from loopat_jupyter.transcript.escape import escape_html
 
 LISTED = 50
 
 
-def loops_table(loops: Sequence[Loop], present: str | None) -> str:
-    """The loops, newest first; the present one is marked."""
+def loops_table(loops: Sequence[Loop], current: str | None) -> str:
+    """The loops, newest first; the current one is marked."""
     if not loops:
         return "No loops yet: `%loop new TITLE` makes one."
     rows = [
         [
-            "→" if loop.id == present else "",
-            words(loop.title, 60) + (" *(archived)*" if loop.archived else ""),
+            "→" if loop.id == current else "",
+            escape_html(loop.title, 60) + (" *(archived)*" if loop.archived else ""),
             f"`{loop.id}`",
             f"{loop.info.created_at:%Y-%m-%d %H:%M}",
         ]
@@ -28,21 +28,21 @@ def loops_table(loops: Sequence[Loop], present: str | None) -> str:
 
 
 def status_table(loop: Loop) -> str:
-    """How one loop stands. ``loop`` was just refreshed."""
-    info, current = loop.info, loop.info.current_turn
-    doing = "idle"
+    """The state of one loop. ``loop`` was just refreshed."""
+    info, turn = loop.info, loop.info.current_turn
+    state = "idle"
     if loop.archived:
-        doing = "archived"
-    elif current is not None:
-        doing = "waits for a person" if current.pending_choice_id else "running a turn"
+        state = "archived"
+    elif turn is not None:
+        state = "waits for a person" if turn.pending_choice_id else "running a turn"
     rows = [
-        ["state", f"{doing}, {info.queue_depth} queued" if info.queue_depth else doing],
+        ["state", f"{state}, {info.queue_depth} queued" if info.queue_depth else state],
         ["turns", str(info.turn_count)],
-        ["engine", words(info.engine or "")],
-        ["sandbox", words(info.sandbox or "")],
+        ["engine", escape_html(info.engine or "")],
+        ["sandbox", escape_html(info.sandbox or "")],
         ["id", f"`{loop.id}`"],
     ]
-    return _table([words(loop.title, 80), ""], rows)
+    return _table([escape_html(loop.title, 80), ""], rows)
 
 
 def cost_table(title: str, history: Iterable[Message]) -> str:
@@ -56,7 +56,7 @@ def cost_table(title: str, history: Iterable[Message]) -> str:
         "cache, written": sum(u.cache_write_tokens for u in usages),
     }
     rows = [[name, f"{count:,}"] for name, count in counts.items()]
-    return _table([words(title, 80), ""], [*rows, ["cost", _money(usages)]])
+    return _table([escape_html(title, 80), ""], [*rows, ["cost", _money(usages)]])
 
 
 def _money(usages: Sequence[Usage]) -> str:

@@ -1,4 +1,4 @@
-"""One turn in a cell: sent, shown while it runs, its end made the cell's end."""
+"""One turn in a cell: the message is sent, the turn shown while it runs, and its error raised."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from loopat_jupyter.client import (
     Started,
     TurnResult,
 )
-from loopat_jupyter.client._markdown import plain_text, shortened
-from loopat_jupyter.notebook.output import StoryRecord, TurnStory, bundle
+from loopat_jupyter.notebook.output import LiveTurn, TranscriptRecord, bundle, turn_markdown
+from loopat_jupyter.transcript.escape import clean, truncate_middle
+from loopat_jupyter.transcript.json import parse_turn
+from loopat_jupyter.transcript.turn import TranscriptTurn
 
-from ._choices import has_front_end, policy
+from ._choices import Prompts, has_front_end, policy
 from ._interrupt import Interrupting
 from ._live import LiveOutput
-from ._prompt import Prompts
 
 PLAIN_LIMIT = 60_000
 """Characters of the agent's text in the output for consoles."""
@@ -29,7 +30,7 @@ PLAIN_LIMIT = 60_000
 
 @dataclass(slots=True)
 class CellTurn:
-    """``run()`` it once. ``result`` is what the turn has brought, also after an exception."""
+    """Call ``run()`` once. ``result`` is the turn so far, also after an exception."""
 
     loop: Loop
     content: str
@@ -37,10 +38,11 @@ class CellTurn:
     on_choice: str = "auto"
     live: bool = True
     result: TurnResult = field(default_factory=TurnResult)
-    _story: TurnStory = field(default_factory=TurnStory)
-    _final: TurnStory | None = None
+    _live: LiveTurn = field(default_factory=LiveTurn)
+    _final: TranscriptTurn | None = None
+    """The turn in the server's transcript, when it has ended."""
     _prompts: Prompts = field(default_factory=Prompts)
-    _begun: bool = False
+    _started: bool = False
 
     def run(self) -> TurnResult:
         """Send the message and follow its turn to the end.
@@ -49,7 +51,7 @@ class CellTurn:
             KeyboardInterrupt: the person interrupted; the turn has been ended in the server.
             LoopatError: as :meth:`Loop.ask`.
         """
-        interrupting = Interrupting(self.loop.interrupt, lambda: self._begun)
+        interrupting = Interrupting(self.loop.interrupt, lambda: self._started)
         decide = policy(self.on_choice, self._prompts.show, interrupting)
         try:
             self._refuse_if_choice_pending(decide)
@@ -60,7 +62,7 @@ class CellTurn:
                 finally:
                     self._show_final_transcript(output)
         except KeyboardInterrupt:
-            self._explain(interrupting.failure)
+            self._print_interruption(interrupting.failure)
             raise
         finally:
             self._prompts.close()
@@ -69,25 +71,26 @@ class CellTurn:
     def _follow(self, output: LiveOutput, decide: OnChoice) -> None:
         with self.loop.send(self.content, on_choice=decide, permission_mode=self.mode) as events:
             for event in events:
-                self._begun = self._begun or isinstance(event, Started)
+                self._started = self._started or isinstance(event, Started)
                 with output.lock:
                     self.result.add(event)
-                    self._story.add(event)
+                    self._live.add(event)
                 output.changed()
 
     def _show_final_transcript(self, output: LiveOutput) -> None:
-        """Show what the server tells of the turn instead: it knows what the tools brought."""
+        """Show the server's transcript of the turn instead: it has the results of the tools."""
         if self.result.status == "running" or self.result.turn_id is None:
             return
         try:
             document = self.loop.transcript("json", turn=self.result.turn_id)
-        except LoopatError:  # the turn was seen to its end: what is shown is right, if terser
+        except LoopatError:  # the turn was read to its end: what is shown is right, if terser
             return
         with output.lock:
-            self._final = TurnStory.from_document(document["turns"][0])
+            self._final = parse_turn(document["turns"][0])
 
     def _refuse_if_choice_pending(self, decide: OnChoice) -> None:
-        """A message would wait behind a turn that waits for a person: forever, where none is."""
+        """A message would be queued behind a turn that waits for a person, for ever if nobody is
+        there."""
         pending = self.loop.pending_choice() if decide != "wait" else None
         if pending is None:
             return
@@ -100,15 +103,16 @@ class CellTurn:
         )
 
     def _bundle(self) -> dict[str, Any]:
-        record = StoryRecord(self.loop.id, self._story.seq)
-        story = self._final or self._story
-        plain = shortened(plain_text(story.text), PLAIN_LIMIT)  # a terminal shows it as it is
-        return bundle(story.markdown(), record, plain or self.result.status)
+        record = TranscriptRecord(self.loop.id, self._live.seq)
+        turn = self._final or self._live.turn
+        plain = truncate_middle(clean(turn.text), PLAIN_LIMIT)  # a terminal obeys what it is sent
+        markdown = turn_markdown(turn) if self._final else self._live.markdown()
+        return bundle(markdown, record, plain or self.result.status)
 
-    def _explain(self, failure: LoopatError | None) -> None:
+    def _print_interruption(self, failure: LoopatError | None) -> None:
         if failure is not None:
             print(f"The server could not be told to interrupt the turn: {failure.message}")
-        elif not self._begun:
+        elif not self._started:
             print("The message is queued behind another turn, and will run when it is its time.")
         elif self.result.status == "running":
             print("The turn may still be running: %loop stop ends it.")

@@ -1,11 +1,13 @@
 """What stays in a notebook file of the loops it drove.
 
-A notebook that is opened next year, without a kernel, must still tell what happened. So beside
+A notebook that is opened next year, without a kernel, must still say what happened. So beside
 whatever is live there is an output that any renderer shows: Markdown in which an agent's text can
-do nothing, and ``application/vnd.loopat.transcript+json``, which says which loop it was and how
-far it had come, so that running the cell again goes on with the same loop.
+do nothing (:mod:`loopat_jupyter.transcript`), and ``application/vnd.loopat.transcript+json``, which
+says which loop it was and how far it had come, so that running the cell again goes on with the same
+loop.
 
-Neither ever holds a token, an address or a path. Sizes are bounded, and what is left out is said.
+Neither ever holds a token, an address or a path of the server. Sizes are bounded, and the output
+says what is left out.
 """
 
 from __future__ import annotations
@@ -19,23 +21,24 @@ from ._cell_loops import (
     request,
     set_current_loop,
 )
-from ._display import show_story
+from ._display import display_transcript
 from ._follower import Follower
-from ._mime_bundle import STORY_MIME, StoryRecord, bundle
-from ._turn import TurnStory
+from ._markdown import LiveTurn, turn_markdown
+from ._mime_bundle import TRANSCRIPT_MIME, TranscriptRecord, bundle
 
 __all__ = [
-    "STORY_MIME",
+    "TRANSCRIPT_MIME",
     "Follower",
+    "LiveTurn",
     "PreviousLoop",
-    "StoryRecord",
-    "TurnStory",
+    "TranscriptRecord",
     "bundle",
     "cell_id",
     "current_loop",
+    "display_transcript",
     "find_previous_loop",
     "record_cell_loop",
     "request",
     "set_current_loop",
-    "show_story",
+    "turn_markdown",
 ]

@@ -1,4 +1,4 @@
-"""Which loop a cell spoke to when it ran before.
+"""Which loop a cell used when it ran before.
 
 In this order: this kernel's own memory, by the cell's id; the saved notebook, whose output in the
 cell of that id holds a record. A front end that sends no cell id (nbclient, papermill, consoles)
@@ -17,14 +17,14 @@ from ._saved_notebook import read_notebook
 _loops: dict[str, str] = {}
 """Cell id to loop id, for the life of the kernel."""
 
-_present: str | None = None
-"""The loop that the magics speak to, whatever the cell; ``None`` before their first word."""
+_current_loop_id: str | None = None
+"""The loop that the magics use, whatever the cell; ``None`` before their first message."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreviousLoop:
-    """``loop``: what the cell spoke to, if it still may; else ``reason``, where there was one.
-    ``notebook`` is the notebook's name, where it is known."""
+    """``loop`` is the one that the cell used, if the caller may still use it; else ``reason`` says
+    why not, where there was one. ``notebook`` is the notebook's name, where it is known."""
 
     loop: Loop | None = None
     reason: str | None = None
@@ -39,7 +39,7 @@ def cell_id() -> str | None:
 
 
 def request() -> dict[str, Any]:
-    """The message that asked to run the present cell; empty where there is no kernel."""
+    """The ``execute_request`` of the running cell; empty where there is no kernel."""
     from IPython.core.getipython import get_ipython
 
     shell: Any = get_ipython()
@@ -48,25 +48,25 @@ def request() -> dict[str, Any]:
 
 
 def record_cell_loop(loop_id: str) -> None:
-    """The running cell speaks to this loop, and will when it is run again."""
+    """Remember that the running cell uses this loop, for when it is run again."""
     ident = cell_id()
     if ident is not None:
         _loops[ident] = loop_id
 
 
 def set_current_loop(loop_id: str | None) -> None:
-    """The magics speak to this loop from here on; ``None``: to none, they are taken out."""
-    global _present
-    _present = loop_id
+    """The magics use this loop from now on; ``None`` when they are unloaded."""
+    global _current_loop_id
+    _current_loop_id = loop_id
 
 
 def current_loop(client: Client) -> Loop | None:
-    """The loop that the magics speak to, if the caller still may; else ``None``."""
-    return None if _present is None else _look_up(client, _present, None).loop
+    """The loop that the magics use, if the caller may still use it; else ``None``."""
+    return None if _current_loop_id is None else _look_up(client, _current_loop_id, None).loop
 
 
 def find_previous_loop(client: Client) -> PreviousLoop:
-    """What the running cell spoke to before, looked up and still the caller's."""
+    """The loop that the running cell used before, looked up with the caller's rights."""
     ident = cell_id()
     if ident is None:
         return PreviousLoop()

@@ -1,4 +1,4 @@
-"""The story as an output of the running cell, rewritten for as long as it is followed."""
+"""A loop's transcript as an output of the running cell, rewritten while it is followed."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from IPython.display import publish_display_data
 from loopat_jupyter.client import Client, LoopatError, RetryPolicy, ServerAddress
 
 from ._follower import Follower
-from ._loop import TURNS, loop_markdown
-from ._mime_bundle import StoryRecord, bundle
+from ._markdown import LOOP_TURNS, loop_markdown
+from ._mime_bundle import TranscriptRecord, bundle
 
 
-def show_story(address: ServerAddress, loop_id: str) -> Follower:
-    """Show the loop's story below what the cell has shown, and keep it up to date.
+def display_transcript(address: ServerAddress, loop_id: str) -> Follower:
+    """Show the loop's transcript below the cell's output so far, and keep it up to date.
 
-    The caller owns the follower: it ends when it is closed or forgotten. A server that does not
-    answer is no error here: the output is empty until it does.
+    The caller owns the follower: it ends when it is closed or garbage-collected. A server that
+    cannot be reached is no error here: the output is empty until it can.
     """
-    output = _Output()
+    output = _TranscriptOutput()
     seq = None
     try:
         with Client(address, retry=RetryPolicy(attempts=1)) as client:
             loop = client.loops.get(loop_id)
-            document = loop.transcript("json", last=TURNS)
+            document = loop.transcript("json", last=LOOP_TURNS)
     except LoopatError:
-        output.show({"text/plain": ""})
+        output.publish({"text/plain": ""})
     else:
-        output.tell(document, loop.info.turn_count)
+        output.show_transcript(document, loop.info.turn_count)
         seq = int(document["seq"])
-    return Follower(address, loop_id, output.tell, seq)
+    return Follower(address, loop_id, output.show_transcript, seq)
 
 
-class _Output:
+class _TranscriptOutput:
     def __init__(self) -> None:
         self.display_id = uuid.uuid4().hex
-        self._shown: dict[str, Any] | None = None
+        self._published: dict[str, Any] | None = None
 
-    def tell(self, document: Mapping[str, Any], turn_count: int | None) -> None:
-        record = StoryRecord(str(document["loop_id"]), int(document["seq"]))
+    def show_transcript(self, document: Mapping[str, Any], turn_count: int | None) -> None:
+        record = TranscriptRecord(str(document["loop_id"]), int(document["seq"]))
         turns = len(document.get("turns") or ())
         plain = f"Transcript of the loop {document.get('title')!r}: the newest {turns} turns"
         data = bundle(loop_markdown(document, turn_count), record, plain)
-        if data != self._shown:
-            self.show(data)
+        if data != self._published:
+            self.publish(data)
 
-    def show(self, data: dict[str, Any]) -> None:
+    def publish(self, data: dict[str, Any]) -> None:
         transient = {"display_id": self.display_id}
-        publish_display_data(data, transient=transient, update=self._shown is not None)
-        self._shown = data
+        publish_display_data(data, transient=transient, update=self._published is not None)
+        self._published = data

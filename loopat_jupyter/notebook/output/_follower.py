@@ -1,9 +1,9 @@
-"""A thread that keeps an output in step with a loop: rewritten when a turn has ended.
+"""A thread that keeps an output up to date with a loop: rewritten when a turn has ended.
 
-It reads the transcript, shows it, and follows the loop's events from exactly there (or from
-``seq``, up to where its owner has shown it), so no turn is missed between the two. A server that is
-away is waited for. The thread ends with ``close()``, when its owner is forgotten, and with the
-kernel; it holds its own connection and nothing of the owner.
+It reads the transcript, hands it over, and follows the loop's events from exactly there (or from
+``seq``, up to which its owner has shown it), so that no turn is missed between the two. While the
+server cannot be reached it tries again. The thread ends with ``close()``, when its owner is garbage
+collected, and with the kernel; it holds its own connection and no reference to the owner.
 """
 
 from __future__ import annotations
@@ -24,30 +24,31 @@ from loopat_jupyter.client import (
     ServerAddress,
 )
 
-from ._loop import TURNS
+from ._markdown import LOOP_TURNS
 
-Tell = Callable[[Mapping[str, Any], int | None], None]
-"""Shows a transcript (format ``json``) of a loop with so many turns; called in the thread."""
+OnTranscript = Callable[[Mapping[str, Any], int | None], None]
+"""Takes a transcript (format ``json``) and the number of the loop's turns; called in the thread."""
 
 
 class Follower:
-    """Starts at once. ``retry`` says how long to wait between attempts to reach the server."""
+    """Owns the thread, which starts at once. ``retry`` says how long it waits between attempts to
+    reach the server."""
 
     def __init__(
         self,
         address: ServerAddress,
         loop_id: str,
-        tell: Tell,
+        on_transcript: OnTranscript,
         seq: int | None = None,
         *,
         retry: RetryPolicy | None = None,
     ) -> None:
-        self._thread = _FollowerThread(address, loop_id, tell, seq, retry or RetryPolicy())
+        self._thread = _FollowerThread(address, loop_id, on_transcript, seq, retry or RetryPolicy())
         weakref.finalize(self, self._thread.cancel)
 
     @property
     def failure(self) -> LoopatError | None:
-        """Why it has ended, where it ended by itself."""
+        """The error that ended the thread; ``None`` while it runs or after ``close``."""
         return self._thread.failure
 
     @property
@@ -55,7 +56,7 @@ class Follower:
         return self._thread.is_alive
 
     def close(self) -> None:
-        """End the thread; returns when it has ended. Again: nothing happens."""
+        """End the thread and wait for it. A second call does nothing."""
         self._thread.cancel()
         self._thread.join()
 
@@ -65,21 +66,21 @@ class _FollowerThread:
         self,
         address: ServerAddress,
         loop_id: str,
-        tell: Tell,
+        on_transcript: OnTranscript,
         seq: int | None,
         retry: RetryPolicy,
     ) -> None:
         self.failure: LoopatError | None = None
         self._address = address
         self._loop_id = loop_id
-        self._tell = tell
+        self._on_transcript = on_transcript
         self._seq = seq
         self._retry = retry
-        self._events = asyncio.new_event_loop()
+        self._event_loop = asyncio.new_event_loop()
         self._work: asyncio.Task[None] | None = None
         context = contextvars.copy_context()  # where the outputs of this cell go
         self._thread = threading.Thread(
-            target=context.run, args=(self._run,), name=f"loopat story {loop_id}", daemon=True
+            target=context.run, args=(self._run,), name=f"loopat transcript {loop_id}", daemon=True
         )
         self._started = threading.Event()
         self._thread.start()
@@ -90,15 +91,15 @@ class _FollowerThread:
         return self._thread.is_alive()
 
     def cancel(self) -> None:
-        """Let it end soon. Waits for nothing: it may be called in the midst of anything."""
+        """Make the thread end soon. Does not wait: a finalizer may call it at any moment."""
         if self.is_alive and self._work is not None:
-            self._events.call_soon_threadsafe(self._work.cancel)
+            self._event_loop.call_soon_threadsafe(self._work.cancel)
 
     def join(self) -> None:
         self._thread.join()
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._events) as runner:
+        with asyncio.Runner(loop_factory=lambda: self._event_loop) as runner:
             try:
                 runner.run(self._follow())
             except asyncio.CancelledError:
@@ -121,16 +122,16 @@ class _FollowerThread:
                     await asyncio.sleep(self._retry.delay(failures))
 
     async def _follow_once(self, loop: AsyncLoop) -> None:
-        """Tell what there is, then again after every turn, until the connection is lost."""
+        """Hand over the transcript now and after every turn, until the connection is lost."""
         seq, self._seq = self._seq, None
-        seq = seq if seq is not None else await self._retell(loop)
+        seq = seq if seq is not None else await self._hand_over_transcript(loop)
         async with await loop.events(after_seq=seq) as events:
             async for event in events:
                 if event.terminal and (event.seq or 0) > seq:
                     await loop.refresh()
-                    seq = await self._retell(loop)
+                    seq = await self._hand_over_transcript(loop)
 
-    async def _retell(self, loop: AsyncLoop) -> int:
-        document = await loop.transcript("json", last=TURNS)
-        self._tell(document, loop.info.turn_count)
+    async def _hand_over_transcript(self, loop: AsyncLoop) -> int:
+        document = await loop.transcript("json", last=LOOP_TURNS)
+        self._on_transcript(document, loop.info.turn_count)
         return int(document["seq"])

@@ -16,7 +16,7 @@ import httpx
 
 from loopat_jupyter.client import ServerAddress
 
-from ._mime_bundle import STORY_MIME, StoryRecord
+from ._mime_bundle import TRANSCRIPT_MIME, TranscriptRecord
 
 TIMEOUT = 10.0
 SIZE_LIMIT = 64 * 1024 * 1024
@@ -35,19 +35,19 @@ def kernel_id() -> str | None:
 
 
 class SavedNotebook:
-    """One look at the file: its ``name`` and the records in its outputs."""
+    """The file as it was when it was read: its ``name`` and the records in its outputs."""
 
     def __init__(self, path: str, content: Mapping[str, Any]) -> None:
         self.name = path.rsplit("/", 1)[-1].removesuffix(".ipynb")
         self._content = content
 
-    def record(self, cell_id: str) -> StoryRecord | None:
-        """What the outputs of the cell ``cell_id`` say, the newest of them."""
+    def record(self, cell_id: str) -> TranscriptRecord | None:
+        """The newest record in the outputs of the cell ``cell_id``."""
         found = None
         for output in self._outputs(cell_id):
             data = output.get("data")
-            if isinstance(data, Mapping) and STORY_MIME in data:
-                found = StoryRecord.parse(data[STORY_MIME]) or found
+            if isinstance(data, Mapping) and TRANSCRIPT_MIME in data:
+                found = TranscriptRecord.parse(data[TRANSCRIPT_MIME]) or found
         return found
 
     def _outputs(self, cell_id: str) -> Iterator[Mapping[str, Any]]:
@@ -87,7 +87,7 @@ def _kernel_of(session: Mapping[str, Any]) -> Any:
 
 
 def _json(http: httpx.Client, path: str) -> Any:
-    """The decoded answer, or ``None`` for any that is not a modest success."""
+    """The decoded response; ``None`` if it is an error, too large or no JSON."""
     try:
         with http.stream("GET", path) as response:
             if response.status_code != httpx.codes.OK:
@@ -103,5 +103,5 @@ def _json(http: httpx.Client, path: str) -> Any:
 
 
 def _items(value: Any) -> list[Mapping[str, Any]]:
-    """The objects of a list, of whatever stands where a list should."""
+    """The objects in ``value``, if it is a list; none if it is anything else."""
     return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []

@@ -1,17 +1,17 @@
-"""The notebook face: :class:`LoopChat` and :class:`ChoicePrompt`, widgets for Jupyter.
+"""The widgets :class:`LoopChat` and :class:`ChoicePrompt` for Jupyter.
 
     from loopat_jupyter.widgets import LoopChat
     LoopChat()                      # a new loop; or LoopChat(loop), LoopChat("loop_…")
 
-How it works. The widget's browser half speaks with the Jupyter server itself wherever the page
-comes from that server (JupyterLab, Notebook 7): it loads history, streams events, sends messages
-and answers choices with the page's own session. So it works while the kernel is busy, restarted or
-dead. Elsewhere (VS Code, Colab, a kernel of another server) the same calls go through the kernel
-(:mod:`._relay`). A turn runs in the server whichever way it is watched.
+How it works. The widget's browser half calls the Jupyter server itself wherever the page comes from
+that server (JupyterLab, Notebook 7): it loads history, streams events, sends messages and resolves
+choices with the page's own session. So it works while the kernel is busy, restarted or dead.
+Elsewhere (VS Code, Colab, a kernel of another server) the same calls go through the kernel
+(:mod:`._kernel_bridge`). A turn runs in the server whichever way it is watched.
 
 Invariants. A trait holds a loop's or choice's id and nothing that must not be saved in a notebook:
-no token, no address, no path, no text of the conversation. Whatever agents wrote is untrusted:
-it becomes DOM nodes as text or through a sanitiser, and loads nothing from anywhere.
+no token, no address, no path, no text of the conversation. What an agent wrote is untrusted: it
+becomes DOM nodes as text or through a sanitiser, and loads nothing from anywhere.
 
 What programs and tests may rely on in the page (roles and names are what people perceive):
 

@@ -8,9 +8,9 @@ from loopat_jupyter.client import Client, Loop, ServerAddress, connect
 from loopat_jupyter.notebook.output import (
     Follower,
     current_loop,
+    display_transcript,
     find_previous_loop,
     record_cell_loop,
-    show_story,
 )
 
 from ._base import LoopWidget
@@ -23,23 +23,23 @@ class LoopChat(LoopWidget):
     Args:
         loop: a loop of a client; or a loop's id, of the server that
             :func:`~loopat_jupyter.client.connect` finds; or nothing: then the loop that this cell
-            spoke to before, else the one that the magics speak to, else a new one.
-        title: of a new loop; the cell then takes up none but one that is called so.
+            used before, else the one that the magics use, else a new one.
+        title: of a new loop; the cell then uses its previous one only if it has this title.
 
     Raises:
         ServerNotFound: there is no server to make or find the loop on.
         NotFoundError: the server has no such loop.
-        AuthenticationError: the server does not take the kernel's token.
+        AuthenticationError: the server does not accept the kernel's token.
 
-    An archived loop is shown, and says that it takes no messages. Below it stands the story of the
-    loop (:mod:`loopat_jupyter.notebook.output`): what a notebook shows that is
-    opened without a kernel.
+    An archived loop is shown, and says that it takes no messages. Below the chat is the loop's
+    transcript (:mod:`loopat_jupyter.notebook.output`), for when the notebook is opened without a
+    kernel.
     """
 
     _esm = compose("chat.js")
     _css = styles("base.css", "chat.css")
 
-    _stories: tuple[Follower, ...] = ()
+    _followers: tuple[Follower, ...] = ()
 
     def __init__(self, loop: Loop | str | None = None, *, title: str | None = None) -> None:
         loop_id, address = _resolve(loop, title)
@@ -47,17 +47,17 @@ class LoopChat(LoopWidget):
         self._address = address
 
     def _ipython_display_(self) -> None:
-        """The widget, and below it the story, kept up to date for as long as the widget lives."""
+        """Show the widget, and below it the transcript, kept up to date until ``close``."""
         bundle = self._repr_mimebundle_()
         assert bundle is not None, "the widget has a view"
         data, metadata = bundle
         display(data, metadata=metadata, raw=True)
-        self._stories += (show_story(self._address, self.loop_id),)
+        self._followers += (display_transcript(self._address, self.loop_id),)
 
     def close(self) -> None:
-        """End the widget everywhere. The loop and its turns go on, the story stays as it is."""
-        for story in self._stories:
-            story.close()
+        """Close the widget everywhere. The loop goes on; the transcript stays as it is."""
+        for follower in self._followers:
+            follower.close()
         super().close()
 
 
@@ -68,19 +68,19 @@ def _resolve(loop: Loop | str | None, title: str | None) -> tuple[str, ServerAdd
         kind = type(loop).__name__
         raise TypeError(f"a LoopChat is of a Loop, a loop's id or nothing, not {kind}")
     with connect() as client:
-        found = _of_cell(client, title) if loop is None else client.loops.get(loop)
+        found = _loop_of_cell(client, title) if loop is None else client.loops.get(loop)
         return found.id, client.address
 
 
-def _of_cell(client: Client, title: str | None) -> Loop:
-    """The loop that the running cell spoke to before, or a new one; which of them is said."""
-    earlier = find_previous_loop(client)
-    loop = earlier.loop
+def _loop_of_cell(client: Client, title: str | None) -> Loop:
+    """The loop that the running cell used before, or else a new one; prints why it is new."""
+    previous = find_previous_loop(client)
+    loop = previous.loop
     if loop is None and title is None:
         loop = current_loop(client)
     if loop is None or title not in {None, loop.title}:
-        if earlier.reason is not None:
-            print(f"{earlier.reason}; this is a new loop".capitalize())
-        loop = client.loops.create(title or earlier.notebook)
+        if previous.reason is not None:
+            print(f"{previous.reason}; this is a new loop".capitalize())
+        loop = client.loops.create(title or previous.notebook)
     record_cell_loop(loop.id)
     return loop

@@ -1,4 +1,4 @@
-"""ChoicePrompt: one choice of a loop, to be answered in a notebook."""
+"""ChoicePrompt: one choice of a loop, to be resolved in a notebook."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from ._esm import compose, styles
 
 
 class ChoicePrompt(LoopWidget):
-    """A permission to give or a question to answer, on its own.
+    """A permission or a question by itself, without a chat around it.
 
-    It is disabled and labelled the moment the choice is resolved, here or anywhere else. In
-    JupyterLab and Notebook it can be answered while the kernel waits for that very turn::
+    It is disabled and labelled as soon as the choice is resolved, here or anywhere else. In
+    JupyterLab and Notebook it can be resolved while the kernel waits for that very turn::
 
         loop.ask("tidy up", on_choice=ChoicePrompt.ask)
 
@@ -38,10 +38,7 @@ class ChoicePrompt(LoopWidget):
 
     @classmethod
     def ask(cls, choice: Choice) -> Literal["wait"]:
-        """Show the prompt below the running cell, and let the turn wait for its answer.
-
-        An ``on_choice`` for everything that takes one.
-        """
+        """Show the prompt below the running cell, and leave the turn waiting: an ``on_choice``."""
         display(cls(choice))
         return "wait"
 

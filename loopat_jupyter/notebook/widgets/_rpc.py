@@ -1,4 +1,4 @@
-"""The calls of a widget, carried out with the client, as messages in and out.
+"""The calls of a widget's browser half as messages, carried out with the client.
 
 To the kernel    ``{op, id, args}`` with an ``op`` of :data:`CALLS` (a file's bytes in a buffer);
                  ``{op: "unwatch", watch}``
@@ -6,7 +6,7 @@ To the browser   ``{op: "answer", id, result | error}``; ``{op: "events", watch,
                  ``{op: "lost", watch, error}``
 
 An ``error`` is ``{code, message, status}``, an event ``{name, data, seq}``; results have the shapes
-of the Loop API. The client's own stream resumes by itself, so ``lost`` means that it gave up.
+of the Loop API. The client's stream resumes by itself, so ``lost`` means that it gave up.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Send = Callable[[dict[str, Any]], object]
 
 
 class WidgetRpc:
-    """Belongs to one event loop; ``tasks`` owns whatever takes time."""
+    """The calls of one widget, in one event loop. ``tasks`` owns their tasks."""
 
     def __init__(
         self, client: AsyncClient, loop_id: str, send: Send, tasks: asyncio.TaskGroup
@@ -51,16 +51,16 @@ class WidgetRpc:
         self._handle: AsyncLoop | None = None
 
     def handle(self, message: Mapping[str, Any]) -> None:
-        """Begin what ``message`` asks for."""
+        """Start the call in ``message``."""
         if message.get("op") == "unwatch":
             watch = self._watches.pop(message.get("watch"), None)
             if watch is not None:
                 watch.cancel()
             return
-        self._start(self._answer(message))
+        self._start(self._call(message))
 
     def close(self) -> None:
-        """Break off what is under way; the task group waits for it."""
+        """Cancel the running calls; the task group waits for them."""
         for task in self._running:
             task.cancel()
 
@@ -70,15 +70,15 @@ class WidgetRpc:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _answer(self, message: Mapping[str, Any]) -> None:
-        answer: dict[str, Any] = {"op": "answer", "id": message.get("id")}
+    async def _call(self, message: Mapping[str, Any]) -> None:
+        response: dict[str, Any] = {"op": "answer", "id": message.get("id")}
         try:
             call = CALLS[str(message.get("op"))]
             args = {**(message.get("args") or {}), "buffers": message.get("buffers") or []}
-            answer["result"] = await call(self, args)
+            response["result"] = await call(self, args)
         except (LoopatError, ValueError, TypeError, KeyError) as error:
-            answer["error"] = error_json(error)
-        self._send(answer)
+            response["error"] = error_json(error)
+        self._send(response)
 
     async def _loop(self) -> AsyncLoop:
         if self._handle is None:
@@ -102,7 +102,7 @@ class WidgetRpc:
         return model_json(page)
 
     async def send(self, args: Args) -> dict[str, Any] | None:
-        """Give the loop a message: ``content``, ``key``, ``mode``; the turn's first event."""
+        """Send a message: ``content``, ``key``, ``mode``. Returns the turn's first event."""
         stream = await (await self._loop()).send(
             args["content"],
             on_choice="wait",
@@ -114,32 +114,32 @@ class WidgetRpc:
         return None if first is None else event_json(first)
 
     async def choice(self, args: Args) -> None:
-        """Answer a choice: ``choice_id``, and the contract's ``body``."""
+        """Resolve a choice: ``choice_id``, and the ``body`` of the API's request."""
         request = RequiresChoice(choice_id=args["choice_id"], kind="permission", payload={})
         await (await self._loop()).choice(request).resolve(args["body"])
 
     async def put(self, args: Args) -> None:
-        """Put a file into the workdir: ``path``, and its bytes in the message's buffer."""
+        """Write a file into the workdir: ``path``, and its bytes in the message's buffer."""
         (data,) = args["buffers"]
         await (await self._loop()).put(data, args["path"])
 
     async def interrupt(self, args: Args) -> None:
-        """End the running turn."""
+        """Interrupt the running turn."""
         await (await self._loop()).interrupt()
 
     async def watch(self, args: Args) -> None:
-        """Send events on, under the name ``watch``, from ``after`` on (``None``: from now)."""
+        """Stream events under the name ``watch``, from ``after`` on (``None``: from now)."""
         loop = await self._loop()
         self._watches[args["watch"]] = self._start(
             self._follow(loop, args["watch"], args.get("after"))
         )
 
     async def _follow(self, loop: AsyncLoop, name: Any, after: int | None) -> None:
-        def post(events: list[dict[str, Any]]) -> None:
+        def send_batch(events: list[dict[str, Any]]) -> None:
             self._send({"op": "events", "watch": name, "events": events})
 
         try:
-            async with await loop.events(after) as stream, Batches(post) as batches:
+            async with await loop.events(after) as stream, Batches(send_batch) as batches:
                 async for event in stream:
                     await batches.add(event_json(event))
         except LoopatError as error:
@@ -158,13 +158,13 @@ CALLS: dict[str, Callable[[WidgetRpc, Args], Awaitable[Any]]] = {
 
 
 def event_json(event: Event) -> dict[str, Any]:
-    """An event as the browser takes it from the server's own stream."""
+    """An event in the form in which the browser reads it from the server's stream."""
     name = event.event if isinstance(event, UnknownEvent) else event.name
     return {"name": name, "data": dict(event.data), "seq": event.seq}
 
 
 def model_json(value: LoopInfo | MessagePage) -> dict[str, Any]:
-    """A model of the client as the JSON that it was."""
+    """A model of the client as the JSON that it was parsed from."""
     return {name: _json(item) for name, item in asdict(value).items()}
 
 
@@ -177,7 +177,7 @@ def _json(value: Any) -> Any:
 
 
 def error_json(error: Exception) -> dict[str, Any]:
-    """What the browser is told: no traceback, no address."""
+    """An error for the browser, without traceback and address."""
     if isinstance(error, APIError):
         return {"code": error.code, "message": error.message, "status": error.status}
     if isinstance(error, ConnectionFailed):

@@ -7,28 +7,28 @@ from typing import Any
 
 from loopat_jupyter.client import AssistantDelta
 from loopat_jupyter.notebook.magics._turn import CellTurn
-from loopat_jupyter.notebook.output import TurnStory
+from loopat_jupyter.transcript.json import parse_turn
 
 LOOP: Any = SimpleNamespace(id="loop_00000000-0000-4000-8000-000000000000")
 
 
-def told(text: str) -> CellTurn:
+def turn_with_text(text: str) -> CellTurn:
     turn = CellTurn(LOOP, "hello")
-    event = AssistantDelta(text=text)
+    event = AssistantDelta(text=text, data={"text": text})
     turn.result.add(event)
-    turn._story.add(event)
+    turn._live.add(event)
     return turn
 
 
 def test_the_text_for_consoles_is_the_one_without_tokens_and_paths_too() -> None:
-    turn = told("see /srv/secret/place and la_" + "0" * 48)
+    turn = turn_with_text("see /srv/secret/place and la_" + "0" * 48)
     part = {"type": "text", "text": "see ./place and la_…"}
-    turn._final = TurnStory.from_document({"status": "done", "message": "hello", "parts": [part]})
+    turn._final = parse_turn({"status": "done", "message": "hello", "parts": [part]})
     assert turn._bundle()["text/plain"] == "see ./place and la_…"
     assert "secret" not in str(turn._bundle())
 
 
 def test_no_text_of_an_agent_has_power_over_a_terminal() -> None:
-    shown = told("a\x1b]52;c;eA==\x07b\n\u202ec")._bundle()["text/plain"]
+    shown = turn_with_text("a\x1b]52;c;eA==\x07b\n\u202ec")._bundle()["text/plain"]
     assert shown == "a␛]52;c;eA==␇b\n⟨U+202E⟩c"
-    assert len(told("x" * 1_000_000)._bundle()["text/plain"]) < 70_000
+    assert len(turn_with_text("x" * 1_000_000)._bundle()["text/plain"]) < 70_000

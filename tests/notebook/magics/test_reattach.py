@@ -1,4 +1,4 @@
-"""A cell that is run again speaks to the loop it spoke to before."""
+"""A cell that is run again uses the loop it used before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from tests.support.server import JupyterServer
 
 from .conftest import forget
 
-STORY = "application/vnd.loopat.transcript+json"
+TRANSCRIPT = "application/vnd.loopat.transcript+json"
 HELLO = "%%loop --no-stream\nhello"
 
 
 def loop_of(ran: Ran) -> str:
     assert ran.status == "ok", ran.stderr
-    return str(ran.data[-1][STORY]["loop_id"])
+    return str(ran.data[-1][TRANSCRIPT]["loop_id"])
 
 
 def test_in_the_same_kernel(notebook: FrontEnd, client: Client):
@@ -26,7 +26,7 @@ def test_in_the_same_kernel(notebook: FrontEnd, client: Client):
 
 
 def test_in_a_new_kernel_by_the_saved_file(demo_server: JupyterServer, client: Client):
-    first, path = "", "kept story.ipynb"
+    first, path = "", "kept transcript.ipynb"
     for _ in range(2):
         with FrontEnd(demo_server, path) as notebook:
             assert notebook.run("%load_ext loopat_jupyter").status == "ok"
@@ -34,7 +34,7 @@ def test_in_a_new_kernel_by_the_saved_file(demo_server: JupyterServer, client: C
             notebook.save()
             first = first or found
             assert found == first
-    assert client.loops.get(first).title == "kept story"
+    assert client.loops.get(first).title == "kept transcript"
     assert client.loops.get(first).info.turn_count == 2
 
 
@@ -56,16 +56,16 @@ def test_what_a_person_chose_in_this_kernel_counts_more(notebook: FrontEnd):
     assert loop_of(notebook.run(HELLO, "more-a")) == chosen != first
 
 
-def test_a_chat_shows_the_loop_that_the_cells_speak_to(notebook: FrontEnd, client: Client):
-    spoken = loop_of(notebook.run(HELLO, "chat-a"))
+def test_a_chat_shows_the_loop_that_the_cells_use(notebook: FrontEnd, client: Client):
+    used = loop_of(notebook.run(HELLO, "chat-a"))
     make = "from loopat_jupyter import LoopChat; chat = LoopChat({}); chat"
-    assert loop_of(notebook.run(make.format(""), "chat-b")) == spoken
+    assert loop_of(notebook.run(make.format(""), "chat-b")) == used
     own = loop_of(notebook.run(make.format("title='its own'"), "chat-c"))
     assert client.loops.get(own).title == "its own"
-    client.loops.archive(spoken)
-    assert loop_of(notebook.run(make.format(""), "chat-d")) not in {spoken, own}
+    client.loops.archive(used)
+    assert loop_of(notebook.run(make.format(""), "chat-d")) not in {used, own}
     forget(notebook)
-    assert loop_of(notebook.run(make.format(""), "chat-c")) not in {spoken, own}
+    assert loop_of(notebook.run(make.format(""), "chat-c")) not in {used, own}
 
 
 def test_an_archived_loop_is_replaced_and_that_is_said(notebook: FrontEnd, client: Client):
@@ -80,7 +80,7 @@ def test_an_archived_loop_is_replaced_and_that_is_said(notebook: FrontEnd, clien
 
 def test_a_record_that_is_no_record_is_ignored(notebook: FrontEnd):
     notebook.run(HELLO, "forged")
-    notebook.outputs["forged"][0]["data"][STORY] = {"loop_id": "../../me/tokens", "seq": "x"}
+    notebook.outputs["forged"][0]["data"][TRANSCRIPT] = {"loop_id": "../../me/tokens", "seq": "x"}
     notebook.save()
     forget(notebook)
     assert notebook.run(HELLO, "forged").status == "ok"

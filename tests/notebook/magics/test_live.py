@@ -10,7 +10,7 @@ import pytest
 from loopat_jupyter.client import AssistantDelta
 from loopat_jupyter.notebook.magics import _live
 from loopat_jupyter.notebook.magics._live import LiveOutput
-from loopat_jupyter.notebook.output import TurnStory, bundle
+from loopat_jupyter.notebook.output import LiveTurn, bundle
 
 
 class Shown:
@@ -34,12 +34,13 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
 
 
 def test_twenty_thousand_deltas_are_few_updates_and_little_data(shown: Shown):
-    story = TurnStory()
+    live = LiveTurn()
     began = time.monotonic()
-    with LiveOutput(lambda: bundle(story.markdown(), None)) as output:
+    with LiveOutput(lambda: bundle(live.markdown(), None)) as output:
         for number in range(20_000):
             with output.lock:
-                story.add(AssistantDelta(text=f"{number} words of it\n", seq=number))
+                text = f"{number} words of it\n"
+                live.add(AssistantDelta(text=text, seq=number, data={"text": text}))
             output.changed()
     took = time.monotonic() - began
     size = sum(len(data["text/markdown"]) for data in shown.bundles)

@@ -7,18 +7,18 @@ import json
 from loopat_jupyter.client import Client
 from tests.support.frontend import FrontEnd
 
-STORY = "application/vnd.loopat.transcript+json"
+TRANSCRIPT = "application/vnd.loopat.transcript+json"
 
 
-def test_a_cell_is_a_turn_whose_story_stays_in_the_output(notebook: FrontEnd, client: Client):
-    notebook.run("%loop new told")
+def test_a_cell_is_a_turn_whose_transcript_stays_in_the_output(notebook: FrontEnd, client: Client):
+    notebook.run("%loop new shown")
     ran = notebook.run("%%loop --var answer\n!echo one; echo two")
     assert ran.status == "ok"
     (data,) = ran.data
     assert "Bash" in data["text/markdown"]
     assert "one\ntwo" in data["text/markdown"]
-    loop = client.loops.get(data[STORY]["loop_id"])
-    assert loop.title == "told"
+    loop = client.loops.get(data[TRANSCRIPT]["loop_id"])
+    assert loop.title == "shown"
     assert loop.refresh().info.turn_count == 1
     kept = notebook.run("print(answer.status, [c.tool for c in answer.tool_calls])")
     assert kept.stdout == "done ['Bash']\n"
@@ -45,7 +45,7 @@ def test_a_loop_is_named_by_its_title_or_its_title_as_one_word(notebook: FrontEn
     wanted = client.loops.create("Deep Analysis, 2nd")
     for name in ('"Deep Analysis, 2nd"', "deep-analysis-2nd", wanted.id):
         ran = notebook.run(f"%%loop --loop {name} --no-stream\nhello")
-        assert ran.data[0][STORY]["loop_id"] == wanted.id, ran.stderr
+        assert ran.data[0][TRANSCRIPT]["loop_id"] == wanted.id, ran.stderr
 
 
 def test_a_name_that_means_nothing_brings_the_nearest(notebook: FrontEnd, client: Client):
@@ -138,7 +138,7 @@ def test_loops_are_listed_used_looked_at_and_counted(notebook: FrontEnd, client:
 
     notebook.run("%loop use not-used-yet")
     ran = notebook.run("%%loop --no-stream\nhello")
-    assert ran.data[0][STORY]["loop_id"] == other.id
+    assert ran.data[0][TRANSCRIPT]["loop_id"] == other.id
 
 
 def test_no_secret_and_no_address_is_left_in_the_notebook(notebook: FrontEnd):

@@ -1,4 +1,4 @@
-"""Foreign text in a Markdown output does nothing, whoever renders it, and stays readable."""
+"""Untrusted text in a Markdown output does nothing, whoever renders it, and stays readable."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from markdown_it import MarkdownIt
 from nbconvert.filters.markdown_mistune import markdown2html_mistune
 
 from loopat_jupyter.client import AssistantDelta, TurnResult
-from loopat_jupyter.client._markdown import code_span, fenced, safe_markdown, shortened, words
+from loopat_jupyter.transcript.escape import code_span, escape_html, fence, truncate_middle
+from loopat_jupyter.transcript.markdown_sanitizer import sanitize
 
-HARMLESS = {
+ALLOWED_TAGS = {
     "p", "em", "strong", "del", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote",
     "code", "pre", "hr", "br", "a", "table", "thead", "tbody", "tr", "th", "td", "div", "span",
     "input", "s",
@@ -62,11 +63,11 @@ HOSTILE = [
 ]
 
 
-class Seen(HTMLParser):
-    """Refuses what is not harmless."""
+class InertPage(HTMLParser):
+    """Fails at every tag and attribute that could do something."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert tag in HARMLESS, f"<{tag}>"
+        assert tag in ALLOWED_TAGS, f"<{tag}>"
         for name, value in attrs:
             assert name in ATTRIBUTES, f"<{tag} {name}>"
             if name == "href":
@@ -82,16 +83,20 @@ class Seen(HTMLParser):
         raise AssertionError(f"<?{data}")
 
 
-POWER = re.compile(r"<(?=[A-Za-z/!?])|!\[|\]\((?!\s*(?:https?://|mailto:))|\\(?:href|class)")
+def sanitized(text: str) -> str:
+    return sanitize(text, escape_code=True)
 
 
-def harmless(markdown: str) -> None:
+ACTIVE = re.compile(r"<(?=[A-Za-z/!?])|!\[|\]\((?!\s*(?:https?://|mailto:))|\\(?:href|class)")
+
+
+def assert_inert(markdown: str) -> None:
     ours = re.sub(r"</?(?:pre|code|details|summary|b)>", " ", markdown)
-    assert not POWER.search(ours), POWER.search(ours)
+    assert not ACTIVE.search(ours), ACTIVE.search(ours)
     commonmark = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
     for render in (commonmark.render, markdown2html_mistune):
         page = render(markdown)
-        Seen(convert_charrefs=True).feed(page)
+        InertPage(convert_charrefs=True).feed(page)
         assert "\x1b" not in page
         assert "\u202e" not in page
 
@@ -99,7 +104,7 @@ def harmless(markdown: str) -> None:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_is_known_to_be_hostile(text: str):
     for around in ("{}", "a `b` {} `c`", "```py\nx\n```\n{}", "1. a\n   {}\n", "| {} |"):
-        harmless(safe_markdown(around.format(text)))
+        assert_inert(sanitized(around.format(text)))
 
 
 PIECES = st.sampled_from([
@@ -112,14 +117,15 @@ PIECES = st.sampled_from([
 @settings(max_examples=400, deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join))
 def test_no_combination_begins_a_tag_or_leads_anywhere(text: str):
-    harmless(safe_markdown(text))
+    assert_inert(sanitized(text))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=8).map("".join))
 def test_code_and_words_hold_whatever_is_in_them(text: str):
-    harmless(f"{words(text)} {code_span(text)}\n{fenced(text, text)}\n<b>".removesuffix("<b>"))
-    page = MarkdownIt("commonmark").render(fenced(text))
+    block = fence(text, text, escape_code=True)
+    assert_inert(f"{escape_html(text)} {code_span(text)}\n\n{block}\n<b>".removesuffix("<b>"))
+    page = MarkdownIt("commonmark").render(fence(text, escape_code=True))
     assert page.startswith("<pre><code")
     assert page.rstrip("\n").endswith("</code></pre>")
 
@@ -130,11 +136,12 @@ def test_commands_of_formulas_are_broken():
         "\\begin{align}\\class{a}{b}\\end{align}",
         "$$\\href{a}{b}$$",
     ):
-        assert "\\href" not in safe_markdown(text)
-        assert "\\class" not in safe_markdown(text)
+        assert "\\href" not in sanitized(text)
+        assert "\\class" not in sanitized(text)
     displayed = "$$\n\\begin{a}\nx\n\\end{a}\n$$"
-    for text in ("$\\alpha < \\beta$", "$$x^2$$", displayed, "$5 and $6"):
-        assert safe_markdown(text) == text
+    for text in ("$\\alpha < \\beta$", "$$x^2$$", displayed):
+        assert sanitized(text) == text
+    assert MarkdownIt().render(sanitized("$5 and $6")) == "<p>$5 and $6</p>\n"
 
 
 def test_what_people_write_stays():
@@ -142,8 +149,8 @@ def test_what_people_write_stays():
         "# Title\n\nSome *words* and `code()` and [a link](https://example.org).\n\n"
         "- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |"
     )
-    assert safe_markdown(text) == text
-    page = MarkdownIt().render(safe_markdown("1. do:\n   ```bash\n   ls < dir\n   ```\n2. `a<b>`"))
+    assert sanitized(text) == text
+    page = MarkdownIt().render(sanitized("1. do:\n   ```bash\n   ls < dir\n   ```\n2. `a<b>`"))
     assert '<code class="language-bash">ls &lt; dir\n</code>' in page
     assert '<ol start="2">' in page
     assert "<code>a&lt;b&gt;</code>" in page or "a&amp;" not in page
@@ -152,22 +159,22 @@ def test_what_people_write_stays():
 def test_it_is_linear():
     for piece in ("`", "](", "[", "<", "```\n", "$$", "- ", "\\", "> ", "~~~ x\n", " "):
         began = time.perf_counter()
-        safe_markdown(piece * 30_000)
+        sanitized(piece * 30_000)
         small = time.perf_counter() - began
         assert small < 5, piece
 
 
 def test_a_long_text_says_what_is_missing():
-    assert shortened("abc", 3) == "abc"
-    text = shortened("a" * 50 + "b" * 50, 10)
+    assert truncate_middle("abc", 3) == "abc"
+    text = truncate_middle("a" * 50 + "b" * 50, 10)
     assert text.startswith("aaaaa\n")
     assert text.endswith("\nbbbbb")
     assert "90 characters left out" in text
 
 
-def test_a_result_shown_by_a_notebook_is_harmless():
+def test_a_result_shown_by_a_notebook_is_assert_inert():
     result = TurnResult()
     result.add(AssistantDelta(text="hello <img src=x onerror=x()>"))
     shown = result._repr_markdown_()
-    harmless(shown)
+    assert_inert(shown)
     assert "hello" in shown

@@ -21,7 +21,7 @@ def test_the_turn_is_interrupted_and_the_interrupt_is_raised(notebook: FrontEnd,
     assert ran.outputs[-1]["ename"] == "KeyboardInterrupt"
     # No traceback: it would leave paths of the server's machine in the notebook.
     assert ran.outputs[-1]["traceback"] == ["KeyboardInterrupt: the cell was interrupted"]
-    assert "**interrupted**" in ran.markdown
+    assert "**Interrupted**" in ran.markdown
     assert not loop.refresh().info.busy
     last = list(loop.history())[-1]
     assert last.status == "interrupted"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loopat_jupyter.client import Client
 from tests.support.frontend import FrontEnd, Ran
 
-STORY = "application/vnd.loopat.transcript+json"
+TRANSCRIPT = "application/vnd.loopat.transcript+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -14,7 +14,7 @@ def test_nobody_is_there_so_the_cell_fails_and_the_turn_waits(notebook: FrontEnd
     ran = notebook.run("%%loop --mode default\n!echo no")
     assert ran.status == "error"
     assert "waits for a person to decide" in ran.stderr
-    loop = client.loops.get(ran.data[0][STORY]["loop_id"])
+    loop = client.loops.get(ran.data[0][TRANSCRIPT]["loop_id"])
     assert loop.pending_choice() is not None
 
 
@@ -33,10 +33,10 @@ def test_a_message_is_not_put_behind_a_choice_that_nobody_answers(
 def test_policies_that_are_named(notebook: FrontEnd):
     notebook.run("%loop new named")
     allowed = notebook.run("%%loop --mode default --on-choice allow\n!echo yes")
-    assert "allowed" in allowed.markdown
+    assert "**Allowed** by" in allowed.markdown
     denied = notebook.run("%%loop --mode default --on-choice deny\n!echo yes")
     assert denied.status == "ok"
-    assert "denied" in denied.markdown
+    assert "**Denied** by" in denied.markdown
     assert "You denied it" in denied.markdown
 
 
@@ -54,7 +54,7 @@ def test_the_prompt_is_answered_at_the_server_while_the_cell_runs(
     source = "%%loop -l attended --mode default\n!echo yes"
     ran = notebook.run(source, attended=True, seen=answer)
     assert ran.status == "ok"
-    assert "allowed" in ran.markdown
+    assert "**Allowed** by" in ran.markdown
     # No dead widget is left in the file.
     assert not [data for data in ran.data if WIDGET in data]
 
@@ -85,5 +85,5 @@ def test_ctrl_c_while_a_person_is_asked_interrupts_the_turn(notebook: FrontEnd, 
     )
     assert ran.status == "error"
     assert ran.outputs[-1]["ename"] == "KeyboardInterrupt"
-    assert "**interrupted**" in ran.markdown
+    assert "**Interrupted**" in ran.markdown
     assert not loop.refresh().info.busy

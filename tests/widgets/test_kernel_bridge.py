@@ -95,11 +95,11 @@ def test_refusals_are_the_server_s_own_words_without_an_address(
 def test_a_server_that_is_not_there_is_unreachable_and_nothing_of_it_is_told() -> None:
     browser = Browser()
     address = ServerAddress("http://127.0.0.1:9/secret-prefix/", "la_" + 48 * "0")
-    browser.relay = KernelBridge("loop_x", address, browser.receive)
+    browser.bridge = KernelBridge("loop_x", address, browser.receive)
     try:
         error = browser.call("loop")["error"]
     finally:
-        browser.relay.close()
+        browser.bridge.close()
     assert error["code"] == "unreachable"
     assert "secret" not in error["message"]
 
@@ -129,18 +129,20 @@ def test_closing_ends_the_thread_whatever_it_does(
 ) -> None:
     loop = client.loops.create()
     browser = browser_of(loop.id)
-    assert browser.relay is not None
+    assert browser.bridge is not None
     browser.call("loop")
     if state == "watching":
         browser.call("watch", watch="w", after=0)
     if state == "waiting for an answer":
         loop.send(model.script([Text("a"), Hold(Gate())]).message()).close()
-        browser.relay.take({"op": "send", "id": 99, "args": {"content": "b", "key": new_key()}})
+        browser.bridge.handle_message(
+            {"op": "send", "id": 99, "args": {"content": "b", "key": new_key()}}
+        )
         browser.until(lambda one: one.get("id") == 99)  # it is queued, and that is an answer
-    browser.relay.close()
+    browser.bridge.close()
     assert f"loopat {loop.id}" not in {thread.name for thread in threading.enumerate()}
     came = len(browser.came)
-    browser.relay.take({"op": "loop", "id": 100, "args": {}})
+    browser.bridge.handle_message({"op": "loop", "id": 100, "args": {}})
     assert len(browser.came) == came
     loop.interrupt()
 
@@ -150,14 +152,14 @@ def test_a_watch_that_is_given_up_sends_nothing_more(
 ) -> None:
     loop = client.loops.create()
     browser = browser_of(loop.id)
-    assert browser.relay is not None
+    assert browser.bridge is not None
     gate = Gate()
     script = model.script([Text("one"), Hold(gate), Text("two")])
     for name in ("kept", "left"):
         browser.call("watch", watch=name, after=0)
     browser.call("send", content=script.message(), key=new_key(), mode=None)
     browser.until_event("left", "assistant_delta")
-    browser.relay.take({"op": "unwatch", "watch": "left"})
+    browser.bridge.handle_message({"op": "unwatch", "watch": "left"})
     browser.call("loop")  # answered after the watch was given up
     gate.open()
     browser.until_event("kept", "done")
@@ -166,9 +168,9 @@ def test_a_watch_that_is_given_up_sends_nothing_more(
 
 def test_what_is_no_message_is_left_alone(client: Client, browser_of: BrowserOf) -> None:
     browser = browser_of(client.loops.create().id)
-    assert browser.relay is not None
+    assert browser.bridge is not None
     for message in (None, "loop", 3, [], {"op": None}, {}):
-        browser.relay.take(message)
+        browser.bridge.handle_message(message)
     assert browser.call("loop")["busy"] is False
 
 
@@ -177,13 +179,15 @@ def test_a_file_goes_through_the_kernel_in_the_message_s_buffer(
 ) -> None:
     loop = client.loops.create()
     browser = browser_of(loop.id)
-    assert browser.relay is not None
+    assert browser.bridge is not None
     message = {"op": "put", "id": "p", "args": {"path": "raw.bin"}}
-    browser.relay.take(message, [memoryview(b"\x00\xffbytes")])
+    browser.bridge.handle_message(message, [memoryview(b"\x00\xffbytes")])
     assert browser.until(lambda one: one.get("id") == "p")["result"] is None
     assert loop.get("raw.bin") == b"\x00\xffbytes"
-    browser.relay.take({**message, "id": "q", "args": {"path": "../out"}}, [memoryview(b"x")])
+    browser.bridge.handle_message(
+        {**message, "id": "q", "args": {"path": "../out"}}, [memoryview(b"x")]
+    )
     refused = browser.until(lambda one: one.get("id") == "q")["error"]
     assert refused["code"] == "invalid_parameter"
-    browser.relay.take({**message, "id": "r"})  # without a buffer
+    browser.bridge.handle_message({**message, "id": "r"})  # without a buffer
     assert browser.until(lambda one: one.get("id") == "r")["error"]["status"] == 400

@@ -32,7 +32,7 @@ def kernel(demo_server: JupyterServer) -> Iterator[FrontEnd]:
 
 @pytest.fixture
 def notebook(kernel: FrontEnd) -> FrontEnd:
-    """A notebook whose kernel remembers nothing of the test before."""
+    """A notebook whose kernel has no state of the test before."""
     forget(kernel)
     return kernel
 

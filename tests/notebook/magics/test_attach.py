@@ -137,6 +137,6 @@ def test_the_agent_finds_the_file_in_its_workdir(notebook: FrontEnd, client: Cli
     assert ran.status == "ok", ran.stderr
     loop = next(one for one in client.loops.list() if one.title == "attached")
     assert loop.get("df.csv") == b",a\n0,1\n1,2\n"
-    (told, *_) = [message.content for message in loop.history()]
-    assert "`df.csv` is in your working directory (11 bytes)" in told
-    assert "2 rows, 1 columns" in told
+    (sent, *_) = [message.content for message in loop.history()]
+    assert "`df.csv` is in your working directory (11 bytes)" in sent
+    assert "2 rows, 1 columns" in sent
