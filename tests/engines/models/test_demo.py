@@ -9,8 +9,7 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.loops.ports.engine import TurnSuspended
-
-from .memory_host import MemoryHost, turn_of
+from tests.engines.memory_host import MemoryHost, turn_of
 
 
 async def test_first_reply_says_what_it_is_and_later_ones_do_not(

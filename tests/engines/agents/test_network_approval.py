@@ -18,8 +18,7 @@ from loopat_jupyter.engines.models.messages import (
 from loopat_jupyter.engines.tools.outcome import ToolLimits
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.engine import TurnSuspended
-
-from .memory_host import MemoryHost
+from tests.engines.memory_host import MemoryHost
 
 A, B = Destination("a.example", 443), Destination("b.example", 22)
 

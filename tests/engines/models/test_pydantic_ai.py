@@ -13,11 +13,10 @@ from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.engines.models.context_sizes import guess_window
 from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Turn
-
-from . import mock_provider as mock
-from .conftest import KEY, configure
-from .memory_host import MemoryHost, turn_of
-from .mock_provider import MockProvider, Reply
+from tests.engines import mock_provider as mock
+from tests.engines.conftest import KEY, configure
+from tests.engines.memory_host import MemoryHost, turn_of
+from tests.engines.mock_provider import MockProvider, Reply
 
 # ------------------------------------------------------------------ Anthropic
 

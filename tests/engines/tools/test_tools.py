@@ -17,8 +17,7 @@ from loopat_jupyter.engines.tools.tools import TOOLS
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.registry import select_tier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-
-from .memory_host import MemoryHost
+from tests.engines.memory_host import MemoryHost
 
 
 @pytest.fixture

@@ -12,11 +12,10 @@ import pytest
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
 from loopat_jupyter.loops.errors import SandboxLost, TurnFailure
 from loopat_jupyter.loops.ports.engine import CommandResult, TurnSuspended
-
-from . import mock_provider as mock
-from .conftest import configure
-from .memory_host import DirectorySandbox, MemoryHost, turn_of
-from .mock_provider import MockProvider, Reply
+from tests.engines import mock_provider as mock
+from tests.engines.conftest import configure
+from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of
+from tests.engines.mock_provider import MockProvider, Reply
 
 
 def calls(*wanted: tuple[str, str, dict[str, Any]]) -> list[str]:
