@@ -22,11 +22,11 @@ from pydantic import ValidationError
 from ... import __version__
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import TurnUsage
-from ..agents.jsonlines import JsonLinesTransport
 from . import unavailable
 from .elicitation import Form, form_of
 from .errors import AgentGone, AgentRefused
 from .permission import PermissionRequest
+from .transport import JsonLinesTransport
 
 AUTH_REQUIRED = -32000
 

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 from ...loops.errors import SandboxLost, TurnFailure
 from ...loops.ports.engine import Process, Sandbox
-from ..agents.jsonlines import JsonLinesTransport, TransportLimits
 from ..agents.process_cleanup import MARK, kill_descendants
 from ..agents.stderr_tail import StderrTail
 from .client import AcpClient, OpenedSession, PromptResult
@@ -22,6 +21,7 @@ from .elicitation import Form
 from .errors import KEPT, AgentGone, AgentRefused, not_started, refused
 from .launch import AgentLaunch
 from .permission import PermissionRequest
+from .transport import JsonLinesTransport, TransportLimits
 from .update_queue import UpdateQueue
 
 OUTPUT_GRACE = 1.0

@@ -24,8 +24,8 @@ from ...loops.ports.engine import Sandbox
 from ..agents.process_cleanup import MARK, kill_descendants
 from ..models.sanitize import sanitize_value
 from . import unsupported_reason
-from .command_results import output_of
 from .errors import INSTALL_AGAIN, could_not_start
+from .journal import output_of
 from .launch import CliLaunch
 from .transport import SandboxTransport
 

@@ -12,11 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...loops.ports.engine import PermissionDecision, Sandbox, TurnHost
-from ..agents.tool_call_tracker import TrackedCall
 from ..tools.inputs import AskUserQuestionInput
 from ..tools.questions import questions_of
 from ..tools.tools import inside_workdir
 from .cli_process import HookOutput, ToolRequested
+from .tool_call_tracker import TrackedCall
 from .tool_kinds import ASK, EDITS, kind_of, shown_input, title_of
 
 DENIED = "User denied permission to run this."

@@ -31,8 +31,8 @@ from ..agents.network_approval import ask_about_host
 from ..builtin.tool_calls import RESULT_UNKNOWN
 from .catch_up import LOST
 from .cli_process import CliProcess
-from .command_results import results_that_wait, results_told
 from .errors import LOST_SESSION
+from .journal import results_that_wait, results_told
 from .session import CliSession
 from .tool_kinds import SUBAGENTS
 from .turn_runner import TurnRunner, TurnState

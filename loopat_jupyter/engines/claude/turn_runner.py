@@ -16,7 +16,6 @@ from typing import Any
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import Turn, TurnHost, TurnSuspended
 from ..agents.network_approval import ask_about_host
-from ..agents.tool_call_tracker import ToolCallTracker, TrackedCall, text_of_result
 from . import permission_hook
 from .catch_up import SESSION
 from .cli_process import (
@@ -27,10 +26,11 @@ from .cli_process import (
     MessageReceived,
     ToolRequested,
 )
-from .command_results import ENDED, ended_entry, ran_entry
 from .error_capture import ErrorCapturingUpstream
 from .errors import provider_failed, result_text, stopped
+from .journal import ENDED, ended_entry, ran_entry
 from .text_stream import IncompleteMessage, TextStream, blocks_of
+from .tool_call_tracker import ToolCallTracker, TrackedCall, text_of_result
 from .tool_kinds import ASK, kind_of
 from .usage_counter import UsageCounter
 

@@ -11,7 +11,7 @@ import pytest
 from loopat_jupyter.engines import acp
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.engines.agents.jsonlines import TransportLimits
+from loopat_jupyter.engines.acp.transport import TransportLimits
 from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import Host, configure, processes, scripted, steps

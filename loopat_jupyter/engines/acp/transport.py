@@ -19,7 +19,7 @@ from typing import Any
 
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Process
-from ..acp.errors import one_line
+from .errors import one_line
 
 IN_A_THREAD = 256 * 1024
 """Bytes of a line from which on it is parsed off the event loop."""

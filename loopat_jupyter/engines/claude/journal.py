@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..agents.tool_call_tracker import TrackedCall
 from ..models.sanitize import replace_invalid
 from ..tools.outcome import truncate_middle
+from .tool_call_tracker import TrackedCall
 
 if TYPE_CHECKING:
     from .cli_process import CommandFinished

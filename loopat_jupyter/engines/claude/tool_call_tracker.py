@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...loops.ports.engine import TurnHost
-from ..claude.text_stream import blocks_of
-from ..claude.tool_kinds import kind_of
 from ..models.sanitize import ID_LIMIT, replace_invalid, sanitize_value
 from ..tools.outcome import truncate_middle
+from .text_stream import blocks_of
+from .tool_kinds import kind_of
 
 UNPARSED = "__unparsedToolInput"
 
