@@ -1,85 +1,97 @@
-"""The agent's streams as messages: JSON-RPC, one object a line, over a process in the sandbox.
+"""The ACP SDK's transport over an agent's process: JSON-RPC messages, one a line.
 
-Implements the SDK's transport. Session updates leave the stream here, before the SDK would start a
-task for each: so they keep their order, and an agent that floods waits until they are taken. The
-SDK sees answers, permission requests and forms alone; requests for what we do not offer are refused
-here.
-What comes is bounded: a line has a limit, so have the open requests, and so has what is no message
-at all (a program that greets on its stdout is forgiven a little).
+Session updates leave the stream here, before the SDK would start a task for each: so they keep
+their order, and an agent that floods waits until they are taken. The SDK sees only responses,
+permission requests and elicitations. A request for what is not offered is refused here; requests
+that are not answered yet are bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Process
-from .errors import one_line
-
-IN_A_THREAD = 256 * 1024
-"""Bytes of a line from which on it is parsed off the event loop."""
+from ..agents.jsonlines import JsonLinesLimits, JsonLinesStream, LineTooLong, TooMuchGarbage
 
 METHOD_NOT_FOUND = -32601
+"""JSON-RPC's code of a method that does not exist."""
 OFFERED = frozenset({"session/request_permission", "elicitation/create"})
-"""What the agent may ask of us."""
+"""The methods that an agent may call."""
 
-Update = Callable[[Mapping[str, Any]], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class TransportLimits:
-    """Bytes of one line, and of what is no message; requests that wait for our answer."""
-
-    line: int = 8 * 1024 * 1024
-    garbage: int = 64 * 1024
-    requests: int = 64
+OnUpdate = Callable[[Mapping[str, Any]], Awaitable[object]]
 
 
-class JsonLinesTransport:
-    """``failure``: why nothing comes any more, ``None`` while it does and after a plain end.
-    ``garbage``: the last line that was no message."""
+class AcpTransport:
+    """Has the shape of the SDK's transport. ``failure``: why nothing is received any more, without
+    the agent's name; ``None`` until then, and after an ordinary end of the stream."""
 
-    def __init__(self, process: Process, on_update: Update, limits: TransportLimits) -> None:
-        self._process = process
+    def __init__(
+        self, process: Process, on_update: OnUpdate, limits: JsonLinesLimits, max_requests: int
+    ) -> None:
+        """``on_update`` is awaited for each session update, before the next line is read.
+        ``max_requests``: how many requests of the agent may wait for their response at once."""
+        self._stream = JsonLinesStream(process, _is_message, limits)
         self._on_update = on_update
-        self._limits = limits
-        self._buffer = bytearray()
-        self._scanned = 0
-        self._garbage_left = limits.garbage
+        self._max_requests = max_requests
         self._open_requests = 0
         self.ended = asyncio.Event()
         self.failure: str | None = None
-        self.garbage = ""
 
-    # ------------------------------------------------------------------ the SDK's transport
+    @property
+    def usable(self) -> bool:
+        """Whether messages can still be exchanged."""
+        return not (self.ended.is_set() or self._stream.broken)
+
+    @property
+    def last_garbage(self) -> str:
+        """The last line that was no message; empty if there was none."""
+        return self._stream.last_garbage
+
+    # ------------------------------------------------------------------ the SDK's interface
 
     async def send(self, message: dict[str, Any]) -> None:
-        if "method" not in message:
+        """Write a message.
+
+        Raises:
+            ConnectionError: a request or notification could not be written. That a response could
+                not be is no error: the process that asked has ended.
+        """
+        is_response = "method" not in message
+        if is_response:
             self._open_requests -= 1
         try:
-            await self._process.write(json.dumps(message, default=str).encode() + b"\n")
+            await self._stream.write(json.dumps(message, default=str).encode() + b"\n")
         except (OSError, SandboxLost) as error:
-            if "method" in message:
+            if not is_response:
                 raise ConnectionError(str(error)) from error
-            # An answer that nobody is there to read.
 
     async def receive(self) -> dict[str, Any] | None:
+        """The next message for the SDK; ``None`` when there are no more."""
         try:
-            while (line := await self._line()) is not None:
-                message = await self._parse(line)
-                if message is not None and await self._is_for_the_sdk(message):
+            while self.failure is None and (line := await self._stream.read_line()) is not None:
+                message = await self._stream.decode(line)
+                if message is not None and await self._is_for_sdk(message):
                     return message
+        except LineTooLong as error:
+            self.failure = f"sent {error} and was ended."
+        except TooMuchGarbage:
+            self.failure = (
+                "does not speak the Agent Client Protocol and was ended. It said: "
+                f"{self.last_garbage}"
+            )
         except SandboxLost as error:
             self.failure = f"has lost its sandbox: {error.message}"
         self.ended.set()
         return None
 
-    async def _is_for_the_sdk(self, message: dict[str, Any]) -> bool:
+    async def close(self) -> None:
+        """Part of the interface. The process is ended by :class:`.process.AgentProcess`."""
+
+    async def _is_for_sdk(self, message: dict[str, Any]) -> bool:
         method = message.get("method")
         if method is None:
             return True
@@ -88,62 +100,14 @@ class JsonLinesTransport:
                 await self._on_update(message["params"])
             return False
         self._open_requests += 1
-        if self._open_requests > self._limits.requests:
-            self.failure = f"asked more than {self._limits.requests} things at once and was ended."
+        if self._open_requests > self._max_requests:
+            self.failure = f"asked more than {self._max_requests} things at once and was ended."
             return False
         if method in OFFERED:
             return True
         problem = {"code": METHOD_NOT_FOUND, "message": "This client does not offer that."}
         await self.send({"jsonrpc": "2.0", "id": message["id"], "error": problem})
         return False
-
-    async def close(self) -> None:
-        """Nothing to do: the process is ended by who started it."""
-
-    # ------------------------------------------------------------------ lines
-
-    async def _line(self) -> bytes | None:
-        """The next line; ``None`` at the end, or when the agent went too far."""
-        while self.failure is None:
-            end = self._buffer.find(b"\n", self._scanned)
-            if end >= 0:
-                line = bytes(self._buffer[:end])
-                del self._buffer[: end + 1]
-                self._scanned = 0
-                return line
-            self._scanned = len(self._buffer)
-            if self._scanned > self._limits.line:
-                self.failure = (
-                    f"sent a line of more than {self._limits.line >> 20} MiB and was ended."
-                )
-                break
-            chunk = await self._process.read()
-            if not chunk:
-                break
-            self._buffer += chunk
-        return None
-
-    async def _parse(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            if len(line) < IN_A_THREAD:
-                message = _decode(line)
-            else:
-                message = await asyncio.to_thread(_decode, line)
-        except (ValueError, RecursionError):
-            message = None
-        if isinstance(message, dict) and _is_message(message):
-            return message
-        if line.strip():
-            self._note_garbage(line)
-        return None
-
-    def _note_garbage(self, line: bytes) -> None:
-        self.garbage = one_line(line[:2000].decode(errors="replace"))
-        self._garbage_left -= len(line)
-        if self._garbage_left < 0:
-            self.failure = (
-                f"does not speak the Agent Client Protocol and was ended. It said: {self.garbage}"
-            )
 
 
 def _is_message(message: dict[str, Any]) -> bool:
@@ -154,17 +118,3 @@ def _is_message(message: dict[str, Any]) -> bool:
         and ("method" in message or "id" in message)
         and isinstance(message.get("error"), dict | None)
     )
-
-
-def _decode(line: bytes) -> Any:
-    """JSON without the numbers that JSON does not have: they could not be stored."""
-    return json.loads(line, parse_constant=_refuse, parse_float=_finite)
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse(text)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.acp.elicitation import OPTIONS, QUESTIONS, form_of
+from loopat_jupyter.engines.acp.elicitation import MAX_OPTIONS, MAX_QUESTIONS, parse_form
 from loopat_jupyter.engines.acp.engine import AcpEngine
 
 from .conftest import Host, configure, scripted, steps
@@ -88,7 +88,7 @@ async def test_an_interrupt_cancels_the_form(engine: AcpEngine, host: Host, home
             "mode": "form",
             "message": "x",
             "requestedSchema": {
-                "properties": {f"p{n}": {"type": "string"} for n in range(QUESTIONS + 1)}
+                "properties": {f"p{n}": {"type": "string"} for n in range(MAX_QUESTIONS + 1)}
             },
         },
         {
@@ -96,7 +96,7 @@ async def test_an_interrupt_cancels_the_form(engine: AcpEngine, host: Host, home
             "message": "x",
             "requestedSchema": {
                 "properties": {
-                    "p": {"type": "string", "enum": [str(n) for n in range(OPTIONS + 1)]}
+                    "p": {"type": "string", "enum": [str(n) for n in range(MAX_OPTIONS + 1)]}
                 }
             },
         },
@@ -121,11 +121,11 @@ async def test_a_form_that_is_not_well_formed_is_refused(
 
 
 def test_a_property_without_words_is_asked_by_the_message() -> None:
-    found = form_of("What is its name?", {"properties": {"value": {"type": "string"}}}, None)
+    found = parse_form("What is its name?", {"properties": {"value": {"type": "string"}}}, None)
     assert found is not None
     assert found.questions[0].question == "What is its name?"
 
 
 @pytest.mark.parametrize("schema", [{}, {"properties": []}, {"properties": {"a": 1}}])
 def test_no_form(schema: dict[str, Any]) -> None:
-    assert form_of("x", schema, None) is None
+    assert parse_form("x", schema, None) is None

@@ -11,7 +11,7 @@ import pytest
 from loopat_jupyter.engines import acp
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.engines.acp.transport import TransportLimits
+from loopat_jupyter.engines.agents.jsonlines import JsonLinesLimits
 from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import Host, configure, processes, scripted, steps
@@ -29,7 +29,7 @@ async def recovers(engine: AcpEngine, host: Host, home: Path) -> None:
 
 @pytest.fixture
 def limits() -> AgentLimits:
-    return AgentLimits(start=2.0, wire=TransportLimits(line=1 << 20))
+    return AgentLimits(start=2.0, lines=JsonLinesLimits(line=1 << 20))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def test_a_flood_of_garbage_ends_the_agent(engine: AcpEngine, host: Host, 
 async def test_odd_lines_are_passed_over(
     engine: AcpEngine, host: Host, home: Path, odd: str, limits: AgentLimits
 ) -> None:
-    limits = AgentLimits(wire=TransportLimits(garbage=1 << 20))
+    limits = AgentLimits(lines=JsonLinesLimits(garbage=1 << 20))
     engine._limits = limits
     configure(home, scripted())
     await engine.run(steps(["raw", odd], ["text", "still here"]), host)

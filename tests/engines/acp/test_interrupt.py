@@ -103,7 +103,7 @@ async def test_an_agent_that_does_not_listen_is_killed_with_all_it_started(
     running = asyncio.create_task(engine.run(turn, host))
     await host.heard("text", "x")
     await interrupted(running)
-    await engine.settled("loop_1")
+    await engine.wait_idle("loop_1")
     left = await processes(host.sandbox_)
     assert all("sleep 1003" in line for line in left), left
     host.next_turn(turn, "interrupted")

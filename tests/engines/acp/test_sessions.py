@@ -118,8 +118,8 @@ def test_what_is_told_is_bounded_and_the_newest_is_kept() -> None:
         PastTurn(f"turn_{n}", f"question {n} " + "x" * 5000, "done", None, (), "y" * 5000)
         for n in range(100)
     ]
-    text = catch_up.missed_turns_prompt(turns, all_of_it=True)
-    assert len(text.encode()) < catch_up.PAST_LIMIT + 1000
+    text = catch_up.missed_turns_prompt(turns, whole=True)
+    assert len(text.encode()) < catch_up.PROMPT_LIMIT + 1000
     assert "question 99 " in text
     assert "question 0 " not in text
     assert "earlier turns are left out" in text

@@ -40,14 +40,14 @@ async def test_turns_share_one_cli_and_one_session(
 ) -> None:
     box, past = await new_sandbox(), list[PastTurn]()
     await turn(engine, box, model.script([Text("One.")]).message("first"), past)
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     script = model.script([Text("Two.")])
     await turn(engine, box, script.message("second"), past)
-    assert engine._agents["loop_1"] is agent
+    assert engine._processes["loop_1"] is agent
     texts = script.requests[0].user_texts()
     assert sum("first" in text for text in texts) == 1
     assert "One." in script.requests[0].whole
-    assert "what happened" not in script.requests[0].whole
+    assert "What was said, oldest first" not in script.requests[0].whole
 
 
 async def test_the_conversation_goes_on_after_eviction_and_restart(
@@ -61,7 +61,7 @@ async def test_the_conversation_goes_on_after_eviction_and_restart(
     whole = script.requests[0].whole
     assert "first" in whole
     assert "One." in whole
-    assert "what happened" not in whole
+    assert "What was said, oldest first" not in whole
 
 
 async def test_what_another_engine_did_is_told_once(
@@ -73,6 +73,7 @@ async def test_what_another_engine_did_is_told_once(
     await turn(engine, box, script.message(), past)
     assert "the old question" in script.requests[0].whole
     assert "the old answer" in script.requests[0].whole
+    assert "What was said, oldest first" in script.requests[0].whole
     await turn(engine, box, script.message("more"), past)
     assert script.requests[1].whole.count("the old question") == 1
 

@@ -31,10 +31,10 @@ async def test_a_waiting_turn_goes_on_with_the_same_cli(
     host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
     await rest(engine, turn, host)
     assert not (spec.workdir / "ran.txt").exists()
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     host.answer(True)
     await engine.run(host.resumed(turn), host)
-    assert engine._agents["loop_1"] is agent
+    assert engine._processes["loop_1"] is agent
     assert (spec.workdir / "ran.txt").read_text() == "ran\n"
     assert host.visible == "May I? Done."
     assert host.total.input_tokens == 20
@@ -227,8 +227,8 @@ async def test_a_cli_that_gave_up_its_calls_at_its_end_is_not_believed(
     engine = new_engine()
     for n in range(calls):
         await rest(engine, host.resumed(turn) if n else turn, host)
-        assert await engine._agents["loop_1"].interrupt()
-        await engine._agents["loop_1"].end()
+        assert await engine._processes["loop_1"].interrupt()
+        await engine._processes["loop_1"].end()
         host.answer(True)
         engine = new_engine()
     await engine.run(host.resumed(turn), host)
