@@ -1,0 +1,6 @@
+"""The engine ``builtin``: the server's own agent, which calls a model and uses tools in the sandbox.
+
+:mod:`.engine` runs a turn, :mod:`.model_call` calls the model with retries, :mod:`.tool_calls` runs
+its tool calls, :mod:`.history` rebuilds the conversation of earlier turns, and
+:mod:`.context_window` fits it into the model's window.
+"""
