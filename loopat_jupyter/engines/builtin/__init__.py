@@ -1,4 +1,4 @@
-"""The engine ``builtin``: the server's own agent, which calls a model and uses tools in the sandbox.
+"""The engine ``builtin``: the server's own agent, calling a model and using tools in the sandbox.
 
 :mod:`.engine` runs a turn, :mod:`.model_call` calls the model with retries, :mod:`.tool_calls` runs
 its tool calls, :mod:`.history` rebuilds the conversation of earlier turns, and

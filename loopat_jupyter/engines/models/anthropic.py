@@ -1,4 +1,4 @@
-"""The Anthropic Messages API. See :mod:`.apis`."""
+"""The Anthropic Messages API. See :mod:`.api_registry`."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ def _client(choice: SelectedModel, http: httpx2.AsyncClient) -> anthropic.AsyncA
         http_client=http,
     )
     # The SDK sends the key as a bearer token. Gateways that speak the same API commonly look for
-    # the header it used before, so an address of one's own gets both.
-    own = base_url(choice) != ANTHROPIC_URL
-    client._custom_headers = {"x-api-key": choice.api_key} if own else {}
+    # the header it used before, so a configured base URL gets both.
+    own_address = base_url(choice) != ANTHROPIC_URL
+    client._custom_headers = {"x-api-key": choice.api_key} if own_address else {}
     return client
 
 
 @functools.cache
 def _warm_up() -> None:
-    """Have the SDK read a stream that ends at once, offline.
+    """Have the SDK read an empty stream, offline.
 
-    At the first event it ever sees it builds a schema of all there can be, which takes a tenth of a
-    second: here in the thread that :func:`connect` is called in, not on the event loop.
+    At its first event the SDK builds a schema of all events, which takes a tenth of a second: here
+    that happens in the thread in which :func:`connect` is called, not on the event loop.
     """
     body = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
-    answer = httpx2.Response(200, headers={"Content-Type": "text/event-stream"}, content=body)
-    offline = httpx2.Client(transport=httpx2.MockTransport(lambda request: answer))
+    response = httpx2.Response(200, headers={"Content-Type": "text/event-stream"}, content=body)
+    offline = httpx2.Client(transport=httpx2.MockTransport(lambda request: response))
     with (
         anthropic.Anthropic(
             api_key="none", base_url="http://none.invalid", http_client=offline

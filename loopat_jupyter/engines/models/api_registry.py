@@ -1,8 +1,8 @@
-"""The APIs we speak, each in a module of its own so that only the needed SDK is imported.
+"""The supported APIs, each in a module of its own, so that only the SDK that is needed is imported.
 
-The SDKs read environment variables for keys, addresses and headers. Their modules here say
-everything explicitly and undo what cannot be said, so that ``config.json`` alone decides where a
-request goes and what it carries. The SDKs' own retries are off; see
+The SDKs read environment variables for keys, addresses and headers. The modules here set each of
+them explicitly and undo what cannot be set, so that ``config.json`` alone decides where a request
+goes and what it carries. The SDKs' own retries are off; see
 :mod:`loopat_jupyter.engines.builtin.model_call`.
 """
 
@@ -19,15 +19,15 @@ from ...context.config_file import SelectedModel
 
 
 class Api(Protocol):
-    """What the module of an API offers."""
+    """What the module of an API has."""
 
     SETTINGS: Mapping[str, Any]
-    """pydantic-ai's model settings that every request of this API has."""
+    """pydantic-ai's model settings for every request of this API."""
     SDK_ERROR: type[Exception]
-    """The base of what its SDK raises."""
+    """The base class of what its SDK raises."""
 
     def connect(self, choice: SelectedModel, http: httpx2.AsyncClient) -> Model:
-        """pydantic-ai's model for ``choice``, on ``http``."""
+        """pydantic-ai's model for ``choice``, over the client ``http``."""
 
 
 def load_api(choice: SelectedModel) -> Api:

@@ -1,8 +1,8 @@
-"""How large a model's context window is, when the configuration does not say.
+"""The size of a model's context window, where the configuration does not set it.
 
-pydantic-ai knows the models of the providers it knows. Behind a gateway only the name is left to
-go by; for a name that says nothing the guess is small, because a window taken too large fails a
-turn, and one taken too small merely leaves out old tool results early.
+pydantic-ai knows the models of the providers it knows. Behind a gateway there is only the name to
+go by; for an unknown name the guess is small, because a window assumed too large fails a turn, and
+one assumed too small merely leaves out old tool results early.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 
 UNKNOWN = 128_000
+"""Tokens."""
 UNKNOWN_AT_OWN_ADDRESS = 32_000
-"""Servers of one's own often run with small windows, whatever their model could do."""
+"""Tokens. Local servers often run with a small window, whatever their model supports."""
 
 _BY_NAME: tuple[tuple[str, int], ...] = (
     (r"claude", 200_000),
@@ -26,7 +27,10 @@ _BY_NAME: tuple[tuple[str, int], ...] = (
 
 
 def guess_window(model: str, *, known: int | None, own_address: bool) -> int:
-    """Tokens, input and answer together. ``known``: what pydantic-ai says."""
+    """The window in tokens, request and response together.
+
+    ``known``: pydantic-ai's value. ``own_address``: ``config.json`` has a base URL.
+    """
     if known:
         return known
     name = model.rpartition("/")[2].lower()

@@ -1,9 +1,9 @@
-"""The model `demo`: offline, deterministic, no key. It lets a newcomer try everything else.
+"""The model ``demo``: offline, deterministic, without a key, for trying everything else.
 
-It understands a handful of sentences and answers them with real tool calls, which take the same
-way through permissions, journal and sandbox as those of any other model. What it does follows
-from the conversation alone: the last message is either the user's (then it acts on it) or the
-results of its own calls (then it reports them).
+It knows a handful of commands and responds to them with real tool calls, which go through
+permissions, journal and sandbox like those of any other model. What it does follows from the
+conversation alone: the last message is either the user's (then it acts on it) or the results of
+its own calls (then it reports them).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What went wrong with a call, as one :class:`~loopat_jupyter.engines.models.port.ModelError`."""
+"""The errors of the SDKs, each as a :class:`~loopat_jupyter.engines.models.port.ModelError`."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _FOREIGN = (
     TypeError,
     AttributeError,
 )
-"""What the SDKs let out when a server sends something that is not their protocol."""
+"""What the SDKs raise when a server sends something that is not their protocol."""
 
 
 @contextmanager
 def as_model_error(secret: str, sdk_error: type[Exception]) -> Generator[None]:
-    """Turn every failure of the call inside into a :class:`ModelError` without ``secret``."""
+    """Raise every error of the model call inside as a :class:`ModelError` without ``secret``."""
     try:
         yield
     except wire.ModelAPIError as error:
@@ -57,11 +57,11 @@ def as_model_error(secret: str, sdk_error: type[Exception]) -> Generator[None]:
 
 def _api_failure(error: wire.ModelAPIError, secret: str) -> ModelError:
     status = error.status_code if isinstance(error, wire.ModelHTTPError) else None
-    said = _said(error)
+    text = _provider_text(error)
     too_long = isinstance(error, wire.ModelContextWindowExceededError) or (
-        status in _TOO_LONG_STATUS and _TOO_LONG.search(said) is not None
+        status in _TOO_LONG_STATUS and _TOO_LONG.search(text) is not None
     )
-    message = _clean(said, secret)
+    message = _clean(text, secret)
     return ModelError(
         f"{message} (HTTP status {status})" if status else message,
         retryable=not too_long and _is_retryable(error, status),
@@ -79,8 +79,8 @@ def _is_retryable(error: wire.ModelAPIError, status: int | None) -> bool:
     return isinstance(error, _RETRYABLE) or status in _RETRYABLE_STATUS or (status or 0) >= 500
 
 
-def _said(error: wire.ModelAPIError) -> str:
-    """The provider's own words, else what we know."""
+def _provider_text(error: wire.ModelAPIError) -> str:
+    """The provider's own message; the SDK's where there is none."""
     body: object = error.body
     if isinstance(body, Mapping):
         inner = body.get("error", body)

@@ -1,4 +1,4 @@
-"""The OpenAI Chat Completions API, OpenAI's own and everybody's who speaks it. See :mod:`.apis`."""
+"""The OpenAI Chat Completions API, OpenAI's own and that of others. See :mod:`.api_registry`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""From a configured model to one that can be asked.
+"""Opens the configured models, and shares their HTTP clients.
 
 Each provider address has one pooled HTTP client, shared by all loops and closed with the engine.
-The code that speaks to providers takes seconds to import; it is imported when the first turn
-needs it, in a thread. The demo never needs it.
+The SDKs take seconds to import; they are imported in a thread when the first turn needs them. The
+demo model never needs them.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ MODELS_KEPT = 64
 
 
 class ModelPool:
-    """The models of one server, made when they are first used."""
+    """The models of this server, opened when they are first used."""
 
     def __init__(self) -> None:
         self._demo = DemoModel()
         self._models: OrderedDict[SelectedModel, Model] = OrderedDict()
         self._clients: dict[tuple[str, str], Any] = {}
-        self._making = threading.Lock()
+        self._open_lock = threading.Lock()
 
     async def model(self, choice: SelectedModel) -> Model:
-        """The model for ``choice``; the same one for the same choice."""
+        """The model for ``choice``; the same object for an equal choice."""
         if choice.api == "demo":
             return self._demo
         model = self._models.get(choice)
         if model is None:
-            model = await asyncio.to_thread(self._make, choice)
+            model = await asyncio.to_thread(self._open_in_thread, choice)
         self._models[choice] = model
         self._models.move_to_end(choice)
         if len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return model
 
-    def _make(self, choice: SelectedModel) -> Model:
-        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
-        with self._making, gc_paused():
+    def _open_in_thread(self, choice: SelectedModel) -> Model:
+        """Open a model in a worker thread, which goes on when the waiting turn is cancelled."""
+        with self._open_lock, gc_paused():
             return self._open(choice)
 
     def _open(self, choice: SelectedModel) -> Model:
@@ -69,8 +69,8 @@ class ModelPool:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Without the collector of cyclic garbage: an SDK makes very many objects, and they stay. To
-    look through them again and again would be a quarter of its import."""
+    """Pause the collector of cyclic garbage. An SDK's import creates very many objects that stay;
+    to traverse them again and again would take a quarter of the import's time."""
     if not gc.isenabled():
         yield
         return

@@ -1,8 +1,8 @@
 """The port between the turn loop and a model, whoever serves it.
 
-A model is asked with everything it is to know. It shows its deltas as they come, and waits for each
-to be shown; then it returns the whole answer. It keeps nothing between calls. It does not retry:
-:mod:`.asking` does.
+A model is given the whole conversation with each call, and keeps nothing between calls. It shows
+its deltas as they come and waits for each to be shown; then it returns the whole response. It does
+not retry: :mod:`..builtin.model_call` does.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ModelThinking:
 
 
 OnDelta = Callable[[ModelText | ModelThinking], Awaitable[None]]
-"""Shows one delta; it is on disk when this returns."""
+"""Shows one delta; it is stored when this returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as it is shown to a model; ``schema`` is the JSON schema of its input."""
+    """A tool as a model is told of it; ``schema`` is the JSON schema of its input."""
 
     name: str
     description: str
@@ -45,10 +45,10 @@ class ModelRequest:
 
 
 class ModelError(Exception):
-    """A call failed. The message is the provider's own words, without any secret.
+    """A model call failed. The message is the provider's own, without any secret.
 
-    ``retryable``: the same call may succeed later; ``retry_after`` is the provider's wish in
-    seconds. ``too_long``: the conversation does not fit into the model's window.
+    ``retryable``: the same call may succeed later; ``retry_after``: the seconds to wait that the
+    provider asks for. ``too_long``: the conversation does not fit into the model's window.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ModelError(Exception):
 
 
 class Model(Protocol):
-    """A model of a provider, ready to be asked."""
+    """A model of a provider, ready to be called."""
 
     @property
     def name(self) -> str:
@@ -75,7 +75,8 @@ class Model(Protocol):
 
     @property
     def window(self) -> int:
-        """The context window in tokens, what is sent and what is answered together."""
+        """The context window in tokens, request and response together."""
 
     async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
-        """Ask, and show the answer while it comes. Raises :class:`ModelError` at any point."""
+        """Call the model, and show its deltas as they come. Raises :class:`ModelError`, also after
+        deltas were shown."""

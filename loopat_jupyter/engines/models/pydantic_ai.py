@@ -1,4 +1,4 @@
-"""A model behind an API, through pydantic-ai."""
+"""A model behind an API, called through pydantic-ai."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .wire_messages import from_wire, to_wire
 
 
 class RemoteModel:
-    """Implements :class:`~loopat_jupyter.engines.models.port.Model`. Make it off the event loop."""
+    """Implements :class:`~loopat_jupyter.engines.models.port.Model`. Importing and connecting takes
+    seconds: create it off the event loop."""
 
     def __init__(self, choice: SelectedModel, http: httpx2.AsyncClient) -> None:
         self._choice = choice
@@ -37,14 +38,14 @@ class RemoteModel:
         )
 
     async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
-        lane = DeltaTap(show)
-        entered = current_tap.set(lane)
+        tap = DeltaTap(show)
+        token = current_tap.set(tap)
         try:
-            return await self._answer(request, show, lane)
+            return await self._complete(request, show, tap)
         finally:
-            current_tap.reset(entered)
+            current_tap.reset(token)
 
-    async def _answer(self, request: ModelRequest, show: OnDelta, lane: DeltaTap) -> ModelReply:
+    async def _complete(self, request: ModelRequest, show: OnDelta, tap: DeltaTap) -> ModelReply:
         messages, parameters = to_wire(request.messages), _parameters(request)
         with as_model_error(self._choice.api_key, self._api.SDK_ERROR):
             opened = model_request_stream(
@@ -58,10 +59,10 @@ class RemoteModel:
                 async for event in streamed:
                     delta = _delta(event)
                     if isinstance(delta, ModelText):
-                        delta = ModelText(lane.remaining(delta.text))
+                        delta = ModelText(tap.remaining(delta.text))
                     if delta is not None and delta.text:
                         await show(delta)
-                return from_wire(_complete(streamed, lane))
+                return from_wire(_checked_response(streamed, tap))
 
     def _settings(self) -> ModelSettings:
         settings: dict[str, Any] = {**self._api.SETTINGS}
@@ -106,12 +107,12 @@ def _delta(event: object) -> ModelText | ModelThinking | None:
     return None
 
 
-def _complete(streamed: StreamedResponse, lane: DeltaTap) -> wire.ModelResponse:
-    """The whole answer. Raises :class:`ModelError` where the model refused, or the stream stopped
-    without the provider's own word that this was the end."""
+def _checked_response(streamed: StreamedResponse, tap: DeltaTap) -> wire.ModelResponse:
+    """The whole response. Raises :class:`ModelError` where the model refused, or the stream stopped
+    without the provider's end marker."""
     response = streamed.get()
     if response.finish_reason == "content_filter" and not response.parts:
         raise ModelError("It refused to answer (content filter).")
-    if not (lane.ended or (response.provider_details or {}).get("finish_reason")):
+    if not (tap.ended or (response.provider_details or {}).get("finish_reason")):
         raise ModelError("The answer ended before it was complete.", retryable=True)
     return response

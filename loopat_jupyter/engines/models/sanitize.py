@@ -1,8 +1,8 @@
-"""What a model says, made fit to be stored, shown and sent back.
+"""A model's output, made valid for the store, for clients and for the next request.
 
-Models produce half characters (lone surrogates, when a provider cuts its JSON between the two
-escapes of one character), the same id twice, or none. After :func:`legible` an answer has whole
-characters only, and each call an id that is unique within the turn.
+Models produce lone surrogates (when a provider cuts its JSON between the two escapes of one
+character), the same call id twice, or none. After :func:`sanitize_response` a response has valid
+text only, and each call an id that is unique within the conversation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ID_LIMIT = 200
 
 
 def replace_invalid(text: str) -> str:
-    """``text`` with pairs of surrogates joined, and lone ones and NUL replaced."""
+    """``text`` with surrogate pairs joined, and lone surrogates and NUL replaced by U+FFFD."""
     if text.isascii():
         return text.replace("\0", REPLACEMENT)
     try:
@@ -30,25 +30,25 @@ def replace_invalid(text: str) -> str:
 
 
 class SurrogateJoiner:
-    """Makes a stream of deltas whole: a first half waits for its second."""
+    """Joins surrogate pairs that deltas split: a high surrogate is held back for the low one."""
 
     def __init__(self) -> None:
-        self._half = ""
+        self._high = ""
 
     def add(self, delta: str) -> str:
-        text, self._half = self._half + delta, ""
+        text, self._high = self._high + delta, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
+            text, self._high = text[:-1], text[-1]
         return replace_invalid(text)
 
     def end(self) -> str:
-        """What is left when the stream is over."""
-        text, self._half = self._half, ""
+        """What is held back when the stream has ended."""
+        text, self._high = self._high, ""
         return replace_invalid(text)
 
 
 def sanitize_response(response: ModelReply, taken: set[str]) -> ModelReply:
-    """``response`` as it goes into the journal. ``taken``: the conversation's call ids so far;
+    """``response`` as it is journaled. ``taken``: the call ids of the conversation so far, to which
     those of this response are added."""
     return replace(response, parts=tuple(_sanitize_part(part, taken) for part in response.parts))
 
@@ -65,16 +65,16 @@ def _sanitize_part(part: Part, taken: set[str]) -> Part:
 
 
 def sanitize_value(value: Any) -> Any:
-    """Half characters replaced anywhere in a call's input. NUL stays: the tool refuses it."""
+    """Lone surrogates replaced anywhere in a call's input. NUL stays: the tools refuse it."""
     if isinstance(value, str):
-        return _joined(value)
+        return _replace_surrogates(value)
     if isinstance(value, Mapping):
-        return {_joined(str(key)): sanitize_value(item) for key, item in value.items()}
+        return {_replace_surrogates(str(key)): sanitize_value(item) for key, item in value.items()}
     if isinstance(value, list):
         return [sanitize_value(item) for item in value]
     return value
 
 
-def _joined(text: str) -> str:
-    """Like :func:`whole`, but NUL stays."""
+def _replace_surrogates(text: str) -> str:
+    """Like :func:`replace_invalid`, but NUL stays."""
     return "\0".join(replace_invalid(piece) for piece in text.split("\0"))

@@ -1,9 +1,9 @@
-"""Between our messages and pydantic-ai's.
+"""Conversion between our messages and pydantic-ai's.
 
-Going out, what providers do not accept is left out: blank texts, answers without content. Two
-messages of the user in a row become one, since many chat templates insist on turns.
-Coming in, what a provider wants to see again (signatures of its thinking, say) is kept with the
-part it belongs to, as plain JSON.
+Outgoing, what providers do not accept is left out: blank text, responses without content. Two
+consecutive messages of the user become one, since many chat templates require alternating roles.
+Incoming, what a provider requires to be sent back (signatures of its thinking, say) is kept with
+its part, as plain JSON.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ _RESPONSE_NATIVE = ("model_name", "provider_name", "provider_url", "canonical_sy
 
 
 def to_wire(messages: Iterable[Message]) -> list[wire.ModelMessage]:
+    """The conversation as pydantic-ai's messages."""
     sent: list[wire.ModelMessage] = []
     for message in messages:
         if isinstance(message, ModelReply):
             parts = [part for part in map(_part_to_wire, message.parts) if part is not None]
             if parts:
-                sent.append(wire.ModelResponse(parts=parts, **_kept(message.native)))
+                sent.append(wire.ModelResponse(parts=parts, **_native_fields(message.native)))
             continue
         request = sent[-1] if sent and isinstance(sent[-1], wire.ModelRequest) else None
         if request is None:
@@ -76,21 +77,21 @@ def _joined(parts: list[wire.ModelRequestPart]) -> list[wire.ModelRequestPart]:
 
 
 def _part_to_wire(part: Part) -> wire.ModelResponsePart | None:
-    kept = _kept(part.native)
+    native = _native_fields(part.native)
     if isinstance(part, ReplyToolCall):
         sent = part.input if isinstance(part.input, str) else dict(part.input)
-        return wire.ToolCallPart(part.tool, sent, part.id, **kept)
+        return wire.ToolCallPart(part.tool, sent, part.id, **native)
     if isinstance(part, ReplyThinking):
-        return wire.ThinkingPart(part.text, **kept) if part.text or kept else None
-    return wire.TextPart(part.text, **kept) if part.text.strip() else None
+        return wire.ThinkingPart(part.text, **native) if part.text or native else None
+    return wire.TextPart(part.text, **native) if part.text.strip() else None
 
 
-def _kept(native: Native | None) -> dict[str, Any]:
+def _native_fields(native: Native | None) -> dict[str, Any]:
     return dict(native or {})
 
 
 def from_wire(response: wire.ModelResponse) -> ModelReply:
-    """The answer in our words. Parts of kinds that were not asked for are left out."""
+    """The response as a :class:`ModelReply`, without parts of kinds that were not requested."""
     parts = (_part_from_wire(part) for part in response.parts)
     return ModelReply(
         tuple(part for part in parts if part is not None),
@@ -113,25 +114,25 @@ def _part_from_wire(part: wire.ModelResponsePart) -> Part | None:
 
 
 def _input(args: str | Mapping[str, Any] | None) -> Mapping[str, Any] | str:
-    """The call's input; the text as it came where it is no JSON object. No text is no input."""
+    """The call's input; the text as it came where it is no JSON object. Blank text is ``{}``."""
     if not isinstance(args, str):
         return args or {}
     if not args.strip():
         return {}
     try:
-        value = json.loads(args, parse_constant=_no_json, parse_float=_finite)
+        value = json.loads(args, parse_constant=_reject_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         return args
     return value if isinstance(value, dict) else args
 
 
-def _no_json(constant: str) -> None:
-    """``NaN`` and the infinities are Python's, not JSON's."""
+def _reject_constant(constant: str) -> None:
+    """Reject ``NaN`` and the infinities, which are Python's and not JSON's."""
     raise ValueError(constant)
 
 
 def _finite(digits: str) -> float:
-    """``1e999`` is JSON and no number that could be stored."""
+    """Reject numbers beyond a double (``1e999``): they are JSON, but cannot be stored."""
     value = float(digits)
     if not math.isfinite(value):
         raise ValueError(digits)
@@ -144,7 +145,7 @@ def _native(source: object, names: Iterable[str]) -> Native | None:
 
 
 def _tokens(usage: RequestUsage) -> TokenCounts:
-    """pydantic-ai counts cached tokens into ``input_tokens``; we keep them apart."""
+    """pydantic-ai includes cached tokens in ``input_tokens``; here they are counted apart."""
     cached = usage.cache_read_tokens + usage.cache_write_tokens
     return TokenCounts(
         input=max(usage.input_tokens - cached, 0),

@@ -51,13 +51,13 @@ TEXT = "Hello \U0001f600 data: x\n\ndata: y bye"
 
 
 class Sdk:
-    """Reads what the lane lets through, as an SDK does: whole events, in order."""
+    """Reads what the tap passes on, as an SDK does: whole events, in order."""
 
     def __init__(self) -> None:
         self.shown: list[tuple[str, str]] = []
         self.text = ""
         self._pending = b""
-        self.lane = DeltaTap(self.show)
+        self.tap = DeltaTap(self.show)
 
     async def show(self, delta) -> None:
         self.shown.append(("fast", delta.text))
@@ -76,19 +76,19 @@ class Sdk:
             delta = event["choices"][0]["delta"]
         text = delta.get("text") or delta.get("content") or ""
         self.text += text
-        if rest := self.lane.remaining(text):
+        if rest := self.tap.remaining(text):
             self.shown.append(("slow", rest))
         if thinking := delta.get("thinking") or delta.get("reasoning_content"):
             self.shown.append(("thinking", thinking))
 
     async def stream(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
-            if self.lane.closed:
+            if self.tap.closed:
                 self.read(chunk)
                 continue
-            async for passed in self.lane.filter_chunk(chunk):
+            async for passed in self.tap.filter_chunk(chunk):
                 self.read(passed)
-        self.read(self.lane.close())
+        self.read(self.tap.close())
 
     @property
     def visible(self) -> str:
@@ -127,7 +127,7 @@ async def test_each_delta_is_shown_as_the_model_sent_it() -> None:
 
 
 async def test_a_server_that_falls_behind_shows_what_has_arrived_as_one(monkeypatch) -> None:
-    monkeypatch.setattr("loopat_jupyter.engines.models.delta_tap.BEHIND", -1.0)
+    monkeypatch.setattr("loopat_jupyter.engines.models.delta_tap.SLOW_SHOW", -1.0)
     sdk = Sdk()
     await sdk.stream([said("a"), said("b") + said("c"), said("d")])
     assert sdk.shown == [("fast", "a"), ("fast", "bc"), ("fast", "d")]
@@ -140,7 +140,7 @@ async def test_a_server_that_falls_behind_shows_what_has_arrived_as_one(monkeypa
         openai(content="a").replace(b"\n\n", b"\r\n\r\n") + openai(content="<think>bc"),
     ],
 )
-async def test_what_is_not_plain_takes_the_slow_way_and_is_not_lost(stream: bytes) -> None:
+async def test_a_stream_that_is_not_plain_text_goes_through_the_sdk_whole(stream: bytes) -> None:
     seen = DeltaTap(show=_nothing)
     passed = b""
     for start in range(0, len(stream), 7):
@@ -173,9 +173,9 @@ async def _nothing(_delta) -> None: ...
         (openai(content="a"), False),
     ],
 )
-def test_the_provider_s_last_word_is_seen_however_it_is_cut(stream: bytes, ended: bool) -> None:
+def test_the_end_marker_is_detected_however_it_is_cut(stream: bytes, ended: bool) -> None:
     for size in (1, 7, 10_000):
-        lane = DeltaTap(_nothing)
+        tap = DeltaTap(_nothing)
         for start in range(0, len(stream), size):
-            lane.detect_end(stream[start : start + size])
-        assert lane.ended is ended
+            tap.detect_end(stream[start : start + size])
+        assert tap.ended is ended
