@@ -69,7 +69,7 @@ async def test_a_streaming_answer_ends_and_the_session_goes_on(
     box = await new_sandbox()
     host, cut = MemoryHost(box), turn_of(model.script([Text("half"), Hold(Gate())]).message())
     running = asyncio.ensure_future(engine.run(cut, host))
-    await host.heard.wait()
+    await host.text_shown.wait()
     await cancel(running)
     script = model.script([Text("whole")])
     after = MemoryHost(box, past=[host.ended(cut, "interrupted")])

@@ -1,4 +1,4 @@
-"""The conversation over turns: kept in one session, told where the session does not have it."""
+"""The conversation over turns: kept in one session, sent as text where the session lacks it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_the_conversation_goes_on_after_eviction_and_restart(
     assert "What was said, oldest first" not in whole
 
 
-async def test_what_another_engine_did_is_told_once(
+async def test_a_turn_of_another_engine_is_sent_once(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     box = await new_sandbox()
@@ -78,7 +78,7 @@ async def test_what_another_engine_did_is_told_once(
     assert script.requests[1].whole.count("the old question") == 1
 
 
-async def test_a_turn_that_was_cut_off_is_told_with_its_words(
+async def test_a_turn_that_was_cut_off_is_sent_with_its_text(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     box, past = await new_sandbox(), list[PastTurn]()
@@ -101,7 +101,7 @@ async def test_a_turn_that_was_cut_off_is_told_with_its_words(
 
 
 @pytest.mark.parametrize("rows", [None, 0, 2])
-async def test_a_session_that_is_gone_fails_one_turn_and_the_next_is_told(
+async def test_a_session_that_is_gone_fails_one_turn_and_the_next_gets_the_conversation(
     new_engine: NewEngine,
     new_sandbox: Start,
     model: MockModel,
@@ -181,7 +181,7 @@ async def test_the_real_key_is_not_inside(
     assert KEY not in str(host.results)
 
 
-async def test_the_words_of_a_person_are_not_commands_of_the_cli(
+async def test_the_text_of_a_person_is_no_command_of_the_cli(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     script = model.script([Text("A slash, yes.")])

@@ -179,7 +179,7 @@ async def test_wrong_input_is_named_and_nothing_is_asked_or_run(
     assert not ok
     assert names in text
     assert "nothing was run" in text
-    assert [one[0] for one in host.said] == ["call", "result", "raw"]
+    assert [one[0] for one in host.events] == ["call", "result", "raw"]
 
 
 def test_schemas_have_the_names_and_fields_that_models_know() -> None:
