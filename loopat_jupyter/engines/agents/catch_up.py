@@ -32,11 +32,11 @@ def missed_turns_prompt(missed: Sequence[PastTurn], *, whole: bool) -> str:
     ``whole``: they are the whole conversation so far, not only a part of it.
     """
     texts: list[str] = []
-    room = PROMPT_LIMIT
+    bytes_left = PROMPT_LIMIT
     for turn in reversed(missed):
         text = _turn_text(turn)
-        room -= len(text.encode(errors="replace"))
-        if room < 0:
+        bytes_left -= len(text.encode(errors="replace"))
+        if bytes_left < 0:
             texts.append(f"[loopat: {len(missed) - len(texts)} earlier turns are left out here.]")
             break
         texts.append(text)

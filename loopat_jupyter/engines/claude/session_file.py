@@ -80,7 +80,7 @@ def results_in(row: Row) -> set[str]:
     if row.get("type") != "user":
         return set()
     found = (b.get("tool_use_id") for b in blocks(row) if b.get("type") == "tool_result")
-    return {str(ident) for ident in found}
+    return {str(call_id) for call_id in found}
 
 
 def blocks(row: Row) -> list[Row]:
@@ -104,16 +104,16 @@ def open_calls(rows: list[Row]) -> list[list[str]]:
                 calls.pop(str(block.get("tool_use_id")), None)
             if not results and not row.get("isMeta"):
                 calls.clear()
-    return [[ident, tool] for ident, tool in calls.items()]
+    return [[call_id, tool] for call_id, tool in calls.items()]
 
 
 def perform(operation: list[str], rows: list[Row]) -> list[Row]:
     """The rows to be appended for one operation; they are added to ``rows`` as well."""
-    kind, ident, *rest = operation
+    kind, call_id, *rest = operation
     for owner in reversed(rows):
-        call = next((b for b in blocks(owner) if b.get("id") == ident), None)
+        call = next((b for b in blocks(owner) if b.get("id") == call_id), None)
         if owner.get("type") == "assistant" and call is not None:
-            row = deferral_row(call, rows) if kind == "defer" else result_row(ident, rest, owner)
+            row = deferral_row(call, rows) if kind == "defer" else result_row(call_id, rest, owner)
             rows.append(row)
             return [row]
     return []
@@ -138,14 +138,14 @@ def deferral_row(call: Row, rows: list[Row]) -> Row:
     }
 
 
-def result_row(ident: str, said: list[str], owner: Row) -> Row:
-    text, failed = said[0], said[1] != "ok"
-    result = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": ident}
+def result_row(call_id: str, result: list[str], owner: Row) -> Row:
+    text, failed = result[0], result[1] != "ok"
+    block = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": call_id}
     return {
         **common_fields(owner),
         "parentUuid": owner.get("uuid"),
         "type": "user",
-        "message": {"role": "user", "content": [result]},
+        "message": {"role": "user", "content": [block]},
         "toolUseResult": text,
         "sourceToolAssistantUUID": owner.get("uuid"),
     }
