@@ -44,7 +44,7 @@ async def call_model(
     """Call the model; its deltas are shown when this returns.
 
     Raises:
-        ModelError: ``too_long``, and nothing has been shown.
+        ModelError: ``too_long`` or ``maybe_too_long``, and nothing has been shown.
         TurnFailure: the provider did not respond, or its response broke off.
     """
     give_up = time.monotonic() + policy.total
@@ -55,12 +55,16 @@ async def call_model(
         try:
             return await _stream(model, request, sink)
         except ModelError as error:
-            if error.too_long and not sink.has_shown:
+            if (error.too_long or error.maybe_too_long) and not sink.has_shown:
                 raise
             delay = policy.delay(attempt, error.retry_after)
             late = attempt >= policy.attempts or time.monotonic() + delay > give_up
-            if sink.has_shown or not error.retryable or late:
-                raise _failure(model, error, sink, attempt) from error
+            if sink.has_shown:
+                raise TurnFailure(
+                    f"The answer of {model.name} broke off: {error.message}"
+                ) from error
+            if not error.retryable or late:
+                raise call_failure(model, error, attempt) from error
         await asyncio.sleep(delay)
 
 
@@ -94,8 +98,7 @@ async def _stream(model: Model, request: ModelRequest, sink: _DeltaSink) -> Mode
     return response
 
 
-def _failure(model: Model, error: ModelError, sink: _DeltaSink, attempts: int) -> TurnFailure:
-    if sink.has_shown:
-        return TurnFailure(f"The answer of {model.name} broke off: {error.message}")
+def call_failure(model: Model, error: ModelError, attempts: int = 1) -> TurnFailure:
+    """The failure of a turn whose model could not be called."""
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
     return TurnFailure(f"{model.name} did not answer{tried}: {error.message}")

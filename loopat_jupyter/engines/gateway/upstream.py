@@ -9,7 +9,6 @@ the sandbox: where a response repeats it, it is masked.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from ...context.config_file import NO_KEY, SelectedModel
 from ...loops.errors import TurnFailure
 from ...loops.ports.network import Headers, ModelRequestRefused, ModelResponse
+from ..models.http import base_url, tls_context
 from .http_pool import ConnectionPool, HttpRequest, HttpResponse
 from .model_field import AmbiguousModel, ModelFieldParser
 from .proxy_tunnel import UpstreamAddress
@@ -248,13 +248,10 @@ class ModelUpstreamFactory:
         """The upstream of a model. Raises ``TurnFailure`` for the demo, which has no provider."""
         if model.api == "demo":
             raise TurnFailure(NO_PROVIDER)
-        http = await asyncio.to_thread(
-            importlib.import_module, "loopat_jupyter.engines.models.http"
-        )
         if self._pool is None:
-            tls = await asyncio.to_thread(http.tls_context)
+            tls = await asyncio.to_thread(tls_context)
             self._pool = self._pool or ConnectionPool(tls)
-        return ProviderUpstream(model, http.base_url(model), self._pool)
+        return ProviderUpstream(model, base_url(model), self._pool)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

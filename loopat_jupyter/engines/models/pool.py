@@ -1,63 +1,59 @@
-"""Opens the configured models, and shares their HTTP clients.
+"""From a configured model to one that can be called.
 
-Each provider address has one pooled HTTP client, shared by all loops and closed with the engine.
-The SDKs take seconds to import; they are imported in a thread when the first turn needs them. The
-demo model never needs them.
+Each provider has one pooled HTTP client, shared by all loops and closed with the engine. A client
+reads certificates when it is made, so that happens in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+
+import httpx2
 
 from ...context.config_file import SelectedModel
 from .demo import DemoModel
+from .http import base_url, open_http_client
 from .port import Model
+from .remote import RemoteModel
 
 MODELS_KEPT = 64
 
 
 class ModelPool:
-    """The models of this server, opened when they are first used."""
+    """The models of one server, made when they are first used."""
 
     def __init__(self) -> None:
         self._demo = DemoModel()
         self._models: OrderedDict[SelectedModel, Model] = OrderedDict()
-        self._clients: dict[tuple[str, str], Any] = {}
-        self._open_lock = threading.Lock()
+        self._clients: dict[tuple[str, str], httpx2.AsyncClient] = {}
+        self._opening = threading.Lock()
 
     async def model(self, choice: SelectedModel) -> Model:
-        """The model for ``choice``; the same object for an equal choice."""
+        """The model for ``choice``; the same one for the same choice.
+
+        Raises:
+            ConfigError: the server's environment names a proxy or certificates that cannot be used.
+        """
         if choice.api == "demo":
             return self._demo
         model = self._models.get(choice)
         if model is None:
-            model = await asyncio.to_thread(self._open_in_thread, choice)
+            model = await asyncio.to_thread(self._open, choice)
         self._models[choice] = model
         self._models.move_to_end(choice)
         if len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return model
 
-    def _open_in_thread(self, choice: SelectedModel) -> Model:
-        """Open a model in a worker thread, which goes on when the waiting turn is cancelled."""
-        with self._open_lock, gc_paused():
-            return self._open(choice)
-
     def _open(self, choice: SelectedModel) -> Model:
-        connection = importlib.import_module(f"{__package__}.http")
-        remote = importlib.import_module(f"{__package__}.pydantic_ai")
-        address = (choice.provider, connection.base_url(choice))
-        if address not in self._clients:
-            self._clients[address] = connection.open_http_client()
-        model: Model = remote.RemoteModel(choice, self._clients[address])
-        return model
+        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
+        address = (choice.provider, base_url(choice))
+        with self._opening:
+            if address not in self._clients:
+                self._clients[address] = open_http_client(address[1])
+            return RemoteModel(choice, self._clients[address])
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -65,17 +61,3 @@ class ModelPool:
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Pause the collector of cyclic garbage. An SDK's import creates very many objects that stay;
-    to traverse them again and again would take a quarter of the import's time."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -1,8 +1,8 @@
 """The port between the turn loop and a model, whoever serves it.
 
-A model is given the whole conversation with each call, and keeps nothing between calls. It shows
-its deltas as they come and waits for each to be shown; then it returns the whole response. It does
-not retry: :mod:`..builtin.model_call` does.
+A model is asked with everything it is to know. It shows its deltas as they come, and waits for each
+to be shown; then it returns the whole answer. It keeps nothing between calls. It does not retry:
+:mod:`.asking` does.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ModelThinking:
 
 
 OnDelta = Callable[[ModelText | ModelThinking], Awaitable[None]]
-"""Shows one delta; it is stored when this returns."""
+"""Shows one delta; it is on disk when this returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool as a model is told of it; ``schema`` is the JSON schema of its input."""
+    """A tool as it is shown to a model; ``schema`` is the JSON schema of its input."""
 
     name: str
     description: str
@@ -45,10 +45,13 @@ class ModelRequest:
 
 
 class ModelError(Exception):
-    """A model call failed. The message is the provider's own, without any secret.
+    """A call failed. The message is the provider's own words, without any secret.
 
-    ``retryable``: the same call may succeed later; ``retry_after``: the seconds to wait that the
-    provider asks for. ``too_long``: the conversation does not fit into the model's window.
+    ``retryable``: the same call may succeed later; ``retry_after`` is the provider's wish in
+    seconds. ``too_long``: the conversation does not fit into
+    the model's window, whose size in tokens is ``window`` where the provider named it;
+    ``maybe_too_long``: its words can be read so. ``output_limit``: more output tokens were asked
+    for than it gives. ``status`` and ``detail`` are its answer, for who can ask in another way.
     """
 
     def __init__(
@@ -58,16 +61,26 @@ class ModelError(Exception):
         retryable: bool = False,
         retry_after: float | None = None,
         too_long: bool = False,
+        maybe_too_long: bool = False,
+        window: int | None = None,
+        output_limit: int | None = None,
+        status: int = 0,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retryable = retryable
         self.retry_after = retry_after
         self.too_long = too_long
+        self.maybe_too_long = maybe_too_long
+        self.window = window
+        self.output_limit = output_limit
+        self.status = status
+        self.detail = detail
 
 
 class Model(Protocol):
-    """A model of a provider, ready to be called."""
+    """A model of a provider, ready to be asked."""
 
     @property
     def name(self) -> str:
@@ -75,8 +88,7 @@ class Model(Protocol):
 
     @property
     def window(self) -> int:
-        """The context window in tokens, request and response together."""
+        """The context window in tokens, what is sent and what is answered together."""
 
     async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
-        """Call the model, and show its deltas as they come. Raises :class:`ModelError`, also after
-        deltas were shown."""
+        """Ask, and show the answer while it comes. Raises :class:`ModelError` at any point."""
