@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
@@ -239,14 +240,16 @@ class AgentProcess:
         """End the prompt. Its tools are dead when this returns; the agent itself gets
         ``cancel_grace`` to end the prompt in the background, and is killed if it does not.
 
-        ``tools_since``: how many seconds ago the first tool may have been started; ``None`` where
-        none runs. ``prompting`` is the task of the prompt; it is awaited here.
+        ``tools_since``: when the first tool may have been started (monotonic); ``None`` where none
+        runs. ``prompting`` is the task of the prompt; it is awaited here.
         """
         self.close_updates()
         cancelling = asyncio.create_task(self._send_cancel())
         await asyncio.wait([prompting], timeout=self.limits.cancel)
         if tools_since is not None and self.alive:
-            await kill_descendants(self.sandbox, self._process.pid, younger_than=tools_since)
+            # The age counts from now: a tool that was started at once is older than the interrupt.
+            age = time.monotonic() - tools_since
+            await kill_descendants(self.sandbox, self._process.pid, younger_than=age)
         self._cancelling = asyncio.create_task(self._finish_cancel(cancelling, prompting))
         if prompting.done():
             await self.wait_idle()

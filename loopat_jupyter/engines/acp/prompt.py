@@ -53,8 +53,7 @@ async def run_prompt(
     except BaseException as error:
         if isinstance(error, (AgentTimeout, ModeViolation)):
             await agent.close()
-        age = time.monotonic() - began
-        await agent.interrupt(prompting, age if reporter.busy else None)
+        await agent.interrupt(prompting, began if reporter.busy else None)
         raise
     finally:
         agent.close_updates()
