@@ -121,40 +121,40 @@ class DirectorySandbox:
 
 @dataclass
 class MemoryHost:
-    """See the module. ``said`` is ``(what, *details)`` in the order of the calls."""
+    """See the module. ``events`` is ``(what, *details)`` in the order of the calls."""
 
     box: DirectorySandbox
     ask: set[str] = field(default_factory=set)
     deny: set[str] = field(default_factory=set)
     answers: dict[str, Any] = field(default_factory=dict)
     past: list[PastTurn] = field(default_factory=list)
-    said: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
     total: TurnUsage = field(default_factory=TurnUsage)
     confine: bool = False
-    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    text_shown: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def text(self, delta: str) -> None:
-        self.said.append(("text", delta))
-        self.heard.set()
+        self.events.append(("text", delta))
+        self.text_shown.set()
 
     async def thinking(self, delta: str) -> None:
-        self.said.append(("thinking", delta))
+        self.events.append(("thinking", delta))
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        if ("call", tool_use_id) not in [one[:2] for one in self.said]:
-            self.said.append(("call", tool_use_id, tool, input))
+        if ("call", tool_use_id) not in [one[:2] for one in self.events]:
+            self.events.append(("call", tool_use_id, tool, input))
 
     async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        assert ("call", tool_use_id) in [one[:2] for one in self.said]
-        assert ("result", tool_use_id) not in [one[:2] for one in self.said]
-        self.said.append(("result", tool_use_id, ok, result))
+        assert ("call", tool_use_id) in [one[:2] for one in self.events]
+        assert ("result", tool_use_id) not in [one[:2] for one in self.events]
+        self.events.append(("result", tool_use_id, ok, result))
 
     async def permission(
         self, tool_use_id: str, tool: str, input: Mapping[str, Any], **shown: Any
     ) -> PermissionDecision:
-        self.said.append(("permission", tool_use_id, tool, dict(input), shown))
+        self.events.append(("permission", tool_use_id, tool, dict(input), shown))
         if tool in self.deny:
             return PermissionDecision(False, "The mode does not allow it.")
         if tool_use_id in self.ask or tool in self.ask:
@@ -162,7 +162,7 @@ class MemoryHost:
         return PermissionDecision(True, confined=self.confine)
 
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Any:
-        self.said.append(("question", tool_use_id, tuple(questions)))
+        self.events.append(("question", tool_use_id, tuple(questions)))
         return self._answer(tool_use_id)
 
     def _answer(self, tool_use_id: str) -> Any:
@@ -179,7 +179,7 @@ class MemoryHost:
         self.total = self.total + usage
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
-        self.said.append(("raw", message))
+        self.events.append(("raw", message))
 
     async def history(self) -> Sequence[PastTurn]:
         return self.past
@@ -191,15 +191,15 @@ class MemoryHost:
 
     @property
     def visible(self) -> str:
-        return "".join(one[1] for one in self.said if one[0] == "text")
+        return "".join(one[1] for one in self.events if one[0] == "text")
 
     @property
     def thought(self) -> str:
-        return "".join(one[1] for one in self.said if one[0] == "thinking")
+        return "".join(one[1] for one in self.events if one[0] == "thinking")
 
     @property
     def results(self) -> list[tuple[bool, str]]:
-        return [(one[2], one[3]) for one in self.said if one[0] == "result"]
+        return [(one[2], one[3]) for one in self.events if one[0] == "result"]
 
     def answer(self, value: Any) -> None:
         """Answer the one pending choice."""

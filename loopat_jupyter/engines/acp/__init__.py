@@ -1,11 +1,16 @@
 """The engine ``acp``: any agent that speaks the Agent Client Protocol, inside the loop's sandbox.
 
 The agent is a program that ``config.json`` names. It runs in the sandbox with its own tools, and
-reaches the loop's model through the sandbox's gateway; we start it, prompt it, show what it does,
-and answer what it asks. Room by room: :mod:`.engine` is the port, :mod:`.process` the living agent,
-:mod:`.link` and :mod:`.wire` how it is spoken to (the SDK is known there alone), :mod:`.past`
-what it is told of earlier turns, :mod:`.exchange` one prompt, :mod:`.report`, :mod:`.calls` and
-:mod:`.permission` what is made of its updates and requests.
+reaches the loop's model through the sandbox's model gateway. The server starts it, prompts it,
+shows what it does and answers its requests.
+
+* :mod:`.engine` implements the port; :mod:`.process` is the agent's process, :mod:`.launch` its
+  command and environment, :mod:`.errors` what is said when it fails;
+* :mod:`.client` and :mod:`.transport` speak the protocol; only they know the SDK;
+* :mod:`.journal` is what is stored about the agent's session;
+* :mod:`.prompt` runs one prompt; :mod:`.turn_reporter`, :mod:`.tool_call_state`,
+  :mod:`.tool_names` and :mod:`.content_blocks` turn its updates into the loop's events;
+* :mod:`.permission` and :mod:`.elicitation` answer what the agent asks.
 """
 
 from __future__ import annotations
@@ -29,9 +34,9 @@ def unavailable() -> str | None:
 
 
 def make_engine(setup: EngineSetup) -> AcpEngine:
-    """The engine; the SDK is not imported before it is needed.
+    """Create the engine. The SDK is imported when the first agent is started.
 
-    Limits of tools are not ours to set: the agent brings its own tools.
+    The limits of tools do not apply: an agent brings its own tools.
     """
     from .engine import AcpEngine
 

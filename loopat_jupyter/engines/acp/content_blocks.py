@@ -1,4 +1,4 @@
-"""Text of what an agent sends as content. What is no text is named, so that nobody misses it."""
+"""Content blocks of the protocol as text. What is no text is named, so that its lack is seen."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ def block_text(block: Any) -> str:
         text = resource.get("text") if isinstance(resource, Mapping) else None
         if isinstance(text, str):
             return text
-    what = {"image": "an image", "audio": "a sound", "resource": "a file"}.get(str(kind))
+    label = {"image": "an image", "audio": "a sound", "resource": "a file"}.get(str(kind))
     mime = _string(block.get("mimeType"))
-    return f"({what or 'something'} was left out here{f': {mime}' if mime else ''})"
+    return f"({label or 'something'} was left out here{f': {mime}' if mime else ''})"
 
 
 def diffs_of(content: Any) -> Iterator[Mapping[str, Any]]:
-    """The changes to files among a tool call's content."""
+    """The file changes in a tool call's content."""
     for item in _items(content):
         if item.get("type") == "diff" and isinstance(item.get("path"), str):
             yield item
 
 
 def result_text(content: Any, output: Any) -> str:
-    """What a tool gave back, of its content, else of its raw output."""
+    """A tool's result, from the call's content, else from its raw output."""
     parts = []
     for item in _items(content):
         if item.get("type") == "content":
             parts.append(block_text(item.get("content")))
         elif item.get("type") == "terminal":
             parts.append("(the output of a terminal was left out here)")
-    parts = parts or [f"Changed {change['path']}" for change in diffs_of(content)]
+    parts = parts or [f"Changed {diff['path']}" for diff in diffs_of(content)]
     text = "\n".join(filter(None, parts)) or _output_text(output)
     return truncate_middle(text.strip("\n")) or NO_OUTPUT
 
 
 def exit_code(output: Any) -> int | None:
-    """The exit code of a command, where the agent tells it in its raw output."""
+    """The exit code of a command, where the call's raw output has one."""
     if not isinstance(output, Mapping):
         return None
-    for place in (output, output.get("metadata")):
-        if not isinstance(place, Mapping):
+    for fields in (output, output.get("metadata")):
+        if not isinstance(fields, Mapping):
             continue
-        for code in (place.get(name) for name in _EXIT_CODES):
+        for code in (fields.get(name) for name in _EXIT_CODES):
             if isinstance(code, int) and not isinstance(code, bool):
                 return code
     return None

@@ -1,8 +1,8 @@
-"""A form of the agent (the protocol's *elicitation*) as questions, and the answers as its content.
+"""Forms of an agent (the protocol's *elicitation*): as questions, and the answers as their content.
 
-Each property of the form is one question, ``q1``, ``q2``, … in the form's order. A choice among
-values is shown by its titles, and the answer goes back as the value; what a person says in words of
-their own goes back as it is. The agent has to look at what it gets: a form is a wish, no wall.
+Each property of the form's JSON schema is one question, ``q1``, ``q2``, … in the schema's order. A
+choice among values is shown by its titles, and the selected value is sent back; an answer in a
+person's own words is sent back as it is. The schema is not enforced: the agent must validate.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 from ...loops.ports.engine import Answers, QuestionOption, UserQuestion
 from ...loops.text import sanitize_text
 
-QUESTIONS = 20
-OPTIONS = 50
+MAX_QUESTIONS = 20
+MAX_OPTIONS = 50
 TEXT_LIMIT = 4000
 LABEL_LIMIT = 200
 YES, NO = "Yes", "No"
@@ -23,7 +23,7 @@ YES, NO = "Yes", "No"
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """``values``: what each option of the question stands for in the form."""
+    """One property. ``values``: the form's value for each option of the question, by label."""
 
     name: str
     question: UserQuestion
@@ -31,70 +31,77 @@ class Field:
 
     def value(self, answer: str | list[str]) -> Any:
         if isinstance(answer, list):
-            return [self.values.get(one, one) for one in answer]
+            return [self.values.get(label, label) for label in answer]
         return self.values.get(answer, answer)
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """``call``: the agent's id of the tool call that it belongs to."""
+    """``call``: the agent's id of the tool call that the form belongs to, if it names one."""
 
     fields: tuple[Field, ...]
     call: str | None = None
 
     @property
     def questions(self) -> list[UserQuestion]:
-        return [one.question for one in self.fields]
+        return [item.question for item in self.fields]
 
     def content(self, answers: Answers) -> dict[str, Any]:
-        """The filled form."""
+        """The form's content, from answers by question id."""
         return {
-            one.name: one.value(answers[one.question.id])
-            for one in self.fields
-            if one.question.id in answers
+            item.name: item.value(answers[item.question.id])
+            for item in self.fields
+            if item.question.id in answers
         }
 
 
-def form_of(message: str, schema: Mapping[str, Any], call: str | None) -> Form | None:
+def parse_form(message: str, schema: Mapping[str, Any], call: str | None) -> Form | None:
     """The form that ``schema`` describes; ``None`` for one that nobody could fill."""
     properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or not 0 < len(properties) <= QUESTIONS:
+    if not isinstance(properties, Mapping) or not 0 < len(properties) <= MAX_QUESTIONS:
         return None
     named = [(name, about) for name, about in properties.items() if isinstance(about, Mapping)]
     if len(named) < len(properties):
         return None
-    said = [_said(name, about) for name, about in named]
-    message = _text(message, TEXT_LIMIT)
-    if message and not any(text in message for text in said):
-        said[0] = message if len(said) == 1 and said[0] == named[0][0] else f"{message}\n{said[0]}"
-    elif len(said) == 1 and said[0] == named[0][0]:
-        said[0] = message  # the property's bare name says nothing beside it
-    made = [
+    texts = _question_texts(_text(message, TEXT_LIMIT), named)
+    fields = [
         _field(number, name, about, text)
-        for number, ((name, about), text) in enumerate(zip(named, said, strict=True), 1)
+        for number, ((name, about), text) in enumerate(zip(named, texts, strict=True), 1)
     ]
-    if any(len(one.question.options) > OPTIONS for one in made):
+    if any(len(item.question.options) > MAX_OPTIONS for item in fields):
         return None
-    return Form(tuple(made), call)
+    return Form(tuple(fields), call)
+
+
+def _question_texts(message: str, named: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """One text for each property. The form's message goes before the first, unless it holds one of
+    them already. A single property that has nothing but its name is asked with the message."""
+    texts = [_property_text(name, about) for name, about in named]
+    only_a_name = len(texts) == 1 and texts[0] == named[0][0]
+    if message and not any(text in message for text in texts):
+        texts[0] = message if only_a_name else f"{message}\n{texts[0]}"
+    elif only_a_name:
+        texts[0] = message
+    return texts
 
 
 def _field(number: int, name: str, about: Mapping[str, Any], text: str) -> Field:
     items = about.get("items")
-    several = about.get("type") == "array"
-    offered = _offered(items if several and isinstance(items, Mapping) else about)
-    title, described = _text(about.get("title"), LABEL_LIMIT), about.get("description")
+    multi_select = about.get("type") == "array"
+    options = _options(items if multi_select and isinstance(items, Mapping) else about)
+    title, description = _text(about.get("title"), LABEL_LIMIT), about.get("description")
     question = UserQuestion(
         id=f"q{number}",
         question=text,
-        options=tuple(QuestionOption(label, more) for label, _, more in offered),
-        multi_select=several,
-        header=title if title and described else None,
+        options=tuple(QuestionOption(label, more) for label, _, more in options),
+        multi_select=multi_select,
+        header=title if title and description else None,
     )
-    return Field(name, question, {label: value for label, value, _ in reversed(offered)})
+    return Field(name, question, {label: value for label, value, _ in reversed(options)})
 
 
-def _said(name: str, about: Mapping[str, Any]) -> str:
-    """What the form asks for in this property."""
+def _property_text(name: str, about: Mapping[str, Any]) -> str:
+    """What the form asks for in this property: its description, else its title, else its name."""
     for key in ("description", "title"):
         text = _text(about.get(key), TEXT_LIMIT)
         if text:
@@ -102,24 +109,24 @@ def _said(name: str, about: Mapping[str, Any]) -> str:
     return _text(name, LABEL_LIMIT)
 
 
-def _offered(about: Mapping[str, Any]) -> Sequence[tuple[str, Any, str | None]]:
-    """The options of a property: label, value, description."""
+def _options(about: Mapping[str, Any]) -> Sequence[tuple[str, Any, str | None]]:
+    """The options of a property, as label, value and description."""
     if about.get("type") == "boolean":
         return [(YES, True, None), (NO, False, None)]
     titled = about.get("oneOf") or about.get("anyOf")
     if isinstance(titled, list):
         return [
             (
-                _text(one.get("title"), LABEL_LIMIT) or _text(one.get("const"), LABEL_LIMIT),
-                one.get("const"),
-                _text(one.get("description"), TEXT_LIMIT) or None,
+                _text(item.get("title"), LABEL_LIMIT) or _text(item.get("const"), LABEL_LIMIT),
+                item.get("const"),
+                _text(item.get("description"), TEXT_LIMIT) or None,
             )
-            for one in titled
-            if isinstance(one, Mapping)
+            for item in titled
+            if isinstance(item, Mapping)
         ]
     plain = about.get("enum")
     if isinstance(plain, list):
-        return [(_text(one, LABEL_LIMIT), one, None) for one in plain if isinstance(one, str)]
+        return [(_text(item, LABEL_LIMIT), item, None) for item in plain if isinstance(item, str)]
     return []
 
 

@@ -1,24 +1,19 @@
-"""What goes wrong with an agent, in one line that a person can act on."""
+"""The failures of an agent, and the one line about each that a person can act on."""
 
 from __future__ import annotations
 
-import re
-
 from ...loops.errors import TurnFailure
-
-LINE_LIMIT = 500
-KEPT = "What it had done is kept: send a message to continue."
-_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x1f\x7f]+")
+from ..agents.errors import one_line
 
 
 class AgentGone(Exception):
-    """The agent does not answer any more; the message says why, without naming it."""
+    """The agent's process does not respond any more; the message says why, without its name."""
 
 
 class AgentRefused(Exception):
-    """The agent answered a request with an error, or with what is no answer to it.
+    """The agent responded to a request with an error, or with what is no valid response.
 
-    ``login``: it wants somebody to log in first.
+    ``login``: it requires authentication first.
     """
 
     def __init__(self, message: str, *, login: bool = False) -> None:
@@ -27,14 +22,8 @@ class AgentRefused(Exception):
         self.login = login
 
 
-def one_line(text: str) -> str:
-    """``text`` as one short line, terminal codes removed."""
-    line = " ".join(_CONTROL.sub(" ", text).split())
-    return line if len(line) <= LINE_LIMIT else f"{line[:LINE_LIMIT]}…"
-
-
 def not_started(agent: str, program: str, reason: str) -> TurnFailure:
-    """The program could not be run in the sandbox."""
+    """The program could not be executed in the sandbox."""
     if "No such file" in reason:
         return TurnFailure(
             f"The agent {agent!r} could not be started: there is no program {program!r} in the "

@@ -1,7 +1,7 @@
 """How an agent is started: its command and environment, with the loop's model filled in.
 
-What is filled in is worthless outside the sandbox. A launch that differs from the one a living
-agent was started with means that the agent must be started anew.
+The address and key that are filled in belong to the sandbox's model gateway and are worthless
+outside. An agent is restarted when its launch differs from the one it was started with.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ _PLACEHOLDER = re.compile(r"\{(?:model_url|model_key|model)\}")
 
 @dataclass(frozen=True, slots=True)
 class AgentLaunch:
+    """``agent`` is the agent's name in ``config.json``."""
+
     agent: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
 
 
 def build_launch(
-    agent: SelectedAgent, loan: GatewayAccess | None, model: SelectedModel | None
+    agent: SelectedAgent, access: GatewayAccess | None, model: SelectedModel | None
 ) -> AgentLaunch:
-    """``loan`` and ``model`` are there where the agent uses a placeholder."""
+    """``access`` and ``model`` are ``None`` where the agent uses none of the placeholders."""
     values: dict[str, str] = {}
-    if loan is not None and model is not None:
-        values = {"{model_url}": loan.url, "{model_key}": loan.key, "{model}": model.model}
+    if access is not None and model is not None:
+        values = {"{model_url}": access.url, "{model_key}": access.key, "{model}": model.model}
 
     def filled(text: str) -> str:
         return _PLACEHOLDER.sub(lambda match: values.get(match[0], match[0]), text)

@@ -1,7 +1,8 @@
-"""One prompt, from its sending to its answer: what is said meanwhile, and what is asked.
+"""One prompt of an agent, from its sending to its result.
 
-Updates are taken in order, one after the other. What a permission request is about is announced in
-that order too; then it waits beside the updates, since other calls of the agent may go on.
+Session updates are handled in order, one after the other. The call that a permission request is
+about is announced in that order too; the decision is then waited for beside the updates, since
+other calls of the agent may go on.
 """
 
 from __future__ import annotations
@@ -13,127 +14,133 @@ from functools import partial
 from typing import Any
 
 from ...loops.errors import TurnFailure
+from ..agents.errors import WORK_KEPT
+from ..agents.network_approval import ASKING_MODES, EgressApprover
 from .client import PromptResult
 from .elicitation import Form
-from .errors import KEPT, AgentGone, AgentRefused
-from .network_approval import ASKING, EgressApprover
+from .errors import AgentGone, AgentRefused
 from .permission import PermissionRequest
 from .process import AgentProcess, Item, PendingRequest, PromptEnded
 from .turn_reporter import ModeViolation, TurnReporter
 
 
 class AgentTimeout(TurnFailure):
-    """The agent does not go on, and does not say why."""
+    """The agent sent nothing for too long."""
 
 
-Deciding = Callable[[], Awaitable[str | Mapping[str, Any] | None]]
+Decider = Callable[[], Awaitable[str | Mapping[str, Any] | None]]
+"""Returns the response of a request of the agent."""
 
 
 async def run_prompt(
-    agent: AgentProcess, report: TurnReporter, texts: Sequence[str]
+    agent: AgentProcess, reporter: TurnReporter, texts: Sequence[str]
 ) -> PromptResult:
-    """Prompt the agent's open session with ``texts``.
+    """Prompt the agent's open session with ``texts``, and report what it does.
 
     Raises:
-        AgentGone, AgentRefused: there is no answer. What was said before has been reported.
-        Unheld: the agent acted against the turn's mode; it was ended.
-        Silent: the agent said nothing any more; it was ended.
+        AgentGone, AgentRefused: there is no result. What came before it has been reported.
+        ModeViolation: the agent acted against the turn's permission mode; it was ended.
+        AgentTimeout: the agent sent nothing any more; it was ended.
     """
-    agent.inbox.open()
+    agent.updates.open()
     began = time.monotonic()
-    answering = asyncio.create_task(_answer(agent, texts))
+    prompting = asyncio.create_task(_send_prompt(agent, texts))
     try:
-        ended = await _supervise(agent, report)
-        if report.busy and isinstance(ended.outcome, AgentGone):
-            await agent.end_orphans(time.monotonic() - began)
-        await report.close()
+        ended = await _supervise(agent, reporter)
+        if reporter.busy and isinstance(ended.outcome, AgentGone):
+            await agent.kill_orphans(time.monotonic() - began)
+        await reporter.close()
     except BaseException as error:
         if isinstance(error, (AgentTimeout, ModeViolation)):
             await agent.close()
-        age = time.monotonic() - began
-        await agent.interrupt(answering, age if report.busy else None)
+        await agent.interrupt(prompting, began if reporter.busy else None)
         raise
     finally:
-        agent.stop_listening()
-        agent.retired = report.unfinished
-    await answering
+        agent.close_updates()
+        agent.abandoned_calls = reporter.unfinished
+    await prompting
     if isinstance(ended.outcome, PromptResult):
         return ended.outcome
     raise ended.outcome
 
 
-async def _answer(agent: AgentProcess, texts: Sequence[str]) -> None:
+async def _send_prompt(agent: AgentProcess, texts: Sequence[str]) -> None:
+    """Send the prompt, and queue its end behind all that the agent sent before it."""
     assert agent.session is not None
     outcome: PromptResult | AgentGone | AgentRefused
     try:
-        outcome = await agent.link.prompt(agent.session.session_id, texts)
+        outcome = await agent.client.prompt(agent.session.session_id, texts)
     except (AgentGone, AgentRefused) as error:
         outcome = error
-    await agent.inbox.put(PromptEnded(outcome))
+    await agent.updates.put(PromptEnded(outcome))
 
 
-async def _supervise(agent: AgentProcess, report: TurnReporter) -> PromptEnded:
-    """Report until the prompt has ended. The first failure is raised as it is."""
+async def _supervise(agent: AgentProcess, reporter: TurnReporter) -> PromptEnded:
+    """Handle updates until the prompt has ended. The first failure of a task is raised bare."""
     try:
         async with asyncio.TaskGroup() as group:
-            reaching = EgressApprover(agent.launch.agent, report, group)
-            if report.mode in ASKING:
-                agent.sandbox.network.set_approval_callback(reaching)
+            approver = EgressApprover(
+                agent.launch.agent, reporter.host, lambda: reporter.tool_is_running, group
+            )
+            if reporter.mode in ASKING_MODES:
+                agent.sandbox.network.set_approval_callback(approver)
             try:
-                return await _handle_updates(agent, report, group)
+                return await _handle_updates(agent, reporter, group)
             finally:
                 agent.sandbox.network.set_approval_callback(None)
-                reaching.end()
+                approver.cancel()
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
 async def _handle_updates(
-    agent: AgentProcess, report: TurnReporter, group: asyncio.TaskGroup
+    agent: AgentProcess, reporter: TurnReporter, group: asyncio.TaskGroup
 ) -> PromptEnded:
-    """What it says and asks, in order; what must be decided is decided beside it."""
-    asking: set[asyncio.Task[None]] = set()
+    """Report updates in order; requests of the agent are decided in tasks beside them."""
+    deciding: set[asyncio.Task[None]] = set()
     while True:
-        item = await _next(agent, quiet=not (report.busy or asking))
+        item = await _next_item(agent, quiet=not (reporter.busy or deciding))
         if isinstance(item, PromptEnded):
-            for task in asking:
+            for task in deciding:
                 task.cancel()
             return item
         if not isinstance(item, PendingRequest):
-            await report.update(item)
+            await reporter.report_update(item)
             continue
-        deciding = await _announced(report, item.ask)
-        if deciding is None:
-            item.decide(None)
+        decider = await _announce_request(reporter, item.request)
+        if decider is None:
+            item.resolve(None)
             continue
-        task = group.create_task(_decide(item, deciding))
-        asking.add(task)
-        task.add_done_callback(asking.discard)
+        task = group.create_task(_resolve_request(item, decider))
+        deciding.add(task)
+        task.add_done_callback(deciding.discard)
 
 
-async def _next(agent: AgentProcess, *, quiet: bool) -> Item:
-    """What comes next. While it is ``quiet`` (no tool runs, nobody is asked) something must."""
+async def _next_item(agent: AgentProcess, *, quiet: bool) -> Item:
+    """The next item; while ``quiet`` (no tool runs, nobody is asked) it must come in time."""
     try:
         async with asyncio.timeout(agent.limits.silence if quiet else None):
-            return await agent.inbox.get()
+            return await agent.updates.get()
     except TimeoutError:
         raise AgentTimeout(
             f"The agent {agent.launch.agent!r} said nothing for {agent.limits.silence:g} s, so it "
-            f"was ended. {KEPT}"
+            f"was ended. {WORK_KEPT}"
         ) from None
 
 
-async def _announced(report: TurnReporter, ask: PermissionRequest | Form) -> Deciding | None:
-    """How it is decided; what it is about is announced. ``None``: there is nothing to decide."""
-    if isinstance(ask, Form):
-        return partial(report.fill, await report.expect(ask), ask)
-    call = await report.announce(ask)
-    return None if call is None else partial(report.decide, call, ask)
+async def _announce_request(
+    reporter: TurnReporter, request: PermissionRequest | Form
+) -> Decider | None:
+    """Announce what a request is about. ``None``: there is nothing to decide."""
+    if isinstance(request, Form):
+        return partial(reporter.fill_form, await reporter.announce_form(request), request)
+    call = await reporter.announce_permission(request)
+    return None if call is None else partial(reporter.decide_permission, call, request)
 
 
-async def _decide(asked: PendingRequest, deciding: Deciding) -> None:
-    decision = None
+async def _resolve_request(pending: PendingRequest, decider: Decider) -> None:
+    response = None
     try:
-        decision = await deciding()
+        response = await decider()
     finally:
-        asked.decide(decision)
+        pending.resolve(response)

@@ -1,86 +1,55 @@
-"""What an agent must be told of the conversation before the message: what it has not heard itself.
+"""The turns of a conversation that an agent's own session does not hold, put into words.
 
-A session keeps its own conversation. It has not heard turns that another engine or session ran, and
-turns that were cut off may be missing in it: those are told in words, bounded, newest first to be
-kept.
+An agent keeps its conversation in a session of its own. That lacks the turns which another engine
+or another session ran, and may lack the end of a turn that was cut off. Which turns those are each
+engine reads from its journal; here they become one text that is sent before the user's message.
+The text is bounded; the newest turns are kept.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ...loops.ports.engine import PastTurn
 from ..builtin.history import cut_off_note
 from ..tools.outcome import truncate_middle
 
-ENTRY = "acp"
-PAST_LIMIT = 48 * 1024
-"""Bytes of the conversation that are told."""
-TEXT_LIMIT = 8 * 1024
-"""Bytes of one message of it."""
+PROMPT_LIMIT = 60 * 1024
+"""Bytes of all turns together."""
+TEXT_LIMIT = 20 * 1024
+"""Bytes of one message. Two of them are below ``PROMPT_LIMIT``, so one turn always fits."""
 
-_NEW = "[loopat: this conversation began before this session. What was said, oldest first:]"
-_AGAIN = (
+_WHOLE = "[loopat: this conversation began before this session. What was said, oldest first:]"
+_PART = (
     "[loopat: this part of the conversation may be missing from your session, because it was cut "
     "off or somebody else answered it. What was said, oldest first:]"
 )
 
 
-def journal_entry(agent: str, session_id: str, birth: str, told: str) -> dict[str, Any]:
-    """Written when a turn's prompt is sent. ``birth`` tells sessions apart to which an agent gave
-    the same id; ``told``: which instructions the session has heard."""
-    return {"type": ENTRY, "agent": agent, "session": session_id, "birth": birth, "told": told}
+def missed_turns_prompt(missed: Sequence[PastTurn], *, whole: bool) -> str:
+    """``missed`` in words, oldest first; empty if there are none.
 
-
-def fingerprint(instructions: str) -> str:
-    return hashlib.sha256(instructions.encode(errors="replace")).hexdigest()[:16]
-
-
-def last_entry(past: Sequence[PastTurn], agent: str) -> Mapping[str, Any] | None:
-    """The newest turn's entry that this agent was prompted in."""
-    for turn in reversed(past):
-        entry = _entry(turn)
-        if entry is not None and entry.get("agent") == agent:
-            return entry
-    return None
-
-
-def unheard(past: Sequence[PastTurn], birth: str) -> Sequence[PastTurn]:
-    """The turns since the last one that the session has heard to its end."""
-    for number in range(len(past), 0, -1):
-        turn = past[number - 1]
-        entry = _entry(turn)
-        if turn.state == "done" and entry is not None and entry.get("birth") == birth:
-            return past[number:]
-    return past
-
-
-def missed_turns_prompt(turns: Sequence[PastTurn], *, all_of_it: bool) -> str:
-    """The turns in words; empty if there are none. ``all_of_it``: they are all there were."""
-    parts: list[str] = []
-    room = PAST_LIMIT
-    for turn in reversed(turns):
+    ``whole``: they are the whole conversation so far, not only a part of it.
+    """
+    texts: list[str] = []
+    bytes_left = PROMPT_LIMIT
+    for turn in reversed(missed):
         text = _turn_text(turn)
-        room -= len(text.encode(errors="replace"))
-        if room < 0:
-            parts.append(f"[loopat: {len(turns) - len(parts)} earlier turns are left out here.]")
+        bytes_left -= len(text.encode(errors="replace"))
+        if bytes_left < 0:
+            texts.append(f"[loopat: {len(missed) - len(texts)} earlier turns are left out here.]")
             break
-        parts.append(text)
-    if not parts:
+        texts.append(text)
+    if not texts:
         return ""
-    return "\n\n".join([_NEW if all_of_it else _AGAIN, *reversed(parts)])
+    return "\n\n".join([_WHOLE if whole else _PART, *reversed(texts)])
 
 
 def _turn_text(turn: PastTurn) -> str:
+    visible = bool(turn.text.strip())
     lines = [f"User: {truncate_middle(turn.content, TEXT_LIMIT)}"]
-    if turn.text.strip():
+    if visible:
         lines.append(f"You: {truncate_middle(turn.text, TEXT_LIMIT)}")
     if turn.state != "done":
-        lines.append(cut_off_note(turn, cut_text=bool(turn.text.strip())))
+        lines.append(cut_off_note(turn, cut_text=visible))
     return "\n".join(lines)
-
-
-def _entry(turn: PastTurn) -> Mapping[str, Any] | None:
-    return next((entry for entry in turn.journal if entry.get("type") == ENTRY), None)

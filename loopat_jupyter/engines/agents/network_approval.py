@@ -1,62 +1,62 @@
-"""When a command was refused a destination: ask the person, and tell the agent what came of it.
+"""A person's approval of destinations that the sandbox's egress proxy would refuse.
 
-A command cannot be held until somebody answers, days later perhaps. So it runs to its end, and then
-the person is asked, as durably as about a tool; if they allow it, the agent runs the command anew.
-Where the mode asks nobody, the agent is told just why it could not get there.
+Two ways, for two kinds of engines. An engine that runs a command itself cannot hold it until
+somebody answers, days later perhaps: the command runs to its end, then the person is asked as
+durably as about a tool, and the agent is told to run the command again
+(:func:`ask_about_denied_hosts`). An agent that runs its tools itself cannot be told anything
+afterwards: there the proxy holds the request while the person is asked (:class:`EgressApprover`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 
 from ...loops.destinations import Destination, parse_destination
-from ...loops.ports.engine import PermissionDecision, TurnHost
+from ...loops.ports.engine import PermissionDecision, PermissionMode, TurnHost
 from ...loops.ports.network import NETWORK
-from ..models.messages import ModelStep, network_entry
 
-ASKED = 5
-"""Destinations that one command may have the person asked about."""
+ASKING_MODES: tuple[PermissionMode, ...] = ("default", "acceptEdits")
+"""The permission modes in which a person may be asked; the others decide by themselves."""
+MAX_QUESTIONS = 5
+"""Destinations that a person is asked about for one command, or for one prompt of an agent."""
 
 ALLOWED = "The user allowed {name}. The refusal above came before that: run the command again."
 REFUSED = "{name} was refused: {why}"
-TOO_MANY = "It was refused {count} more destinations, about which nobody was asked."
+NOT_ASKED = "It was refused {count} more destinations, about which nobody was asked."
+
+NO_TOOL = "it is not on the allow-list of this loop, and no tool that was allowed is running."
+TOO_MANY = f"nobody is asked about more than {MAX_QUESTIONS} destinations in one turn."
+PROMPT_ENDED = "the turn ended before the user had answered."
 
 
-async def ask_denied_hosts(exchange: ModelStep, host: TurnHost) -> None:
-    """Ask about whatever the calls of ``exchange`` were refused, in their order.
-
-    Raises:
-        TurnSuspended: a person must be asked first.
-    """
-    for call in exchange.response.calls:
-        result = exchange.results[call.id]
-        if result.refused:
-            note = await ask_about_host(result.id, result.tool, result.refused, host)
-            await host.journal(network_entry(call.id, note))
-            exchange.settle_network(call.id, note)
-
-
-async def ask_about_host(call_id: str, tool: str, refused: Sequence[str], host: TurnHost) -> str:
-    """Ask about the destinations that a call was refused; what the agent is to be told of it.
+async def ask_about_denied_hosts(
+    call_id: str, tool: str, denied: Sequence[str], host: TurnHost
+) -> str:
+    """Ask about each destination that a finished call was refused; returns the note for the agent.
 
     Raises:
         TurnSuspended: a person must be asked first.
     """
     lines = []
-    for name in refused[:ASKED]:
-        verdict = await request_host_permission(call_id, tool, parse_destination(name), host)
-        said = ALLOWED if verdict.allowed else REFUSED
-        lines.append(said.format(name=name, why=verdict.reason))
-    more = len(refused) - ASKED
+    for name in denied[:MAX_QUESTIONS]:
+        decision = await request_host_permission(call_id, tool, parse_destination(name), host)
+        line = ALLOWED if decision.allowed else REFUSED
+        lines.append(line.format(name=name, why=decision.reason))
+    more = len(denied) - MAX_QUESTIONS
     if more > 0:
-        lines.append(TOO_MANY.format(count=more))
+        lines.append(NOT_ASKED.format(count=more))
     return "\n".join(f"[network: {line}]" for line in lines)
 
 
 async def request_host_permission(
-    call_id: str, who: str, destination: Destination, host: TurnHost
+    call_id: str, requester: str, destination: Destination, host: TurnHost
 ) -> PermissionDecision:
-    """``who`` tried to. Raises ``TurnSuspended`` when a person has to be asked."""
+    """Put one destination before the permission policy. ``requester``: who tried to reach it.
+
+    Raises:
+        TurnSuspended: a person must be asked first.
+    """
     return await host.permission(
         f"{call_id}/{destination}",
         NETWORK,
@@ -64,5 +64,58 @@ async def request_host_permission(
         kind="network",
         title=f"Reach {destination}",
         display_name="Network",
-        reason=f"{who} tried to, and it is not on the loop's allow-list.",
+        reason=f"{requester} tried to, and it is not on the loop's allow-list.",
     )
+
+
+class EgressApprover:
+    """The egress proxy's approval callback during one prompt of an agent.
+
+    People are asked about what a tool wants that they have allowed, not about what the agent's own
+    program looks for by itself (updates, catalogues): that is refused. The proxy waits for as long
+    as programs do; the question stays open until it is answered or the prompt ends, so a later
+    attempt of the agent finds the answer.
+    """
+
+    def __init__(
+        self,
+        agent: str,
+        host: TurnHost,
+        tool_is_running: Callable[[], bool],
+        group: asyncio.TaskGroup,
+    ) -> None:
+        """``tool_is_running``: whether a tool that was allowed may be running now."""
+        self._agent = agent
+        self._host = host
+        self._tool_is_running = tool_is_running
+        self._group = group
+        self._questions: dict[Destination, asyncio.Task[str | None]] = {}
+
+    async def __call__(self, destination: Destination) -> str | None:
+        """``None`` where the destination may be reached now, else why it may not."""
+        task = self._questions.get(destination)
+        if task is None:
+            if not self._tool_is_running():
+                return NO_TOOL
+            if len(self._questions) >= MAX_QUESTIONS:
+                return TOO_MANY
+            task = self._group.create_task(self._ask_person(destination))
+            self._questions[destination] = task
+        await asyncio.wait([task])
+        if task.cancelled() or task.exception() is not None:  # the task group raises the error
+            return PROMPT_ENDED
+        return task.result()
+
+    async def _ask_person(self, destination: Destination) -> str | None:
+        requester = f"The agent {self._agent}"
+        decision = await request_host_permission("network", requester, destination, self._host)
+        if not decision.allowed:
+            return decision.reason
+        # The host applies new grants to the sandbox's network when it hands the sandbox out.
+        await self._host.sandbox()
+        return None
+
+    def cancel(self) -> None:
+        """The prompt is over: open questions are withdrawn, and who waits for one is refused."""
+        for task in self._questions.values():
+            task.cancel()

@@ -1,8 +1,9 @@
-"""Ending what an agent runs inside the sandbox, also what has a process group of its own.
+"""Killing the processes that an agent has started inside the sandbox.
 
-Agents start tools in sessions of their own, so killing the agent's group would let them live on.
-Run inside, as one short shell command: only there are the process ids known. Where the processes of
-a sandbox cannot see each other (tier ``landlock``) nothing is found: see docs/security.md.
+Agents start tools in sessions of their own, so killing the agent's process group would let them
+live on. A short shell script, run inside because only there are the process ids known, follows the
+parent ids in ``/proc``. Where the processes of a sandbox cannot see each other (tier ``landlock``)
+it finds nothing: see docs/security.md.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Sandbox
 
 TIMEOUT = 5.0
+"""Seconds for the script."""
 MARK = "LOOPAT_AGENT"
-"""A variable of an agent's environment, by which what it started is known when it has died."""
+"""An environment variable of the agent, inherited by what it starts. It identifies those processes
+when the agent has died and init has become their parent."""
 
 _SCRIPT = r"""
 declare -A parent born marked; found=(); root={root}; mark={mark}
@@ -50,10 +53,11 @@ done
 async def kill_descendants(
     sandbox: Sandbox, root: int, *, younger_than: float | None = None, mark: str = ""
 ) -> None:
-    """Kill what ``root`` has started, and what that has started: all of it, or what is younger
-    than so many seconds. ``root`` itself goes on.
+    """Kill the descendants of the process ``root``, not ``root`` itself.
 
-    ``mark``: ``root`` is dead, so its children are nobody's; this is its :data:`MARK`.
+    ``younger_than``: only those started within so many seconds. ``mark``: also the processes with
+    this value of :data:`MARK`, for a ``root`` that has died. A sandbox that is lost while the
+    script runs is no error: its processes have ended with it.
     """
     # A moment, not an age: on a busy machine the script may begin long after this line. Processes
     # begin at a time of CLOCK_BOOTTIME in hundredths of a second, rounded down (proc(5), stat).
@@ -64,4 +68,4 @@ async def kill_descendants(
     try:
         await sandbox.run(script, timeout=TIMEOUT)
     except SandboxLost:
-        return  # with it everything has ended
+        return

@@ -1,4 +1,7 @@
-"""What an agent says on its stderr: read all the time; its end is kept to say why it died."""
+"""The end of an agent's stderr, from which a failure's message quotes one line.
+
+stderr is read as long as the process lives: a process whose stderr is full would block.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,15 @@ import re
 
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Process
-from ..acp.errors import one_line
+from .errors import one_line
 
-KEPT = 4096
-FAST = 1024 * 1024
-PAUSE = 0.02
-"""An agent that has said more than ``FAST`` bytes is read no faster than this, so that it cannot
-busy the server."""
-LINES_HEARD = 20
+TAIL_SIZE = 4096
+"""Bytes that are kept."""
+FULL_SPEED_BYTES = 1024 * 1024
+READ_PAUSE = 0.02
+"""Seconds between two reads once a process has written ``FULL_SPEED_BYTES``, so that it cannot
+keep the server busy."""
+LINES_SEARCHED = 20
 _FAULT = re.compile(
     r"error|exception|cannot|could not|denied|fatal|fail|not found|invalid|missing|unknown",
     re.IGNORECASE,
@@ -22,26 +26,35 @@ _FAULT = re.compile(
 
 
 class StderrTail:
-    """Of one process. ``listen`` runs until that has closed its stderr."""
+    """The last bytes that one process wrote to stderr. :meth:`read` needs a task of its own."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, ignored: re.Pattern[str] | None = None) -> None:
+        """Lines that ``ignored`` matches at their beginning are never quoted."""
         self._process = process
-        self._said = bytearray()
+        self._ignored = ignored
+        self._tail = bytearray()
 
-    async def listen(self) -> None:
+    async def read(self) -> None:
+        """Read until the process has closed its stderr or the sandbox has ended."""
         total = 0
         try:
             while data := await self._process.read_stderr():
                 total += len(data)
-                self._said = (self._said + data)[-KEPT:]
-                if total > FAST:
-                    await asyncio.sleep(PAUSE)
+                self._tail = (self._tail + data)[-TAIL_SIZE:]
+                if total > FULL_SPEED_BYTES:
+                    await asyncio.sleep(READ_PAUSE)
         except SandboxLost:
             return
 
-    def __str__(self) -> str:
-        """The line that says most: the last that tells of a fault, else the last; may be empty."""
-        text = self._said.decode(errors="replace")
-        lines = [line for line in map(one_line, text.splitlines()) if line][-LINES_HEARD:]
+    @property
+    def text(self) -> str:
+        return self._tail.decode(errors="replace")
+
+    def relevant_line(self) -> str:
+        """The last line that names a fault, else the last line; empty if there is none."""
+        lines = [line for line in map(one_line, self.text.splitlines()) if line]
+        if self._ignored is not None:
+            lines = [line for line in lines if not self._ignored.match(line)]
+        lines = lines[-LINES_SEARCHED:]
         faults = [line for line in lines if _FAULT.search(line)]
         return (faults or lines or [""])[-1]

@@ -1,4 +1,9 @@
-"""The engine ``builtin``: our own turn loop over any model. Imported when the engine is made."""
+"""The engine ``builtin``: the server's own agent, calling a model and using tools in the sandbox.
+
+:mod:`.engine` runs a turn, :mod:`.model_call` calls the model with retries, :mod:`.tool_calls` runs
+its tool calls, :mod:`.history` rebuilds the conversation of earlier turns, and
+:mod:`.context_window` fits it into the model's window.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,15 @@ from typing import Any
 
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import FileError, PermissionDecision, TurnHost, TurnSuspended
-from ..agents.network_approval import ask_denied_hosts
-from ..models.messages import ModelStep, ReplyToolCall, ToolResultPart, result_entry, started_entry
+from ..agents.network_approval import ask_about_denied_hosts
+from ..models.messages import (
+    ModelStep,
+    ReplyToolCall,
+    ToolResultPart,
+    network_entry,
+    result_entry,
+    started_entry,
+)
 from ..tools.inputs import AskUserQuestionInput, EditInput, WriteInput
 from ..tools.outcome import ToolLimits, ToolOutcome
 from ..tools.questions import answer_text, questions_of
@@ -68,7 +75,21 @@ async def run_tool_calls(exchange: ModelStep, host: TurnHost, limits: ToolLimits
     )
     if suspended is not None:
         raise suspended
-    await ask_denied_hosts(exchange, host)
+    await _ask_about_network(exchange, host)
+
+
+async def _ask_about_network(exchange: ModelStep, host: TurnHost) -> None:
+    """Ask about the destinations that the calls of ``exchange`` were refused, in their order.
+
+    Raises:
+        TurnSuspended: a person must be asked first.
+    """
+    for call in exchange.response.calls:
+        result = exchange.results[call.id]
+        if result.refused:
+            note = await ask_about_denied_hosts(result.id, result.tool, result.refused, host)
+            await host.journal(network_entry(call.id, note))
+            exchange.settle_network(call.id, note)
 
 
 async def _decide(call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:

@@ -1,5 +1,14 @@
 """The engine ``claude``: the Claude Agent SDK in the server, its CLI in the loop's sandbox.
 
+* :mod:`.engine` implements the port; :mod:`.cli_process` is the CLI's process, :mod:`.transport`
+  its streams, :mod:`.launch` its command and environment, :mod:`.errors` what is said when it or
+  its provider fails;
+* :mod:`.turn_runner` runs one turn; :mod:`.text_stream`, :mod:`.tool_call_tracker` and
+  :mod:`.usage_counter` turn the CLI's messages into the loop's events;
+* :mod:`.permission_hook` decides about its calls; :mod:`.tool_kinds` describes its tools;
+* :mod:`.journal` is what is stored of a turn; :mod:`.recovery` resumes a turn whose CLI has ended,
+  by repairing the session file (:mod:`.session`, :mod:`.session_file`).
+
 Nothing of the SDK is imported here; a server without the extra ``[claude]`` can load this package.
 """
 
@@ -34,9 +43,9 @@ def unavailable() -> str | None:
 
 
 def unsupported_reason(sandbox: str, shown: Sequence[Path]) -> str | None:
-    """Why the CLI may not be there in sandboxes of this tier, and what to do; ``None``: it is.
+    """Why sandboxes of this tier may lack the CLI, and what to do; ``None`` where they have it.
 
-    ``shown``: the host's paths that every sandbox sees besides.
+    ``shown``: further paths of the host that every sandbox sees.
     """
     from .launch import bundled_cli
 

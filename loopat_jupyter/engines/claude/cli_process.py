@@ -1,11 +1,11 @@
-"""One living CLI: started in a loop's sandbox, kept between turns, ended with the sandbox.
+"""The CLI's process of one loop: started in the sandbox, kept between turns and while one waits.
 
-The SDK speaks the control protocol; what the CLI asks through it (may this tool run?) and what it
-says arrive in one inbox, in order, and whoever runs the turn takes them out. A question of the
-CLI waits for its answer as long as this object lives, also while no turn runs.
+The SDK speaks the control protocol. What the CLI asks through its hooks and what it writes are put
+into one queue of events, in order, from which the turn's runner takes them. A hook waits for its
+output as long as this object lives, also while no turn runs.
 
-The hooks fail closed: a call that nobody allowed is denied, by the CLI and by
-:meth:`CliProcess._may_use`, which the CLI asks whenever its own rules would prompt.
+The hooks fail closed: a call that nobody allowed is denied, by the CLI when a hook gives no output,
+and by :meth:`CliProcess._can_use_tool`, which the CLI asks whenever its own rules would prompt.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from typing import Any
 
 from ...loops.errors import DomainError, SandboxLost, TurnFailure
 from ...loops.ports.engine import Sandbox
+from ...loops.text import sanitize_text
 from ..agents.process_cleanup import MARK, kill_descendants
 from ..models.sanitize import sanitize_value
+from ..tools.outcome import truncate_middle
 from . import unsupported_reason
-from .command_results import output_of
-from .errors import INSTALL_AGAIN, could_not_start
+from .errors import INSTALL_AGAIN, start_failed
 from .launch import CliLaunch
-from .transport import SandboxTransport
+from .transport import EXITED, SandboxTransport
 
-INBOX = 256
-HOOK_PATIENCE = 2_000_000.0
-"""Seconds the CLI waits for an answer. Its timers cannot run longer than 2^31 milliseconds."""
+QUEUE_SIZE = 256
+HOOK_TIMEOUT = 2_000_000.0
+"""Seconds the CLI waits for a hook's output. Its timers cannot run longer than 2^31 ms."""
 NOT_ALLOWED = "User denied permission: nobody has allowed this call."
 BETWEEN_TURNS = "Nothing may begin between two turns."
 
@@ -40,7 +41,7 @@ HookOutput = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class CliLimits:
-    """Times in seconds. ``silence``: how long the CLI may say nothing while no tool runs."""
+    """Seconds. ``silence``: how long the CLI may write nothing while no tool runs."""
 
     start: float = 30.0
     silence: float = 900.0
@@ -49,47 +50,48 @@ class CliLimits:
 
 @dataclass(eq=False, slots=True)
 class ToolRequested:
-    """The CLI wants to run a tool and waits for ``answer``, the output of its hook."""
+    """The CLI is about to run a tool; its hook waits for ``output``."""
 
     id: str
     tool: str
     input: Mapping[str, Any]
     agent_id: str | None
-    answer: asyncio.Future[HookOutput]
+    output: asyncio.Future[HookOutput]
 
 
 @dataclass(eq=False, slots=True)
 class CommandFinished:
-    """A command has run and was refused destinations. Its result is on its way to the model, and
-    waits for ``answer``, the output of its hook."""
+    """A command has run and was refused destinations. Its result goes to the model when its hook,
+    named ``hook``, has got ``hook_output``."""
 
     id: str
     tool: str
     ok: bool
-    text: str
-    refused: tuple[str, ...]
+    output: str
+    denied_hosts: tuple[str, ...]
     agent_id: str | None
-    answer: asyncio.Future[HookOutput]
     hook: str
+    hook_output: asyncio.Future[HookOutput]
 
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """A message of the CLI."""
+    """A message of the CLI that is not of the control protocol."""
 
     message: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class HeldBeforeModel:
-    """After a call that was asked again, the CLI is about to ask its model; it is held here."""
+    """The CLI has run the call :attr:`CliProcess.stop_after_call` and is held before it calls its
+    model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessExited:
-    """The CLI has ended; ``why`` completes "the agent's program stopped: …"."""
+    """The CLI has ended; ``reason`` completes "the agent's program stopped: …"."""
 
-    why: str
+    reason: str
 
 
 Event = MessageReceived | ToolRequested | CommandFinished | HeldBeforeModel | ProcessExited
@@ -97,193 +99,206 @@ Event = MessageReceived | ToolRequested | CommandFinished | HeldBeforeModel | Pr
 
 @dataclass(eq=False)
 class CliProcess:
-    """``held_after``: a call after which the CLI is stopped, see :class:`HeldBeforeModel`.
-    ``tools_since``: when the first of the tools that run began (monotonic), ``None``: none runs."""
+    """One CLI. ``sdk`` is the module ``claude_agent_sdk``."""
 
     sdk: Any
     sandbox: Sandbox
     launch: CliLaunch
     session_id: str
     limits: CliLimits
-    course: Any = None
-    """What the turn's runner keeps here while the turn waits for a person."""
+    turn_state: Any = None
+    """The :class:`.turn_runner.TurnState` of a turn that waits for a person, kept by its runner."""
     busy: bool = False
-    """It was given something to do and has not come to its end."""
-    held_after: str = ""
-    tools_since: float | None = None
+    """It was given a message and has not written the turn's result."""
+    stop_after_call: str = ""
+    """The call after which the CLI is to be held, see :class:`HeldBeforeModel`."""
+    tools_started: float | None = None
+    """When the first of the running tools was started (monotonic); ``None`` while none runs."""
     allowed: set[str] = field(default_factory=set)
+    """Ids of the calls that were allowed in this turn."""
 
     def __post_init__(self) -> None:
-        self._inbox: asyncio.Queue[Event] = asyncio.Queue(INBOX)
-        self._gone = asyncio.Event()
+        self._events: asyncio.Queue[Event] = asyncio.Queue(QUEUE_SIZE)
+        self._exited = asyncio.Event()
         self._mark = secrets.token_hex(8)
         self._client: Any = None
-        self.pipe: SandboxTransport = SandboxTransport(self._never, self._enqueue)
+        self.transport: SandboxTransport = SandboxTransport(self._not_started, self._enqueue)
 
-    async def _never(self) -> Any:
+    async def _not_started(self) -> Any:
         raise AssertionError("not started")
 
-    # ------------------------------------------------------------------ life
+    # ------------------------------------------------------------------ start and end
 
     @property
     def alive(self) -> bool:
         return (
             self._client is not None
-            and not self._gone.is_set()
-            and not self.pipe.torn
+            and not self._exited.is_set()
+            and not self.transport.broken
             and self.sandbox.alive
         )
 
     async def start(self, *, resume: bool) -> None:
-        """Start the CLI. Raises ``TurnFailure``; leaves nothing."""
+        """Start the CLI on a new session, or with ``resume`` on an existing one.
+
+        Raises:
+            TurnFailure: it could not be started; nothing is left running.
+        """
         command = self.launch.command(self.session_id, resume=resume)
         env = {**dict(self.launch.env), MARK: self._mark}
-        self.pipe = SandboxTransport(
+        self.transport = SandboxTransport(
             lambda: self.sandbox.spawn(command, cwd=self.sandbox.workdir, env=env), self._enqueue
         )
-        self._client = self.sdk.ClaudeSDKClient(self._options(), transport=self.pipe)
+        self._client = self.sdk.ClaudeSDKClient(self._options(), transport=self.transport)
         connecting = asyncio.ensure_future(self._client.connect())
-        gone = asyncio.ensure_future(self._gone.wait())
+        exited = asyncio.ensure_future(self._exited.wait())
         try:
             await asyncio.wait(
-                {connecting, gone},
+                {connecting, exited},
                 timeout=self.limits.start,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             self._check_started(connecting)
         except BaseException:
-            await asyncio.shield(self._give_up(connecting))
+            await asyncio.shield(self._abort_start(connecting))
             raise
         finally:
-            gone.cancel()
+            exited.cancel()
 
     def _check_started(self, connecting: asyncio.Future[None]) -> None:
         if not connecting.done():
-            raise self._could_not_start(self.pipe.failure or "it does not answer")
+            raise self._start_failure(self.transport.failure or "it does not answer")
         error = connecting.exception()
         if error is None:
             return
         if isinstance(error, DomainError):
             raise error
-        said = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        raise self._could_not_start(self.pipe.failure or said) from error
+        text = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+        raise self._start_failure(self.transport.failure or text) from error
 
-    def _could_not_start(self, why: str) -> TurnFailure:
+    def _start_failure(self, reason: str) -> TurnFailure:
         fix = unsupported_reason(self.sandbox.isolation.tier, ()) or INSTALL_AGAIN
-        return could_not_start(why, self.pipe.stderr, fix)
+        return start_failed(reason, self.transport.error_line, fix)
 
-    async def _give_up(self, connecting: asyncio.Future[None]) -> None:
-        await self.pipe.kill()
+    async def _abort_start(self, connecting: asyncio.Future[None]) -> None:
+        await self.transport.kill()
         connecting.cancel()
         await asyncio.wait([connecting])
         await self.end()
 
     def _options(self) -> Any:
         match = self.sdk.HookMatcher
+        timeout = HOOK_TIMEOUT
         return self.sdk.ClaudeAgentOptions(
             hooks={
                 "PreToolUse": [
-                    match(hooks=[self._before_tool], timeout=HOOK_PATIENCE, on_failure="block")
+                    match(hooks=[self._pre_tool_use], timeout=timeout, on_failure="block")
                 ],
-                "PostToolUse": [match("Bash", [self._after_tool], timeout=HOOK_PATIENCE)],
-                "PostToolUseFailure": [match("Bash", [self._after_tool], timeout=HOOK_PATIENCE)],
+                "PostToolUse": [match("Bash", [self._post_tool_use], timeout=timeout)],
+                "PostToolUseFailure": [match("Bash", [self._post_tool_use], timeout=timeout)],
                 "UserPromptSubmit": [
-                    match(hooks=[self._before_prompt], timeout=HOOK_PATIENCE, on_failure="block")
+                    match(hooks=[self._user_prompt_submit], timeout=timeout, on_failure="block")
                 ],
             },
-            can_use_tool=self._may_use,
+            can_use_tool=self._can_use_tool,
             verbatim_prompts=True,
         )
 
     async def end(self) -> None:
-        """End the CLI; bounded. Processes that its tools left behind live on."""
+        """Terminate the CLI; bounded in time. Processes that its tools left behind live on."""
         client, self._client = self._client, None
         if client is not None:
             await client.disconnect()
         else:
-            await self.pipe.close()
-
-    def tools_run(self, running: bool) -> None:
-        """Whether any tool runs now."""
-        if not running:
-            self.tools_since = None
-        elif self.tools_since is None:
-            self.tools_since = time.monotonic()
-
-    async def end_tools(self) -> None:
-        """Kill the tools that run: the CLI does not end them any more. What was put into the
-        background before lives on."""
-        since, self.tools_since, pid = self.tools_since, None, self.pipe.pid
-        if since is None or pid is None or not self.sandbox.alive:
-            return
-        if self.pipe.failure is None:
-            await self.pipe.kill(signal.SIGSTOP)
-            await kill_descendants(self.sandbox, pid)
-        else:
-            age = time.monotonic() - since
-            await kill_descendants(self.sandbox, pid, younger_than=age, mark=self._mark)
+            await self.transport.close()
 
     async def kill(self) -> None:
-        await self.pipe.kill()
+        await self.transport.kill()
         await self.end()
 
-    # ------------------------------------------------------------------ what it asks
+    def note_tools(self, running: bool) -> None:
+        """Note whether any tool runs now."""
+        if not running:
+            self.tools_started = None
+        elif self.tools_started is None:
+            self.tools_started = time.monotonic()
 
-    async def _before_tool(
-        self, asked: Mapping[str, Any], tool_use_id: str | None, _context: Any
+    async def kill_tools(self) -> None:
+        """Kill the tools that run, where the CLI does not end them any more. What was put into
+        the background before lives on."""
+        started, self.tools_started, pid = self.tools_started, None, self.transport.pid
+        if started is None or pid is None or not self.sandbox.alive:
+            return
+        if self.transport.failure is None:
+            # Stopped first: it must not start anything while its descendants are killed.
+            await self.transport.kill(signal.SIGSTOP)
+            await kill_descendants(self.sandbox, pid)
+        else:
+            age = time.monotonic() - started
+            await kill_descendants(self.sandbox, pid, younger_than=age, mark=self._mark)
+
+    # ------------------------------------------------------------------ the CLI's hooks
+
+    async def _pre_tool_use(
+        self, hook_input: Mapping[str, Any], tool_use_id: str | None, _context: Any
     ) -> HookOutput:
-        ident = str(tool_use_id or asked.get("tool_use_id") or "")
-        tool_input = asked.get("tool_input")
-        call = ToolRequested(
-            ident,
-            str(asked.get("tool_name", "")),
+        tool_input = hook_input.get("tool_input")
+        request = ToolRequested(
+            str(tool_use_id or hook_input.get("tool_use_id") or ""),
+            str(hook_input.get("tool_name", "")),
             sanitize_value(tool_input) if isinstance(tool_input, Mapping) else {},
-            str(asked["agent_id"]) if asked.get("agent_id") else None,
+            str(hook_input["agent_id"]) if hook_input.get("agent_id") else None,
             asyncio.get_running_loop().create_future(),
         )
-        await self._inbox.put(call)
-        return await call.answer
+        await self._events.put(request)
+        return await request.output
 
-    async def _after_tool(
-        self, ran: Mapping[str, Any], tool_use_id: str | None, _context: Any
+    async def _post_tool_use(
+        self, hook_input: Mapping[str, Any], tool_use_id: str | None, _context: Any
     ) -> HookOutput:
-        """A command has run; the turn's runner hears of it if it was refused something."""
-        refused = self.sandbox.network.drain_denied()
-        if not refused:
+        """Report a command that was refused destinations; let all others pass at once."""
+        denied = self.sandbox.network.drain_denied()
+        if not denied:
             return {}
-        name = str(ran.get("hook_event_name", ""))
-        done = CommandFinished(
-            str(tool_use_id or ran.get("tool_use_id") or ""),
-            str(ran.get("tool_name", "")),
-            name == "PostToolUse",
-            output_of(ran),
-            tuple(map(str, refused)),
-            str(ran["agent_id"]) if ran.get("agent_id") else None,
+        hook = str(hook_input.get("hook_event_name", ""))
+        command = CommandFinished(
+            str(tool_use_id or hook_input.get("tool_use_id") or ""),
+            str(hook_input.get("tool_name", "")),
+            hook == "PostToolUse",
+            _command_output(hook_input),
+            tuple(map(str, denied)),
+            str(hook_input["agent_id"]) if hook_input.get("agent_id") else None,
+            hook,
             asyncio.get_running_loop().create_future(),
-            name,
         )
-        await self._inbox.put(done)
-        return await done.answer
+        await self._events.put(command)
+        return await command.hook_output
 
-    async def _before_prompt(
-        self, _asked: Mapping[str, Any], _id: str | None, _context: Any
+    async def _user_prompt_submit(
+        self, _input: Mapping[str, Any], _id: str | None, _context: Any
     ) -> HookOutput:
-        if self.held_after:
-            await self._inbox.put(HeldBeforeModel())
-            await self._gone.wait()
+        """Called before a prompt goes to the model; in a resumed session that is after the call
+        which it repeats."""
+        if self.stop_after_call:
+            await self._events.put(HeldBeforeModel())
+            await self._exited.wait()
         if not self.busy:
             return {"decision": "block", "reason": BETWEEN_TURNS}
         return {}
 
-    async def _may_use(self, _tool: str, tool_input: dict[str, Any], context: Any) -> Any:
+    async def _can_use_tool(self, _tool: str, tool_input: dict[str, Any], context: Any) -> Any:
         if getattr(context, "tool_use_id", None) in self.allowed:
             return self.sdk.PermissionResultAllow(updated_input=tool_input)
         return self.sdk.PermissionResultDeny(message=NOT_ALLOWED)
 
-    # ------------------------------------------------------------------ what it is told
+    # ------------------------------------------------------------------ what it is sent
 
-    async def say(self, blocks: Sequence[Mapping[str, Any]]) -> None:
-        """Give it a message of the user. Raises ``TurnFailure`` if it has ended."""
+    async def send_message(self, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Send content blocks as a message of the user.
+
+        Raises:
+            TurnFailure: the CLI has ended.
+        """
 
         async def prompt() -> AsyncIterator[dict[str, Any]]:
             yield {
@@ -297,50 +312,60 @@ class CliProcess:
             await self._client.query(prompt())
         except (BrokenPipeError, SandboxLost) as error:
             raise TurnFailure(
-                f"The agent's program stopped: {self.pipe.failure or error}. What was done is "
+                f"The agent's program stopped: {self.transport.failure or error}. What was done is "
                 "kept: send the message again."
             ) from error
 
-    async def interrupt(self, patience: float | None = None) -> bool:
-        """Stop what it is doing, its tools included; whether it can be talked to again.
+    async def interrupt(self, timeout: float | None = None) -> bool:
+        """Stop the running turn and its tools; returns whether the CLI can be used again.
 
-        ``patience``: seconds, where nobody waits for it as for an interrupt.
+        ``timeout``: seconds, where it may take longer than the interrupt of a person.
         """
         if not self.busy:
             return self.alive
         try:
-            async with asyncio.timeout(self.limits.interrupt if patience is None else patience):
+            async with asyncio.timeout(self.limits.interrupt if timeout is None else timeout):
                 await self._client.interrupt()
                 while True:
-                    event = await self._inbox.get()
+                    event = await self._events.get()
                     if isinstance(event, ProcessExited):
                         return False
                     if isinstance(event, MessageReceived) and event.message.get("type") == "result":
                         self.busy = False
                         return self.alive
-        except Exception:  # the SDK raises bare ones; whatever it was, it is not stopped
+        except Exception:  # the SDK raises bare ones; whatever it was, the turn is not stopped
             return False
 
-    # ------------------------------------------------------------------ the inbox
+    # ------------------------------------------------------------------ events
 
     @property
-    def has_more(self) -> bool:
-        return not self._inbox.empty()
+    def has_events(self) -> bool:
+        return not self._events.empty()
 
-    async def next(self) -> Event:
-        return await self._inbox.get()
+    async def next_event(self) -> Event:
+        return await self._events.get()
 
-    def begin_turn(self) -> None:
-        """Forget the last one; what was said since it ended concerns nobody."""
+    def reset_for_turn(self) -> None:
+        """Forget the last turn, and what was written since it ended."""
         self.allowed.clear()
-        self.pipe.forget_stored()
+        self.transport.forget_stored()
         with contextlib.suppress(asyncio.QueueEmpty):
             while True:
-                self._inbox.get_nowait()
+                self._events.get_nowait()
 
     async def _enqueue(self, message: dict[str, Any]) -> None:
-        if message["type"] != "loopat_gone":
-            await self._inbox.put(MessageReceived(message))
+        if message["type"] != EXITED:
+            await self._events.put(MessageReceived(message))
             return
-        self._gone.set()
-        await self._inbox.put(ProcessExited(self.pipe.failure or "it ended"))
+        self._exited.set()
+        await self._events.put(ProcessExited(self.transport.failure or "it ended"))
+
+
+def _command_output(hook_input: Mapping[str, Any]) -> str:
+    """The output in the input of a hook that is called after a command."""
+    response = hook_input.get("tool_response", hook_input.get("error"))
+    if isinstance(response, Mapping):
+        parts = [response.get("stdout"), response.get("stderr")]
+        response = "\n".join(part for part in parts if isinstance(part, str) and part)
+    text = sanitize_text(response if isinstance(response, str) else "")
+    return truncate_middle(text) or "(no output)"

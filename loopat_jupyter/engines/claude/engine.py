@@ -2,10 +2,11 @@
 
 Each loop has one CLI. It is started by the first turn, kept between turns and while a turn waits
 for a person, and ended with the loop's sandbox. What it is started with (model, instructions, key)
-is fixed for its life, so where that changes it is started anew and resumes its session. It asks
-its model through the sandbox's broker, which holds the real key, and only while a turn runs.
+is fixed for its life, so where that changes it is restarted and resumes its session. It calls its
+model through the gateway of the sandbox's egress proxy, which holds the real key, and only while a
+turn runs.
 
-The session id is in the turns' journals; so the conversation goes on after an eviction or a
+The session's id is in the journals of the turns; so the conversation survives an eviction and a
 restart.
 """
 
@@ -24,16 +25,15 @@ from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
 from ...loops.ports.network import GatewayAccess
+from ..agents.catch_up import missed_turns_prompt
 from ..builtin.engine import EngineLimits
 from ..gateway.upstream import ModelUpstreamFactory
 from ..plugin import ComposeInstructions
-from . import SDK
-from .catch_up import LOST, SESSION, last_session, missed_turns_prompt
+from . import SDK, journal
 from .cli_process import CliLimits, CliProcess
-from .error_capture import ErrorCapturingUpstream
-from .errors import LOST_SESSION, NO_CONVERSATION
-from .launch import CliLaunch, cli_in, plan_launch, told_in
-from .recovery import Recovery, release
+from .errors import LOST_SESSION, NO_CONVERSATION, ErrorCapturingUpstream
+from .launch import CliLaunch, build_launch, find_cli, instructions_argument
+from .recovery import Recovery, end_held
 from .session import CliSession
 from .turn_runner import TurnRunner, TurnState
 
@@ -46,21 +46,21 @@ WRONG_API = (
 
 
 @dataclass(frozen=True, slots=True)
-class _LoopState:
-    """Where a turn runs: its sandbox, and how a CLI is started there."""
+class _TurnSetup:
+    """One run of a turn: where it runs, and how a CLI is started there."""
 
     turn: Turn
     host: TurnHost
     sandbox: Sandbox
     launch: CliLaunch
-    choice: SelectedModel
-    loan: GatewayAccess
+    model: SelectedModel
+    access: GatewayAccess
     upstream: ErrorCapturingUpstream
     past: Sequence[PastTurn]
 
-    def state(self) -> TurnState:
-        name = f"{self.choice.provider}/{self.choice.model}"
-        return TurnState(self.turn, name, (self.choice.api_key, self.loan.key), self.upstream)
+    def new_state(self) -> TurnState:
+        name = f"{self.model.provider}/{self.model.model}"
+        return TurnState(self.turn, name, (self.model.api_key, self.access.key), self.upstream)
 
 
 class ClaudeEngine:
@@ -75,209 +75,206 @@ class ClaudeEngine:
         instructions: ComposeInstructions,
         limits: EngineLimits | None = None,
         *,
-        agent_limits: CliLimits | None = None,
+        cli_limits: CliLimits | None = None,
         program: Sequence[str] = (),
     ) -> None:
-        """``program``: what to run inside in place of the SDK's own CLI."""
+        """``program``: a command to run in the sandbox in place of the SDK's own CLI."""
         self._config = ConfigFile(home)
-        self._lender = ModelUpstreamFactory()
+        self._upstreams = ModelUpstreamFactory()
         self._instructions = instructions
         self._limits = limits or EngineLimits()
-        self._agent_limits = agent_limits or CliLimits()
+        self._cli_limits = cli_limits or CliLimits()
         self._program = tuple(program)
-        self._agents: dict[str, CliProcess] = {}
-        self._endings: set[asyncio.Task[None]] = set()
+        self._processes: dict[str, CliProcess] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     # ------------------------------------------------------------------ the port
 
     async def prepare(self) -> None:
-        """Import the SDK. Where that fails the turn that needs it says so."""
+        """Import the SDK ahead. Where that fails, the first turn reports it."""
         with contextlib.suppress(TurnFailure):
-            await self._load()
+            await self._import_sdk()
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        choice = await self._config.select_model(turn.vault)
-        if choice.api == "openai":
-            raise TurnFailure(WRONG_API.format(provider=choice.provider))
-        upstream = ErrorCapturingUpstream(await self._lender.upstream(choice))
+        model = await self._config.select_model(turn.vault)
+        if model.api == "openai":
+            raise TurnFailure(WRONG_API.format(provider=model.provider))
+        upstream = ErrorCapturingUpstream(await self._upstreams.upstream(model))
         sandbox = await host.sandbox()
-        loan = await sandbox.network.open_model_gateway(upstream)
+        access = await sandbox.network.open_model_gateway(upstream)
         try:
-            place = _LoopState(
-                turn,
-                host,
-                sandbox,
-                await self._plan(turn, choice, loan, sandbox),
-                choice,
-                loan,
-                upstream,
-                await host.history(),
-            )
-            await self._run(place)
+            launch = await self._launch(turn, model, access, sandbox)
+            past = await host.history()
+            setup = _TurnSetup(turn, host, sandbox, launch, model, access, upstream, past)
+            await self._run(setup)
         finally:
             sandbox.network.close_model_gateway()
 
     async def close_loop(self, loop_id: str) -> None:
-        agent = self._agents.pop(loop_id, None)
-        if agent is not None:
-            await agent.kill()
+        cli = self._processes.pop(loop_id, None)
+        if cli is not None:
+            await cli.kill()
 
     async def close(self) -> None:
-        for loop_id in tuple(self._agents):
+        for loop_id in tuple(self._processes):
             await self.close_loop(loop_id)
-        if self._endings:
-            await asyncio.wait(tuple(self._endings))
-        await self._lender.close()
+        if self._ending:
+            await asyncio.wait(tuple(self._ending))
+        await self._upstreams.close()
 
     # ------------------------------------------------------------------ one turn
 
-    async def _plan(
-        self, turn: Turn, choice: SelectedModel, loan: GatewayAccess, sandbox: Sandbox
+    async def _launch(
+        self, turn: Turn, model: SelectedModel, access: GatewayAccess, sandbox: Sandbox
     ) -> CliLaunch:
-        return plan_launch(
-            self._program or (await cli_in(sandbox),),
-            choice,
-            await told_in(sandbox, await self._instructions(turn)),
-            loan,
+        return build_launch(
+            self._program or (await find_cli(sandbox),),
+            model,
+            await instructions_argument(sandbox, await self._instructions(turn)),
+            access,
             sandbox.home,
             self._limits.tools,
             self._limits.model_calls,
         )
 
-    async def _run(self, place: _LoopState) -> None:
-        """Run, and leave no CLI behind that cannot be talked to."""
-        loop_id = place.turn.loop_id
+    async def _run(self, setup: _TurnSetup) -> None:
+        """Run the turn, and end a CLI that is in a state from which it cannot go on."""
+        loop_id = setup.turn.loop_id
         try:
-            await self._begin_or_go_on(place)
+            await self._start_or_resume(setup)
         except TurnSuspended:
             raise
         except asyncio.CancelledError:
-            await self._stop(loop_id)
+            await self._interrupt(loop_id)
             raise
         except BaseException:
-            agent = self._agents.get(loop_id)
-            if agent is not None and (agent.busy or not agent.alive):
-                await asyncio.shield(agent.end_tools())
-                self._retire(loop_id)
+            cli = self._processes.get(loop_id)
+            if cli is not None and (cli.busy or not cli.alive):
+                await asyncio.shield(cli.kill_tools())
+                self._end_process(loop_id)
             raise
 
-    async def _begin_or_go_on(self, place: _LoopState) -> None:
-        turn, agent = place.turn, self._agents.get(place.turn.loop_id)
+    async def _start_or_resume(self, setup: _TurnSetup) -> None:
+        turn, cli = setup.turn, self._processes.get(setup.turn.loop_id)
         if not turn.journal:
-            await self._begin(place)
+            await self._start_turn(setup)
             return
-        here = agent is not None and agent.alive and agent.sandbox is place.sandbox
-        if here and agent is not None and _waits_for(agent, turn):
-            await self._go_on(place, agent)
+        usable = cli is not None and cli.alive and cli.sandbox is setup.sandbox
+        if usable and cli is not None and _waits_in(cli, turn):
+            await self._resume(setup, cli)
         else:
-            await self._recover(place, place.state())
+            await self._recover(setup, setup.new_state())
 
-    async def _go_on(self, place: _LoopState, agent: CliProcess) -> None:
-        """The CLI still waits for its answers."""
-        course: TurnState = agent.course
-        course.turn, course.upstream = place.turn, place.upstream
-        stretch = TurnRunner(course, agent, place.host)
-        await stretch.ask_again()
-        await stretch.run()
-        if agent.held_after:
-            await release(agent)
-            await self._recover(place, course)
+    async def _resume(self, setup: _TurnSetup, cli: CliProcess) -> None:
+        """The CLI's hooks still wait for their output."""
+        state: TurnState = cli.turn_state
+        state.turn, state.upstream = setup.turn, setup.upstream
+        runner = TurnRunner(state, cli, setup.host)
+        await runner.retry_waiting()
+        await runner.run()
+        if cli.stop_after_call:
+            await end_held(cli)
+            await self._recover(setup, state)
         else:
-            agent.course = None
+            cli.turn_state = None
 
-    async def _recover(self, place: _LoopState, course: TurnState) -> None:
-        session_id = _session_of(place.turn)
-        self._retire(place.turn.loop_id)
+    async def _recover(self, setup: _TurnSetup, state: TurnState) -> None:
+        """The CLI that asked has ended."""
+        session_id = journal.session_of(setup.turn.journal)
+        if session_id is None:
+            raise TurnFailure(LOST_SESSION)
+        self._end_process(setup.turn.loop_id)
 
         async def start() -> CliProcess:
-            return await self._start(place, session_id, course, resume=True)
+            return await self._start_process(setup, session_id, state, resume=True)
 
-        session = CliSession(place.sandbox, session_id)
-        await Recovery(course, place.host, session, start).run()
-        self._agents[place.turn.loop_id].course = None
+        session = CliSession(setup.sandbox, session_id)
+        await Recovery(state, setup.host, session, start).run()
+        self._processes[setup.turn.loop_id].turn_state = None
 
-    async def _begin(self, place: _LoopState) -> None:
-        course, host = place.state(), place.host
-        session_id = last_session(place.past)
-        told_before = session_id is not None
-        told = missed_turns_prompt(place.past, session_id)
-        agent = await self._living(place, session_id)
-        if agent is None:
-            resume = session_id is not None
-            if session_id is not None and not await CliSession(place.sandbox, session_id).exists():
-                raise await _lost(host)
+    async def _start_turn(self, setup: _TurnSetup) -> None:
+        state, host = setup.new_state(), setup.host
+        session_id = journal.last_session(setup.past)
+        has_session = session_id is not None
+        missed = journal.missed_turns(setup.past, session_id)
+        catch_up = missed_turns_prompt(missed, whole=len(missed) == len(setup.past))
+        cli = await self._reusable_process(setup, session_id)
+        if cli is None:
+            if session_id is not None and not await CliSession(setup.sandbox, session_id).exists():
+                raise await _session_lost(host)
             session_id = session_id or str(uuid.uuid4())
-            agent = await self._start(place, session_id, course, resume=resume)
-        agent.course = course
-        agent.begin_turn()
-        blocks = [text for text in (told, place.turn.content) if text]
-        await agent.say([{"type": "text", "text": text} for text in blocks])
-        stretch = TurnRunner(course, agent, host)
-        if told_before:
-            await stretch.note_session()
-        await stretch.run()
-        await stretch.note_session()
-        agent.course = None
+            cli = await self._start_process(setup, session_id, state, resume=has_session)
+        cli.turn_state = state
+        cli.reset_for_turn()
+        texts = [text for text in (catch_up, setup.turn.content) if text]
+        await cli.send_message([{"type": "text", "text": text} for text in texts])
+        runner = TurnRunner(state, cli, host)
+        if has_session:
+            await runner.journal_session()
+        await runner.run()
+        await runner.journal_session()
+        cli.turn_state = None
 
     # ------------------------------------------------------------------ the loop's CLI
 
-    async def _living(self, place: _LoopState, session_id: str | None) -> CliProcess | None:
-        """The loop's CLI where it can take this turn; else it is ended."""
-        agent = self._agents.get(place.turn.loop_id)
-        if agent is None:
+    async def _reusable_process(
+        self, setup: _TurnSetup, session_id: str | None
+    ) -> CliProcess | None:
+        """The loop's CLI where it can take this turn; any other is ended."""
+        cli = self._processes.get(setup.turn.loop_id)
+        if cli is None:
             return None
         fits = (
-            agent.alive
-            and agent.sandbox is place.sandbox
-            and agent.launch == place.launch
-            and agent.session_id == session_id
-            and not agent.held_after
+            cli.alive
+            and cli.sandbox is setup.sandbox
+            and cli.launch == setup.launch
+            and cli.session_id == session_id
+            and not cli.stop_after_call
         )
-        # A turn that waited may have been interrupted, which the CLI has not heard.
-        if fits and await agent.interrupt(LATE_INTERRUPT):
-            return agent
-        self._retire(place.turn.loop_id)
+        # A turn that waited may have been interrupted, of which the CLI was not told then.
+        if fits and await cli.interrupt(LATE_INTERRUPT):
+            return cli
+        self._end_process(setup.turn.loop_id)
         return None
 
-    async def _start(
-        self, place: _LoopState, session_id: str, course: TurnState, *, resume: bool
+    async def _start_process(
+        self, setup: _TurnSetup, session_id: str, state: TurnState, *, resume: bool
     ) -> CliProcess:
-        agent = CliProcess(
-            await self._load(), place.sandbox, place.launch, session_id, self._agent_limits, course
-        )
+        sdk = await self._import_sdk()
+        cli = CliProcess(sdk, setup.sandbox, setup.launch, session_id, self._cli_limits, state)
         try:
-            await agent.start(resume=resume)
+            await cli.start(resume=resume)
         except TurnFailure as error:
-            if resume and NO_CONVERSATION in agent.pipe.stderr:
-                raise await _lost(place.host) from error
+            if resume and cli.transport.has_printed(NO_CONVERSATION):
+                raise await _session_lost(setup.host) from error
             raise
-        self._agents[place.turn.loop_id] = agent
-        return agent
+        self._processes[setup.turn.loop_id] = cli
+        return cli
 
-    async def _stop(self, loop_id: str) -> None:
+    async def _interrupt(self, loop_id: str) -> None:
         """The turn was interrupted: stop what runs, within milliseconds.
 
-        One that just came to rest may as well be going on after a restart: its calls stay open,
-        and the next turn, if one comes, has them dropped.
+        A turn that was just suspended may also be resumed after a restart: its calls stay open,
+        and the next turn, if there is one, drops them.
         """
-        agent = self._agents.get(loop_id)
-        if agent is not None and not _rests(agent):
-            agent.course = None
-            if not await asyncio.shield(agent.interrupt()):
-                await asyncio.shield(agent.end_tools())
-                self._retire(loop_id)
+        cli = self._processes.get(loop_id)
+        if cli is not None and not _is_suspended(cli):
+            cli.turn_state = None
+            if not await asyncio.shield(cli.interrupt()):
+                await asyncio.shield(cli.kill_tools())
+                self._end_process(loop_id)
 
-    def _retire(self, loop_id: str) -> None:
-        """End the loop's CLI; the engine waits for its end when it closes."""
-        agent = self._agents.pop(loop_id, None)
-        if agent is not None:
-            ending = asyncio.get_running_loop().create_task(agent.kill())
-            self._endings.add(ending)
-            ending.add_done_callback(self._endings.discard)
+    def _end_process(self, loop_id: str) -> None:
+        """End the loop's CLI in the background; :meth:`close` waits for that."""
+        cli = self._processes.pop(loop_id, None)
+        if cli is not None:
+            task = asyncio.get_running_loop().create_task(cli.kill())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     @staticmethod
-    async def _load() -> Any:
-        """The SDK; importing it takes seconds."""
+    async def _import_sdk() -> Any:
+        """The SDK's module. Imported in a thread, since that takes seconds."""
         try:
             return await asyncio.to_thread(importlib.import_module, SDK)
         except ImportError as error:
@@ -287,23 +284,17 @@ class ClaudeEngine:
             ) from error
 
 
-async def _lost(host: TurnHost) -> TurnFailure:
-    """The session is gone: the next turn begins another."""
-    await host.journal({"type": LOST})
+async def _session_lost(host: TurnHost) -> TurnFailure:
+    """Journal that the session is gone, so that the next turn creates another."""
+    await host.journal(journal.lost_entry())
     return TurnFailure(LOST_SESSION)
 
 
-def _waits_for(agent: CliProcess, turn: Turn) -> bool:
-    course = agent.course
-    return isinstance(course, TurnState) and course.turn.turn_id == turn.turn_id
+def _waits_in(cli: CliProcess, turn: Turn) -> bool:
+    """Whether this CLI holds the state of the suspended ``turn``."""
+    state = cli.turn_state
+    return isinstance(state, TurnState) and state.turn.turn_id == turn.turn_id
 
 
-def _rests(agent: CliProcess) -> bool:
-    return isinstance(agent.course, TurnState) and agent.course.ledger.resting
-
-
-def _session_of(turn: Turn) -> str:
-    ids = [str(entry["id"]) for entry in turn.journal if entry.get("type") == SESSION]
-    if not ids:
-        raise TurnFailure(LOST_SESSION)
-    return ids[-1]
+def _is_suspended(cli: CliProcess) -> bool:
+    return isinstance(cli.turn_state, TurnState) and cli.turn_state.calls.can_suspend

@@ -1,9 +1,9 @@
 """How the CLI is started: its arguments and its environment.
 
-Nothing is loaded but what is given here: no settings of a user, a project or the workdir, no MCP
-server, no plugin, no slash command. Every variable that names a model names the configured one,
-so that no other is ever asked. The permission mode is the CLI's strictest; whatever would prompt
-comes to us, see :mod:`.gate`.
+It loads nothing but what is given here: no settings of a user, a project or the workdir, no MCP
+server, no plugin, no slash command. Every variable that names a model names the configured one, so
+that no other is called. The permission mode is the CLI's strictest: whatever it would prompt about
+comes to the permission hook.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .tool_kinds import OFFERED
 SETTINGS = {
     "includeCoAuthoredBy": False,
     "attribution": {"commit": "", "pr": ""},
-    "cleanupPeriodDays": 36_500,  # a choice may be answered after any time
+    "cleanupPeriodDays": 36_500,  # a choice may be resolved after any time
 }
 SWITCHES = {
     "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
@@ -36,7 +36,7 @@ SWITCHES = {
     "DISABLE_TELEMETRY": "1",
     "DISABLE_ERROR_REPORTING": "1",
     "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",
-    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # they would wake it between turns
+    "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # their end would start a turn
     "CLAUDE_CODE_DISABLE_CRON": "1",
     "CLAUDE_CODE_DISABLE_FILE_CHECKPOINTING": "1",
     "CLAUDE_CODE_DISABLE_TERMINAL_TITLE": "1",
@@ -56,13 +56,14 @@ MODEL_VARIABLES = (
 EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high"}
 ARGUMENT_MAX = 100_000
 """Bytes of one argument; the kernel takes 128 KiB."""
-LOOK_TIMEOUT = 10.0
+FIND_TIMEOUT = 10.0
+"""Seconds to look for the CLI in a container."""
 CONFIG_DIR = ".loopat/claude"
-"""Below the sandbox's home: it is the loop's own, and outlives the sandbox."""
+"""Below the sandbox's home, which belongs to the loop and outlives the sandbox."""
 
 
 def bundled_cli() -> str:
-    """The CLI that the SDK's wheel brings, where the sandbox sees it; else one on its ``PATH``."""
+    """The path of the CLI in the SDK's package; ``claude`` where it has none, for the ``PATH``."""
     found = importlib.util.find_spec("claude_agent_sdk")
     if found is not None and found.origin:
         path = Path(found.origin).resolve().parent / "_bundled" / "claude"
@@ -71,54 +72,56 @@ def bundled_cli() -> str:
     return "claude"
 
 
-async def cli_in(sandbox: Sandbox) -> str:
-    """The CLI as this sandbox sees it: a container has its own programs, and may see ours."""
+async def find_cli(sandbox: Sandbox) -> str:
+    """The CLI's path in this sandbox. A container has programs of its own, and sees the server's
+    only where they are mounted."""
     path = await asyncio.to_thread(bundled_cli)
     if sandbox.isolation.tier != "podman":
         return path
-    found = await sandbox.run(f"test -x {shlex.quote(path)}", timeout=LOOK_TIMEOUT)
+    found = await sandbox.run(f"test -x {shlex.quote(path)}", timeout=FIND_TIMEOUT)
     return path if found.exit_code == 0 else "claude"
 
 
 @dataclass(frozen=True, slots=True)
 class CliLaunch:
-    """One way to start the CLI; two that are equal can share a living one."""
+    """One way to start the CLI; a running CLI is reused for a launch that is equal."""
 
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
 
     def command(self, session_id: str, *, resume: bool) -> list[str]:
-        """The whole command line. Equals forms: a value can never be read as a flag."""
-        how = "resume" if resume else "session-id"
-        return [*self.argv, f"--{how}={session_id}"]
+        """The whole command line. ``--name=value``, so that no value is read as an option."""
+        option = "resume" if resume else "session-id"
+        return [*self.argv, f"--{option}={session_id}"]
 
 
-def plan_launch(
+def build_launch(
     program: Sequence[str],
-    choice: SelectedModel,
-    told: str,
-    loan: GatewayAccess,
+    model: SelectedModel,
+    instructions: str,
+    access: GatewayAccess,
     home: str,
     tools: ToolLimits,
     model_calls: int,
 ) -> CliLaunch:
-    """``told`` is the argument from :func:`told_in`."""
+    """``instructions`` is the argument from :func:`instructions_argument`; ``home`` the sandbox's;
+    ``model_calls`` how often one turn may call its model."""
     argv = [
         *program,
         *("--output-format", "stream-json", "--input-format", "stream-json", "--verbose"),
         *("--include-partial-messages", "--session-mirror", "--await-initialize"),
         *("--strict-mcp-config", "--setting-sources=", "--disable-slash-commands"),
         *("--permission-mode", "default", "--permission-prompt-tool", "stdio"),
-        *("--system-prompt-snapshot", "off", told),
+        *("--system-prompt-snapshot", "off", instructions),
         *("--settings", json.dumps(SETTINGS), "--tools", ",".join(OFFERED)),
-        *(f"--model={choice.model}", f"--max-turns={model_calls}"),
-        *_thinking(choice.thinking),
+        *(f"--model={model.model}", f"--max-turns={model_calls}"),
+        *_thinking_arguments(model.thinking),
     ]
-    return CliLaunch(tuple(argv), tuple(sorted(_environment(choice, loan, home, tools).items())))
+    return CliLaunch(tuple(argv), tuple(sorted(_environment(model, access, home, tools).items())))
 
 
-async def told_in(sandbox: Sandbox, instructions: str) -> str:
-    """The argument that gives the agent its instructions; long ones go through a file inside."""
+async def instructions_argument(sandbox: Sandbox, instructions: str) -> str:
+    """The argument with the agent's instructions; long ones are written to a file there."""
     data = instructions.encode("utf-8", "replace")
     if len(data) <= ARGUMENT_MAX:
         return f"--append-system-prompt={data.decode()}"
@@ -128,33 +131,33 @@ async def told_in(sandbox: Sandbox, instructions: str) -> str:
     return f"--append-system-prompt-file={path}"
 
 
-def _thinking(wanted: Thinking | None) -> tuple[str, ...]:
-    if wanted is False:
+def _thinking_arguments(thinking: Thinking | None) -> tuple[str, ...]:
+    if thinking is False:
         return ("--thinking", "disabled")
-    shown = ("--thinking-display", "summarized")
-    if wanted is None:
-        return shown
-    effort = ("--effort", EFFORTS[wanted]) if isinstance(wanted, str) else ()
-    return ("--thinking", "adaptive", *shown, *effort)
+    display = ("--thinking-display", "summarized")
+    if thinking is None:
+        return display
+    effort = ("--effort", EFFORTS[thinking]) if isinstance(thinking, str) else ()
+    return ("--thinking", "adaptive", *display, *effort)
 
 
 def _environment(
-    choice: SelectedModel, loan: GatewayAccess, home: str, tools: ToolLimits
+    model: SelectedModel, access: GatewayAccess, home: str, tools: ToolLimits
 ) -> Mapping[str, str]:
     env = {
         **SWITCHES,
-        **dict.fromkeys(MODEL_VARIABLES, choice.model),
+        **dict.fromkeys(MODEL_VARIABLES, model.model),
         "CLAUDE_CONFIG_DIR": f"{home}/{CONFIG_DIR}",
-        "ANTHROPIC_BASE_URL": loan.url,
-        "ANTHROPIC_API_KEY": loan.key,
+        "ANTHROPIC_BASE_URL": access.url,
+        "ANTHROPIC_API_KEY": access.key,
         "BASH_DEFAULT_TIMEOUT_MS": str(int(tools.bash_timeout * 1000)),
         "BASH_MAX_TIMEOUT_MS": str(int(tools.bash_timeout_max * 1000)),
         "BASH_MAX_OUTPUT_LENGTH": str(tools.output),
     }
-    if choice.base_url is not None:  # not every server that speaks the API speaks its betas
+    if model.base_url is not None:  # other servers of the API may not know its betas
         env["CLAUDE_CODE_DISABLE_EXPERIMENTAL_BETAS"] = "1"
-    if choice.max_tokens is not None:
-        env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(choice.max_tokens)
-    if choice.context_window is not None:
-        env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(choice.context_window)
+    if model.max_tokens is not None:
+        env["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] = str(model.max_tokens)
+    if model.context_window is not None:
+        env["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(model.context_window)
     return env

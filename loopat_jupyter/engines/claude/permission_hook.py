@@ -1,7 +1,8 @@
-"""May this call run? Every call of the CLI comes here, and nowhere else is one let through.
+"""The output of the CLI's PreToolUse hook: whether a call may run.
 
-The policy, or a person, decides with the input that will run. The CLI's own permission modes
-decide nothing: it runs in its strictest one, and what we allow is allowed there too.
+Every call of the CLI comes here, and nowhere else is one allowed. The permission policy, or a
+person, decides with the input that will run. The CLI's own permission modes decide nothing: it runs
+in its strictest one, and a call that is allowed here is allowed there too.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ...loops.ports.engine import PermissionDecision, Sandbox, TurnHost
-from ..agents.tool_call_tracker import TrackedCall
 from ..tools.inputs import AskUserQuestionInput
 from ..tools.questions import questions_of
 from ..tools.tools import inside_workdir
 from .cli_process import HookOutput, ToolRequested
-from .tool_kinds import ASK, EDITS, kind_of, shown_input, title_of
+from .tool_call_tracker import TrackedCall
+from .tool_kinds import ASK, EDITS, kind_of, reviewed_input, title_of
 
 DENIED = "User denied permission to run this."
 NO_BACKGROUND = (
@@ -48,61 +49,63 @@ def is_allowed(output: HookOutput) -> bool:
 
 
 async def decide_permission(
-    call: ToolRequested, entry: TrackedCall, sandbox: Sandbox, host: TurnHost
+    request: ToolRequested, call: TrackedCall, sandbox: Sandbox, host: TurnHost
 ) -> HookOutput:
-    """The answer to the CLI's hook. Raises ``TurnSuspended`` when a person has to be asked."""
-    if call.tool == ASK:
-        return await _question(call, entry, host)
-    verdict = await _permission(call, entry, sandbox, host)
-    if verdict.allowed:
+    """The hook's output. Raises ``TurnSuspended`` when a person must be asked first."""
+    if request.tool == ASK:
+        return await _ask_questions(request, call, host)
+    decision = await _permission(request, call, sandbox, host)
+    if decision.allowed:
         return allow()
-    reason = verdict.reason
+    reason = decision.reason
     return deny(reason if "User denied permission" in reason else f"{DENIED} {reason}".rstrip())
 
 
 async def _permission(
-    call: ToolRequested, entry: TrackedCall, sandbox: Sandbox, host: TurnHost
+    request: ToolRequested, call: TrackedCall, sandbox: Sandbox, host: TurnHost
 ) -> PermissionDecision:
     inside = False
-    if call.tool in EDITS:
-        path = call.input.get(EDITS[call.tool])
+    if request.tool in EDITS:
+        path = request.input.get(EDITS[request.tool])
         inside = isinstance(path, str) and await inside_workdir(sandbox, path)
-    shown = shown_input(entry.sent, call.input)
+    reviewed = reviewed_input(call.input, request.input)
     return await host.permission(
-        entry.name,
-        call.tool,
-        shown,
-        kind=kind_of(call.tool),
+        call.event_id,
+        request.tool,
+        reviewed,
+        kind=kind_of(request.tool),
         inside_workdir=inside,
-        title=title_of(call.tool, shown),
-        display_name=call.tool,
+        title=title_of(request.tool, reviewed),
+        display_name=request.tool,
     )
 
 
-async def _question(call: ToolRequested, entry: TrackedCall, host: TurnHost) -> HookOutput:
+async def _ask_questions(request: ToolRequested, call: TrackedCall, host: TurnHost) -> HookOutput:
     try:
-        asked = AskUserQuestionInput.model_validate(dict(call.input))
+        tool_input = AskUserQuestionInput.model_validate(dict(request.input))
     except ValidationError:
         return deny("The questions could not be asked: each needs a text and two options at least.")
-    questions = questions_of(asked)
-    answers = await host.question(entry.name, questions)
-    said = {one.question: _value(answers.get(one.id, "(no answer)")) for one in questions}
-    return allow(updatedInput={**call.input, "answers": said})
+    questions = questions_of(tool_input)
+    answers = await host.question(call.event_id, questions)
+    by_text = {item.question: _joined(answers.get(item.id, "(no answer)")) for item in questions}
+    return allow(updatedInput={**request.input, "answers": by_text})
 
 
-def _value(answer: str | list[str]) -> str:
+def _joined(answer: str | list[str]) -> str:
     return answer if isinstance(answer, str) else ", ".join(answer)
 
 
-def refusal(call: ToolRequested, shown: Mapping[str, Any] | None) -> str | None:
-    """Why a call cannot be run here at all, whoever would allow it.
+def denial_reason(request: ToolRequested, repeated: Mapping[str, Any] | None) -> str | None:
+    """Why a call cannot run at all, whoever would allow it; ``None`` where it can.
 
-    ``shown``: what the journal says about a call that is asked again. The CLI has it from its
-    session file, which the agent may have changed since a person saw it.
+    ``repeated``: the journal's entry of a call that a new CLI asks about again. The CLI has the
+    call from its session file, which the agent may have changed since a person saw it.
     """
-    if shown is not None and (shown["tool"], shown["input"]) != (call.tool, dict(call.input)):
+    if repeated is not None and (repeated["tool"], repeated["input"]) != (
+        request.tool,
+        dict(request.input),
+    ):
         return CHANGED
-    wants: Mapping[str, Any] = call.input
-    if call.tool == "Bash" and wants.get("run_in_background"):
+    if request.tool == "Bash" and request.input.get("run_in_background"):
         return NO_BACKGROUND
     return None

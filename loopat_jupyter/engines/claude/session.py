@@ -1,7 +1,7 @@
-"""The CLI's session file of a loop, looked into and mended through the sandbox.
+"""The CLI's session file of a loop, read and repaired through the sandbox.
 
 It lies in the loop's home and belongs to the agent like everything there. Nothing in it is trusted:
-whatever it makes the CLI do passes the gate like any other call.
+whatever it makes the CLI do passes the permission hook like any other call.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from ...loops.errors import TurnFailure
 from ...loops.ports.engine import FileError, Sandbox
 from .launch import CONFIG_DIR
 
-ANSWER_MAX = 1 << 20
+OUTPUT_LIMIT = 1 << 20
+"""Bytes that are read from the program of :mod:`.session_file`."""
 PYTHON = "python3"
 
 
@@ -40,21 +41,22 @@ class CliSession:
             return False
         return bool(found["paths"])
 
-    async def open_calls(self, unasked: Sequence[str] = ()) -> dict[str, str] | None:
-        """The calls of the last answer that have no result, with their tools, in their order;
-        ``None`` when the file is gone. ``unasked``: calls that were never let run; a result that
-        they have all the same is dropped first, and what came after it."""
-        return await self._run([["reopen", *unasked]] if unasked else [])
+    async def open_calls(self, not_allowed: Sequence[str] = ()) -> dict[str, str] | None:
+        """The calls of the last model message that have no result, with their tools, in order;
+        ``None`` when the file is gone. ``not_allowed``: calls that were never allowed to run; a
+        result that they have nevertheless is dropped first, and what came after it."""
+        return await self._run([["drop_results", *not_allowed]] if not_allowed else [])
 
     async def defer(self, call_id: str) -> None:
-        """Let the CLI ask about this call again when it resumes."""
+        """Have the CLI ask about this call again when it resumes the session."""
         await self._run([["defer", call_id]])
 
     async def close(self, call_id: str, text: str, *, ok: bool = False) -> None:
-        """Give this call a result: as a rule one that says why it has none."""
+        """Give this call a result; usually a failed one that says why it has no other."""
         await self._run([["close", call_id, text, "ok" if ok else "failed"]])
 
     async def _run(self, operations: Sequence[Sequence[str]]) -> dict[str, str] | None:
+        """Run the program of :mod:`.session_file` in the sandbox. Raises ``TurnFailure``."""
         process = await self.sandbox.spawn(
             [PYTHON, "-I", "-S", "-c", _program(), self._config_dir, self.id]
         )
@@ -62,12 +64,12 @@ class CliSession:
             await process.write(json.dumps(operations).encode())
             await process.close_stdin()
             output = b""
-            while (chunk := await process.read()) and len(output) < ANSWER_MAX:
+            while (chunk := await process.read()) and len(output) < OUTPUT_LIMIT:
                 output += chunk
-            answer = json.loads(output)
-            if not answer["found"]:
+            report = json.loads(output)
+            if not report["found"]:
                 return None
-            return {str(ident): str(tool) for ident, tool in answer["open"]}
+            return {str(call_id): str(tool) for call_id, tool in report["open"]}
         except (ValueError, KeyError, TypeError, BrokenPipeError) as error:
             raise TurnFailure(
                 "The agent's own record of this conversation cannot be read, so it cannot go on "

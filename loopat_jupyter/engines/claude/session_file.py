@@ -1,18 +1,18 @@
-"""Looking into and mending the CLI's session file, inside the sandbox: standard library only.
+"""Reads and repairs the CLI's session file, inside the sandbox: standard library only.
 
-Run as a program by the sandbox's own Python: ``python -c <this file> CONFIG_DIR SESSION_ID``, with
+The sandbox's own Python runs it as a program: ``python -c <this file> CONFIG_DIR SESSION_ID``, with
 a list of operations as JSON on stdin. It prints one JSON object: ``{"found": bool, "open":
-[[id, tool], …]}``, the calls of the last answer that have no result, in their order, as they were
-*before* the operations.
+[[id, tool], …]}``, where ``open`` are the calls of the last model message that have no result, in
+order, after the operation ``drop_results`` and before all others.
 
-The file is JSON lines that the CLI appends to. A call is asked about again when the CLI resumes if
-the file's last ``hook_deferred_tool`` row names it and no later row mentions its result; that row
-is what the CLI itself writes for a call that a hook deferred. We append it for calls whose CLI
-ended while they waited.
+The file is JSON lines, to which the CLI appends. When the CLI resumes the session, it asks about a
+call again if the file's last ``hook_deferred_tool`` row names that call and no later row has its
+result. The CLI itself writes such a row for a call that a hook deferred; here it is appended for
+calls whose CLI ended while they waited.
 
-Operations: ``["reopen", id, …]`` (drop their results and what came after; it is done first, and
-the answer tells of the file after it), ``["defer", id]`` and ``["close", id, text,
-"ok" | "failed"]`` (its result).
+Operations: ``["drop_results", id, …]`` (drop the results of these calls and what came after the
+first of them; done before all others), ``["defer", id]`` and ``["close", id, text,
+"ok" | "failed"]`` (append a result).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
-KEPT = ("cwd", "sessionId", "version", "gitBranch", "userType", "entrypoint", "timestamp")
+COPIED_FIELDS = ("cwd", "sessionId", "version", "gitBranch", "userType", "entrypoint", "timestamp")
 
 
 def main(config_dir: str, session_id: str, operations: list[list[str]]) -> Row:
@@ -33,11 +33,11 @@ def main(config_dir: str, session_id: str, operations: list[list[str]]) -> Row:
         return {"found": False, "open": []}
     path = files[0]
     for operation in operations:
-        if operation[0] == "reopen":
+        if operation[0] == "drop_results":
             drop_results(path, set(operation[1:]))
     rows = read(path)
     calls = open_calls(rows)
-    others = (operation for operation in operations if operation[0] != "reopen")
+    others = (operation for operation in operations if operation[0] != "drop_results")
     added = [row for operation in others for row in perform(operation, rows)]
     if added:
         append(path, added)
@@ -50,7 +50,7 @@ def read(path: Path) -> list[Row]:
 
 
 def parse(line: bytes) -> Row:
-    """Empty for a line that was cut off when the CLI was killed."""
+    """One row; empty for a line that was cut off when the CLI was killed."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -59,7 +59,8 @@ def parse(line: bytes) -> Row:
 
 
 def drop_results(path: Path, ids: set[str]) -> None:
-    """Cut the file before the first result of ``ids``; what other calls really gave is kept."""
+    """Cut the file before the first result of ``ids``; behind it, only real results of other calls
+    are kept."""
     kept, cut = [], False
     for line in path.read_bytes().splitlines(keepends=True):
         row = parse(line)
@@ -75,11 +76,11 @@ def drop_results(path: Path, ids: set[str]) -> None:
 
 
 def results_in(row: Row) -> set[str]:
-    """The calls that a row has the result of."""
+    """The ids of the calls whose results a row has."""
     if row.get("type") != "user":
         return set()
     found = (b.get("tool_use_id") for b in blocks(row) if b.get("type") == "tool_result")
-    return {str(ident) for ident in found}
+    return {str(call_id) for call_id in found}
 
 
 def blocks(row: Row) -> list[Row]:
@@ -89,7 +90,7 @@ def blocks(row: Row) -> list[Row]:
 
 
 def open_calls(rows: list[Row]) -> list[list[str]]:
-    """The main conversation's calls without a result, of the last prompt only."""
+    """The main agent's calls without a result since the last prompt, as id and tool."""
     calls: dict[str, str] = {}
     for row in rows:
         if row.get("isSidechain"):
@@ -103,22 +104,22 @@ def open_calls(rows: list[Row]) -> list[list[str]]:
                 calls.pop(str(block.get("tool_use_id")), None)
             if not results and not row.get("isMeta"):
                 calls.clear()
-    return [[ident, tool] for ident, tool in calls.items()]
+    return [[call_id, tool] for call_id, tool in calls.items()]
 
 
 def perform(operation: list[str], rows: list[Row]) -> list[Row]:
-    """The rows to be appended for one operation; they are added to ``rows`` too."""
-    kind, ident, *rest = operation
+    """The rows to be appended for one operation; they are added to ``rows`` as well."""
+    kind, call_id, *rest = operation
     for owner in reversed(rows):
-        call = next((b for b in blocks(owner) if b.get("id") == ident), None)
+        call = next((b for b in blocks(owner) if b.get("id") == call_id), None)
         if owner.get("type") == "assistant" and call is not None:
-            row = deferral(call, rows) if kind == "defer" else result_row(ident, rest, owner)
+            row = deferral_row(call, rows) if kind == "defer" else result_row(call_id, rest, owner)
             rows.append(row)
             return [row]
     return []
 
 
-def deferral(call: Row, rows: list[Row]) -> Row:
+def deferral_row(call: Row, rows: list[Row]) -> Row:
     last = next(row for row in reversed(rows) if row.get("uuid"))
     attachment = {
         "type": "hook_deferred_tool",
@@ -130,28 +131,28 @@ def deferral(call: Row, rows: list[Row]) -> Row:
         "permissionMode": "default",
     }
     return {
-        **base(last),
+        **common_fields(last),
         "parentUuid": last["uuid"],
         "type": "attachment",
         "attachment": attachment,
     }
 
 
-def result_row(ident: str, said: list[str], owner: Row) -> Row:
-    text, failed = said[0], said[1] != "ok"
-    result = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": ident}
+def result_row(call_id: str, result: list[str], owner: Row) -> Row:
+    text, failed = result[0], result[1] != "ok"
+    block = {"type": "tool_result", "content": text, "is_error": failed, "tool_use_id": call_id}
     return {
-        **base(owner),
+        **common_fields(owner),
         "parentUuid": owner.get("uuid"),
         "type": "user",
-        "message": {"role": "user", "content": [result]},
+        "message": {"role": "user", "content": [block]},
         "toolUseResult": text,
         "sourceToolAssistantUUID": owner.get("uuid"),
     }
 
 
-def base(row: Row) -> Row:
-    kept = {name: row[name] for name in KEPT if name in row}
+def common_fields(row: Row) -> Row:
+    kept = {name: row[name] for name in COPIED_FIELDS if name in row}
     return {**kept, "isSidechain": False, "uuid": str(uuid.uuid4())}
 
 
@@ -160,10 +161,10 @@ def append(path: Path, rows: list[Row]) -> None:
         end = file.seek(0, 2)
         if end:
             file.seek(end - 1)
-        torn = bool(end) and file.read(1) != b"\n"
+        cut_off = bool(end) and file.read(1) != b"\n"
         file.seek(0, 2)
         text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows)
-        file.write((b"\n" if torn else b"") + text.encode())
+        file.write((b"\n" if cut_off else b"") + text.encode())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the agent says: its deltas as they come, and nothing twice when the whole message follows.
+"""The agent's text and thinking: its deltas as they come, without repeating the whole message.
 
-Only the main agent's words are the turn's text; what a sub-agent says is its caller's business.
+Only the main agent's text is the turn's text; a sub-agent's goes to the agent that started it.
 """
 
 from __future__ import annotations
@@ -14,74 +14,77 @@ from ..models.sanitize import SurrogateJoiner
 
 
 class IncompleteMessage(Exception):
-    """The model's answer broke off after some of it was shown, and another one begins."""
+    """The model's message broke off after a part of it was shown, and another one begins."""
 
 
 class TextStream:
-    """One turn's text and thinking."""
+    """The text and thinking of one turn."""
 
     def __init__(self) -> None:
-        self._message = ""
-        self._shown = False
+        self._message_id = ""
+        self._has_shown = False
         self._streamed = {"text": 0, "thinking": 0}
-        """Characters that came as deltas, and whose block has not come whole yet."""
+        """Characters that came as deltas, and whose block has not come as a whole yet."""
         self._text, self._thinking = SurrogateJoiner(), SurrogateJoiner()
 
-    async def delta(self, event: Mapping[str, Any], host: TurnHost) -> None:
-        """One event of the provider's stream. Raises :class:`IncompleteMessage`."""
+    async def add_event(self, event: Mapping[str, Any], host: TurnHost) -> None:
+        """Show one event of the provider's stream. Raises :class:`IncompleteMessage`."""
         kind = event.get("type")
         if kind == "message_start":
-            self._begin(str(event.get("message", {}).get("id", "")))
+            self._begin_message(str(event.get("message", {}).get("id", "")))
         elif kind == "message_delta" and event.get("delta", {}).get("stop_reason"):
-            self._shown = False  # the CLI itself ends a message that broke off, but without this
+            # The CLI also ends a message that broke off, but without a stop reason.
+            self._has_shown = False
         elif kind == "content_block_delta":
-            piece = event.get("delta", {})
-            if piece.get("type") == "text_delta":
-                await self._say("text", str(piece.get("text", "")), host)
-            elif piece.get("type") == "thinking_delta":
-                await self._say("thinking", str(piece.get("thinking", "")), host)
+            delta = event.get("delta", {})
+            if delta.get("type") == "text_delta":
+                await self._show_delta("text", str(delta.get("text", "")), host)
+            elif delta.get("type") == "thinking_delta":
+                await self._show_delta("thinking", str(delta.get("thinking", "")), host)
         elif kind == "content_block_stop":
-            await _tell(host.thinking, self._thinking.end())
-            await _tell(host.text, self._text.end())
+            await _show(host.thinking, self._thinking.end())
+            await _show(host.text, self._text.end())
 
-    async def message(self, message: Mapping[str, Any], host: TurnHost) -> None:
-        """A whole message: says what of it was not streamed. Raises :class:`IncompleteMessage`."""
-        ident = str(message.get("id", ""))
-        if ident != self._message:
-            self._begin(ident)
+    async def add_message(self, message: Mapping[str, Any], host: TurnHost) -> None:
+        """Show what of a whole message did not come as deltas. Raises
+        :class:`IncompleteMessage`."""
+        message_id = str(message.get("id", ""))
+        if message_id != self._message_id:
+            self._begin_message(message_id)
         for block in blocks_of(message):
             kind = block.get("type")
             if kind in ("text", "thinking"):
-                await self._rest(str(kind), str(block.get(kind, "")), host)
+                await self._show_remaining(str(kind), str(block.get(kind, "")), host)
 
-    def _begin(self, ident: str) -> None:
-        if self._shown:
+    def _begin_message(self, message_id: str) -> None:
+        if self._has_shown:
             raise IncompleteMessage
-        self._message = ident
+        self._message_id = message_id
         self._streamed = {"text": 0, "thinking": 0}
 
-    async def _say(self, kind: str, text: str, host: TurnHost) -> None:
+    async def _show_delta(self, kind: str, text: str, host: TurnHost) -> None:
         self._streamed[kind] += len(text)
-        self._shown = True
+        self._has_shown = True
         if kind == "text":
-            await _tell(host.text, self._text.add(text))
+            await _show(host.text, self._text.add(text))
         else:
-            await _tell(host.thinking, self._thinking.add(text))
+            await _show(host.thinking, self._thinking.add(text))
 
-    async def _rest(self, kind: str, text: str, host: TurnHost) -> None:
-        """``text`` is one block; blocks of one message come one after the other."""
+    async def _show_remaining(self, kind: str, text: str, host: TurnHost) -> None:
+        """``text`` is one whole block; the blocks of a message come one after the other."""
         streamed = min(self._streamed[kind], len(text))
         self._streamed[kind] -= streamed
-        await _tell(host.text if kind == "text" else host.thinking, sanitize_text(text[streamed:]))
+        show = host.text if kind == "text" else host.thinking
+        await _show(show, sanitize_text(text[streamed:]))
 
 
-async def _tell(say: Callable[[str], Awaitable[None]], text: str) -> None:
+async def _show(show: Callable[[str], Awaitable[None]], text: str) -> None:
     if text:
-        await say(text)
+        await show(text)
 
 
 def blocks_of(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The content blocks of a message; what is none is left out."""
+    """The content blocks of a message; anything else in its content is left out."""
     content = message.get("content")
     if isinstance(content, str):
         return [{"type": "text", "text": content}]

@@ -1,7 +1,7 @@
-"""The CLI's tools: which are offered, what kind each is to the policy, how a person sees a call.
+"""The CLI's tools: which are offered, their kind for the permission policy, and their titles.
 
-What is not named here is ``other``, the kind that is asked about. Left out are the tools that
-need a network, start something that outlives the turn's control, or change the CLI's own mode.
+A tool that is not named here is of the kind ``other``, which is asked about. Not offered are the
+tools that need a network, start something that outlives the turn, or change the CLI's own mode.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from ...loops.ports.engine import ToolKind
 ASK = "AskUserQuestion"
 SUBAGENTS = frozenset({"Agent", "Task"})
 TODO = ("TodoWrite", "TaskCreate", "TaskUpdate", "TaskList", "TaskGet")
-"""The agent's own notes about its plan: they change nothing but themselves."""
+"""The agent's notes about its plan: they change nothing else."""
 OFFERED = (
     *("Bash", "Read", "Write", "Edit", "NotebookEdit", "Glob", "Grep"),
     *(ASK, "Agent", *TODO),
 )
 READS = frozenset({"Read", "Glob", "Grep", "LS", "NotebookRead", *TODO, *SUBAGENTS})
-"""A sub-agent by itself does nothing: each call it makes is asked about like any other."""
+"""Starting a sub-agent changes nothing: each call that it makes is asked about like any other."""
 EDITS: Mapping[str, str] = {
     "Write": "file_path",
     "Edit": "file_path",
     "MultiEdit": "file_path",
     "NotebookEdit": "notebook_path",
 }
-"""Which field names the file."""
+"""By tool: the input field with the path of the file."""
 
 _TITLES: Mapping[str, tuple[str, str]] = {
     "Read": ("Read {}", "file_path"),
@@ -41,7 +41,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "Agent": ("Start a sub-agent: {}", "description"),
     "Task": ("Start a sub-agent: {}", "description"),
 }
-_PLAIN = {"Bash": "Run a command", ASK: "Ask a question"}
+_DEFAULT_TITLES = {"Bash": "Run a command", ASK: "Ask a question"}
 
 
 def kind_of(tool: str) -> ToolKind:
@@ -52,27 +52,31 @@ def kind_of(tool: str) -> ToolKind:
 
 def title_of(tool: str, tool_input: Mapping[str, Any]) -> str:
     """One line for the person who is asked; at most 200 characters."""
-    form, name = _TITLES.get(tool, ("{}", ""))
-    value = tool_input.get(name)
+    template, field = _TITLES.get(tool, ("{}", ""))
+    value = tool_input.get(field)
     if isinstance(value, str) and value.strip():
-        return form.format(value)[:200]
-    return _PLAIN.get(tool, f"Use {tool}")[:200]
+        return template.format(value)[:200]
+    return _DEFAULT_TITLES.get(tool, f"Use {tool}")[:200]
 
 
-def shown_input(sent: Mapping[str, Any] | str | None, run: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The input as a person is shown it: what the model sent where that is what will run.
+def reviewed_input(
+    model_input: Mapping[str, Any] | str | None, hook_input: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """The input as a person is shown it: the model's, where that is what will run.
 
-    The CLI makes the path of a file tool absolute; nothing else may differ.
+    ``hook_input`` is what will run. The CLI makes the path of a file tool absolute; where anything
+    else differs from what the model sent, ``hook_input`` is shown.
     """
-    if not isinstance(sent, Mapping) or sent.keys() != run.keys():
-        return run
-    pairs = ((name, value, run[name]) for name, value in sent.items())
-    return sent if all(a == b or _is_path(name, a, b) for name, a, b in pairs) else run
+    if not isinstance(model_input, Mapping) or model_input.keys() != hook_input.keys():
+        return hook_input
+    pairs = ((name, value, hook_input[name]) for name, value in model_input.items())
+    same = all(a == b or _is_same_path(name, a, b) for name, a, b in pairs)
+    return model_input if same else hook_input
 
 
-def _is_path(name: str, sent: Any, run: Any) -> bool:
-    if name not in ("file_path", "notebook_path", "path"):
+def _is_same_path(field: str, relative: Any, absolute: Any) -> bool:
+    if field not in ("file_path", "notebook_path", "path"):
         return False
-    if not isinstance(sent, str) or not isinstance(run, str):
+    if not isinstance(relative, str) or not isinstance(absolute, str):
         return False
-    return run.startswith("/") and run.endswith("/" + sent.removeprefix("./"))
+    return absolute.startswith("/") and absolute.endswith("/" + relative.removeprefix("./"))

@@ -1,124 +1,126 @@
-"""The SDK's transport to a CLI in a sandbox: its standard streams, over ``Sandbox.spawn``.
+"""The Claude SDK's transport to a CLI that runs in a sandbox, over ``Sandbox.spawn``.
 
-A transport of our own rather than ``cli_path`` and a wrapper: no process outside, no second pipe,
-and the sandbox's own windows bound what a flooding CLI can make the server hold.
+It takes the place of the SDK's own subprocess: there is no process outside the sandbox, and the
+flow control of the sandbox's streams bounds what a flooding CLI can make the server hold.
 
-The CLI writes one JSON object a line. Those of the control protocol go on to the SDK; all others
-go to the agent's inbox, in order. What the CLI says it has stored (``transcript_mirror``) is noted
-here and goes no further.
+The CLI writes one JSON object a line. Those of the control protocol go to the SDK; all others go to
+the process's event queue, in order. The CLI's reports of what it has written to its session file
+(``transcript_mirror``) are only searched for what somebody waits for.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import re
 import signal
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ...loops.errors import SandboxLost
 from ...loops.ports.engine import Process
+from ..agents.jsonlines import JsonLinesLimits, JsonLinesStream, LineTooLong, TooMuchGarbage
+from ..agents.stderr_tail import StderrTail
 
-LINE_MAX = 32 << 20
-"""Bytes of one line. A picture that a tool read is one line."""
-GARBAGE_MAX = 20
-"""Lines that are no JSON object before the CLI is given up; a stray warning is forgiven."""
-STDERR_KEPT = 4000
+LIMITS = JsonLinesLimits(line=32 << 20)
+"""An image that a tool has read is one line."""
 EXIT_GRACE = 2.0
-"""Seconds the CLI gets to end by itself before it is killed."""
+"""Seconds for the CLI to exit by itself before it is killed."""
 CONTROL = frozenset({"control_request", "control_response", "control_cancel_request"})
 USER_ROW = b'"type":"user"'
 MIRROR = b'{"type":"transcript_mirror"'
-
-
-class PipeBroken(Exception):
-    """The CLI does not keep to its protocol; the message says how."""
+EXITED = "loopat_exited"
+"""The type of the message that is appended when the CLI's messages have ended."""
+_NOISE = re.compile(r"\s*\[claude-code:")
 
 
 class SandboxTransport:
-    """Has the shape of the SDK's ``Transport``; ``take`` is given every other message."""
+    """Has the shape of the SDK's ``Transport``."""
 
     def __init__(
         self,
         open_process: Callable[[], Awaitable[Process]],
-        take: Callable[[dict[str, Any]], Awaitable[None]],
+        on_message: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
-        self._open = open_process
-        self._take = take
+        """``on_message`` is awaited for every message that is not of the control protocol."""
+        self._open_process = open_process
+        self._on_message = on_message
         self._process: Process | None = None
-        self._errors: asyncio.Task[None] | None = None
-        self._said: deque[str] = deque(maxlen=40)
-        self._garbage = 0
+        self._stream: JsonLinesStream | None = None
+        self._stderr: StderrTail | None = None
+        self._stderr_task: asyncio.Task[None] | None = None
         self._stored: dict[bytes, asyncio.Event] = {}
-        self.has_stored = False
-        """Its session file has a message, so it can be resumed."""
-        self.torn = False
-        """A line was written in part: nothing can be said to this CLI any more."""
+        self.session_stored = False
+        """The CLI's session file has a message of the user, so the session can be resumed."""
         self.failure: str | None = None
-        """How it ended, once it has."""
+        """How the CLI ended, once it has."""
 
-    # ------------------------------------------------------------------ the SDK's side
+    # ------------------------------------------------------------------ the SDK's interface
 
     async def connect(self) -> None:
-        self._process = await self._open()
-        self._errors = asyncio.get_running_loop().create_task(self._read_errors(self._process))
+        process = self._process = await self._open_process()
+        self._stream = JsonLinesStream(process, _is_message, LIMITS)
+        self._stderr = StderrTail(process, _NOISE)
+        self._stderr_task = asyncio.get_running_loop().create_task(self._stderr.read())
 
     def is_ready(self) -> bool:
         return self._process is not None and self.failure is None
 
     async def write(self, data: str) -> None:
-        assert self._process is not None
-        if self.torn or self.failure is not None:
+        assert self._stream is not None
+        if self.failure is not None:
             raise BrokenPipeError("The agent's program has ended.")
-        try:
-            await self._process.write(data.encode("utf-8", "replace"))
-        except BaseException:
-            self.torn = True
-            raise
+        await self._stream.write(data.encode("utf-8", "replace"))
 
     async def end_input(self) -> None:
         if self._process is not None and self.failure is None:
             await self._process.close_stdin()
 
     async def read_messages(self) -> AsyncIterator[dict[str, Any]]:
-        """The control protocol; everything else goes to ``take`` on the way."""
+        """Yields the control protocol's messages; all others go to ``on_message``."""
+        assert self._stream is not None
         try:
-            async for line in self._lines():
+            while (line := await self._stream.read_line()) is not None:
                 if line.startswith(MIRROR):
                     self._note_stored(line)
                     continue
-                message = self._parse(line)
+                message = await self._stream.decode(line)
                 if message is None:
                     continue
-                if message.get("type") in CONTROL:
+                if message["type"] in CONTROL:
                     yield message
                 else:
-                    await self._take(message)
-            self.failure = await self._why_it_ended()
-        except PipeBroken as error:
-            self.failure = str(error)
+                    await self._on_message(message)
+            self.failure = await self._exit_reason()
+        except LineTooLong as error:
+            self.failure = f"it wrote {error}"
+        except TooMuchGarbage:
+            self.failure = "it writes what is not its protocol"
         except SandboxLost as error:
             self.failure = f"its sandbox ended: {error.message}"
-        await self._take({"type": "loopat_gone"})
+        await self._on_message({"type": EXITED})
 
     async def close(self) -> None:
-        """End the CLI and wait for its end; bounded."""
+        """Terminate the CLI and wait for its exit, at most :data:`EXIT_GRACE` before a kill."""
         if self._process is not None:
-            await self._end(self._process)
-        if self._errors is not None:
-            self._errors.cancel()
-            await asyncio.wait([self._errors])
+            await self._terminate(self._process)
+        if self._stderr_task is not None:
+            self._stderr_task.cancel()
+            await asyncio.wait([self._stderr_task])
 
-    # ------------------------------------------------------------------ ours
+    # ------------------------------------------------------------------ for CliProcess
+
+    @property
+    def broken(self) -> bool:
+        """Whether a write failed, so that nothing can be sent to this CLI any more."""
+        return self._stream is not None and self._stream.broken
 
     @property
     def pid(self) -> int | None:
-        """The CLI's process id, inside."""
+        """The CLI's process id inside the sandbox."""
         return None if self._process is None else self._process.pid
 
     async def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
-        """End the CLI at once. What its tools started lives on: it has sessions of its own."""
+        """Signal the CLI. Tools that it started have sessions of their own and live on."""
         if self._process is not None:
             try:
                 await self._process.kill(how)
@@ -126,71 +128,40 @@ class SandboxTransport:
                 return
 
     @property
-    def stderr(self) -> str:
-        """The last lines of its stderr."""
-        return "\n".join(self._said)[-STDERR_KEPT:]
+    def error_line(self) -> str:
+        """The line of its stderr that a failure should quote, else what it wrote to stdout
+        instead of messages; may be empty."""
+        line = "" if self._stderr is None else self._stderr.relevant_line()
+        return line or ("" if self._stream is None else self._stream.last_garbage)
+
+    def has_printed(self, text: str) -> bool:
+        """Whether ``text`` is in the end of its stderr or in its last line that was no message."""
+        stderr = "" if self._stderr is None else self._stderr.text
+        garbage = "" if self._stream is None else self._stream.last_garbage
+        return text in stderr or text in garbage
 
     def stored(self, text: str) -> asyncio.Event:
-        """Set when a row that holds ``text`` has come to its session file."""
+        """An event that is set when a row which holds ``text`` is in the session file."""
         return self._stored.setdefault(text.encode(), asyncio.Event())
 
     def forget_stored(self) -> None:
+        """Drop all events of :meth:`stored`."""
         self._stored.clear()
 
     def _note_stored(self, line: bytes) -> None:
-        self.has_stored = self.has_stored or USER_ROW in line
+        self.session_stored = self.session_stored or USER_ROW in line
         for text, event in self._stored.items():
             if text in line:
                 event.set()
 
-    # ------------------------------------------------------------------ streams
-
-    async def _lines(self) -> AsyncIterator[bytes]:
-        assert self._process is not None
-        rest = bytearray()
-        while chunk := await self._process.read():
-            start = 0
-            while (end := chunk.find(b"\n", start)) >= 0:
-                rest += chunk[start:end]
-                line, rest = bytes(rest), bytearray()
-                start = end + 1
-                if line.strip():
-                    yield line
-            rest += chunk[start:]
-            if len(rest) > LINE_MAX:
-                raise PipeBroken(f"it wrote a line of more than {LINE_MAX >> 20} MiB")
-            await asyncio.sleep(0)  # one that floods must not keep the loop to itself
-
-    def _parse(self, line: bytes) -> dict[str, Any] | None:
-        try:
-            message = json.loads(line)
-        except (ValueError, RecursionError):
-            message = None
-        if isinstance(message, dict) and isinstance(message.get("type"), str):
-            return message
-        self._said.append(line[:200].decode("utf-8", "replace"))
-        self._garbage += 1
-        if self._garbage > GARBAGE_MAX:
-            raise PipeBroken("it writes what is not its protocol")
-        return None
-
-    async def _why_it_ended(self) -> str:
+    async def _exit_reason(self) -> str:
         assert self._process is not None
         code = await self._process.wait()
         if code < 0:
             return f"it was killed (signal {-code})"
         return f"it ended with code {code}"
 
-    async def _read_errors(self, process: Process) -> None:
-        try:
-            while chunk := await process.read_stderr():
-                for line in chunk[-STDERR_KEPT:].decode("utf-8", "replace").splitlines():
-                    if line.strip():
-                        self._said.append(line[:500])
-        except SandboxLost:
-            return
-
-    async def _end(self, process: Process) -> None:
+    async def _terminate(self, process: Process) -> None:
         try:
             await process.close_stdin()
             await process.kill(signal.SIGTERM)
@@ -201,3 +172,7 @@ class SandboxTransport:
                 await process.kill(signal.SIGKILL)
         except (SandboxLost, BrokenPipeError):
             return
+
+
+def _is_message(message: dict[str, Any]) -> bool:
+    return isinstance(message.get("type"), str)

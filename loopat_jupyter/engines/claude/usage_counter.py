@@ -1,9 +1,9 @@
-"""Token counts of a turn: from the CLI's own sums, and from the stream where there are none yet.
+"""Token counts of a turn: the CLI's own sums, and those of the stream until there are any.
 
 The CLI's ``result`` message has the usage of all its model calls since the last one, with
-sub-agents and cost. A turn that waits for a person has no result yet, and its CLI may never come
-to one; so what the stream told is reported when it rests, and taken off again from the sums that
-follow.
+sub-agents and cost. A turn that waits for a person has no result yet, and its CLI may never write
+one; so the counts of the stream are reported when the turn is suspended, and subtracted from the
+sums that follow.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _SUMS = ("inputTokens", "outputTokens", "cacheReadInputTokens", "cacheCreationIn
 
 
 class UsageCounter:
+    """The usage of one turn, reported in parts."""
+
     def __init__(self) -> None:
         self._counted = [0, 0, 0, 0]
         self._reported = [0, 0, 0, 0]
 
-    def stream(self, event: Mapping[str, Any]) -> None:
-        """One event of the provider's stream."""
+    def add_event(self, event: Mapping[str, Any]) -> None:
+        """Count one event of the provider's stream."""
         if event.get("type") == "message_start":
             message = event.get("message")
             usage = message.get("usage") if isinstance(message, Mapping) else None
@@ -44,14 +46,14 @@ class UsageCounter:
                 if not (skip_output and index == 1):
                     self._counted[index] += _number(usage.get(name))
 
-    def at_rest(self) -> TurnUsage:
-        """What is new since it was last reported."""
+    def at_suspension(self) -> TurnUsage:
+        """What was counted since the last report."""
         new = [a - b for a, b in zip(self._counted, self._reported, strict=True)]
         self._reported = list(self._counted)
         return TurnUsage(*new)
 
     def at_end(self, result: Mapping[str, Any]) -> TurnUsage:
-        """What the turn's result adds to what was reported."""
+        """The sums of the turn's ``result`` message, less what was reported before."""
         models = result.get("model_usage_since_last_result")
         cost: float | None = None
         sums = [0, 0, 0, 0]

@@ -1,9 +1,12 @@
-"""Which model a request's body names, read as the body streams by.
+"""Which model a request's body names, found while the body streams through.
 
-A provider's parser decides in the end, so whatever two parsers might read differently is refused:
-a second ``model`` (in whatever case or escapes), comments, other encodings than UTF-8, control
-characters, and the keys with which some gateways let a request name further models. Values are
-skipped, not parsed: a body of many megabytes costs no memory and holds up nobody.
+A provider's own JSON parser decides in the end, so whatever two parsers might read differently is
+refused: a second ``model`` (in any case or escapes), comments, other encodings than UTF-8, control
+characters, and the keys with which some gateways let a request name further models.
+
+Values are skipped, not parsed. A program in the sandbox may send 32 MiB of small items, which a
+JSON parser turns into more than 800 MB of objects while it holds the interpreter for two seconds;
+here a body costs no memory, and the parser can be left after each piece.
 """
 
 from __future__ import annotations
@@ -14,44 +17,45 @@ from collections.abc import Generator
 
 KEY_MAX = 1024
 """Bytes of one key of the body, of a number, and of the model's name."""
-DEPTH = 200
+MAX_DEPTH = 200
 FALLBACK_KEYS = frozenset({"models", "fallbacks"})
+"""Keys with which a request can name further models."""
 
-_INSIDE = rb"[ !#-\[\]-\xff]*+(?:\\[ -\xff][ !#-\[\]-\xff]*+)*+"
+_IN_STRING = rb"[ !#-\[\]-\xff]*+(?:\\[ -\xff][ !#-\[\]-\xff]*+)*+"
 _SPACE = re.compile(rb"[ \t\r\n]*+")
-_PLAIN = re.compile(rb'(?:[-+.0-9eEtrufalsn:, \t\r\n]++|"' + _INSIDE + rb'")*+')
-_TEXT = re.compile(_INSIDE)
+_PLAIN_VALUES = re.compile(rb'(?:[-+.0-9eEtrufalsn:, \t\r\n]++|"' + _IN_STRING + rb'")*+')
+_STRING_PART = re.compile(_IN_STRING)
 _SCALAR = re.compile(rb"[-+.0-9a-zA-Z]*+")
 _CLOSER = {0x7B: 0x7D, 0x5B: 0x5D}
 _QUOTE, _BACKSLASH, _COLON, _COMMA = b'"\\:,'
 _OPEN, _CLOSE = b"{}"
 
-Steps = Generator[None, bytes, None]
+Parsing = Generator[None, bytes, None]
 
 
 class AmbiguousModel(ValueError):
-    """It cannot be said with certainty which model is named; the message says why."""
+    """It is not certain which model is named; the message starts with "it"."""
 
 
 class ModelFieldParser:
-    """Feed the body; ``name`` is there as soon as it was read, ``None`` until then."""
+    """Incremental parser of a body's top-level object; ``name`` is ``None`` until it was read."""
 
     def __init__(self) -> None:
         self.name: str | None = None
         self._data = b""
-        self._at = 0
-        self._whole = False
-        self._steps = self._read()
-        next(self._steps)
+        self._position = 0
+        self._complete = False
+        self._parsing = self._object()
+        next(self._parsing)
 
     def feed(self, data: bytes) -> None:
-        """The next piece of the body. Raises :class:`AmbiguousModel`."""
+        """Parse the next piece of the body. Raises :class:`AmbiguousModel`."""
         if data:
-            self._steps.send(data)
+            self._parsing.send(data)
 
     def end(self) -> str:
-        """The body is over: the model it names. Raises :class:`AmbiguousModel`."""
-        if not self._whole:
+        """The body is complete: the model it names. Raises :class:`AmbiguousModel`."""
+        if not self._complete:
             raise AmbiguousModel("it is no whole JSON object")
         if self.name is None:
             raise AmbiguousModel("it names no model")
@@ -59,33 +63,33 @@ class ModelFieldParser:
 
     # ------------------------------------------------------------------ the grammar
 
-    def _read(self) -> Steps:
-        yield from self._more()
-        if (yield from self._next()) != _OPEN:
+    def _object(self) -> Parsing:
+        yield from self._next_piece()
+        if (yield from self._token()) != _OPEN:
             raise AmbiguousModel("it is no JSON object")
-        byte = yield from self._next()
+        byte = yield from self._token()
         while byte == _QUOTE:
-            raw = yield from self._text(KEY_MAX)
-            if (yield from self._next()) != _COLON:
+            raw = yield from self._string(KEY_MAX)
+            if (yield from self._token()) != _COLON:
                 raise AmbiguousModel("it is no valid JSON")
             yield from self._member(_decoded(raw))
-            byte = yield from self._next()
+            byte = yield from self._token()
             if byte == _COMMA:
-                byte = yield from self._next()
+                byte = yield from self._token()
                 if byte != _QUOTE:
                     raise AmbiguousModel("it is no valid JSON")
             elif byte != _CLOSE:
                 raise AmbiguousModel("it is no valid JSON")
         if byte != _CLOSE:
             raise AmbiguousModel("it is no valid JSON")
-        self._whole = True
+        self._complete = True
         while True:
-            self._at = self._match(_SPACE)
-            if self._at < len(self._data):
+            self._position = self._match(_SPACE)
+            if self._position < len(self._data):
                 raise AmbiguousModel("something follows its JSON object")
-            yield from self._more()
+            yield from self._next_piece()
 
-    def _member(self, key: str) -> Steps:
+    def _member(self, key: str) -> Parsing:
         folded = key.casefold()
         if folded in FALLBACK_KEYS:
             raise AmbiguousModel(f"it names more models than one ({key!r})")
@@ -94,42 +98,42 @@ class ModelFieldParser:
             return
         if self.name is not None or key != "model":
             raise AmbiguousModel("it names a model twice")
-        if (yield from self._next()) != _QUOTE:
+        if (yield from self._token()) != _QUOTE:
             raise AmbiguousModel("its model is no string")
-        self.name = _decoded((yield from self._text(KEY_MAX)))
+        self.name = _decoded((yield from self._string(KEY_MAX)))
 
-    def _value(self) -> Steps:
-        byte = yield from self._next()
+    def _value(self) -> Parsing:
+        byte = yield from self._token()
         if byte == _QUOTE:
-            yield from self._text(None)
+            yield from self._string(None)
         elif byte in _CLOSER:
             yield from self._nested(byte)
         else:
-            self._at -= 1
+            self._position -= 1
             yield from self._scalar()
 
-    def _nested(self, opener: int) -> Steps:
+    def _nested(self, opener: int) -> Parsing:
         closers = [_CLOSER[opener]]
         while closers:
-            self._at = self._match(_PLAIN)
+            self._position = self._match(_PLAIN_VALUES)
             byte = yield from self._byte()
             if byte == _QUOTE:
-                yield from self._text(None)
+                yield from self._string(None)
             elif byte == closers[-1]:
                 closers.pop()
-            elif byte in _CLOSER and len(closers) < DEPTH:
+            elif byte in _CLOSER and len(closers) < MAX_DEPTH:
                 closers.append(_CLOSER[byte])
             elif byte not in b" \t\r\n,:-+.0123456789eEtrufalsn":
                 raise AmbiguousModel("it is no valid JSON, or nested too deeply")
 
-    def _scalar(self) -> Steps:
+    def _scalar(self) -> Parsing:
         raw = b""
         while True:
             end = self._match(_SCALAR)
-            raw, self._at = raw + self._data[self._at : end], end
+            raw, self._position = raw + self._data[self._position : end], end
             if end < len(self._data) or len(raw) > KEY_MAX:
                 break
-            yield from self._more()
+            yield from self._next_piece()
         try:
             json.loads(raw[: KEY_MAX + 1])
         except ValueError:
@@ -138,38 +142,40 @@ class ModelFieldParser:
     # ------------------------------------------------------------------ the bytes
 
     def _match(self, pattern: re.Pattern[bytes]) -> int:
-        found = pattern.match(self._data, self._at)
+        found = pattern.match(self._data, self._position)
         assert found is not None
         return found.end()
 
-    def _more(self) -> Steps:
+    def _next_piece(self) -> Parsing:
+        """Wait for :meth:`feed`; the piece before must be consumed."""
         self._data = yield
-        self._at = 0
+        self._position = 0
 
     def _byte(self) -> Generator[None, bytes, int]:
-        while self._at >= len(self._data):
-            yield from self._more()
-        self._at += 1
-        return self._data[self._at - 1]
+        while self._position >= len(self._data):
+            yield from self._next_piece()
+        self._position += 1
+        return self._data[self._position - 1]
 
-    def _next(self) -> Generator[None, bytes, int]:
-        """The next byte that is no white space."""
+    def _token(self) -> Generator[None, bytes, int]:
+        """Consume the next byte that is no white space."""
         while True:
-            self._at = self._match(_SPACE)
-            if self._at < len(self._data):
+            self._position = self._match(_SPACE)
+            if self._position < len(self._data):
                 return (yield from self._byte())
-            yield from self._more()
+            yield from self._next_piece()
 
-    def _text(self, keep: int | None) -> Generator[None, bytes, bytes]:
-        """A string's bytes, its opening quote being read; of one that is not kept, none."""
+    def _string(self, limit: int | None) -> Generator[None, bytes, bytes]:
+        """Consume a string behind its opening quote. Returns its bytes, at most ``limit``; none
+        where ``limit`` is ``None``."""
         raw = bytearray()
         while True:
-            end = self._match(_TEXT)
-            if keep is not None:
-                raw += self._data[self._at : end]
-                if len(raw) > keep:
+            end = self._match(_STRING_PART)
+            if limit is not None:
+                raw += self._data[self._position : end]
+                if len(raw) > limit:
                     raise AmbiguousModel("it has a key or model of more than 1 KiB")
-            self._at = end
+            self._position = end
             byte = yield from self._byte()
             if byte == _QUOTE:
                 return bytes(raw)
@@ -177,11 +183,11 @@ class ModelFieldParser:
                 escaped = yield from self._byte()
                 if escaped < 0x20:
                     raise AmbiguousModel("it has a control character in a string")
-                raw += bytes((byte, escaped)) if keep is not None else b""
+                raw += bytes((byte, escaped)) if limit is not None else b""
             elif byte < 0x20:
                 raise AmbiguousModel("it has a control character in a string")
             else:
-                self._at -= 1  # the string went on in the next piece
+                self._position -= 1  # the piece ended inside the string
 
 
 def _decoded(raw: bytes) -> str:

@@ -1,7 +1,8 @@
-"""The way to a provider: straight, or through the proxy that the server's environment names.
+"""A connection to a provider: direct, or through the proxy that the server's environment names.
 
-As for every other request of the server: ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
-``NO_PROXY`` count, and this machine itself is never reached through a proxy.
+As for every other request of the server, ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and
+``NO_PROXY`` hold, and this machine itself is never reached through a proxy. A proxy gets a
+``CONNECT`` for a TLS provider, and the whole URL of each request for another one.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UpstreamAddress(NamedTuple):
-    """Where a provider listens."""
+    """The host and port of a provider."""
 
     tls: bool
     host: str
@@ -31,14 +32,15 @@ class UpstreamAddress(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """As the ``Host`` header has it."""
+        """The value of the ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
-class TunnelConnection:
-    """A connection. ``prefix`` and ``headers`` are what a proxy on the way wants in a request."""
+class UpstreamStreams:
+    """An open connection. ``prefix`` and ``headers`` go before the target and into the head of each
+    request, for a proxy that forwards requests."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -46,15 +48,19 @@ class TunnelConnection:
     headers: Headers = ()
 
 
-async def open_connection(address: UpstreamAddress, tls: ssl.SSLContext) -> TunnelConnection:
-    """Raises ``OSError``."""
+async def open_connection(address: UpstreamAddress, tls: ssl.SSLContext) -> UpstreamStreams:
+    """Connect, with TLS where the address has it.
+
+    Raises:
+        OSError: the provider or the proxy could not be reached, or the proxy refused.
+    """
     proxy = proxy_for(address)
     if proxy is None:
         reader, writer = await asyncio.open_connection(
             address.host, address.port, ssl=tls if address.tls else None, limit=READ_LIMIT
         )
         writer.transport.set_write_buffer_limits(0)
-        return TunnelConnection(reader, writer)
+        return UpstreamStreams(reader, writer)
     if proxy.scheme not in ("http", "") or not proxy.hostname:
         raise OSError("the server's environment names a proxy that is no http:// one")
     reader, writer = await asyncio.open_connection(
@@ -62,19 +68,21 @@ async def open_connection(address: UpstreamAddress, tls: ssl.SSLContext) -> Tunn
     )
     try:
         if address.tls:
-            await _connect(address, proxy, reader, writer)
+            await _request_tunnel(address, proxy, reader, writer)
             await writer.start_tls(tls, server_hostname=address.host)
     except BaseException:
         writer.transport.abort()
         raise
     writer.transport.set_write_buffer_limits(0)
     if address.tls:
-        return TunnelConnection(reader, writer)
-    return TunnelConnection(reader, writer, f"http://{address.authority}", _credentials(proxy))
+        return UpstreamStreams(reader, writer)
+    return UpstreamStreams(
+        reader, writer, f"http://{address.authority}", _proxy_authorization(proxy)
+    )
 
 
 def proxy_for(address: UpstreamAddress) -> SplitResult | None:
-    """The proxy on the way to ``address``, if there is one."""
+    """The proxy for ``address``; ``None`` where it is reached directly."""
     proxies = getproxies()
     named = proxies.get("https" if address.tls else "http") or proxies.get("all")
     host = address.host.lower()
@@ -85,15 +93,16 @@ def proxy_for(address: UpstreamAddress) -> SplitResult | None:
     return urlsplit(named if "://" in named else f"http://{named}")
 
 
-async def _connect(
+async def _request_tunnel(
     address: UpstreamAddress,
     proxy: SplitResult,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
+    """Have the proxy open a tunnel (``CONNECT``). Raises ``OSError``."""
     http = h11.Connection(h11.CLIENT)
     target = f"{address.authority.removesuffix(f':{address.port}')}:{address.port}"
-    headers = [("host", target), *_credentials(proxy)]
+    headers = [("host", target), *_proxy_authorization(proxy)]
     writer.write(http.send(h11.Request(method="CONNECT", target=target, headers=headers)) or b"")
     writer.write(http.send(h11.EndOfMessage()) or b"")
     await writer.drain()
@@ -106,7 +115,7 @@ async def _connect(
         raise OSError("the server's proxy refused the way there")
 
 
-def _credentials(proxy: SplitResult) -> Headers:
+def _proxy_authorization(proxy: SplitResult) -> Headers:
     if proxy.username is None:
         return ()
     pair = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"

@@ -1,9 +1,9 @@
-"""Lending a configured model to a sandbox: the real key is added here, outside, and stays here.
+"""The upstream of a model gateway: a configured provider, whose key is added here in the server.
 
-An agent's own program inside may ask only what such programs ask of a model: messages and what
-belongs to them, below the provider's base URL, with the methods and parameters that these have,
-and of models that the administrator has enabled. Headers pass by an allow-list. The key never
-comes back: where an answer repeats it, it is blotted out.
+A program in the sandbox may request only what such programs need of a model: messages and what
+belongs to them, below the provider's base URL, with the methods and parameters that these have, and
+of models that the administrator has enabled. Headers pass by an allow-list. The key never reaches
+the sandbox: where a response repeats it, it is masked.
 """
 
 from __future__ import annotations
@@ -26,21 +26,24 @@ PATHS: dict[str, dict[str, str]] = {
     "anthropic": {"/v1/messages": "POST", "/v1/messages/count_tokens": "POST", "/v1/models": "GET"},
     "openai": {"/chat/completions": "POST", "/responses": "POST", "/models": "GET"},
 }
-"""What may be asked, and how."""
+"""By API: the paths that may be requested, and their method."""
 BODY_LIMIT = 32 * 1024 * 1024
 SLICE = 8 * 1024
-MAX_CONCURRENT = 0.002
-"""A body is read in slices of so many bytes; after so many seconds of it others have their turn."""
+"""Bytes of a body that are parsed at a time."""
+PARSE_SECONDS = 0.002
+"""After so long the parsing of a body lets other tasks run."""
 
 NOT_OFFERED = "Of the model provider only these can be asked from inside: {paths}."
-NOT_PLAIN = "This query, or a part of it, is none that belongs to the request."
+INVALID_QUERY = "This query, or a part of it, is none that belongs to the request."
 TOO_LARGE = "A request to the model may have 32 MiB."
-ENCODED = "A request to the model must not be compressed: which model it names is looked at."
-UNCLEAR = "Which model the request names cannot be said with certainty: {why}."
+COMPRESSED_BODY = (
+    "A request to the model must not be compressed: which model it names is looked at."
+)
+AMBIGUOUS = "Which model the request names cannot be said with certainty: {why}."
 NOT_ENABLED = "The model {name!r} is not enabled in config.json. Enabled are: {enabled}."
-COMPRESSED = "its answer is compressed, though that was not asked for"
+COMPRESSED_RESPONSE = "its answer is compressed, though that was not asked for"
 NO_PROVIDER = (
-    "The demo model lives in the server and cannot be lent to an agent in the sandbox. Describe a "
+    "The demo model lives in the server and cannot be used by an agent in the sandbox. Describe a "
     'provider in config.json, or set LoopatExtension.engine to "builtin".'
 )
 
@@ -57,19 +60,19 @@ _NOT_RETURNED = frozenset({"alt-svc", "set-cookie", "strict-transport-security"}
 
 
 class ProviderUpstream:
-    """Implements :class:`~loopat_jupyter.loops.ports.network.ModelUpstream` for one choice."""
+    """Implements :class:`~loopat_jupyter.loops.ports.network.ModelUpstream` for one model."""
 
-    def __init__(self, choice: SelectedModel, base_url: str, carrier: ConnectionPool) -> None:
+    def __init__(self, model: SelectedModel, base_url: str, pool: ConnectionPool) -> None:
         url = urlsplit(base_url)
         tls = url.scheme == "https"
         host = (url.hostname or "").encode("idna").decode()
         self._address = UpstreamAddress(tls, host, url.port or (443 if tls else 80))
         self._base = quote(url.path, safe="/%-._~!$&'()*+,;=:@")
-        self._paths = PATHS[choice.api]
-        self._models = choice.models
-        self._key = choice.api_key
-        self._credentials = _credentials(choice, own=choice.base_url is not None)
-        self._carrier = carrier
+        self._paths = PATHS[model.api]
+        self._models = model.models
+        self._key = model.api_key
+        self._credentials = _credentials(model, own_address=model.base_url is not None)
+        self._pool = pool
 
     @property
     def host(self) -> str:
@@ -87,7 +90,7 @@ class ProviderUpstream:
             allowed = ", ".join(f"{verb} {path}" for path, verb in sorted(self._paths.items()))
             raise ModelRequestRefused(NOT_OFFERED.format(paths=allowed))
         if not _QUERY.fullmatch(query):
-            raise ModelRequestRefused(NOT_PLAIN)
+            raise ModelRequestRefused(INVALID_QUERY)
         if method == "GET":
             body = None
         elif body is not None:
@@ -95,60 +98,65 @@ class ProviderUpstream:
         request = HttpRequest(
             method,
             self._base + target,
-            [*_passed(headers, body), ("accept-encoding", "identity"), *self._credentials],
+            [*_passed_headers(headers, body), ("accept-encoding", "identity"), *self._credentials],
             body,
         )
-        reply = await self._carrier.send_request(self._address, request)
-        if any(name == "content-encoding" and value != "identity" for name, value in reply.headers):
-            reply.close()
-            raise OSError(COMPRESSED)
-        return _MaskedResponse(reply, self._key)
+        response = await self._pool.send_request(self._address, request)
+        if any(
+            name == "content-encoding" and value != "identity" for name, value in response.headers
+        ):
+            response.close()
+            raise OSError(COMPRESSED_RESPONSE)
+        return _MaskedResponse(response, self._key)
 
     async def _validated_body(
         self, headers: Headers, body: AsyncIterator[bytes]
     ) -> AsyncIterator[bytes]:
-        """The body, its last piece held back until all of it has been looked at: a provider
-        that has not got the end does nothing. Raises :class:`ModelRequestRefused`."""
-        named = None if self._models is None else ModelFieldParser()
-        if named is not None and any(name == "content-encoding" for name, _ in headers):
-            raise ModelRequestRefused(ENCODED)
+        """The body, its last piece held back until the whole has been checked: a provider does
+        nothing before it has the end. Raises :class:`ModelRequestRefused`."""
+        parser = None if self._models is None else ModelFieldParser()
+        if parser is not None and any(name == "content-encoding" for name, _ in headers):
+            raise ModelRequestRefused(COMPRESSED_BODY)
         size, held = 0, b""
         async for piece in body:
             size += len(piece)
             if size > BODY_LIMIT:
                 raise ModelRequestRefused(TOO_LARGE)
-            if named is not None:
-                await self._look(named, piece)
+            if parser is not None:
+                await self._parse(parser, piece)
             if held:
                 yield held
             held = piece
-        if named is not None:
+        if parser is not None:
             try:
-                self._check(named.end())
+                self._check_enabled(parser.end())
             except AmbiguousModel as error:
-                raise ModelRequestRefused(UNCLEAR.format(why=error)) from None
+                raise ModelRequestRefused(AMBIGUOUS.format(why=error)) from None
         yield held
 
-    async def _look(self, named: ModelFieldParser, piece: bytes) -> None:
+    async def _parse(self, parser: ModelFieldParser, piece: bytes) -> None:
+        """Parse a piece of the body. A model that is named is checked at once, so that a request
+        which is to be refused is not read to its end."""
         begun = time.monotonic()
         for at in range(0, len(piece), SLICE):
-            if time.monotonic() - begun > MAX_CONCURRENT:
+            if time.monotonic() - begun > PARSE_SECONDS:
                 await asyncio.sleep(0)
                 begun = time.monotonic()
             try:
-                named.feed(piece[at : at + SLICE])
+                parser.feed(piece[at : at + SLICE])
             except AmbiguousModel as error:
-                raise ModelRequestRefused(UNCLEAR.format(why=error)) from None
-        if named.name is not None:
-            self._check(named.name)
+                raise ModelRequestRefused(AMBIGUOUS.format(why=error)) from None
+        if parser.name is not None:
+            self._check_enabled(parser.name)
 
-    def _check(self, name: str) -> None:
+    def _check_enabled(self, name: str) -> None:
         if self._models is not None and name not in self._models:
             enabled = ", ".join(self._models) or "none"
             raise ModelRequestRefused(NOT_ENABLED.format(name=name[:200], enabled=enabled))
 
 
-def _passed(headers: Headers, body: object) -> list[tuple[str, str]]:
+def _passed_headers(headers: Headers, body: object) -> list[tuple[str, str]]:
+    """The headers of the sandbox's request that the provider gets."""
     return [
         (name, value)
         for name, value in headers
@@ -157,66 +165,70 @@ def _passed(headers: Headers, body: object) -> list[tuple[str, str]]:
     ]
 
 
-def _credentials(choice: SelectedModel, *, own: bool) -> Sequence[tuple[str, str]]:
-    """``own``: an address of one's own. Gateways that speak Anthropic's API look for either."""
-    bearer = ("authorization", f"Bearer {choice.api_key}")
-    if choice.api == "openai":
+def _credentials(model: SelectedModel, *, own_address: bool) -> Sequence[tuple[str, str]]:
+    """The headers with the key. ``own_address``: ``config.json`` has a base URL; servers there that
+    speak Anthropic's API look for either header."""
+    bearer = ("authorization", f"Bearer {model.api_key}")
+    if model.api == "openai":
         return [bearer]
-    key = ("x-api-key", choice.api_key)
-    return [key, bearer] if own else [key]
+    key = ("x-api-key", model.api_key)
+    return [key, bearer] if own_address else [key]
 
 
 class _MaskedResponse:
-    """A provider's answer as the gateway reads it, with the key blotted out."""
+    """A provider's response with the key masked in headers and body."""
 
-    def __init__(self, reply: HttpResponse, key: str) -> None:
-        self._reply = reply
-        self._blotter = SecretMasker("" if key == NO_KEY else key)
-        self.status = reply.status
+    def __init__(self, response: HttpResponse, key: str) -> None:
+        self._response = response
+        self._masker = SecretMasker("" if key == NO_KEY else key)
+        self.status = response.status
         self.headers: Headers = [
-            (name, self._blotter.mask(value.encode("latin-1")).decode("latin-1"))
-            for name, value in reply.headers
+            (name, self._masker.mask(value.encode("latin-1")).decode("latin-1"))
+            for name, value in response.headers
             if name not in _NOT_RETURNED
         ]
 
     async def body(self) -> AsyncIterator[bytes]:
-        async for piece in self._reply.body():
-            if whole := self._blotter.take(piece):
-                yield whole
-        if rest := self._blotter.rest():
-            yield rest
+        async for piece in self._response.body():
+            if masked := self._masker.feed(piece):
+                yield masked
+        if remaining := self._masker.end():
+            yield remaining
 
     async def close(self) -> None:
-        self._reply.close()
+        self._response.close()
 
 
 class SecretMasker:
-    """Replaces a secret in a stream, by as many stars: lengths stay what was announced. What may
-    be its beginning is held back until the next piece; in a stream of lines nothing ever is."""
+    """Replaces a secret in a stream by as many stars, so that a ``content-length`` stays right.
+
+    The end of a piece that may be the secret's beginning is held back until the next piece.
+    """
 
     def __init__(self, secret: str) -> None:
-        # A short one would be found where it is none.
+        # A short one would be found in text that is no secret.
         self._secret = secret.encode() if len(secret) >= 8 else b""
         self._held = b""
 
     def mask(self, data: bytes) -> bytes:
+        """``data``, which is complete, without the secret."""
         secret = self._secret
         return data.replace(secret, b"*" * len(secret)) if secret else data
 
-    def take(self, data: bytes) -> bytes:
+    def feed(self, data: bytes) -> bytes:
         if not self._secret:
             return data
         data = self.mask(self._held + data)
-        keep = self._beginning(data)
-        self._held = data[len(data) - keep :]
-        return data[: len(data) - keep]
+        passed = len(data) - self._partial_match(data)
+        self._held = data[passed:]
+        return data[:passed]
 
-    def rest(self) -> bytes:
+    def end(self) -> bytes:
         held, self._held = self._held, b""
         return held
 
-    def _beginning(self, data: bytes) -> int:
-        """How many of the last bytes may be the secret's first ones."""
+    def _partial_match(self, data: bytes) -> int:
+        """How many bytes at the end of ``data`` may be the beginning of the secret."""
         tail = data[1 - len(self._secret) :]
         at = tail.find(self._secret[:1])
         while at >= 0:
@@ -227,22 +239,22 @@ class SecretMasker:
 
 
 class ModelUpstreamFactory:
-    """Makes upstreams; all of them share one pool of connections. Close it with the engine."""
+    """Creates upstreams that share one pool of connections. Closed with the engine that owns it."""
 
     def __init__(self) -> None:
-        self._carrier: ConnectionPool | None = None
+        self._pool: ConnectionPool | None = None
 
-    async def upstream(self, choice: SelectedModel) -> ProviderUpstream:
-        """The model of ``choice``, to be lent. Raises ``TurnFailure`` for the demo."""
-        if choice.api == "demo":
+    async def upstream(self, model: SelectedModel) -> ProviderUpstream:
+        """The upstream of a model. Raises ``TurnFailure`` for the demo, which has no provider."""
+        if model.api == "demo":
             raise TurnFailure(NO_PROVIDER)
-        if self._carrier is None:
+        if self._pool is None:
             tls = await asyncio.to_thread(tls_context)
-            self._carrier = self._carrier or ConnectionPool(tls)
-        return ProviderUpstream(choice, base_url(choice), self._carrier)
+            self._pool = self._pool or ConnectionPool(tls)
+        return ProviderUpstream(model, base_url(model), self._pool)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
-        carrier, self._carrier = self._carrier, None
-        if carrier is not None:
-            carrier.close()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()

@@ -1,9 +1,9 @@
-"""The model `demo`: offline, deterministic, no key. It lets a newcomer try everything else.
+"""The model ``demo``: offline, deterministic, without a key, for trying everything else.
 
-It understands a handful of sentences and answers them with real tool calls, which take the same
-way through permissions, journal and sandbox as those of any other model. What it does follows
-from the conversation alone: the last message is either the user's (then it acts on it) or the
-results of its own calls (then it reports them).
+It knows a handful of commands and responds to them with real tool calls, which go through
+permissions, journal and sandbox like those of any other model. What it does follows from the
+conversation alone: the last message is either the user's (then it acts on it) or the results of
+its own calls (then it reports them).
 """
 
 from __future__ import annotations
@@ -89,19 +89,19 @@ class DemoModel:
         last = messages[-1]
         if isinstance(last, ToolResults):
             return [ReplyText(_report(result)) for result in last.results]
-        said = last.text.strip() if isinstance(last, UserMessage) else ""
-        parts = _act(said, turn=len(messages))
+        message_text = last.text.strip() if isinstance(last, UserMessage) else ""
+        parts = _act(message_text, turn=len(messages))
         if any(isinstance(message, ModelReply) for message in messages):
             return parts
         return [ReplyText(INTRODUCTION), *(part for part in parts if part != NOT_UNDERSTOOD)]
 
 
-def _act(said: str, turn: int) -> list[Part]:
-    if said.startswith("!") and said[1:].strip():
-        return _call("Bash", {"command": said[1:].strip()}, turn)
-    if match := _WRITE.match(said):
+def _act(message_text: str, turn: int) -> list[Part]:
+    if message_text.startswith("!") and message_text[1:].strip():
+        return _call("Bash", {"command": message_text[1:].strip()}, turn)
+    if match := _WRITE.match(message_text):
         return _call("Write", {"file_path": match[1].strip(), "content": match[2]}, turn)
-    if not (match := _WORD.match(said)):
+    if not (match := _WORD.match(message_text)):
         return [NOT_UNDERSTOOD]
     word, rest = match[1].lower(), match[2].strip()
     if word == "read":

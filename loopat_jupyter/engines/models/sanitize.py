@@ -1,8 +1,8 @@
-"""A model's response, made fit to be stored, shown and sent back.
+"""A model's output, made valid for the store, for clients and for the next request.
 
-Models produce half characters (see :mod:`loopat_jupyter.loops.text`), the same id twice, or none.
-After :func:`sanitize_response` a response has whole characters only, and each call an id that is
-unique within the turn.
+Models produce lone surrogates (when a provider cuts its JSON between the two escapes of one
+character), the same call id twice, or none. After :func:`sanitize_response` a response has valid
+text only, and each call an id that is unique within the conversation.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ ID_LIMIT = 200
 
 
 class SurrogateJoiner:
-    """Makes a stream of deltas whole: a first half waits for its second."""
+    """Joins surrogate pairs that deltas split: a high surrogate is held back for the low one."""
 
     def __init__(self) -> None:
-        self._half = ""
+        self._high = ""
 
     def add(self, delta: str) -> str:
-        text, self._half = self._half + delta, ""
+        text, self._high = self._high + delta, ""
         if text and "\ud800" <= text[-1] <= "\udbff":
-            text, self._half = text[:-1], text[-1]
+            text, self._high = text[:-1], text[-1]
         return sanitize_text(text)
 
     def end(self) -> str:
-        """What is left when the stream is over."""
-        text, self._half = self._half, ""
+        """What is held back when the stream has ended."""
+        text, self._high = self._high, ""
         return sanitize_text(text)
 
 
 def sanitize_response(response: ModelReply, taken: set[str]) -> ModelReply:
-    """``response`` as it goes into the journal. ``taken``: the conversation's call ids so far;
+    """``response`` as it is journaled. ``taken``: the call ids of the conversation so far, to which
     those of this response are added."""
     return replace(response, parts=tuple(_sanitize_part(part, taken) for part in response.parts))
 
@@ -54,16 +54,16 @@ def _sanitize_part(part: Part, taken: set[str]) -> Part:
 
 
 def sanitize_value(value: Any) -> Any:
-    """Half characters replaced anywhere in a call's input. NUL stays: the tool refuses it."""
+    """Lone surrogates replaced anywhere in a call's input. NUL stays: the tools refuse it."""
     if isinstance(value, str):
-        return _joined(value)
+        return _replace_surrogates(value)
     if isinstance(value, Mapping):
-        return {_joined(str(key)): sanitize_value(item) for key, item in value.items()}
+        return {_replace_surrogates(str(key)): sanitize_value(item) for key, item in value.items()}
     if isinstance(value, list):
         return [sanitize_value(item) for item in value]
     return value
 
 
-def _joined(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """Like :func:`sanitize_text`, but NUL stays."""
     return "\0".join(sanitize_text(piece) for piece in text.split("\0"))

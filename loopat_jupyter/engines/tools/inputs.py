@@ -1,7 +1,7 @@
-"""What each tool takes: the names and fields that models are trained on.
+"""The inputs of the tools, under the names and fields that models are trained on.
 
-The JSON schemas shown to a model are made from these classes, and its input is validated by them.
-Fields that are not known are ignored.
+The JSON schemas that a model is given are made from these classes, and its input is validated by
+them. Unknown fields are ignored.
 """
 
 from __future__ import annotations

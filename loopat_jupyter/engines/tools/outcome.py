@@ -1,4 +1,4 @@
-"""What a tool gives back, and the limits it keeps."""
+"""The outcome of a tool call, and its limits."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ RESULT_LIMIT = 100 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ToolLimits:
-    """``output``: bytes of UTF-8 of one result that reach the model. Bash keeps to the sandbox's
-    own limit instead, which also keeps the rest in a file. Times are in seconds."""
+    """Times in seconds. ``output``: bytes of UTF-8 of one result that a model gets. The output of
+    Bash has the sandbox's limit instead, beyond which the whole is kept in a file."""
 
     bash_timeout: float = 120.0
     bash_timeout_max: float = 600.0

@@ -1,7 +1,7 @@
 """The tool ``AskUserQuestion``: questions of the agent to the person.
 
-The questions are numbered ``q1``, ``q2``, … in the order the agent wrote them; those are the ids
-under which the answers come back.
+The questions are numbered ``q1``, ``q2``, … in the order of the call's input; the answers come back
+under these ids.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from .inputs import AskUserQuestionInput
 from .outcome import truncate_middle
 
 
-def questions_of(asked: AskUserQuestionInput) -> list[UserQuestion]:
+def questions_of(tool_input: AskUserQuestionInput) -> list[UserQuestion]:
+    """The questions as a person is asked them."""
     return [
         UserQuestion(
             id=f"q{number}",
@@ -22,12 +23,12 @@ def questions_of(asked: AskUserQuestionInput) -> list[UserQuestion]:
             multi_select=item.multiSelect,
             header=item.header or None,
         )
-        for number, item in enumerate(asked.questions, 1)
+        for number, item in enumerate(tool_input.questions, 1)
     ]
 
 
 def answer_text(questions: list[UserQuestion], answers: Answers) -> str:
-    """The answers as the agent reads them."""
+    """The answers as the result of the call."""
     if len(questions) == 1:
         return truncate_middle(f"The user answered: {_value(answers, questions[0])}")
     lines = (f"- {question.question} {_value(answers, question)}" for question in questions)

@@ -1,9 +1,9 @@
 """The tools of the engine ``builtin``, run in the loop's sandbox.
 
-A tool never raises for what its call got wrong: that is an :class:`ToolOutcome` with ``ok`` false,
-which the agent reads. What it lets pass is a sandbox that ended
-(:class:`~loopat_jupyter.loops.errors.SandboxLost`), a turn that waits, and cancellation.
-Whether a call may run at all is not decided here; see :mod:`.calls`.
+A tool never raises for what its call got wrong: that is a :class:`ToolOutcome` with ``ok`` false,
+which the agent reads. It raises only for a sandbox that ended
+(:class:`~loopat_jupyter.loops.errors.SandboxLost`), for a turn that must be suspended, and when it
+is cancelled. Whether a call may run at all is decided in :mod:`..builtin.tool_calls`.
 """
 
 from __future__ import annotations
@@ -33,12 +33,13 @@ GREP_LIMIT, GREP_LIMIT_MAX = 500, 5000
 
 
 class InvalidInput(Exception):
-    """The model's input does not fit the tool; the message tells it why."""
+    """The model's input does not fit the tool; the message is for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """Where a tool runs: the loop's sandbox, and what was decided about the call."""
+    """What a tool runs with: the loop's sandbox, the limits, and whether it is confined to the
+    workdir."""
 
     sandbox: Callable[[], Awaitable[Sandbox]]
     limits: ToolLimits
@@ -47,7 +48,7 @@ class ToolContext:
 
 @dataclass(frozen=True, slots=True)
 class Tool(Generic[In]):
-    """One tool. One without ``run`` is answered by the person; see :mod:`.questions`."""
+    """One tool. Without ``run`` it is a question to the person; see :mod:`.questions`."""
 
     name: str
     description: str
@@ -60,15 +61,15 @@ class Tool(Generic[In]):
     def spec(self) -> ToolSpec:
         return ToolSpec(self.name, self.description, self.input.json_schema())
 
-    def parse(self, sent: Mapping[str, Any] | str) -> In:
+    def parse(self, model_input: Mapping[str, Any] | str) -> In:
         """The validated input. Raises :class:`InvalidInput`."""
-        if isinstance(sent, str):
+        if isinstance(model_input, str):
             raise InvalidInput(
                 f"The input of {self.name} is not a valid JSON object, so nothing was run. "
                 "Call the tool again with one."
             )
         try:
-            return self.input.model_validate(dict(sent))
+            return self.input.model_validate(dict(model_input))
         except ValidationError as error:
             problems = "; ".join(
                 f"{'.'.join(str(part) for part in item['loc']) or 'input'}: {item['msg']}"
@@ -79,23 +80,23 @@ class Tool(Generic[In]):
             ) from None
 
 
-async def _bash(asked: BashInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
-    background = bool(asked.run_in_background)
-    limits = scene.limits
-    seconds = asked.seconds(limits.bash_timeout, limits.bash_timeout_max)
-    done = await sandbox.run(asked.command, timeout=seconds, background=background)
-    # Bytes that are no text become three each after the sandbox has cut to its limit.
+async def _bash(tool_input: BashInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
+    background = bool(tool_input.run_in_background)
+    limits = context.limits
+    seconds = tool_input.seconds(limits.bash_timeout, limits.bash_timeout_max)
+    done = await sandbox.run(tool_input.command, timeout=seconds, background=background)
+    # Invalid bytes become three each (U+FFFD) after the sandbox has applied its limit.
     output = truncate_middle(done.output, limits.output + 1024)
-    outcome = _bash_outcome(asked, replace(done, output=output), seconds)
+    outcome = _bash_outcome(tool_input, replace(done, output=output), seconds)
     return replace(outcome, refused=tuple(map(str, sandbox.network.drain_denied())))
 
 
-def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> ToolOutcome:
+def _bash_outcome(tool_input: BashInput, done: CommandResult, seconds: float) -> ToolOutcome:
     lines = [done.output.rstrip("\n")] if done.output.strip("\n") else []
     if done.timed_out:
         lines.append(f"Timed out after {seconds:g} s; the command was killed.")
-    elif asked.run_in_background:
+    elif tool_input.run_in_background:
         lines.append(f"Runs in the background as pid {done.background_pid}.")
         if done.output_file:
             lines.append(f"Its output goes to {done.output_file}")
@@ -105,83 +106,86 @@ def _bash_outcome(asked: BashInput, done: CommandResult, seconds: float) -> Tool
     return ToolOutcome(ok, "\n".join(lines) or "(no output)")
 
 
-async def _read(asked: ReadInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
-    first, limit = max(asked.offset or 1, 1), asked.limit or 2000
-    got = await sandbox.file("read", path=asked.file_path, offset=first, limit=limit)
-    lines: list[str] = got["lines"]
+async def _read(tool_input: ReadInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
+    first, limit = max(tool_input.offset or 1, 1), tool_input.limit or 2000
+    found = await sandbox.file("read", path=tool_input.file_path, offset=first, limit=limit)
+    lines: list[str] = found["lines"]
     if not lines:
-        total = got["total_lines"]
+        total = found["total_lines"]
         return ToolOutcome(True, f"(no lines from {first} on; the file has {total} lines)")
-    text = "\n".join(f"{number:>6}\t{line}" for number, line in enumerate(lines, got["start"]))
-    if got["truncated"]:
-        shown = f"{got['start']} to {got['start'] + len(lines) - 1} of {got['total_lines']}"
+    text = "\n".join(f"{number:>6}\t{line}" for number, line in enumerate(lines, found["start"]))
+    if found["truncated"]:
+        shown = f"{found['start']} to {found['start'] + len(lines) - 1} of {found['total_lines']}"
         text += f"\n(lines {shown}; read on with offset and limit)"
-    if "found_as" in got:
+    if "found_as" in found:
         text = (
-            f"(There is no {asked.file_path!r}; this is {got['found_as']!a}, whose name looks the "
-            f"same.)\n{text}"
+            f"(There is no {tool_input.file_path!r}; this is {found['found_as']!a}, whose name "
+            f"looks the same.)\n{text}"
         )
-    return ToolOutcome(True, truncate_middle(text, scene.limits.output))
+    return ToolOutcome(True, truncate_middle(text, context.limits.output))
 
 
-async def _write(asked: WriteInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
+async def _write(tool_input: WriteInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
     done = await sandbox.file(
-        "write", path=asked.file_path, text=asked.content, confined=scene.confined
+        "write", path=tool_input.file_path, text=tool_input.content, confined=context.confined
     )
     verb = "Created" if done["created"] else "Wrote"
-    return ToolOutcome(True, f"{verb} {asked.file_path} ({done['bytes']} bytes).")
+    return ToolOutcome(True, f"{verb} {tool_input.file_path} ({done['bytes']} bytes).")
 
 
-async def _edit(asked: EditInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
+async def _edit(tool_input: EditInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
     done = await sandbox.file(
         "edit",
-        path=asked.file_path,
-        old=asked.old_string,
-        new=asked.new_string,
-        replace_all=bool(asked.replace_all),
-        confined=scene.confined,
+        path=tool_input.file_path,
+        old=tool_input.old_string,
+        new=tool_input.new_string,
+        replace_all=bool(tool_input.replace_all),
+        confined=context.confined,
     )
-    return ToolOutcome(True, f"Edited {asked.file_path}, replacements: {done['replacements']}.")
+    return ToolOutcome(
+        True, f"Edited {tool_input.file_path}, replacements: {done['replacements']}."
+    )
 
 
-async def _glob(asked: GlobInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
-    got = await sandbox.file("glob", pattern=asked.pattern, path=asked.path)
-    return _listed(scene, got["paths"], "(no file matches)", truncated=got["truncated"])
+async def _glob(tool_input: GlobInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
+    found = await sandbox.file("glob", pattern=tool_input.pattern, path=tool_input.path)
+    return _list_outcome(context, found["paths"], "(no file matches)", truncated=found["truncated"])
 
 
-async def _grep(asked: GrepInput, scene: ToolContext) -> ToolOutcome:
-    sandbox = await scene.sandbox()
-    mode = asked.output_mode or "files_with_matches"
-    got = await sandbox.file(
+async def _grep(tool_input: GrepInput, context: ToolContext) -> ToolOutcome:
+    sandbox = await context.sandbox()
+    found = await sandbox.file(
         "grep",
-        pattern=asked.pattern,
-        path=asked.path,
-        glob=asked.glob,
-        mode=mode,
-        limit=min(asked.head_limit or GREP_LIMIT, GREP_LIMIT_MAX),
-        ignore_case=bool(asked.ignore_case),
-        before=asked.lines_before or asked.lines_around or 0,
-        after=asked.lines_after or asked.lines_around or 0,
-        multiline=bool(asked.multiline),
-        type=asked.type,
+        pattern=tool_input.pattern,
+        path=tool_input.path,
+        glob=tool_input.glob,
+        mode=tool_input.output_mode or "files_with_matches",
+        limit=min(tool_input.head_limit or GREP_LIMIT, GREP_LIMIT_MAX),
+        ignore_case=bool(tool_input.ignore_case),
+        before=tool_input.lines_before or tool_input.lines_around or 0,
+        after=tool_input.lines_after or tool_input.lines_around or 0,
+        multiline=bool(tool_input.multiline),
+        type=tool_input.type,
     )
-    listed = _listed(scene, got["lines"], "(no match)", truncated=got["truncated"])
-    notes = list(got.get("unseen", ()))
-    if asked.model_extra:
-        notes.append(f"Grep has no option {', '.join(map(repr, asked.model_extra))}: ignored.")
-    unseen = " ".join(notes)
-    return replace(listed, text=f"{listed.text}\n({unseen})") if unseen else listed
+    listed = _list_outcome(context, found["lines"], "(no match)", truncated=found["truncated"])
+    notes = list(found.get("unseen", ()))
+    if tool_input.model_extra:
+        unknown = ", ".join(map(repr, tool_input.model_extra))
+        notes.append(f"Grep has no option {unknown}: ignored.")
+    return replace(listed, text=f"{listed.text}\n({' '.join(notes)})") if notes else listed
 
 
-def _listed(scene: ToolContext, lines: list[str], nothing: str, *, truncated: bool) -> ToolOutcome:
-    text = "\n".join(lines) or nothing
+def _list_outcome(
+    context: ToolContext, lines: list[str], if_empty: str, *, truncated: bool
+) -> ToolOutcome:
+    text = "\n".join(lines) or if_empty
     if truncated:
         text += "\n(there are more; narrow the search)"
-    return ToolOutcome(True, truncate_middle(text, scene.limits.output))
+    return ToolOutcome(True, truncate_middle(text, context.limits.output))
 
 
 async def inside_workdir(sandbox: Sandbox, path: str) -> bool:
@@ -202,7 +206,7 @@ BASH = Tool(
     BashInput,
     "other",
     _bash,
-    lambda asked: asked.description or "Run a command",
+    lambda tool_input: tool_input.description or "Run a command",
 )
 READ = Tool(
     "Read",
@@ -210,7 +214,7 @@ READ = Tool(
     ReadInput,
     "read",
     _read,
-    lambda asked: f"Read {asked.file_path}",
+    lambda tool_input: f"Read {tool_input.file_path}",
 )
 WRITE = Tool(
     "Write",
@@ -218,7 +222,7 @@ WRITE = Tool(
     WriteInput,
     "edit",
     _write,
-    lambda asked: f"Write {asked.file_path}",
+    lambda tool_input: f"Write {tool_input.file_path}",
 )
 EDIT = Tool(
     "Edit",
@@ -226,7 +230,7 @@ EDIT = Tool(
     EditInput,
     "edit",
     _edit,
-    lambda asked: f"Edit {asked.file_path}",
+    lambda tool_input: f"Edit {tool_input.file_path}",
 )
 GLOB = Tool(
     "Glob",
@@ -234,7 +238,7 @@ GLOB = Tool(
     GlobInput,
     "read",
     _glob,
-    lambda asked: f"Find {asked.pattern}",
+    lambda tool_input: f"Find {tool_input.pattern}",
 )
 GREP = Tool(
     "Grep",
@@ -242,7 +246,7 @@ GREP = Tool(
     GrepInput,
     "read",
     _grep,
-    lambda asked: f"Search for {asked.pattern}",
+    lambda tool_input: f"Search for {tool_input.pattern}",
 )
 ASK_USER_QUESTION = Tool(
     "AskUserQuestion",

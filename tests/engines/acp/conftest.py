@@ -36,14 +36,14 @@ INSTRUCTIONS = "Be brief."
 
 @dataclass
 class Host:
-    """A host in memory. ``said`` is ``(what, *details)`` in the order of the calls; ``person``
+    """A host in memory. ``events`` is ``(what, *details)`` in the order of the calls; ``person``
     has the answers to what must be asked, in order. Without one the turn waits."""
 
     sandbox_: Sandbox
     mode: PermissionMode = "bypassPermissions"
     person: list[bool] = field(default_factory=list)
     past: list[PastTurn] = field(default_factory=list)
-    said: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
     entries: list[dict[str, Any]] = field(default_factory=list)
     raw: list[Mapping[str, Any]] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Host:
 
     async def _say(self, *what: Any) -> None:
         async with self.moved:
-            self.said.append(what)
+            self.events.append(what)
             self.moved.notify_all()
 
     async def text(self, delta: str) -> None:
@@ -124,26 +124,26 @@ class Host:
 
     # ------------------------------------------------------------------ what the tests ask
 
-    async def heard(self, *what: Any) -> None:
+    async def wait_for(self, *what: Any) -> None:
         """Until something was said that begins with ``what``."""
         async with asyncio.timeout(30), self.moved:
-            await self.moved.wait_for(lambda: any(one[: len(what)] == what for one in self.said))
+            await self.moved.wait_for(lambda: any(one[: len(what)] == what for one in self.events))
 
     @property
     def visible(self) -> str:
-        return "".join(one[1] for one in self.said if one[0] == "text")
+        return "".join(one[1] for one in self.events if one[0] == "text")
 
     @property
     def thought(self) -> str:
-        return "".join(one[1] for one in self.said if one[0] == "thinking")
+        return "".join(one[1] for one in self.events if one[0] == "thinking")
 
     @property
     def calls(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        return {one[1]: (one[2], one[3]) for one in self.said if one[0] == "call"}
+        return {one[1]: (one[2], one[3]) for one in self.events if one[0] == "call"}
 
     @property
     def results(self) -> dict[str, tuple[bool, str]]:
-        return {one[1]: (one[2], one[3]) for one in self.said if one[0] == "result"}
+        return {one[1]: (one[2], one[3]) for one in self.events if one[0] == "result"}
 
     def next_turn(
         self, turn: Turn, state: TurnState = "done", code: str | None = None, engine: str = "acp"
@@ -153,7 +153,7 @@ class Host:
         self.past.append(
             PastTurn(turn.turn_id, turn.content, state, code, entries, self.visible, engine)
         )
-        for kept in (self.said, self.entries, self.raw, self.asked):
+        for kept in (self.events, self.entries, self.raw, self.asked):
             kept.clear()
 
 

@@ -22,7 +22,7 @@ writing = threading.Lock()
 answers = {}
 cancelled = threading.Event()
 deaf = threading.Event()
-state = {"asked": 0, "heard": [], "mode": "free"}
+state = {"asked": 0, "prompt": [], "mode": "free"}
 
 
 def send(**message):
@@ -75,8 +75,8 @@ def step(what, *args):
         send(id=number, method="elicitation/create", params={"sessionId": "s1", **args[0]})
         answered.wait()
         text(json.dumps(answered.message.get("result", answered.message.get("error"))))
-    elif what == "heard":
-        text(json.dumps(state["heard"]))
+    elif what == "prompt":
+        text(json.dumps(state["prompt"]))
     elif what == "mode":
         text(state["mode"])
     elif what == "env":
@@ -113,8 +113,8 @@ def step(what, *args):
 
 def prompt(message):
     cancelled.clear()
-    state["heard"] = [block["text"] for block in message["params"]["prompt"]]
-    steps = json.loads(state["heard"][-1])
+    state["prompt"] = [block["text"] for block in message["params"]["prompt"]]
+    steps = json.loads(state["prompt"][-1])
     result = {"stopReason": "end_turn"}
     for one in steps:
         if one[0] == "stop":

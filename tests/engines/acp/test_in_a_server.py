@@ -1,4 +1,4 @@
-"""The engine under the real heart, with the small agent and the scripted model."""
+"""The engine under the real domain, with the small agent and the scripted model."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ async def test_an_interrupt_ends_the_command(api: Caller, model: MockModel) -> N
     assert (await api.history(loop_id))[-1]["tool_calls"][0]["result"] == "none"
 
 
-async def test_the_providers_refusal_is_told_without_the_key(api: Caller, model: MockModel) -> None:
+async def test_the_providers_error_is_reported_without_the_key(
+    api: Caller, model: MockModel
+) -> None:
     script = model.script(Fail(401, "invalid x-api-key"))
     event = (await api.turn(await api.loop(), script.message()))[-1]
     assert (event.name, event.data["code"]) == ("error", "agent_error")
@@ -113,7 +115,7 @@ async def test_the_providers_refusal_is_told_without_the_key(api: Caller, model:
     assert "key-of-the-test" not in json.dumps(event.data)
 
 
-async def test_a_provider_that_cannot_be_reached_is_told_and_the_loop_goes_on(
+async def test_a_provider_that_cannot_be_reached_is_reported_and_the_loop_goes_on(
     api: Caller, model: MockModel
 ) -> None:
     there = json.loads((api.server.home / "config.json").read_text())

@@ -23,18 +23,18 @@ async def interrupted(running: asyncio.Task[None]) -> float:
     return time.monotonic() - began
 
 
-async def test_an_agent_that_listens_is_cancelled_and_lives(
+async def test_an_agent_that_obeys_the_cancel_lives(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
     turn = steps(["text", "here"], ["wait"])
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("text", "here")
+    await host.wait_for("text", "here")
     before = await processes(host.sandbox_)
     await interrupted(running)
     assert await processes(host.sandbox_) == before
     host.next_turn(turn, "interrupted")
-    await engine.run(steps(["heard"], id="turn_2"), host)
+    await engine.run(steps(["prompt"], id="turn_2"), host)
     assert "the user interrupted it" in host.visible
 
 
@@ -44,14 +44,14 @@ async def test_the_tool_that_runs_dies_also_where_the_agent_lets_it_live(
     configure(home, scripted())
     turn = steps(call(status="in_progress"), ["run", "sleep 1000; sleep 1001"])
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("text", "running")
+    await host.wait_for("text", "running")
     before = await processes(host.sandbox_)
     assert len(before) > 1
     await interrupted(running)
     assert await processes(host.sandbox_) == before[:1]
 
 
-async def test_it_is_the_same_without_walls(
+async def test_it_is_the_same_without_isolation(
     engine: AcpEngine, open_sandbox: Sandbox, home: Path
 ) -> None:
     configure(home, scripted())
@@ -62,7 +62,7 @@ async def test_it_is_the_same_without_walls(
         ["run", "echo $$ > pid; sleep 1000; sleep 1001"],
     )
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("text", "running")
+    await host.wait_for("text", "running")
     assert open_sandbox.home in host.visible
     pid = await open_sandbox.run("until [ -s pid ]; do sleep 0.01; done; cat pid", timeout=10)
     await interrupted(running)
@@ -82,14 +82,14 @@ async def test_a_background_process_lives_on(engine: AcpEngine, host: Host, home
     host.next_turn(first)
     second = steps(call(status="in_progress"), ["run", "sleep 1000"], id="turn_2")
     running = asyncio.create_task(engine.run(second, host))
-    await host.heard("text", "running")
+    await host.wait_for("text", "running")
     await interrupted(running)
     left = await processes(host.sandbox_)
     assert any("sleep 1002" in line for line in left)
     assert not any("sleep 1000" in line for line in left)
 
 
-async def test_an_agent_that_does_not_listen_is_killed_with_all_it_started(
+async def test_an_agent_that_ignores_the_cancel_is_killed_with_all_it_started(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
@@ -101,9 +101,9 @@ async def test_an_agent_that_does_not_listen_is_killed_with_all_it_started(
         ["sleep"],
     )
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("text", "x")
+    await host.wait_for("text", "x")
     await interrupted(running)
-    await engine.settled("loop_1")
+    await engine.wait_idle("loop_1")
     left = await processes(host.sandbox_)
     assert all("sleep 1003" in line for line in left), left
     host.next_turn(turn, "interrupted")
@@ -112,14 +112,14 @@ async def test_an_agent_that_does_not_listen_is_killed_with_all_it_started(
     assert host.visible == "new life"
 
 
-async def test_a_person_is_not_waited_for_any_more(
+async def test_an_interrupt_cancels_the_permission_request(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
     host.mode = "default"
     turn = steps(["ask", {"toolCallId": "t1", "kind": "execute"}], mode="default")
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("asked")
+    await host.wait_for("asked")
     await interrupted(running)
     host.next_turn(turn, "interrupted")
     await engine.run(steps(["text", "on"], id="turn_2", mode="default"), host)
@@ -132,13 +132,13 @@ async def test_what_the_agent_says_late_is_not_in_the_next_turn(
     configure(home, scripted())
     turn = steps(call("late", kind="execute", status="in_progress"), ["text", "x"], ["wait"])
     running = asyncio.create_task(engine.run(turn, host))
-    await host.heard("text", "x")
+    await host.wait_for("text", "x")
     await interrupted(running)
     host.next_turn(turn, "interrupted")
     late = ["update", {"sessionUpdate": "tool_call_update", "toolCallId": "late",
                        "status": "completed"}]  # fmt: skip
     await engine.run(steps(late, ["text", "y"], id="turn_2"), host)
-    assert host.said == [("text", "y")]
+    assert host.events == [("text", "y")]
 
 
 @pytest.mark.parametrize("hears", ["wait", "deaf"])
@@ -149,7 +149,7 @@ async def test_it_takes_no_longer_than_it_may(
     configure(home, scripted())
     then = [["text", "x"], ["wait"]] if hears == "wait" else [["deaf"], ["text", "x"], ["sleep"]]
     running = asyncio.create_task(engine.run(steps(call(status="in_progress"), *then), host))
-    await host.heard("text", "x")
+    await host.wait_for("text", "x")
     took = await interrupted(running)
     print(f"interrupt ({hears}): {took * 1000:.0f} ms")
     assert took < 5

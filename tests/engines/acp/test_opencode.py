@@ -1,4 +1,4 @@
-"""A real agent, offline in the sandbox, under the real heart; the model alone is scripted."""
+"""A real agent, offline in the sandbox, under the real domain; the model alone is scripted."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ async def test_in_plan_nothing_changes_and_the_turn_goes_on(api: Caller, model: 
     assert not (workdir / "b").exists()
 
 
-async def test_no_file_of_the_loop_can_talk_it_out_of_asking(api: Caller, model: MockModel) -> None:
+async def test_no_file_of_the_loop_keeps_it_from_asking(api: Caller, model: MockModel) -> None:
     """The agent could write such files itself."""
     script = model.script([shell("touch b")], [Text("ok")])
     loop_id = await api.loop()
@@ -200,7 +200,9 @@ async def test_an_interrupt_ends_the_command_and_the_agent_goes_on(
     assert (await api.history(loop_id))[-1]["tool_calls"][0]["result"] == "none"
 
 
-async def test_the_providers_refusal_is_told_without_the_key(api: Caller, model: MockModel) -> None:
+async def test_the_providers_error_is_reported_without_the_key(
+    api: Caller, model: MockModel
+) -> None:
     script = model.script(Fail(401, "invalid x-api-key"))
     loop_id = await api.loop()
     event = (await api.turn(loop_id, script.message()))[-1]

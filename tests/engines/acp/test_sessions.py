@@ -1,4 +1,4 @@
-"""What an agent remembers: loaded where it can, told in words where it cannot."""
+"""An agent's conversation: its session is loaded where it can be, and sent as text elsewhere."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ async def test_a_session_is_loaded_and_what_it_replays_is_not_shown_again(
     assert host.entries[0]["session"] == "s1"
     host.next_turn(first)
     await engine.close_loop("loop_1")
-    second = steps(["heard"], id="turn_2")
+    second = steps(["prompt"], id="turn_2")
     await engine.run(second, host)
-    assert host.said == [("text", json.dumps([second.content]))]
+    assert host.events == [("text", json.dumps([second.content]))]
 
 
-async def test_one_that_cannot_load_is_told_the_conversation(
+async def test_an_agent_that_cannot_load_gets_the_conversation_as_text(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
@@ -34,15 +34,15 @@ async def test_one_that_cannot_load_is_told_the_conversation(
     await engine.run(first, host)
     host.next_turn(first)
     await engine.close_loop("loop_1")
-    second = steps(["heard"], id="turn_2")
+    second = steps(["prompt"], id="turn_2")
     await engine.run(second, host)
-    told, conversation, message = json.loads(host.visible)
-    assert "Be brief." in told
+    instructions, conversation, message = json.loads(host.visible)
+    assert "Be brief." in instructions
     assert f"User: {first.content}\nYou: forty-two" in conversation
     assert message == second.content
 
 
-async def test_a_turn_that_another_engine_ran_is_told(
+async def test_a_turn_of_another_engine_is_sent_as_text(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
@@ -50,18 +50,18 @@ async def test_a_turn_that_another_engine_ran_is_told(
     await engine.run(first, host)
     host.next_turn(first)
     host.past.append(PastTurn("turn_2", "and you?", "done", None, (), "I am builtin", "builtin"))
-    third = steps(["heard"], id="turn_3")
+    third = steps(["prompt"], id="turn_3")
     await engine.run(third, host)
     conversation, _ = json.loads(host.visible)
     assert "User: and you?\nYou: I am builtin" in conversation
     assert first.content not in conversation
     host.next_turn(third)
-    fourth = steps(["heard"], id="turn_4")
+    fourth = steps(["prompt"], id="turn_4")
     await engine.run(fourth, host)
     assert json.loads(host.visible) == [fourth.content]
 
 
-async def test_a_turn_that_was_cut_off_is_told_with_the_reason(
+async def test_a_turn_that_was_cut_off_is_sent_with_the_reason(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted("well", "loads"))
@@ -69,12 +69,14 @@ async def test_a_turn_that_was_cut_off_is_told_with_the_reason(
     await engine.run(first, host)
     host.next_turn(first, "error", "server_restarted")
     await engine.close_loop("loop_1")
-    await engine.run(steps(["heard"], id="turn_2"), host)
+    await engine.run(steps(["prompt"], id="turn_2"), host)
     assert "half an ans" in host.visible
     assert "the server restarted" in host.visible
 
 
-async def test_other_instructions_are_told_again(engine: AcpEngine, host: Host, home: Path) -> None:
+async def test_changed_instructions_are_sent_again(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
     configure(home, scripted())
     first = steps(["text", "one"])
     await engine.run(first, host)
@@ -84,7 +86,7 @@ async def test_other_instructions_are_told_again(engine: AcpEngine, host: Host, 
         return "Be loud."
 
     engine._instructions = other
-    await engine.run(steps(["heard"], id="turn_2"), host)
+    await engine.run(steps(["prompt"], id="turn_2"), host)
     assert "Be loud." in host.visible
 
 
@@ -97,7 +99,7 @@ async def test_another_agent_begins_a_session_of_its_own(
     await engine.run(first, host)
     host.next_turn(first)
     (home / "config.json").write_text(json.dumps({"agent": "other", "agents": agents}))
-    await engine.run(steps(["heard"], id="turn_2"), host)
+    await engine.run(steps(["prompt"], id="turn_2"), host)
     assert "this conversation began before this session" in host.visible
     assert host.entries[0]["agent"] == "other"
 
@@ -113,13 +115,13 @@ async def test_an_agent_that_is_configured_otherwise_is_started_anew(
         host.next_turn(turn)
 
 
-def test_what_is_told_is_bounded_and_the_newest_is_kept() -> None:
+def test_the_missed_turns_are_bounded_and_the_newest_are_kept() -> None:
     turns = [
         PastTurn(f"turn_{n}", f"question {n} " + "x" * 5000, "done", None, (), "y" * 5000)
         for n in range(100)
     ]
-    text = catch_up.missed_turns_prompt(turns, all_of_it=True)
-    assert len(text.encode()) < catch_up.PAST_LIMIT + 1000
+    text = catch_up.missed_turns_prompt(turns, whole=True)
+    assert len(text.encode()) < catch_up.PROMPT_LIMIT + 1000
     assert "question 99 " in text
     assert "question 0 " not in text
     assert "earlier turns are left out" in text

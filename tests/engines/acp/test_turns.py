@@ -30,7 +30,7 @@ def words(text: str) -> list[object]:
 async def test_text_and_thoughts_stream_in_order(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted())
     await engine.run(steps(["thought", "hm"], ["text", "Hel"], ["text", "lo"]), host)
-    assert host.said == [("thinking", "hm"), ("text", "Hel"), ("text", "lo")]
+    assert host.events == [("thinking", "hm"), ("text", "Hel"), ("text", "lo")]
     assert [one["update"]["sessionUpdate"] for one in host.raw] == [
         "agent_thought_chunk",
         "agent_message_chunk",
@@ -57,7 +57,7 @@ async def test_a_call_is_announced_once_with_what_it_runs_and_ends_once(
         ["text", "Twelve."],
     )
     await engine.run(turn, host)
-    assert host.said == [
+    assert host.events == [
         ("call", "t1", "Bash", {"command": "ls | wc -l"}),
         ("result", "t1", True, "12"),
         ("text", "Twelve."),
@@ -154,7 +154,7 @@ async def test_a_call_comes_before_the_text_that_follows_it(
 ) -> None:
     configure(home, scripted())
     await engine.run(steps(call(kind="read"), ["text", "and so"]), host)
-    assert [one[0] for one in host.said] == ["call", "text", "result"]
+    assert [one[0] for one in host.events] == ["call", "text", "result"]
 
 
 async def test_what_is_no_text_is_named(engine: AcpEngine, host: Host, home: Path) -> None:
@@ -174,7 +174,7 @@ async def test_what_is_no_text_is_named(engine: AcpEngine, host: Host, home: Pat
         ),
         host,
     )
-    assert [one[1] for one in host.said] == [
+    assert [one[1] for one in host.events] == [
         "(an image was left out here: image/png)",
         "notes (file:///workdir/n)",
         "inside",
@@ -188,7 +188,7 @@ async def test_updates_of_kinds_that_nobody_knows_are_raw_only(
     configure(home, scripted())
     plan = {"sessionUpdate": "plan", "entries": []}
     await engine.run(steps(["update", plan], ["update", {"sessionUpdate": "dream"}]), host)
-    assert host.said == []
+    assert host.events == []
     assert [one["update"]["sessionUpdate"] for one in host.raw] == ["plan", "dream"]
 
 
@@ -236,10 +236,10 @@ async def test_the_first_message_comes_after_what_holds_in_the_loop(
     engine: AcpEngine, host: Host, home: Path
 ) -> None:
     configure(home, scripted())
-    turn = steps(["heard"])
+    turn = steps(["prompt"])
     await engine.run(turn, host)
-    told, message = json.loads(host.visible)
-    assert INSTRUCTIONS in told
+    instructions, message = json.loads(host.visible)
+    assert INSTRUCTIONS in instructions
     assert message == turn.content
 
 
@@ -251,7 +251,7 @@ async def test_one_process_serves_turn_after_turn(
     await engine.run(first, host)
     host.next_turn(first)
     before = await processes(host.sandbox_)
-    second = steps(["heard"], id="turn_2")
+    second = steps(["prompt"], id="turn_2")
     await engine.run(second, host)
     assert json.loads(host.visible) == [second.content]
     assert await processes(host.sandbox_) == before

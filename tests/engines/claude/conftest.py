@@ -83,7 +83,7 @@ async def new_engine(home: Path) -> AsyncIterator[Callable[..., ClaudeEngine]]:
 
         def make(program: tuple[str, ...] = (), **limits: float) -> ClaudeEngine:
             engine = ClaudeEngine(
-                home, instructions, agent_limits=CliLimits(**limits), program=program
+                home, instructions, cli_limits=CliLimits(**limits), program=program
             )
             stack.push_async_callback(engine.close)
             return engine

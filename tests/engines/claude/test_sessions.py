@@ -1,4 +1,4 @@
-"""The conversation over turns: kept in one session, told where the session does not have it."""
+"""The conversation over turns: kept in one session, sent as text where the session lacks it."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def test_turns_share_one_cli_and_one_session(
 ) -> None:
     box, past = await new_sandbox(), list[PastTurn]()
     await turn(engine, box, model.script([Text("One.")]).message("first"), past)
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     script = model.script([Text("Two.")])
     await turn(engine, box, script.message("second"), past)
-    assert engine._agents["loop_1"] is agent
+    assert engine._processes["loop_1"] is agent
     texts = script.requests[0].user_texts()
     assert sum("first" in text for text in texts) == 1
     assert "One." in script.requests[0].whole
-    assert "what happened" not in script.requests[0].whole
+    assert "What was said, oldest first" not in script.requests[0].whole
 
 
 async def test_the_conversation_goes_on_after_eviction_and_restart(
@@ -63,10 +63,10 @@ async def test_the_conversation_goes_on_after_eviction_and_restart(
     whole = script.requests[0].whole
     assert "first" in whole
     assert "One." in whole
-    assert "what happened" not in whole
+    assert "What was said, oldest first" not in whole
 
 
-async def test_what_another_engine_did_is_told_once(
+async def test_a_turn_of_another_engine_is_sent_once(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     box = await new_sandbox()
@@ -75,11 +75,12 @@ async def test_what_another_engine_did_is_told_once(
     await turn(engine, box, script.message(), past)
     assert "the old question" in script.requests[0].whole
     assert "the old answer" in script.requests[0].whole
+    assert "What was said, oldest first" in script.requests[0].whole
     await turn(engine, box, script.message("more"), past)
     assert script.requests[1].whole.count("the old question") == 1
 
 
-async def test_a_turn_that_was_cut_off_is_told_with_its_words(
+async def test_a_turn_that_was_cut_off_is_sent_with_its_text(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     box, past = await new_sandbox(), list[PastTurn]()
@@ -102,7 +103,7 @@ async def test_a_turn_that_was_cut_off_is_told_with_its_words(
 
 
 @pytest.mark.parametrize("rows", [None, 0, 2])
-async def test_a_session_that_is_gone_fails_one_turn_and_the_next_is_told(
+async def test_a_session_that_is_gone_fails_one_turn_and_the_next_gets_the_conversation(
     new_engine: NewEngine,
     new_sandbox: Start,
     model: MockModel,
@@ -182,7 +183,7 @@ async def test_the_real_key_is_not_inside(
     assert KEY not in str(host.results)
 
 
-async def test_the_words_of_a_person_are_not_commands_of_the_cli(
+async def test_the_text_of_a_person_is_no_command_of_the_cli(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     script = model.script([Text("A slash, yes.")])

@@ -25,7 +25,7 @@ def delegate(inner: Script) -> Tool:
     )
 
 
-async def test_its_calls_are_announced_and_asked_and_its_words_are_not_shown(
+async def test_its_calls_are_announced_and_asked_and_its_text_is_not_shown(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     inner = model.script([Text("inner words "), bash("echo inside")], [Text("inner end")])
@@ -33,14 +33,14 @@ async def test_its_calls_are_announced_and_asked_and_its_words_are_not_shown(
     host = MemoryHost(await new_sandbox())
     await engine.run(turn_of(script.message()), host)
     assert host.visible == "Delegating. Done."
-    assert [one[2] for one in host.said if one[0] == "call"] == ["Agent", "Bash"]
-    assert [one[2] for one in host.said if one[0] == "permission"] == ["Agent", "Bash"]
+    assert [one[2] for one in host.events if one[0] == "call"] == ["Agent", "Bash"]
+    assert [one[2] for one in host.events if one[0] == "permission"] == ["Agent", "Bash"]
     assert [ok for ok, _ in host.results] == [True, True]
     assert "inner end" in script.requests[1].tool_results()[0]
     assert host.total.output_tokens == 4 * 7
 
 
-async def test_a_call_of_a_sub_agent_waits_with_the_cli(
+async def test_a_call_of_a_sub_agent_waits_in_its_cli(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     inner = model.script([bash("touch inner")], [Text("inner end")])
@@ -54,7 +54,7 @@ async def test_a_call_of_a_sub_agent_waits_with_the_cli(
     assert host.visible == "Done."
 
 
-async def test_a_sub_agent_that_ended_while_it_waited_is_told_and_the_turn_goes_on(
+async def test_a_sub_agent_that_ended_while_it_waited_is_reported_to_the_model(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     inner = model.script([bash("touch inner")], [Text("inner end")])

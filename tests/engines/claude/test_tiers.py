@@ -77,7 +77,7 @@ async def test_a_turn_uses_its_tools_and_outlives_its_sandbox_while_it_waits(
     assert len(script.requests) == 2
 
 
-async def test_an_image_without_the_cli_is_said_with_what_to_do(
+async def test_an_image_without_the_cli_is_reported_with_what_to_do(
     engine: ClaudeEngine, inside: NewSandbox, model: MockModel
 ) -> None:
     script = model.script([Text("never")])

@@ -72,7 +72,7 @@ async def test_raw_messages_are_there_for_watchers(
     script = model.script([Text("ok")])
     host = MemoryHost(await new_sandbox())
     await engine.run(turn_of(script.message()), host)
-    kinds = {one[1]["type"] for one in host.said if one[0] == "raw"}
+    kinds = {one[1]["type"] for one in host.events if one[0] == "raw"}
     assert {"system", "stream_event", "assistant", "result"} <= kinds
 
 
@@ -102,7 +102,7 @@ async def test_text_and_thinking_stream_and_come_once(
     assert "These are the loop's instructions." in script.requests[0].whole
 
 
-async def test_a_tool_runs_in_the_workdir_and_its_result_is_told(
+async def test_a_tool_runs_in_the_workdir_and_its_result_is_reported(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     script = model.script([bash("pwd; echo hi > out.txt"), bash("exit 3")], [Text("Done.")])
@@ -114,7 +114,7 @@ async def test_a_tool_runs_in_the_workdir_and_its_result_is_told(
     assert host.visible == "Done."
 
 
-async def test_deny_is_told_and_the_turn_goes_on(
+async def test_a_denial_reaches_the_model_and_the_turn_goes_on(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     script = model.script([bash("touch ran")], [Text("As you wish.")])

@@ -141,7 +141,7 @@ async def test_tool_calls_are_put_together_whatever_they_lack(
     await quick.run(turn_of("go"), host)
     if results is not None:
         assert sorted(host.results) == [(True, one) for one in results]
-    calls = [one for one in host.said if one[0] == "call"]
+    calls = [one for one in host.events if one[0] == "call"]
     assert {one[2] for one in calls} == {"Bash"}
     ids = [one[1] for one in calls]
     assert len(set(ids)) == len(ids) == len(results or [1])

@@ -164,13 +164,13 @@ async def test_other_calls_go_on_while_one_waits_for_a_person(
 
 
 @pytest.mark.parametrize("mode", ["default", "acceptEdits", "plan", "dontAsk"])
-async def test_an_agent_that_is_not_said_to_ask_is_not_prompted_in_a_mode_that_wants_it_to(
+async def test_an_agent_that_is_not_declared_to_ask_is_not_prompted_in_a_mode_that_needs_it(
     engine: AcpEngine, host: Host, home: Path, mode: Any
 ) -> None:
     configure(home, scripted(asks=False))
     with pytest.raises(TurnFailure, match=r'"asks": true'):
         await engine.run(steps(["text", "x"], mode=mode), host)
-    assert host.said == []
+    assert host.events == []
     await engine.run(steps(["text", "x"], mode="auto"), host)
     assert host.visible == "x"
 
@@ -226,7 +226,7 @@ async def test_the_mode_in_which_an_agent_asks_is_set_where_it_is_wanted(
     for mode, expected in (("default", "careful"), ("plan", "careful"), ("auto", "free")):
         await engine.run(steps(["mode"], mode=mode), host)  # type: ignore[arg-type]
         assert host.visible == expected
-        host.said.clear()
+        host.events.clear()
 
 
 async def test_a_mode_that_the_agent_does_not_have_is_named(

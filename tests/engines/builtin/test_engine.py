@@ -12,11 +12,10 @@ import pytest
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
 from loopat_jupyter.loops.errors import SandboxLost, TurnFailure
 from loopat_jupyter.loops.ports.engine import CommandResult, TurnSuspended
-
-from . import mock_provider as mock
-from .conftest import configure
-from .memory_host import DirectorySandbox, MemoryHost, turn_of
-from .mock_provider import MockProvider, Reply
+from tests.engines import mock_provider as mock
+from tests.engines.conftest import configure
+from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of
+from tests.engines.mock_provider import MockProvider, Reply
 
 
 def calls(*wanted: tuple[str, str, dict[str, Any]]) -> list[str]:
@@ -99,7 +98,7 @@ async def test_a_question_among_other_calls(
     with pytest.raises(TurnSuspended):
         await quick.run(turn, host)
     assert host.results == [(True, "a")]
-    (first, second) = next(one[2] for one in host.said if one[0] == "question")
+    (first, second) = next(one[2] for one in host.events if one[0] == "question")
     assert (first.id, first.header, first.multi_select) == ("q1", "Pick", True)
     assert (second.id, second.header, second.multi_select) == ("q2", None, False)
     assert first.options[0].description == "first"
@@ -107,7 +106,7 @@ async def test_a_question_among_other_calls(
     host.answer({"q1": ["A", "B"], "q2": "Perhaps"})
     await quick.run(host.resumed(turn), host)
     assert host.results[1] == (True, "The user answered:\n- Which? A, B\n- Sure? Perhaps")
-    assert not [one for one in host.said if one[0] == "permission" and one[1] == "q"]
+    assert not [one for one in host.events if one[0] == "permission" and one[1] == "q"]
 
 
 async def test_a_server_that_died_while_others_ran_runs_nothing_twice(
@@ -128,7 +127,7 @@ async def test_a_server_that_died_while_others_ran_runs_nothing_twice(
     host.answer(True)
     await quick.run(host.resumed(turn), host)
     assert (workdir / "log").read_text().split().count("a") <= 1
-    result = next(one for one in host.said if one[0] == "result" and one[1] == "a")
+    result = next(one for one in host.events if one[0] == "result" and one[1] == "a")
     assert result[2] is False
     assert "result was lost" in result[3]
     assert host.visible == "Done."
@@ -171,7 +170,7 @@ async def test_kinds_titles_and_whether_an_edit_stays_inside(
         end(),
     )
     await quick.run(turn_of("go"), host)
-    asked = {one[1]: one for one in host.said if one[0] == "permission"}
+    asked = {one[1]: one for one in host.events if one[0] == "permission"}
     kinds = {key: one[4]["kind"] for key, one in asked.items()}
     assert kinds == {
         "1": "read",
@@ -203,7 +202,7 @@ async def test_an_edit_through_a_symlink_is_outside(
         calls(("1", "Write", {"file_path": "out/x", "content": ""})), end()
     )
     await quick.run(turn_of("go"), host)
-    asked = next(one for one in host.said if one[0] == "permission")
+    asked = next(one for one in host.events if one[0] == "permission")
     assert asked[4]["inside_workdir"] is False
     assert "User denied permission" in host.results[0][1]
     assert "The mode does not allow it." in host.results[0][1]
@@ -222,7 +221,7 @@ async def test_ids_are_unique_in_the_turn_and_the_model_sees_the_new_ones(
         end(),
     )
     await quick.run(turn_of("go"), host)
-    ids = [one[1] for one in host.said if one[0] == "call"]
+    ids = [one[1] for one in host.events if one[0] == "call"]
     assert ids[0] == "same"
     assert len(set(ids)) == 3
     messages = provider.asked[2].body["messages"]
@@ -246,7 +245,7 @@ async def test_ids_are_unique_in_the_conversation_too(
     later = MemoryHost(host.box, past=[host.ended(first)])
     provider.replies = mock.replies(calls(bash("call_0", "true")), end())
     await quick.run(turn_of("again", "turn_2"), later)
-    ids = [one[1] for one in [*host.said, *later.said] if one[0] == "call"]
+    ids = [one[1] for one in [*host.events, *later.events] if one[0] == "call"]
     assert len(set(ids)) == 2
 
 

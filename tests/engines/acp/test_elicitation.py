@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from loopat_jupyter.engines.acp.elicitation import OPTIONS, QUESTIONS, form_of
+from loopat_jupyter.engines.acp.elicitation import MAX_OPTIONS, MAX_QUESTIONS, parse_form
 from loopat_jupyter.engines.acp.engine import AcpEngine
 
 from .conftest import Host, configure, scripted, steps
@@ -63,7 +63,7 @@ async def test_a_form_of_a_call_comes_after_it(engine: AcpEngine, host: Host, ho
     configure(home, scripted())
     host.answers = {"q1": "Red"}
     await engine.run(steps(call(), form("Which color?", call="t1", color=COLOR)), host)
-    assert [one[0] for one in host.said[:2]] == ["call", "question"]
+    assert [one[0] for one in host.events[:2]] == ["call", "question"]
     assert host.forms[0][0] == "t1?1"
     assert host.forms[0][1][0].question == "Which color?"
 
@@ -71,7 +71,7 @@ async def test_a_form_of_a_call_comes_after_it(engine: AcpEngine, host: Host, ho
 async def test_an_interrupt_cancels_the_form(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted())
     running = asyncio.create_task(engine.run(steps(form(color=COLOR)), host))
-    await host.heard("question")
+    await host.wait_for("question")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
@@ -88,7 +88,7 @@ async def test_an_interrupt_cancels_the_form(engine: AcpEngine, host: Host, home
             "mode": "form",
             "message": "x",
             "requestedSchema": {
-                "properties": {f"p{n}": {"type": "string"} for n in range(QUESTIONS + 1)}
+                "properties": {f"p{n}": {"type": "string"} for n in range(MAX_QUESTIONS + 1)}
             },
         },
         {
@@ -96,14 +96,14 @@ async def test_an_interrupt_cancels_the_form(engine: AcpEngine, host: Host, home
             "message": "x",
             "requestedSchema": {
                 "properties": {
-                    "p": {"type": "string", "enum": [str(n) for n in range(OPTIONS + 1)]}
+                    "p": {"type": "string", "enum": [str(n) for n in range(MAX_OPTIONS + 1)]}
                 }
             },
         },
     ],
     ids=["url", "empty", "many", "options"],
 )
-async def test_what_nobody_could_fill_is_declined(
+async def test_a_form_that_nobody_could_fill_is_declined(
     engine: AcpEngine, host: Host, home: Path, asked: dict[str, Any]
 ) -> None:
     configure(home, scripted())
@@ -120,12 +120,12 @@ async def test_a_form_that_is_not_well_formed_is_refused(
     assert answered(host)["code"] == -32602
 
 
-def test_a_property_without_words_is_asked_by_the_message() -> None:
-    found = form_of("What is its name?", {"properties": {"value": {"type": "string"}}}, None)
+def test_a_property_without_a_text_is_asked_with_the_message() -> None:
+    found = parse_form("What is its name?", {"properties": {"value": {"type": "string"}}}, None)
     assert found is not None
     assert found.questions[0].question == "What is its name?"
 
 
 @pytest.mark.parametrize("schema", [{}, {"properties": []}, {"properties": {"a": 1}}])
 def test_no_form(schema: dict[str, Any]) -> None:
-    assert form_of("x", schema, None) is None
+    assert parse_form("x", schema, None) is None

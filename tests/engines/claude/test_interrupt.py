@@ -45,13 +45,13 @@ async def test_a_running_tool_ends_and_background_processes_live(
     running = asyncio.ensure_future(engine.run(second, host))
     ready = await box.run("until [ -p p ]; do :; done; cat p", timeout=20)
     assert ready.output == "up\n"
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     took = await cancel(running)
     print(f"interrupt (a tool runs): {took * 1000:.0f} ms")
     found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
-    assert (engine._agents.get("loop_1") is agent) is hears
+    assert (engine._processes.get("loop_1") is agent) is hears
     past.append(host.ended(second, "interrupted"))
     after = model.script([Text("On we go.")])
     host = MemoryHost(box, past=past)
@@ -71,7 +71,7 @@ async def test_a_streaming_answer_ends_and_the_session_goes_on(
     box = await new_sandbox()
     host, cut = MemoryHost(box), turn_of(model.script([Text("half"), Hold(Gate())]).message())
     running = asyncio.ensure_future(engine.run(cut, host))
-    await host.heard.wait()
+    await host.text_shown.wait()
     await cancel(running)
     script = model.script([Text("whole")])
     after = MemoryHost(box, past=[host.ended(cut, "interrupted")])
@@ -110,10 +110,10 @@ async def test_a_waiting_turn_that_was_interrupted_does_not_run_its_call(
     host, waiting = MemoryHost(box, ask={"Bash"}), turn_of(script.message())
     with pytest.raises(TurnSuspended):
         await engine.run(waiting, host)
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     after = MemoryHost(box, past=[host.ended(waiting, "interrupted")])
     script = model.script([Text("Something else, then.")])
     await engine.run(turn_of(script.message(), "turn_2"), after)
     assert after.visible == "Something else, then."
-    assert engine._agents["loop_1"] is agent
+    assert engine._processes["loop_1"] is agent
     assert not (spec.workdir / "ran").exists()

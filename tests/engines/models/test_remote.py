@@ -13,11 +13,10 @@ from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.engines.models.capabilities import guess_window
 from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Turn
-
-from . import mock_provider as mock
-from .conftest import KEY, configure
-from .memory_host import MemoryHost, turn_of
-from .mock_provider import MockProvider, Reply
+from tests.engines import mock_provider as mock
+from tests.engines.conftest import KEY, configure
+from tests.engines.memory_host import MemoryHost, turn_of
+from tests.engines.mock_provider import MockProvider, Reply
 
 # ------------------------------------------------------------------ Anthropic
 
@@ -39,7 +38,7 @@ async def test_anthropic_streams_thinking_text_and_a_call_and_sends_them_back(
     await quick.run(turn_of("look"), host)
     assert host.thought == "Let me look."
     assert host.visible == "I will look.It says hi."
-    assert [one for one in host.said if one[0] == "text"][:2] == [
+    assert [one for one in host.events if one[0] == "text"][:2] == [
         ("text", "I will "),
         ("text", "look."),
     ]
@@ -175,7 +174,7 @@ async def test_a_refused_key_names_the_reason_and_not_the_key(
     assert len(provider.asked) == 1
 
 
-async def test_nobody_listens_there(
+async def test_a_provider_that_does_not_listen_is_an_error(
     quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
 ) -> None:
     provider.url = "http://127.0.0.1:9"
@@ -223,7 +222,7 @@ async def test_cancelling_while_streaming_closes_the_stream(
     provider.replies = [Reply(spoken, hold=True)]
     task = asyncio.create_task(quick.run(turn_of("go"), host))
     async with asyncio.timeout(20):
-        await host.heard.wait()
+        await host.text_shown.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -309,7 +308,7 @@ async def test_openai_fragments_an_empty_id_and_no_usage(
     assert host.thought == "Hm. Well."
     assert host.visible == "Two calls.Done."
     assert sorted(host.results) == [(True, "one"), (True, "two")]
-    calls = [one for one in host.said if one[0] == "call"]
+    calls = [one for one in host.events if one[0] == "call"]
     ids = [one[1] for one in calls]
     assert len(set(ids)) == 2
     assert all(ids)
@@ -360,7 +359,7 @@ async def test_input_that_is_no_json_object_is_told_to_the_agent_and_the_turn_go
     assert "timeout" in told[4]
     assert "no tool 'Reboot'" in told[5]
     assert host.visible == "I see."
-    assert not [one for one in host.said if one[0] == "permission"]
+    assert not [one for one in host.events if one[0] == "permission"]
     assert (
         json.loads(provider.asked[1].body["messages"][2]["tool_calls"][2]["function"]["arguments"])
         == {}
@@ -445,7 +444,7 @@ async def test_watchers_get_the_raw_answers_and_results(
         mock.anthropic(mock.text_block("Done.")),
     )
     await quick.run(turn_of("go"), host)
-    raw = [one[1]["type"] for one in host.said if one[0] == "raw"]
+    raw = [one[1]["type"] for one in host.events if one[0] == "raw"]
     assert raw == ["response", "result", "response"]
 
 

@@ -26,17 +26,17 @@ async def rest(engine: ClaudeEngine, turn: Turn, host: MemoryHost) -> None:
         await engine.run(turn, host)
 
 
-async def test_a_waiting_turn_goes_on_with_the_same_cli(
+async def test_a_suspended_turn_is_resumed_in_the_same_cli(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     script = model.script([Text("May I? "), bash("echo ran >> ran.txt")], [Text("Done.")])
     host, turn = MemoryHost(await new_sandbox(), ask={"Bash"}), turn_of(script.message())
     await rest(engine, turn, host)
     assert not (spec.workdir / "ran.txt").exists()
-    agent = engine._agents["loop_1"]
+    agent = engine._processes["loop_1"]
     host.answer(True)
     await engine.run(host.resumed(turn), host)
-    assert engine._agents["loop_1"] is agent
+    assert engine._processes["loop_1"] is agent
     assert (spec.workdir / "ran.txt").read_text() == "ran\n"
     assert host.visible == "May I? Done."
     assert host.total.input_tokens == 20
@@ -44,7 +44,7 @@ async def test_a_waiting_turn_goes_on_with_the_same_cli(
 
 
 @pytest.mark.parametrize("allow", [True, False])
-async def test_a_waiting_turn_survives_its_sandbox_and_its_engine(
+async def test_a_suspended_turn_survives_its_sandbox_and_its_engine(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec, allow: bool
 ) -> None:
     script = model.script([Text("May I? "), bash("echo ran >> ran.txt")], [Text("Done.")])
@@ -111,7 +111,7 @@ async def test_parallel_calls_go_on_after_a_recovery_with_the_cli_that_recovered
     assert len(script.requests[1].tool_results()) == 3
 
 
-async def test_reads_beside_a_waiting_call_have_run_before_the_turn_rests(
+async def test_reads_beside_a_waiting_call_have_run_before_the_turn_is_suspended(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     (spec.workdir / "seed.txt").write_text("seed\n")
@@ -161,7 +161,7 @@ async def test_a_question_gets_its_answers(
     host, turn = MemoryHost(await new_sandbox()), turn_of(script.message())
     engine = new_engine()
     await rest(engine, turn, host)
-    asked_for = next(one[2] for one in host.said if one[0] == "question")
+    asked_for = next(one[2] for one in host.events if one[0] == "question")
     assert [one.id for one in asked_for] == ["q1", "q2"]
     assert asked_for[1].multi_select
     if evicted:
@@ -220,7 +220,7 @@ async def test_a_server_that_stops_just_when_a_person_is_asked_leaves_the_call_o
 
 
 @pytest.mark.parametrize("calls", [1, 3])
-async def test_a_cli_that_gave_up_its_calls_at_its_end_is_not_believed(
+async def test_results_that_a_cli_gave_waiting_calls_at_its_exit_are_dropped(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec, calls: int
 ) -> None:
     commands = [bash(f"echo {n} >> ran.txt") for n in range(calls)]
@@ -229,8 +229,8 @@ async def test_a_cli_that_gave_up_its_calls_at_its_end_is_not_believed(
     engine = new_engine(interrupt=30)  # how fast it hears an interrupt is not the question here
     for n in range(calls):
         await rest(engine, host.resumed(turn) if n else turn, host)
-        assert await engine._agents["loop_1"].interrupt()
-        await engine._agents["loop_1"].end()
+        assert await engine._processes["loop_1"].interrupt()
+        await engine._processes["loop_1"].end()
         host.answer(True)
         engine = new_engine(interrupt=30)
     await engine.run(host.resumed(turn), host)
@@ -278,7 +278,7 @@ async def test_an_id_that_was_allowed_once_is_asked_again_when_the_model_repeats
     assert (spec.workdir / "n").read_text() == "1\n2\n3\n"
 
 
-async def test_the_session_file_gone_while_waiting_is_said(
+async def test_a_session_file_that_is_gone_while_waiting_is_reported(
     new_engine: NewEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     from loopat_jupyter.loops.errors import TurnFailure

@@ -1,4 +1,4 @@
-"""A lent model: what may be asked of it, what the provider gets, and that the key stays outside."""
+"""The upstream of a model gateway: what may be requested, what the provider gets, and the key."""
 
 from __future__ import annotations
 
@@ -111,21 +111,21 @@ async def provider(stack: AsyncExitStack) -> Provider:
 
 
 @pytest.fixture
-async def carrier() -> AsyncIterator[ConnectionPool]:
-    carrier = ConnectionPool(ssl.create_default_context())
-    yield carrier
-    carrier.close()
+async def pool() -> AsyncIterator[ConnectionPool]:
+    pool = ConnectionPool(ssl.create_default_context())
+    yield pool
+    pool.close()
 
 
-Lend = Callable[..., ProviderUpstream]
+MakeUpstream = Callable[..., ProviderUpstream]
 
 
 @pytest.fixture
-def lend(provider: Provider, carrier: ConnectionPool) -> Lend:
+def make_upstream(provider: Provider, pool: ConnectionPool) -> MakeUpstream:
     def make(api: str = "anthropic", base: str | None = None, **more: Any) -> ProviderUpstream:
         url = base or f"http://127.0.0.1:{provider.port}" + ("/v1" if api == "openai" else "")
         choice = SelectedModel("p", "m", api, url, more.pop("key", KEY), **more)  # type: ignore[arg-type]
-        return ProviderUpstream(choice, url, carrier)
+        return ProviderUpstream(choice, url, pool)
 
     return make
 
@@ -136,9 +136,9 @@ async def stream(*pieces: bytes) -> AsyncIterator[bytes]:
 
 
 async def post(
-    lent: ProviderUpstream, *pieces: bytes, target: str = MESSAGES, headers: Any = ()
+    upstream: ProviderUpstream, *pieces: bytes, target: str = MESSAGES, headers: Any = ()
 ) -> tuple[int, dict[str, str], bytes]:
-    answer = await lent.send_request("POST", target, headers, stream(*(pieces or (b"{}",))))
+    answer = await upstream.send_request("POST", target, headers, stream(*(pieces or (b"{}",))))
     body = b"".join([piece async for piece in answer.body()])
     await answer.close()
     return answer.status, dict(answer.headers), body
@@ -147,8 +147,12 @@ async def post(
 # ------------------------------------------------------------------ what the provider gets
 
 
-async def test_the_real_key_is_added_outside(lend: Lend, provider: Provider) -> None:
-    status, _, body = await post(lend(), b'{"a":1}', headers=[("x-api-key", "loopat-inside")])
+async def test_the_real_key_is_added_outside(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
+    status, _, body = await post(
+        make_upstream(), b'{"a":1}', headers=[("x-api-key", "loopat-inside")]
+    )
     assert (status, body) == (200, b"ok")
     line, headers, sent = provider.sent()
     assert line == "POST /v1/messages HTTP/1.1"
@@ -156,12 +160,14 @@ async def test_the_real_key_is_added_outside(lend: Lend, provider: Provider) -> 
     assert headers["authorization"] == f"Bearer {KEY}"
     assert headers["host"] == f"127.0.0.1:{provider.port}"
     assert sent == b'7\r\n{"a":1}\r\n0\r\n\r\n'
-    await post(lend("openai"), target="/chat/completions")
+    await post(make_upstream("openai"), target="/chat/completions")
     assert provider.sent()[0] == "POST /v1/chat/completions HTTP/1.1"
     assert "x-api-key" not in provider.sent()[1]
 
 
-async def test_only_known_headers_go_along(lend: Lend, provider: Provider) -> None:
+async def test_only_allowed_headers_are_passed_on(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
     given = {
         "content-length": "2", "content-type": "application/json", "accept": "text/event-stream",
         "anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "x-stainless-lang": "js",
@@ -173,7 +179,7 @@ async def test_only_known_headers_go_along(lend: Lend, provider: Provider) -> No
         "accept-encoding": "br", "x-http-method-override": "DELETE", "x-original-url": "/admin",
         "anthropic-api-key": "other", "authorization": "Bearer other", "api-key": "other",
     }  # fmt: skip
-    await post(lend(), headers=[*given.items(), *others.items()])
+    await post(make_upstream(), headers=[*given.items(), *others.items()])
     _, headers, _ = provider.sent()
     assert {name: headers.get(name) for name in given} == given
     assert headers.keys() - given.keys() == {
@@ -192,10 +198,10 @@ async def test_only_known_headers_go_along(lend: Lend, provider: Provider) -> No
         ("openai", "GET", "/models"),
     ],
 )
-async def test_what_agents_ask_is_passed_on(
-    lend: Lend, provider: Provider, api: str, method: str, target: str
+async def test_allowed_requests_are_passed_on(
+    make_upstream: MakeUpstream, provider: Provider, api: str, method: str, target: str
 ) -> None:
-    answer = await lend(api).send_request(method, target, (), stream(b"{}"))
+    answer = await make_upstream(api).send_request(method, target, (), stream(b"{}"))
     await answer.close()
     line, headers, body = provider.sent()
     assert line == f"{method} {'/v1' if api == 'openai' else ''}{target} HTTP/1.1"
@@ -222,70 +228,78 @@ async def test_what_agents_ask_is_passed_on(
     ],
 )  # fmt: skip
 async def test_anything_else_is_refused_before_it_is_sent(
-    lend: Lend, provider: Provider, method: str, target: str
+    make_upstream: MakeUpstream, provider: Provider, method: str, target: str
 ) -> None:
     with pytest.raises(ModelRequestRefused):
-        await lend().send_request(method, target, (), stream(b"{}"))
+        await make_upstream().send_request(method, target, (), stream(b"{}"))
     assert provider.connections == 0
 
 
 # ------------------------------------------------------------------ which model
 
 
-async def test_only_enabled_models_can_be_named(lend: Lend, provider: Provider) -> None:
-    lent = lend(models=("small", "large"))
-    assert (await post(lent, b'{"model":"large",', b'"messages":[]}'))[0] == 200
+async def test_only_enabled_models_can_be_named(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
+    upstream = make_upstream(models=("small", "large"))
+    assert (await post(upstream, b'{"model":"large",', b'"messages":[]}'))[0] == 200
     with pytest.raises(ModelRequestRefused, match=r"'other' is not enabled .* small, large"):
-        await post(lent, b'{"model":"other"}')
+        await post(upstream, b'{"model":"other"}')
     with pytest.raises(ModelRequestRefused, match="certainty"):
-        await post(lent, b'{"model":"small","Model":"other"}')
+        await post(upstream, b'{"model":"small","Model":"other"}')
     assert len(provider.asked) == 1
-    assert (await post(lent, b'{"model":"small"}'))[0] == 200
+    assert (await post(upstream, b'{"model":"small"}'))[0] == 200
 
 
 async def test_any_model_can_be_named_where_the_provider_lists_none(
-    lend: Lend, provider: Provider
+    make_upstream: MakeUpstream, provider: Provider
 ) -> None:
-    assert (await post(lend(), b'{"model":"whatever"}'))[0] == 200
-    assert (await post(lend(), b"not even JSON"))[0] == 200
+    assert (await post(make_upstream(), b'{"model":"whatever"}'))[0] == 200
+    assert (await post(make_upstream(), b"not even JSON"))[0] == 200
 
 
 async def test_a_model_that_is_named_late_ends_the_request_before_its_end(
-    lend: Lend, provider: Provider
+    make_upstream: MakeUpstream, provider: Provider
 ) -> None:
-    lent = lend(models=("small",))
+    upstream = make_upstream(models=("small",))
     pieces = [b'{"messages":"', *[b"x" * 60_000] * 10, b'","model":"other"}']
     with pytest.raises(ModelRequestRefused):
-        await post(lent, *pieces, headers=[("content-length", str(sum(map(len, pieces))))])
+        await post(upstream, *pieces, headers=[("content-length", str(sum(map(len, pieces))))])
     await asyncio.wait_for(provider.aborted.wait(), 20)
     assert provider.asked == []  # it never got a whole request
 
 
-async def test_a_large_body_streams_through(lend: Lend, provider: Provider) -> None:
+async def test_a_large_body_streams_through(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
     pieces = [b'{"model":"small","x":"', *[b"y" * 65536] * 64, b'"}']
     length = [("content-length", str(sum(map(len, pieces))))]
-    assert (await post(lend(models=("small",)), *pieces, headers=length))[0] == 200
+    assert (await post(make_upstream(models=("small",)), *pieces, headers=length))[0] == 200
     assert provider.sent()[2] == b"".join(pieces)
 
 
-async def test_a_body_without_end_is_refused(lend: Lend, provider: Provider) -> None:
+async def test_a_body_without_end_is_refused(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
     pieces = [b"x" * (1 << 20)] * (BODY_LIMIT // (1 << 20) + 1)
     with pytest.raises(ModelRequestRefused, match="32 MiB"):
-        await post(lend(), *pieces)
+        await post(make_upstream(), *pieces)
     assert provider.asked == []
 
 
-async def test_a_compressed_body_hides_no_model(lend: Lend) -> None:
+async def test_a_compressed_body_hides_no_model(make_upstream: MakeUpstream) -> None:
     with pytest.raises(ModelRequestRefused, match="compressed"):
-        await post(lend(models=("small",)), b"\x1f\x8b", headers=[("content-encoding", "gzip")])
+        await post(
+            make_upstream(models=("small",)), b"\x1f\x8b", headers=[("content-encoding", "gzip")]
+        )
 
 
 # ------------------------------------------------------------------ what comes back
 
 
 @pytest.mark.parametrize("cut", [0, 1, 5, len(KEY) - 1])
-async def test_a_key_that_the_provider_repeats_is_blotted_out(
-    lend: Lend, provider: Provider, cut: int
+async def test_a_key_that_the_provider_repeats_is_masked(
+    make_upstream: MakeUpstream, provider: Provider, cut: int
 ) -> None:
     said = f'{{"error":"invalid key {KEY}, in {KEY[:9]} sk-pl"}}'.encode()
     at = said.index(KEY.encode()) + cut
@@ -294,29 +308,31 @@ async def test_a_key_that_the_provider_repeats_is_blotted_out(
         b"HTTP/1.1 401 Unauthorized\r\nx-echo: Bearer " + KEY.encode() + b"\r\n"
         b"set-cookie: a=b\r\ntransfer-encoding: chunked\r\n\r\n" + pieces + b"0\r\n\r\n"
     )
-    status, headers, body = await post(lend())
+    status, headers, body = await post(make_upstream())
     assert status == 401
     assert body == said.replace(KEY.encode(), b"*" * len(KEY))
     assert KEY not in repr(headers)
     assert "set-cookie" not in headers
 
 
-async def test_a_redirect_is_passed_on_and_not_followed(lend: Lend, provider: Provider) -> None:
+async def test_a_redirect_is_passed_on_and_not_followed(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
     provider.reply = (
         b"HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/\r\n"
         b"content-length: 0\r\n\r\n"
     )
-    status, headers, _ = await post(lend())
+    status, headers, _ = await post(make_upstream())
     assert (status, headers["location"]) == (307, "http://127.0.0.1:1/")
     assert len(provider.asked) == 1
 
 
-async def test_an_answer_that_hides_behind_compression_is_refused(
-    lend: Lend, provider: Provider
+async def test_a_compressed_response_is_refused(
+    make_upstream: MakeUpstream, provider: Provider
 ) -> None:
     provider.reply = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 2\r\n\r\nxx"
     with pytest.raises(OSError, match="compressed"):
-        await post(lend())
+        await post(make_upstream())
 
 
 @pytest.mark.parametrize(
@@ -327,8 +343,8 @@ async def test_an_answer_that_hides_behind_compression_is_refused(
         b"HTTP/1.1 101 Switching\r\n\r\n",
     ],
 )  # fmt: skip
-async def test_an_answer_that_is_none_is_an_oserror_without_a_secret(
-    lend: Lend, provider: Provider, reply: bytes
+async def test_an_invalid_response_is_an_oserror_without_a_secret(
+    make_upstream: MakeUpstream, provider: Provider, reply: bytes
 ) -> None:
     provider.reply = reply
     provider.hold = asyncio.Event()
@@ -340,93 +356,103 @@ async def test_an_answer_that_is_none_is_an_oserror_without_a_secret(
 
     provider._one = once  # type: ignore[method-assign]
     with pytest.raises(OSError, match=r"broke off|connection") as failed:
-        await post(lend())
+        await post(make_upstream())
     assert KEY not in str(failed.value)
 
 
-async def test_a_provider_that_is_not_there_is_an_oserror_with_what_happened(lend: Lend) -> None:
+async def test_a_provider_that_is_not_there_is_an_oserror_with_what_happened(
+    make_upstream: MakeUpstream,
+) -> None:
     with pytest.raises(OSError, match="Connection refused") as failed:
-        await post(lend(base="http://127.0.0.1:1"))
+        await post(make_upstream(base="http://127.0.0.1:1"))
     assert "127.0.0.1" not in str(failed.value)
 
 
-async def test_a_key_that_cannot_be_sent_is_not_shown(lend: Lend) -> None:
+async def test_a_key_that_cannot_be_sent_is_not_shown(make_upstream: MakeUpstream) -> None:
     bad = f"{KEY}\r\nX-Evil: 1"
     with pytest.raises(OSError, match=r"config\.json") as failed:
-        await post(lend(key=bad))
+        await post(make_upstream(key=bad))
     assert KEY not in "".join(traceback.format_exception(failed.value))
 
 
 # ------------------------------------------------------------------ connections
 
 
-async def test_a_connection_is_used_again(lend: Lend, provider: Provider) -> None:
-    lent = lend()
+async def test_a_connection_is_used_again(make_upstream: MakeUpstream, provider: Provider) -> None:
+    upstream = make_upstream()
     for _ in range(3):
-        await post(lent)
+        await post(upstream)
     assert provider.connections == 1
 
 
-async def test_one_that_the_provider_closed_is_not(lend: Lend, provider: Provider) -> None:
-    lent = lend()
-    await post(lent)
+async def test_a_connection_that_the_provider_closed_is_not_used_again(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
+    upstream = make_upstream()
+    await post(upstream)
     for task in provider.open:
         task.cancel()
     await asyncio.wait(provider.open)
-    await asyncio.sleep(0.01)  # its goodbye is on the way; there is nothing to wait for here
-    await post(lent)
+    await asyncio.sleep(0.01)  # its FIN is on the way; there is no event to wait for here
+    await post(upstream)
     assert provider.connections == 2
 
 
-async def test_nor_one_whose_answer_was_not_read_to_its_end(lend: Lend, provider: Provider) -> None:
-    lent = lend()
+async def test_a_connection_whose_response_was_not_read_is_not_used_again(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
+    upstream = make_upstream()
     provider.reply = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf"
-    answer = await lent.send_request("POST", MESSAGES, (), stream(b"{}"))
+    answer = await upstream.send_request("POST", MESSAGES, (), stream(b"{}"))
     await answer.close()
     await answer.close()
     provider.reply = OK
-    assert (await post(lent))[2] == b"ok"
+    assert (await post(upstream))[2] == b"ok"
     assert provider.connections == 2
 
 
-async def test_nor_one_with_something_behind_the_answer(lend: Lend, provider: Provider) -> None:
-    lent = lend()
+async def test_a_connection_with_data_behind_the_response_is_not_used_again(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
+    upstream = make_upstream()
     provider.reply = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"
-    assert (await post(lent))[2] == b"ok"
+    assert (await post(upstream))[2] == b"ok"
     provider.reply = OK
-    assert (await post(lent))[2] == b"ok"
+    assert (await post(upstream))[2] == b"ok"
     assert provider.connections == 2
 
 
-async def test_a_kept_connection_is_let_go_in_time(
-    lend: Lend, provider: Provider, monkeypatch: pytest.MonkeyPatch
+async def test_an_idle_connection_is_closed_in_time(
+    make_upstream: MakeUpstream, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_pool, "IDLE_SECONDS", 0.01)
-    await post(lend())
+    await post(make_upstream())
     async with asyncio.timeout(20):
         await asyncio.gather(*provider.open)
 
 
 async def test_a_request_that_is_cancelled_leaves_no_connection(
-    lend: Lend, provider: Provider, carrier: ConnectionPool
+    make_upstream: MakeUpstream, provider: Provider, pool: ConnectionPool
 ) -> None:
     provider.reply, provider.hold = b"", asyncio.Event()
-    asking = asyncio.ensure_future(post(lend()))
+    asking = asyncio.ensure_future(post(make_upstream()))
     while not provider.asked:
         await asyncio.sleep(0.001)
     asking.cancel()
     await asyncio.wait([asking])
     assert asking.cancelled()
-    assert not carrier._busy
-    assert not any(carrier._idle.values())
+    assert not pool._busy
+    assert not any(pool._idle.values())
 
 
-async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> None:
+async def test_chunks_come_as_they_are_sent(
+    make_upstream: MakeUpstream, provider: Provider
+) -> None:
     provider.hold = asyncio.Event()
     provider.reply = (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n"
     )
-    answer = await lend().send_request("POST", MESSAGES, (), stream(b"{}"))
+    answer = await make_upstream().send_request("POST", MESSAGES, (), stream(b"{}"))
     pieces = answer.body()
     async with asyncio.timeout(20):
         assert [await anext(pieces), await anext(pieces)] == [b"one", b"two"]
@@ -434,21 +460,21 @@ async def test_pieces_come_as_they_are_sent(lend: Lend, provider: Provider) -> N
     provider.hold.set()
 
 
-async def test_the_demo_cannot_be_lent() -> None:
-    lender = ModelUpstreamFactory()
+async def test_the_demo_has_no_upstream() -> None:
+    factory = ModelUpstreamFactory()
     with pytest.raises(TurnFailure, match="demo"):
-        await lender.upstream(DEMO_MODEL)
-    await lender.close()
+        await factory.upstream(DEMO_MODEL)
+    await factory.close()
 
 
-async def test_one_lender_shares_its_connections(provider: Provider) -> None:
-    lender = ModelUpstreamFactory()
+async def test_upstreams_of_one_factory_share_their_connections(provider: Provider) -> None:
+    factory = ModelUpstreamFactory()
     choice = SelectedModel("p", "m", "anthropic", f"http://127.0.0.1:{provider.port}/", KEY)
     for _ in range(2):
-        await post(await lender.upstream(choice))
+        await post(await factory.upstream(choice))
     assert provider.connections == 1
-    await lender.close()
-    await lender.close()
+    await factory.close()
+    await factory.close()
 
 
 # ------------------------------------------------------------------ TLS and proxies
@@ -525,8 +551,8 @@ def trusting(certificate: tuple[Path, Path]) -> ConnectionPool:
     return ConnectionPool(ssl.create_default_context(cafile=str(certificate[1])))
 
 
-async def test_a_provider_is_asked_over_tls_that_is_checked(
-    stack: AsyncExitStack, certificate: tuple[Path, Path], carrier: ConnectionPool
+async def test_the_certificate_of_a_provider_is_verified(
+    stack: AsyncExitStack, certificate: tuple[Path, Path], pool: ConnectionPool
 ) -> None:
     provider = await secure(stack, certificate)
     url = f"https://localhost:{provider.port}"
@@ -535,7 +561,7 @@ async def test_a_provider_is_asked_over_tls_that_is_checked(
     stack.callback(ours.close)
     assert (await post(ProviderUpstream(choice, url, ours)))[2] == b"ok"
     with pytest.raises(OSError, match="certificate is not trusted"):
-        await post(ProviderUpstream(choice, url, carrier))
+        await post(ProviderUpstream(choice, url, pool))
     assert len(provider.asked) == 1
 
 
@@ -551,8 +577,8 @@ async def test_a_proxy_of_the_environment_is_used(
     monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, https))
     monkeypatch.setenv("HTTP_PROXY", await proxying(stack, http))
     for url in ("https://model.test", "http://model.test:8080/base"):
-        lent = ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, ours)
-        assert (await post(lent, headers=[("content-length", "2")]))[2] == b"ok"
+        upstream = ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, ours)
+        assert (await post(upstream, headers=[("content-length", "2")]))[2] == b"ok"
     ours.close()
     assert https.asked[0].startswith(b"CONNECT model.test:443 HTTP/1.1\r\n")
     assert KEY.encode() not in https.asked[0]
@@ -562,9 +588,9 @@ async def test_a_proxy_of_the_environment_is_used(
     assert b"proxy-authorization" not in tls.asked[0]
 
 
-async def test_a_proxy_that_refuses_is_told_without_its_password(
+async def test_a_proxy_that_refuses_is_reported_without_its_password(
     stack: AsyncExitStack,
-    carrier: ConnectionPool,
+    pool: ConnectionPool,
     monkeypatch: pytest.MonkeyPatch,
     provider: Provider,
 ) -> None:
@@ -572,7 +598,7 @@ async def test_a_proxy_that_refuses_is_told_without_its_password(
     monkeypatch.setenv("HTTPS_PROXY", await proxying(stack, proxy))
     url = "https://model.test"
     with pytest.raises(OSError, match="proxy refused") as failed:
-        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, carrier))
+        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, pool))
     assert "p@ss" not in str(failed.value)
 
 
@@ -589,12 +615,12 @@ def test_this_machine_is_never_reached_through_a_proxy(monkeypatch: pytest.Monke
 
 
 async def test_a_proxy_of_another_kind_is_refused(
-    carrier: ConnectionPool, monkeypatch: pytest.MonkeyPatch
+    pool: ConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://user:pw@127.0.0.1:1")
     url = "https://model.test"
     with pytest.raises(OSError, match="no http:// one") as failed:
-        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, carrier))
+        await post(ProviderUpstream(SelectedModel("p", "m", "anthropic", url, KEY), url, pool))
     assert "pw" not in str(failed.value)
 
 
@@ -604,27 +630,27 @@ def test_the_trust_is_that_of_the_servers_own_requests() -> None:
     assert context.check_hostname
 
 
-# ------------------------------------------------------------------ blotting
+# ------------------------------------------------------------------ masking
 
 
-def test_only_what_may_be_the_secrets_beginning_is_held_back() -> None:
-    blotter = SecretMasker("secret-secret-key")
-    assert blotter.take(b"data: plain\n\n") == b"data: plain\n\n"
-    assert blotter.take(b"a secret-") == b"a "
-    assert blotter.take(b"secret-") == b""
-    assert blotter.take(b"secret-key!") == b"secret-" + b"*" * 17 + b"!"
-    assert blotter.take(b"secr") == b""
-    assert blotter.rest() == b"secr"
+def test_only_a_partial_match_of_the_secret_is_held_back() -> None:
+    masker = SecretMasker("secret-secret-key")
+    assert masker.feed(b"data: plain\n\n") == b"data: plain\n\n"
+    assert masker.feed(b"a secret-") == b"a "
+    assert masker.feed(b"secret-") == b""
+    assert masker.feed(b"secret-key!") == b"secret-" + b"*" * 17 + b"!"
+    assert masker.feed(b"secr") == b""
+    assert masker.end() == b"secr"
 
 
-def test_what_is_no_secret_is_not_blotted_out() -> None:
+def test_what_is_no_secret_is_not_masked() -> None:
     for secret in ("", "short"):
-        assert SecretMasker(secret).take(b"a short text") == b"a short text"
+        assert SecretMasker(secret).feed(b"a short text") == b"a short text"
 
 
-async def test_the_stand_in_of_a_server_without_key_is_no_secret(
-    lend: Lend, provider: Provider
+async def test_the_placeholder_of_a_server_without_key_is_no_secret(
+    make_upstream: MakeUpstream, provider: Provider
 ) -> None:
     said = json.dumps({"key": NO_KEY}).encode()
     provider.reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(said), said)
-    assert (await post(lend(key=NO_KEY)))[2] == said
+    assert (await post(make_upstream(key=NO_KEY)))[2] == said

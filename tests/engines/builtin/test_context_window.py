@@ -21,11 +21,10 @@ from loopat_jupyter.engines.models.messages import (
     UserMessage,
 )
 from loopat_jupyter.loops.errors import TurnFailure
-
-from . import mock_provider as mock
-from .conftest import configure
-from .memory_host import MemoryHost, turn_of
-from .mock_provider import MockProvider, Reply
+from tests.engines import mock_provider as mock
+from tests.engines.conftest import configure
+from tests.engines.memory_host import MemoryHost, turn_of
+from tests.engines.mock_provider import MockProvider, Reply
 
 
 def step(number: int, characters: int) -> list[Message]:

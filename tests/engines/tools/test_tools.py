@@ -17,8 +17,7 @@ from loopat_jupyter.engines.tools.tools import TOOLS
 from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.registry import select_tier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-
-from .memory_host import MemoryHost
+from tests.engines.memory_host import MemoryHost
 
 
 @pytest.fixture
@@ -180,7 +179,7 @@ async def test_wrong_input_is_named_and_nothing_is_asked_or_run(
     assert not ok
     assert names in text
     assert "nothing was run" in text
-    assert [one[0] for one in host.said] == ["call", "result", "raw"]
+    assert [one[0] for one in host.events] == ["call", "result", "raw"]
 
 
 def test_schemas_have_the_names_and_fields_that_models_know() -> None:

@@ -1,4 +1,4 @@
-"""The engine under the real heart: an answer that comes while sibling calls still run."""
+"""The engine under the real domain: an answer that comes while sibling calls still run."""
 
 from __future__ import annotations
 

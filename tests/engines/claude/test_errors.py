@@ -45,7 +45,7 @@ async def nothing_runs(sandbox: Sandbox) -> bool:
         ("mute", "says nothing"),
     ],
 )
-async def test_a_misbehaving_program_is_one_clear_line_and_leaves_nothing(
+async def test_a_misbehaving_program_is_one_clear_line_and_leaves_no_process(
     new_engine: NewEngine, new_sandbox: Start, spec: SandboxSpec, mode: str, said: str
 ) -> None:
     (spec.workdir / "bad_cli.py").write_text(BAD.read_text())
@@ -60,7 +60,7 @@ async def test_a_misbehaving_program_is_one_clear_line_and_leaves_nothing(
     assert await nothing_runs(host.box)
 
 
-async def test_one_that_does_not_hear_an_interrupt_is_killed_by_it(
+async def test_a_program_that_ignores_an_interrupt_is_killed(
     new_engine: NewEngine, new_sandbox: Start, spec: SandboxSpec, model: MockModel
 ) -> None:
     """The bound is the contract's; what it really takes is printed for whoever measures."""
@@ -68,7 +68,7 @@ async def test_one_that_does_not_hear_an_interrupt_is_killed_by_it(
     engine = new_engine(("python3", "/workdir/bad_cli.py", "deaf"))
     host = MemoryHost(await new_sandbox())
     running = asyncio.ensure_future(engine.run(turn_of("hello"), host))
-    await host.heard.wait()
+    await host.text_shown.wait()
     begun = time.monotonic()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -107,7 +107,7 @@ async def test_a_missing_program_says_what_to_install(
         await new_engine(("/no/such/claude",)).run(turn_of("hello"), host)
 
 
-async def test_a_program_that_is_killed_in_the_middle_is_said(
+async def test_a_program_that_is_killed_in_the_turn_is_reported(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel, spec: SandboxSpec
 ) -> None:
     background = bash("sleep 7711 > /dev/null & echo")
@@ -120,13 +120,13 @@ async def test_a_program_that_is_killed_in_the_middle_is_said(
     assert "sleep 7711" in found
 
 
-async def test_a_sandbox_that_ends_in_the_middle_is_said(
+async def test_a_sandbox_that_ends_in_the_turn_is_reported(
     engine: ClaudeEngine, new_sandbox: Start, model: MockModel
 ) -> None:
     script = model.script([Text("Wait. "), Hold(Gate())])
     host = MemoryHost(await new_sandbox())
     running = asyncio.ensure_future(engine.run(turn_of(script.message()), host))
-    await host.heard.wait()
+    await host.text_shown.wait()
     await host.box.stop()
     with pytest.raises(TurnFailure, match="its sandbox ended"):
         await running
@@ -151,7 +151,7 @@ async def test_a_refusing_provider_is_quoted_without_the_key(
     assert len(script.requests) == 1
 
 
-async def test_an_unreachable_provider_is_said(
+async def test_an_unreachable_provider_is_reported(
     engine: ClaudeEngine, new_sandbox: Start, home: Path
 ) -> None:
     configure(home, mock_provider("http://127.0.0.1:9"))
@@ -171,7 +171,7 @@ async def test_a_provider_of_another_api_names_the_engine_to_use(
         await engine.run(turn_of("hello"), host)
 
 
-async def test_the_demo_cannot_be_lent(
+async def test_the_demo_cannot_be_used_by_an_agent_in_the_sandbox(
     engine: ClaudeEngine, new_sandbox: Start, home: Path
 ) -> None:
     (home / "config.json").unlink()

@@ -11,7 +11,7 @@ import pytest
 from loopat_jupyter.engines import acp
 from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
-from loopat_jupyter.engines.agents.jsonlines import TransportLimits
+from loopat_jupyter.engines.agents.jsonlines import JsonLinesLimits
 from loopat_jupyter.loops.errors import TurnFailure
 
 from .conftest import Host, configure, processes, scripted, steps
@@ -24,14 +24,14 @@ async def recovers(engine: AcpEngine, host: Host, home: Path) -> None:
     """Nothing of the agent is left, and the next turn works."""
     assert await processes(host.sandbox_) == []
     configure(home, scripted())
-    host.said.clear()
+    host.events.clear()
     await engine.run(steps(["text", "fine"], id="turn_9"), host)
     assert host.visible == "fine"
 
 
 @pytest.fixture
 def limits() -> AgentLimits:
-    return AgentLimits(start=2.0, wire=TransportLimits(line=1 << 20))
+    return AgentLimits(start=2.0, lines=JsonLinesLimits(line=1 << 20))
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ async def test_an_agent_that_is_no_agent_and_ends_at_once(
     await recovers(engine, host, home)
 
 
-async def test_a_greeting_is_forgiven(engine: AcpEngine, host: Host, home: Path) -> None:
+async def test_a_greeting_on_stdout_is_tolerated(engine: AcpEngine, host: Host, home: Path) -> None:
     configure(home, scripted("greeting"))
     await engine.run(steps(["raw", "a stray line"], ["raw", "[1]"], ["text", "hello"]), host)
     assert host.visible == "hello"
@@ -91,7 +91,7 @@ async def test_a_greeting_is_forgiven(engine: AcpEngine, host: Host, home: Path)
         (["line", 2 << 20], r"sent a line of more than 1 MiB and was ended"),
     ],
 )
-async def test_an_agent_that_dies_or_goes_too_far_in_its_turn(
+async def test_an_agent_that_dies_or_exceeds_a_limit_in_its_turn(
     engine: AcpEngine, host: Host, home: Path, step: list[Any], words: str
 ) -> None:
     configure(home, scripted())
@@ -147,17 +147,19 @@ async def test_a_flood_of_garbage_ends_the_agent(engine: AcpEngine, host: Host, 
         '{"method": ["session/update"]}',
     ],
 )
-async def test_odd_lines_are_passed_over(
+async def test_odd_lines_are_ignored(
     engine: AcpEngine, host: Host, home: Path, odd: str, limits: AgentLimits
 ) -> None:
-    limits = AgentLimits(wire=TransportLimits(garbage=1 << 20))
+    limits = AgentLimits(lines=JsonLinesLimits(garbage=1 << 20))
     engine._limits = limits
     configure(home, scripted())
     await engine.run(steps(["raw", odd], ["text", "still here"]), host)
     assert host.visible == "still here"
 
 
-async def test_a_flood_on_stderr_harms_nobody(engine: AcpEngine, host: Host, home: Path) -> None:
+async def test_a_flood_on_stderr_does_not_disturb_the_turn(
+    engine: AcpEngine, host: Host, home: Path
+) -> None:
     configure(home, scripted())
     await engine.run(steps(["stderr", "noise\n" * 300_000], ["text", "done"]), host)
     assert host.visible == "done"
@@ -176,7 +178,7 @@ async def test_the_sandbox_is_lost_in_the_turn(engine: AcpEngine, host: Host, ho
 
     configure(home, scripted())
     running = asyncio.create_task(engine.run(steps(["text", "here"], ["wait"]), host))
-    await host.heard("text", "here")
+    await host.wait_for("text", "here")
     await host.sandbox_.stop()
     with pytest.raises(TurnFailure, match="has lost its sandbox"):
         await running
@@ -184,7 +186,7 @@ async def test_the_sandbox_is_lost_in_the_turn(engine: AcpEngine, host: Host, ho
 
 
 @pytest.mark.parametrize("method", ["fs/read_text_file", "terminal/create", "_ext/x", "nonsense"])
-async def test_what_we_do_not_offer_is_refused(
+async def test_a_method_that_is_not_offered_is_refused(
     engine: AcpEngine, host: Host, home: Path, method: str
 ) -> None:
     configure(home, scripted())
@@ -212,9 +214,7 @@ async def test_an_agent_that_falls_silent_in_its_turn(
     await recovers(engine, host, home)
 
 
-async def test_a_tool_that_takes_its_time_is_no_silence(
-    engine: AcpEngine, host: Host, home: Path
-) -> None:
+async def test_a_slow_tool_is_no_silence(engine: AcpEngine, host: Host, home: Path) -> None:
     engine._limits = AgentLimits(silence=0.2)
     configure(home, scripted())
     turn = steps(call(status="in_progress"), ["run", "sleep 0.8"], call(status="completed"))

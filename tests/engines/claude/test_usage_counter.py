@@ -18,20 +18,20 @@ def result(**models: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_turns_usage_is_the_sum_over_its_models_with_their_costs() -> None:
-    told = result(large=of_model(100, 0.5), small=of_model(10, 0.25))
-    assert UsageCounter().at_end(told) == TurnUsage(110, 4, 6, 8, 0.75)
+    message = result(large=of_model(100, 0.5), small=of_model(10, 0.25))
+    assert UsageCounter().at_end(message) == TurnUsage(110, 4, 6, 8, 0.75)
 
 
 def test_a_model_without_a_price_adds_its_tokens() -> None:
     assert UsageCounter().at_end(result(own=of_model(7, None))) == TurnUsage(7, 2, 3, 4, None)
 
 
-def test_what_was_reported_at_rest_is_not_counted_twice() -> None:
-    tally = UsageCounter()
+def test_what_was_reported_at_suspension_is_not_counted_twice() -> None:
+    counter = UsageCounter()
     usage = {"input_tokens": 60, "cache_read_input_tokens": 1}
-    tally.stream({"type": "message_start", "message": {"usage": usage}})
-    assert tally.at_rest() == TurnUsage(60, 0, 1, 0)
-    assert tally.at_end(result(one=of_model(100, 1.0))) == TurnUsage(40, 2, 2, 4, 1.0)
+    counter.add_event({"type": "message_start", "message": {"usage": usage}})
+    assert counter.at_suspension() == TurnUsage(60, 0, 1, 0)
+    assert counter.at_end(result(one=of_model(100, 1.0))) == TurnUsage(40, 2, 2, 4, 1.0)
 
 
 def test_odd_numbers_are_none() -> None:

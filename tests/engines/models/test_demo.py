@@ -9,8 +9,7 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
 from loopat_jupyter.loops.ports.engine import TurnSuspended
-
-from .memory_host import MemoryHost, turn_of
+from tests.engines.memory_host import MemoryHost, turn_of
 
 
 async def test_first_reply_says_what_it_is_and_later_ones_do_not(
@@ -20,7 +19,7 @@ async def test_first_reply_says_what_it_is_and_later_ones_do_not(
     await engine.run(first, host)
     assert "demo" in host.visible
     assert "`!COMMAND`" in host.visible
-    assert len([one for one in host.said if one[0] == "text"]) > 3
+    assert len([one for one in host.events if one[0] == "text"]) > 3
     assert host.total.input_tokens > 0
     assert host.total.output_tokens > 0
     later = MemoryHost(host.box, past=[host.ended(first)])
@@ -74,7 +73,7 @@ async def test_ask_waits_and_goes_on_with_the_answer(
     turn = turn_of("ask Tea or coffee? | Tea | Coffee")
     with pytest.raises(TurnSuspended):
         await engine.run(turn, host)
-    (asked,) = next(one[2] for one in host.said if one[0] == "question")
+    (asked,) = next(one[2] for one in host.events if one[0] == "question")
     assert asked.id == "q1"
     assert [option.label for option in asked.options] == ["Tea", "Coffee"]
     assert host.results == []
@@ -87,7 +86,7 @@ async def test_ask_waits_and_goes_on_with_the_answer(
 async def test_think_streams_thinking(engine: BuiltinEngine, host: MemoryHost) -> None:
     await engine.run(turn_of("think about one two three four five six"), host)
     assert host.thought == "about one two three four five six"
-    assert len([one for one in host.said if one[0] == "thinking"]) > 1
+    assert len([one for one in host.events if one[0] == "thinking"]) > 1
 
 
 async def test_count_streams_and_stops_when_cancelled(
@@ -98,7 +97,7 @@ async def test_count_streams_and_stops_when_cancelled(
     slow = MemoryHost(host.box)
     task = asyncio.create_task(engine.run(turn_of("count 9999"), slow))
     async with asyncio.timeout(20):
-        await slow.heard.wait()
+        await slow.text_shown.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
