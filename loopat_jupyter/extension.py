@@ -31,8 +31,9 @@ from .engines.registry import ENGINES, EngineRegistry, SandboxPlacement, select_
 from .engines.tools.outcome import ToolLimits
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.event_broadcaster import EventBroadcaster
-from .loops.ports.engine import PermissionMode, SandboxIsolation, SandboxTier
+from .loops.ports.engine import PermissionMode
 from .loops.ports.network import AuditEntry
+from .loops.ports.sandbox import SandboxIsolation, SandboxTier
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
 from .sandboxes.podman.reaper import reap_containers

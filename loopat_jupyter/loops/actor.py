@@ -19,15 +19,8 @@ from typing import Any, Literal
 from .errors import DomainError, SandboxSpawnFailed, StoreError, TurnFailure
 from .event_broadcaster import EventBroadcaster
 from .models import Choice, LoopRecord, TurnRecord
-from .ports.engine import (
-    Engine,
-    EngineSet,
-    PermissionMode,
-    Sandbox,
-    SandboxSpec,
-    Turn,
-    TurnSuspended,
-)
+from .ports.engine import Engine, EngineSet, PermissionMode, Turn, TurnSuspended
+from .ports.sandbox import Sandbox, SandboxSpec
 from .ports.store import StorePort
 from .sandbox_pool import SandboxPool
 from .turn_context import TurnContext

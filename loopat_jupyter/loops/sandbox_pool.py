@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from .errors import SandboxSpawnFailed
-from .ports.engine import Sandbox, SandboxSpec, SandboxTier
+from .ports.sandbox import Sandbox, SandboxSpec, SandboxTier
 
 log = logging.getLogger(__name__)
 

@@ -31,8 +31,9 @@ from .models import (
     new_loop_id,
     now,
 )
-from .ports.engine import EngineSet, PermissionMode, SandboxIsolation, SandboxSpec
+from .ports.engine import EngineSet, PermissionMode
 from .ports.files import LoopFileStore
+from .ports.sandbox import SandboxIsolation, SandboxSpec
 from .ports.store import StorePort
 from .sandbox_pool import SandboxPool
 from .transcript_source import StoredTurn, TranscriptIndex, TranscriptStream

@@ -27,13 +27,13 @@ from .ports.engine import (
     PastTurn,
     PermissionDecision,
     PermissionMode,
-    Sandbox,
     ToolKind,
     TurnSuspended,
     TurnUsage,
     UserQuestion,
 )
 from .ports.network import NETWORK, Network
+from .ports.sandbox import Sandbox
 from .ports.store import StorePort
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")

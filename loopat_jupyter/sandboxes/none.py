@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
 from loopat_jupyter.sandboxes.runtime.limits import (
     PROCESSES_GAP,
@@ -50,7 +50,7 @@ def user_name() -> str:
 
 
 class UnconfinedTier:
-    """See :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+    """See :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
 
     def __init__(self, settings: SandboxSettings) -> None:
         self._settings = settings

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.hints import MISSING, how_to_fix
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.landlock.probe import try_landlock

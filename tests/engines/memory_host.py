@@ -17,8 +17,6 @@ from typing import Any
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.engine import (
-    CommandResult,
-    FileError,
     PastTurn,
     PermissionDecision,
     Turn,
@@ -27,6 +25,7 @@ from loopat_jupyter.loops.ports.engine import (
     TurnUsage,
     UserQuestion,
 )
+from loopat_jupyter.loops.ports.sandbox import CommandResult, FileError
 
 
 @dataclass

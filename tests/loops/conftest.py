@@ -14,14 +14,9 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.event_broadcaster import EventBroadcaster
 from loopat_jupyter.loops.models import LoopEvent, LoopRecord, NewMessage, new_loop_id
-from loopat_jupyter.loops.ports.engine import (
-    EngineSelection,
-    SandboxIsolation,
-    SandboxSpec,
-    Turn,
-    TurnHost,
-)
+from loopat_jupyter.loops.ports.engine import EngineSelection, Turn, TurnHost
 from loopat_jupyter.loops.ports.network import Egress
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.loops.sandbox_pool import SandboxPool
 from loopat_jupyter.loops.service import LoopService, NewLoop, PreparedLoop
 from loopat_jupyter.store import Store

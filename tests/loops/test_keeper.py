@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.loops.sandbox_pool import SandboxPool
 
 from .conftest import ToyTier

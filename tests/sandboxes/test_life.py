@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime import sandbox as sandbox_module

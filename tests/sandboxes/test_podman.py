@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.inside import bundle
 from loopat_jupyter.sandboxes.podman import mounts
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman, last_line

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ...context.config_file import ConfigFile, SelectedAgent, SelectedModel
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost
+from ...loops.ports.engine import PastTurn, Turn, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..agents import catch_up
 from ..gateway.upstream import ModelUpstreamFactory
 from .client import PromptResult, load_sdk

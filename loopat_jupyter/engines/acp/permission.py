@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...loops.ports.engine import PermissionDecision, Sandbox, ToolKind, TurnHost
+from ...loops.ports.engine import PermissionDecision, ToolKind, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..tools.tools import inside_workdir
 from .content_blocks import diffs_of
 from .tool_call_state import ToolCallState, paths_of

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ...loops.errors import SandboxLost, TurnFailure
-from ...loops.ports.engine import Process, Sandbox
+from ...loops.ports.sandbox import Process, Sandbox
 from ..agents.jsonlines import JsonLinesTransport, TransportLimits
 from ..agents.process_cleanup import MARK, kill_descendants
 from ..agents.stderr_tail import StderrTail

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 from ..acp.errors import one_line
 
 IN_A_THREAD = 256 * 1024

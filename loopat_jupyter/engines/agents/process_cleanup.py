@@ -8,7 +8,7 @@ a sandbox cannot see each other (tier ``landlock``) nothing is found: see docs/s
 from __future__ import annotations
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Sandbox
+from ...loops.ports.sandbox import Sandbox
 
 TIMEOUT = 5.0
 MARK = "LOOPAT_AGENT"

@@ -6,7 +6,7 @@ import asyncio
 import re
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 from ..acp.errors import one_line
 
 KEPT = 4096

@@ -21,7 +21,8 @@ from functools import partial
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import FileError, PermissionDecision, TurnHost, TurnSuspended
+from ...loops.ports.engine import PermissionDecision, TurnHost, TurnSuspended
+from ...loops.ports.sandbox import FileError
 from ..agents.network_approval import ask_denied_hosts
 from ..models.messages import ModelStep, ReplyToolCall, ToolResultPart, result_entry, started_entry
 from ..tools.inputs import AskUserQuestionInput, EditInput, WriteInput

@@ -22,8 +22,9 @@ from typing import Any
 
 from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
+from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnSuspended
 from ...loops.ports.network import GatewayAccess
+from ...loops.ports.sandbox import Sandbox
 from ..builtin.engine import ComposeInstructions, EngineLimits
 from ..gateway.upstream import ModelUpstreamFactory
 from . import SDK

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...context.config_file import SelectedModel, Thinking
-from ...loops.ports.engine import Sandbox
 from ...loops.ports.network import GatewayAccess
+from ...loops.ports.sandbox import Sandbox
 from ..tools.outcome import ToolLimits
 from .tool_kinds import OFFERED
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...loops.ports.engine import PermissionDecision, Sandbox, TurnHost
+from ...loops.ports.engine import PermissionDecision, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..agents.tool_call_tracker import TrackedCall
 from ..tools.inputs import AskUserQuestionInput
 from ..tools.questions import questions_of

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 
 LINE_MAX = 32 << 20
 """Bytes of one line. A picture that a tool read is one line."""

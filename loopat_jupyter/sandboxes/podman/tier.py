@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launcher.client import Launched, LaunchPlan
@@ -67,7 +67,7 @@ CLEANUP_GRACE = 20.0
 
 
 class PodmanTier:
-    """Makes podman sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
+    """Makes podman sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`.
 
     ``cgroups`` says whether podman is to make a cgroup for each container; ``controllers`` are
     those that a probe has seen in force, by podman's cgroups or by ours.

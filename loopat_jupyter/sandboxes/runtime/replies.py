@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from loopat_jupyter.loops.ports.engine import FileError
+from loopat_jupyter.loops.ports.sandbox import FileError
 
 
 def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import (
-    CommandResult,
-    Process,
-    SandboxIsolation,
-    SandboxSpec,
-)
 from loopat_jupyter.loops.ports.network import Network
+from loopat_jupyter.loops.ports.sandbox import CommandResult, Process, SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
@@ -54,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class SupervisedSandbox:
-    """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.engine.Sandbox`."""
+    """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.sandbox.Sandbox`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.engine.Process`.
+"""The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.sandbox.Process`.
 
 Bounded in both directions: what comes is at most a window that was not yet read, and
 :meth:`StreamedProcess.write` returns when the process has taken everything.

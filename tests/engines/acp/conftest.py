@@ -19,12 +19,12 @@ from loopat_jupyter.loops.ports.engine import (
     PastTurn,
     PermissionDecision,
     PermissionMode,
-    Sandbox,
     Turn,
     TurnState,
     TurnUsage,
     UserQuestion,
 )
+from loopat_jupyter.loops.ports.sandbox import Sandbox
 from tests.engines.memory_host import turn_of
 from tests.sandboxes.conftest import Grounds, Started, grounds, in_bubblewrap, unwalled
 
