@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 from ..loops.models import Choice, LoopEvent, Resolution, TurnRecord, now, to_json
 from .database import Database
 from .events import append_events
-from .rows import read_turn
+from .turns import read_turn
 
 _SELECT = """
     SELECT c.choice_id, l.loop_id, t.turn_id, c.tool_use_id, c.kind, c.payload, c.outcome, c.answer
@@ -132,21 +131,3 @@ def _resolve(
         "UPDATE choices SET resolved_seq = ? WHERE choice_id = ?", (seq, choice.choice_id)
     )
     return True
-
-
-def cancel_pending(
-    connection: sqlite3.Connection, turn_n: int
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Cancel a turn's pending choices inside its last transaction; their events."""
-    rows = connection.execute(
-        "UPDATE choices SET outcome = 'cancelled', source = 'policy', resolved_at = ? "
-        "WHERE turn_n = ? AND outcome IS NULL RETURNING choice_id",
-        (now(), turn_n),
-    ).fetchall()
-    return [
-        (
-            "choice_resolved",
-            {"choice_id": choice_id, "source": "policy", "outcome": "cancelled"},
-        )
-        for (choice_id,) in rows
-    ]

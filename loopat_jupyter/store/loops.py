@@ -19,8 +19,8 @@ from ..loops.models import (
     to_json,
 )
 from .database import Database
-from .rows import unfinished_turns
 from .turn_end import finish_turn
+from .turns import unfinished_turns
 
 _COLUMNS = (
     "n, loop_id, owner, title, created_at, archived_at, metadata, profiles, vault, repo, folders"

@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlite3
 
 from ..loops.models import LoopEvent
-from .rows import running_turns, unfinished_turns_of_archived
 from .turn_end import finish_turn
+from .turns import running_turns, unfinished_turns_of_archived
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "
