@@ -23,6 +23,7 @@ from .models import (
 )
 from .permissions import evaluate, is_remembered
 from .ports.engine import (
+    USER_DENIED,
     Answers,
     PastTurn,
     PermissionDecision,
@@ -39,7 +40,6 @@ from .ports.store import StorePort
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200
 
-DENIED = "User denied permission to run this."
 PLAN_DENIED = (
     "User denied permission: the loop is in plan mode, where nothing is changed. Say what you "
     "would do instead."
@@ -190,7 +190,7 @@ class TurnContext:
                     True, confined=confined and inside_workdir and not remembered
                 )
             if decision == "deny":
-                return PermissionDecision(False, self._denial_reason(kind))
+                return PermissionDecision.deny(self._policy_denial(kind), "policy")
             payload: dict[str, Any] = {
                 "tool": tool,
                 "title": title,
@@ -204,11 +204,11 @@ class TurnContext:
             asked = await self._ask(tool_use_id, "permission", payload)
         if asked.pending:
             raise TurnSuspended
-        return PermissionDecision(
-            asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED
-        )
+        if asked.outcome == "allowed":
+            return PermissionDecision(True)
+        return PermissionDecision.deny(USER_DENIED, "user")
 
-    def _denial_reason(self, kind: ToolKind) -> str:
+    def _policy_denial(self, kind: ToolKind) -> str:
         if kind == "network":
             return NETWORK_DENIED
         return PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED

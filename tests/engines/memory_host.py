@@ -17,6 +17,7 @@ from typing import Any
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.engine import (
+    USER_DENIED,
     PastTurn,
     PermissionDecision,
     Turn,
@@ -155,9 +156,11 @@ class MemoryHost:
     ) -> PermissionDecision:
         self.said.append(("permission", tool_use_id, tool, dict(input), shown))
         if tool in self.deny:
-            return PermissionDecision(False, "The mode does not allow it.")
-        if tool_use_id in self.ask or tool in self.ask:
-            return PermissionDecision(bool(self._answer(tool_use_id)))
+            denial = "User denied permission. The mode does not allow it."
+            return PermissionDecision.deny(denial, "policy")
+        asked = tool_use_id in self.ask or tool in self.ask
+        if asked and not self._answer(tool_use_id):
+            return PermissionDecision.deny(USER_DENIED, "user")
         return PermissionDecision(True, confined=self.confine)
 
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Any:

@@ -69,7 +69,8 @@ async def test_once_is_for_the_turn_and_remembered_for_the_loop(heart: Heart) ->
     await heart.until("done", turn)
     assert asking.during == {ALWAYS}
     assert [verdict.allowed for verdict in asking.verdicts] == [False, False]
-    assert "nobody is asked" in asking.verdicts[0].reason
+    assert "nobody is asked" in asking.verdicts[0].denial
+    assert asking.verdicts[0].denied_by == "policy"
 
     turn = await heart.send(loop, permission_mode="plan")
     await heart.until("done", turn)

@@ -184,7 +184,7 @@ async def test_a_choice_rests_the_turn_and_its_answer_goes_on_with_it(heart: Hea
             await host.journal({"step": 1})
         verdict = await bash(host)
         runs.append(verdict.allowed)
-        await host.tool_result("t1", verdict.allowed, verdict.reason or "out")
+        await host.tool_result("t1", verdict.allowed, verdict.denial or "out")
 
     heart.engine.script = script
     turn = await heart.send(loop)

@@ -53,7 +53,7 @@ class EgressApprover:
         who = f"The agent {self._agent}"
         verdict = await request_host_permission("network", who, destination, self._host)
         if not verdict.allowed:
-            return verdict.reason
+            return verdict.denial
         await self._host.sandbox()  # from here on it is permitted
         return None
 

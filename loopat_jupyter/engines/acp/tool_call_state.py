@@ -10,14 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..builtin.tool_calls import DENIED
 from ..models.sanitize import ID_LIMIT, replace_invalid
 from .content_blocks import diffs_of, exit_code, result_text
 from .tool_names import normalize_input, tool_name
 
 UNSAID = "The agent did not say how this ended."
 TITLE_LIMIT = 200
-_SAYS_SO = "User denied permission"
 
 
 @dataclass(slots=True)
@@ -84,8 +82,7 @@ class ToolCallState:
         """Whether it went well, and what came of it."""
         text = result_text(self.content, self.output)
         if self.denied is not None:
-            reason = self.denied
-            return False, reason if _SAYS_SO in reason else f"{DENIED} {reason}".strip()
+            return False, self.denied
         if self.status not in ("completed", "failed"):
             return False, UNSAID
         code = exit_code(self.output)

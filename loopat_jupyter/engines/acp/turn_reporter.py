@@ -162,7 +162,7 @@ class TurnReporter:
         if verdict.allowed:
             call.granted = True
         else:
-            call.denied = verdict.reason
+            call.denied = verdict.denial
         option = ask.option(allowed=verdict.allowed)
         self.gave_up = self.gave_up or option is None
         return option

@@ -46,7 +46,7 @@ async def ask_about_host(call_id: str, tool: str, refused: Sequence[str], host: 
     for name in refused[:ASKED]:
         verdict = await request_host_permission(call_id, tool, parse_destination(name), host)
         said = ALLOWED if verdict.allowed else REFUSED
-        lines.append(said.format(name=name, why=verdict.reason))
+        lines.append(said.format(name=name, why=verdict.denial))
     more = len(refused) - ASKED
     if more > 0:
         lines.append(TOO_MANY.format(count=more))

@@ -30,7 +30,6 @@ from ..tools.outcome import ToolLimits, ToolOutcome
 from ..tools.questions import answer_text, questions_of
 from ..tools.tools import TOOLS, InvalidInput, Tool, ToolContext, inside_workdir
 
-DENIED = "User denied permission to run this."
 RESULT_UNKNOWN = (
     "The server stopped while this ran, and its result was lost. It may have taken effect in "
     "full, in part or not at all: check before you repeat it."
@@ -89,7 +88,7 @@ async def _decide(call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, ra
     except SandboxLost as error:
         return _fixed(_lost(error))
     if not verdict.allowed:
-        return _fixed(ToolOutcome(False, _denial(verdict)))
+        return _fixed(ToolOutcome(False, verdict.denial, denied_by=verdict.denied_by))
     scene = ToolContext(host.sandbox, limits, confined=verdict.confined)
     return lambda: _run(tool, asked, scene)
 
@@ -115,12 +114,6 @@ async def _permission(
         title=tool.title(asked)[:200],
         display_name=tool.name,
     )
-
-
-def _denial(verdict: PermissionDecision) -> str:
-    if "User denied permission" in verdict.reason:
-        return verdict.reason
-    return f"{DENIED} {verdict.reason}".rstrip()
 
 
 async def _run(tool: Tool[Any], asked: Any, scene: ToolContext) -> ToolOutcome:
@@ -152,7 +145,9 @@ async def _record_result(
     exchange: ModelStep, call: ReplyToolCall, job: Job, host: TurnHost
 ) -> None:
     outcome = await job()
-    result = ToolResultPart(call.id, call.tool, outcome.ok, outcome.text, outcome.refused)
+    result = ToolResultPart(
+        call.id, call.tool, outcome.ok, outcome.text, outcome.refused, outcome.denied_by
+    )
     entry = result_entry(result)
     await host.journal(entry)
     exchange.results[call.id] = result

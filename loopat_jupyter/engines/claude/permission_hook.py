@@ -20,7 +20,6 @@ from ..tools.tools import inside_workdir
 from .cli_process import HookOutput, ToolRequested
 from .tool_kinds import ASK, EDITS, kind_of, shown_input, title_of
 
-DENIED = "User denied permission to run this."
 NO_BACKGROUND = (
     "Nothing was run: there are no background tasks here. Start it with `&` and its output "
     "redirected to a file; it lives on after the turn."
@@ -55,10 +54,7 @@ async def decide_permission(
     if call.tool == ASK:
         return await _question(call, entry, host)
     verdict = await _permission(call, entry, sandbox, host)
-    if verdict.allowed:
-        return allow()
-    reason = verdict.reason
-    return deny(reason if "User denied permission" in reason else f"{DENIED} {reason}".rstrip())
+    return allow() if verdict.allowed else deny(verdict.denial)
 
 
 async def _permission(

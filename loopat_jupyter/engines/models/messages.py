@@ -20,6 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from ...loops.ports.engine import DeniedBy
+
 Native = Mapping[str, Any]
 
 
@@ -97,6 +99,8 @@ class ToolResultPart:
     text: str
     refused: tuple[str, ...] = ()
     """Destinations it was refused, about which the person has not been asked yet."""
+    denied_by: DeniedBy | None = None
+    """Who denied the call, where it did not run for that reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +168,11 @@ def result_entry(result: ToolResultPart) -> dict[str, Any]:
         "ok": result.ok,
         "text": result.text,
     }
-    return {**entry, "refused": list(result.refused)} if result.refused else entry
+    if result.refused:
+        entry["refused"] = list(result.refused)
+    if result.denied_by is not None:
+        entry["denied_by"] = result.denied_by
+    return entry
 
 
 def network_entry(call_id: str, note: str) -> dict[str, Any]:
@@ -212,6 +220,7 @@ def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[ModelStep]:
                 entry["ok"],
                 entry["text"],
                 tuple(entry.get("refused", ())),
+                entry.get("denied_by"),
             )
             exchanges[-1].results[result.id] = result
         elif entry["type"] == "network":

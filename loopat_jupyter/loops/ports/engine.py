@@ -84,15 +84,30 @@ class TurnUsage:
         )
 
 
+USER_DENIED = "User denied permission to run this."
+"""The result of a tool call that a person denied (contract, Running it)."""
+DeniedBy = Literal["user", "policy"]
+"""Who denied: a person, or the permission mode together with the loop's rules."""
+
+
 @dataclass(frozen=True, slots=True)
 class PermissionDecision:
-    """What the permission policy, or a person, said about one tool call."""
+    """Whether one tool call may run, as the permission policy or a person decided.
+
+    ``denial`` is the whole text that the agent gets as the result of a denied call; engines pass
+    it on unchanged. ``denied_by`` is ``None`` exactly where the call is allowed.
+    """
 
     allowed: bool
-    reason: str = ""
+    denial: str = ""
+    denied_by: DeniedBy | None = None
     confined: bool = False
     """An edit that was allowed because it stays in the workdir: the tool must check that again
     when it writes."""
+
+    @classmethod
+    def deny(cls, denial: str, by: DeniedBy) -> PermissionDecision:
+        return cls(False, denial, by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
 from loopat_jupyter.loops.permissions import evaluate
 from loopat_jupyter.loops.ports.engine import (
+    USER_DENIED,
     Answers,
     PastTurn,
     PermissionDecision,
@@ -92,12 +93,14 @@ class Host:
         )  # fmt: skip
         await self._say("asked", tool_use_id)
         if decision != "ask":
-            return PermissionDecision(
-                decision == "run", "" if decision == "run" else "User denied permission"
-            )
+            if decision == "run":
+                return PermissionDecision(True)
+            return PermissionDecision.deny("User denied permission", "policy")
         if not self.person:
             await asyncio.Event().wait()
-        return PermissionDecision(self.person.pop(0), "User denied permission to run this.")
+        if self.person.pop(0):
+            return PermissionDecision(True)
+        return PermissionDecision.deny(USER_DENIED, "user")
 
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         self.forms.append((tool_use_id, list(questions)))

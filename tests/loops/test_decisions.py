@@ -1,0 +1,58 @@
+"""A permission decision carries its whole text, and who decided."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from loopat_jupyter.loops.ports.engine import (
+    USER_DENIED,
+    PermissionDecision,
+    PermissionMode,
+    Turn,
+    TurnHost,
+)
+from tests.loops.conftest import Heart
+
+
+class DecisionRecorder:
+    """A turn that asks for one Bash call and keeps what was decided."""
+
+    def __init__(self) -> None:
+        self.decisions: list[PermissionDecision] = []
+
+    async def __call__(self, turn: Turn, host: TurnHost) -> None:
+        await host.tool_call("t1", "Bash", {"command": "ls"})
+        decision = await host.permission(
+            "t1", "Bash", {"command": "ls"}, kind="other", title="Run ls", display_name="Bash"
+        )
+        self.decisions.append(decision)
+        await host.tool_result("t1", decision.allowed, decision.denial)
+
+
+@pytest.mark.parametrize("allow", [True, False])
+async def test_a_persons_decision_says_that_it_was_theirs(heart: Heart, allow: bool) -> None:
+    recorder = heart.engine.script = DecisionRecorder()
+    loop = await heart.loop()
+    turn = await heart.send(loop)
+    choice = json.loads((await heart.until("requires_choice", turn)).data)
+    await heart.service.answer(loop, choice["choice_id"], {"allow": allow}, "web")
+    await heart.until("done", turn)
+    expected = PermissionDecision(True) if allow else PermissionDecision.deny(USER_DENIED, "user")
+    assert recorder.decisions == [expected]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"), [("plan", "plan mode"), ("dontAsk", "this mode does not ask")]
+)
+async def test_a_modes_decision_is_the_policys_and_its_text_is_whole(
+    heart: Heart, mode: PermissionMode, words: str
+) -> None:
+    recorder = heart.engine.script = DecisionRecorder()
+    loop = await heart.loop()
+    await heart.until("done", await heart.send(loop, permission_mode=mode))
+    (decision,) = recorder.decisions
+    assert (decision.allowed, decision.denied_by) == (False, "policy")
+    assert decision.denial.startswith("User denied permission")
+    assert words in decision.denial
