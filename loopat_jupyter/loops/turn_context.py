@@ -15,8 +15,11 @@ from .event_broadcaster import EventBroadcaster
 from .models import (
     Choice,
     ChoiceKind,
+    NewToolCall,
+    NewToolResult,
     RuleRecord,
     TurnRecord,
+    TurnUpdate,
     new_choice_id,
     sanitize_text,
     to_json,
@@ -28,6 +31,7 @@ from .ports.engine import (
     PastTurn,
     PermissionDecision,
     PermissionMode,
+    ToolCallStart,
     ToolKind,
     TurnSuspended,
     TurnUsage,
@@ -91,6 +95,7 @@ class TurnContext:
         self._choices = {choice.tool_use_id: choice for choice in choices}
         self._network: Network | None = None
         self._remembered: set[Destination] = set()
+        self._announced: set[str] = set()
         self._on_waiting = on_waiting
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
@@ -108,19 +113,16 @@ class TurnContext:
             await self._store.turns.log(self._turn, name, {"text": sanitize_text(delta)})
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        event: dict[str, Any] = {"tool_use_id": tool_use_id, "tool": sanitize_text(tool)}
-        summary = input_summary(input)
-        if summary is not None:
-            event["input_summary"] = summary
-        await self._store.turns.open_tool_call(
-            self._turn, tool_use_id, sanitize_text(tool), input, event
-        )
+        await self.journal(calls=[ToolCallStart(tool_use_id, tool, input)])
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        await self._store.turns.close_tool_call(self._turn, tool_use_id, ok, sanitize_text(result))
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        stored = NewToolResult(tool_use_id, ok, sanitize_text(result))
+        await self._store.turns.record(self._turn, TurnUpdate(journal=journal, results=[stored]))
 
     async def usage(self, usage: TurnUsage) -> None:
-        await self._store.turns.add_usage(self._turn, usage)
+        await self.journal(usage=usage)
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         if self._log.wants_sdk_messages(self._turn.loop_id):
@@ -130,8 +132,19 @@ class TurnContext:
 
     # ------------------------------------------------------------------ what it remembers
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
-        await self._store.turns.journal(self._turn, entries)
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
+        # An engine announces its calls with the response that made them, and again when it comes
+        # to run them; the second time costs no transaction.
+        new = [call for call in calls if call.tool_use_id not in self._announced]
+        if entries or usage is not None or new:
+            update = TurnUpdate(entries, usage, [_new_tool_call(call) for call in new])
+            await self._store.turns.record(self._turn, update)
+            self._announced.update(call.tool_use_id for call in new)
 
     async def history(self) -> Sequence[PastTurn]:
         return await self._store.history.past_turns(self._turn)
@@ -273,6 +286,15 @@ class TurnContext:
         future = self._answered.get(choice_id)
         if future is not None and not future.done():
             future.set_result(None)
+
+
+def _new_tool_call(call: ToolCallStart) -> NewToolCall:
+    tool = sanitize_text(call.tool)
+    event = {"tool_use_id": call.tool_use_id, "tool": tool}
+    summary = input_summary(call.input)
+    if summary is not None:
+        event["input_summary"] = summary
+    return NewToolCall(call.tool_use_id, tool, call.input, event)
 
 
 def _question_data(question: UserQuestion) -> dict[str, Any]:

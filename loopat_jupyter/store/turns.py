@@ -11,7 +11,17 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..loops.models import AcceptedMessage, LoopEvent, NewMessage, TurnRecord, now, to_json
+from ..loops.models import (
+    AcceptedMessage,
+    LoopEvent,
+    NewMessage,
+    NewToolCall,
+    NewToolResult,
+    TurnRecord,
+    TurnUpdate,
+    now,
+    to_json,
+)
 from ..loops.ports.engine import TurnState, TurnUsage
 from .database import Database
 from .events import append_events
@@ -117,74 +127,27 @@ class TurnRepository:
 
         await self._database.write(job, durable=False)
 
-    async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None:
-        texts = [to_json(entry) for entry in entries]
+    async def record(self, turn: TurnRecord, update: TurnUpdate) -> None:
+        """Store facts of a running turn, and the events of its tool calls, in one transaction."""
+        journal = [to_json(entry) for entry in update.journal]
+        inputs = [to_json(call.input) for call in update.calls]
 
-        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
-            (position,) = connection.execute(
-                "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn.n,)
-            ).fetchone()
-            connection.executemany(
-                "INSERT INTO journal (turn_n, position, entry) VALUES (?, ?, ?)",
-                [(turn.n, position + i, text) for i, text in enumerate(texts, start=1)],
-            )
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
+            _append_journal(connection, turn.n, journal)
+            if update.usage is not None:
+                _add_usage(connection, turn.n, update.usage)
+            for call, tool_input in zip(update.calls, inputs, strict=True):
+                if _open_tool_call(connection, turn.n, call, tool_input):
+                    append_events(connection, stored, turn, [("tool_call", call.event)])
+            for result in update.results:
+                if _close_tool_call(connection, turn.n, result):
+                    data = {"tool_use_id": result.tool_use_id, "ok": result.ok}
+                    append_events(connection, stored, turn, [("tool_result", data)])
 
         await self._database.write(job, durable=False)
 
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]:
         return await self._database.read(lambda connection: read_journal(connection, turn.n))
-
-    async def add_usage(self, turn: TurnRecord, usage: TurnUsage) -> None:
-        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
-            total = _usage(connection, turn.n) + usage
-            connection.execute(
-                "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn.n)
-            )
-
-        await self._database.write(job, durable=False)
-
-    async def open_tool_call(
-        self,
-        turn: TurnRecord,
-        tool_use_id: str,
-        tool: str,
-        tool_input: Any,
-        event: Mapping[str, Any],
-    ) -> None:
-        """Announce a call, once: repeated with the same id it does nothing."""
-
-        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
-            cursor = connection.execute(
-                "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
-                "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM tool_calls WHERE turn_n = ? AND tool_use_id = ?)",
-                (turn.n, turn.n, tool_use_id, tool, to_json(tool_input), turn.n, tool_use_id),
-            )
-            if cursor.rowcount:
-                append_events(connection, stored, turn, [("tool_call", event)])
-
-        await self._database.write(job, durable=False)
-
-    async def close_tool_call(
-        self, turn: TurnRecord, tool_use_id: str, ok: bool, result: str
-    ) -> None:
-        """The one result of an announced call; a second one is ignored."""
-
-        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
-            cursor = connection.execute(
-                "UPDATE tool_calls SET ok = ?, result = ? "
-                "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
-                (int(ok), result, turn.n, tool_use_id),
-            )
-            if cursor.rowcount:
-                append_events(
-                    connection,
-                    stored,
-                    turn,
-                    [("tool_result", {"tool_use_id": tool_use_id, "ok": ok})],
-                )
-
-        await self._database.write(job, durable=False)
 
     # ------------------------------------------------------------------ the end
 
@@ -283,6 +246,49 @@ def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str,
         "SELECT entry FROM journal WHERE turn_n = ? ORDER BY position", (turn_n,)
     )
     return tuple(json.loads(entry) for (entry,) in rows)
+
+
+def _append_journal(connection: sqlite3.Connection, turn_n: int, entries: Sequence[str]) -> None:
+    """Append JSON texts to a turn's journal."""
+    if not entries:
+        return
+    (position,) = connection.execute(
+        "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn_n,)
+    ).fetchone()
+    connection.executemany(
+        "INSERT INTO journal (turn_n, position, entry) VALUES (?, ?, ?)",
+        [(turn_n, position + i, text) for i, text in enumerate(entries, start=1)],
+    )
+
+
+def _open_tool_call(
+    connection: sqlite3.Connection, turn_n: int, call: NewToolCall, tool_input: str
+) -> bool:
+    """``False`` where the turn has announced a call with that id already."""
+    cursor = connection.execute(
+        "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
+        "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
+        "(SELECT 1 FROM tool_calls WHERE turn_n = ? AND tool_use_id = ?)",
+        (turn_n, turn_n, call.tool_use_id, call.tool, tool_input, turn_n, call.tool_use_id),
+    )
+    return cursor.rowcount > 0
+
+
+def _close_tool_call(connection: sqlite3.Connection, turn_n: int, result: NewToolResult) -> bool:
+    """``False`` where the call has its result already, or was not announced."""
+    cursor = connection.execute(
+        "UPDATE tool_calls SET ok = ?, result = ? "
+        "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
+        (int(result.ok), result.result, turn_n, result.tool_use_id),
+    )
+    return cursor.rowcount > 0
+
+
+def _add_usage(connection: sqlite3.Connection, turn_n: int, usage: TurnUsage) -> None:
+    total = _usage(connection, turn_n) + usage
+    connection.execute(
+        "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn_n)
+    )
 
 
 def _usage(connection: sqlite3.Connection, turn_n: int) -> TurnUsage:

@@ -20,6 +20,7 @@ from loopat_jupyter.loops.ports.engine import (
     USER_DENIED,
     PastTurn,
     PermissionDecision,
+    ToolCallStart,
     Turn,
     TurnState,
     TurnSuspended,
@@ -146,9 +147,12 @@ class MemoryHost:
         if ("call", tool_use_id) not in [one[:2] for one in self.said]:
             self.said.append(("call", tool_use_id, tool, input))
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
         assert ("call", tool_use_id) in [one[:2] for one in self.said]
         assert ("result", tool_use_id) not in [one[:2] for one in self.said]
+        self.entries.extend(journal)
         self.said.append(("result", tool_use_id, ok, result))
 
     async def permission(
@@ -174,8 +178,17 @@ class MemoryHost:
             raise TurnSuspended
         return self.answers[tool_use_id]
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
         self.entries.extend(entries)
+        if usage is not None:
+            await self.usage(usage)
+        for call in calls:
+            await self.tool_call(call.tool_use_id, call.tool, call.input)
 
     async def usage(self, usage: TurnUsage) -> None:
         self.total = self.total + usage

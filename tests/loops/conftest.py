@@ -77,6 +77,9 @@ class ToyNetwork:
     def set_policy(self, egress: Egress) -> None:
         self.egress = egress
 
+    def drain_denied(self) -> list[Destination]:
+        return []
+
 
 @dataclass
 class ToySandbox:

@@ -15,7 +15,7 @@ from pathlib import Path
 from ...context.config_file import ConfigFile
 from ...context.vaults import DEFAULT_VAULT
 from ...loops.errors import ConfigError, TurnFailure
-from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnUsage
+from ...loops.ports.engine import PastTurn, ToolCallStart, Turn, TurnHost, TurnUsage
 from ..models.messages import (
     Compaction,
     Message,
@@ -194,9 +194,10 @@ class _ModelSteps:
         if elision != self.elision:
             self.elision = elision
             entries.insert(0, compaction_entry(elision))
-        await self.host.journal(*entries)
-        await self.host.sdk_message(entries[-1])
         tokens = response.tokens
-        await self.host.usage(
-            TurnUsage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
+        await self.host.journal(
+            *entries,
+            usage=TurnUsage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write),
+            calls=[ToolCallStart(call.id, call.tool, call.input) for call in response.calls],
         )
+        await self.host.sdk_message(entries[-1])

@@ -149,9 +149,8 @@ async def _record_result(
         call.id, call.tool, outcome.ok, outcome.text, outcome.refused, outcome.denied_by
     )
     entry = result_entry(result)
-    await host.journal(entry)
+    await host.tool_result(call.id, outcome.ok, outcome.text, journal=[entry])
     exchange.results[call.id] = result
-    await host.tool_result(call.id, outcome.ok, outcome.text)
     await host.sdk_message(entry)
 
 

@@ -129,6 +129,16 @@ Answers = Mapping[str, str | list[str]]
 """Question id -> what the person said; always complete, keyed by id."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """A tool call to announce. ``tool_use_id`` is unique within the turn; ``input`` is a string
+    only where the model sent something that is no JSON object."""
+
+    tool_use_id: str
+    tool: str
+    input: Mapping[str, Any] | str
+
+
 class TurnSuspended(Exception):
     """The turn waits for a person. Raised by the host, passed through by the engine."""
 
@@ -142,11 +152,13 @@ class TurnHost(Protocol):
     async def thinking(self, delta: str) -> None: ...
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        """Announce a call (``tool_use_id`` unique within the turn; idempotent by it). ``input``
-        is a string only where the model sent something that is no JSON object."""
+        """Announce a call, see :class:`ToolCallStart`; idempotent by its ``tool_use_id``."""
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        """The one result of an announced call. ``result`` is what the model will see."""
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """The one result of an announced call. ``result`` is what the model will see; the
+        entries in ``journal`` are stored in the same transaction."""
 
     async def permission(
         self,
@@ -169,8 +181,14 @@ class TurnHost(Protocol):
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         """Ask the person. Raises :class:`TurnSuspended` until they have answered."""
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
-        """Append to the turn's journal, all entries or none."""
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
+        """Append to the turn's journal, add one model call's ``usage`` to the turn's sums and
+        announce ``calls``: all of it in one transaction, or nothing."""
 
     async def usage(self, usage: TurnUsage) -> None:
         """Add one model call's usage to the turn's sums."""

@@ -24,9 +24,10 @@ from ..models import (
     RuleRecord,
     TurnRecord,
     TurnSnapshot,
+    TurnUpdate,
 )
 from ..transcript_source import StoredTurn, TranscriptIndex
-from .engine import PastTurn, TurnState, TurnUsage
+from .engine import PastTurn, TurnState
 
 
 class LoopStore(Protocol):
@@ -53,20 +54,8 @@ class TurnStore(Protocol):
     async def begin(self, turn: TurnRecord, *, cold_start: bool, engine: str) -> bool: ...
     async def resume(self, turn: TurnRecord) -> bool: ...
     async def log(self, turn: TurnRecord, name: str, data: Mapping[str, Any]) -> None: ...
-    async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None: ...
+    async def record(self, turn: TurnRecord, update: TurnUpdate) -> None: ...
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]: ...
-    async def add_usage(self, turn: TurnRecord, usage: TurnUsage) -> None: ...
-    async def open_tool_call(
-        self,
-        turn: TurnRecord,
-        tool_use_id: str,
-        tool: str,
-        tool_input: Any,
-        event: Mapping[str, Any],
-    ) -> None: ...
-    async def close_tool_call(
-        self, turn: TurnRecord, tool_use_id: str, ok: bool, result: str
-    ) -> None: ...
     async def finish(
         self,
         turn: TurnRecord,

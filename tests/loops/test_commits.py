@@ -1,0 +1,124 @@
+"""How often one turn goes to the disk: facts that belong together are stored together.
+
+The engine is the built-in one with a scripted model, the store the real one, and the sandbox the
+test's own directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from loopat_jupyter.context.config_file import SelectedModel
+from loopat_jupyter.engines.builtin.engine import BuiltinEngine
+from loopat_jupyter.engines.models.messages import (
+    ModelReply,
+    ReplyText,
+    ReplyToolCall,
+    TokenCounts,
+    ToolResults,
+)
+from loopat_jupyter.engines.models.pool import ModelPool
+from loopat_jupyter.engines.models.port import ModelRequest, ModelText, OnDelta
+from loopat_jupyter.loops.ports.engine import Turn
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
+from tests.engines.memory_host import DirectorySandbox
+from tests.loops.conftest import Heart, ToyNetwork
+
+ONE_TOOL_TURN = 7
+"""Accepted; begun; the model's call; its result; the text about it; the last response; done."""
+
+
+class LocalSandbox(DirectorySandbox):
+    """A sandbox that is the test's own directory, and starts at once."""
+
+    alive = False
+
+    def __init__(self, workdir: Path) -> None:
+        super().__init__(workdir)
+        self.network = ToyNetwork()  # type: ignore[assignment]
+
+    async def start(self) -> None:
+        self.alive = True
+
+    async def stop(self) -> None:
+        self.alive = False
+
+
+async def _instructions(turn: Turn) -> str:
+    return "Be brief."
+
+
+class OneToolModel:
+    """Calls Bash once, then says one word."""
+
+    name = "test/one-tool"
+    window = 200_000
+
+    async def complete(self, request: ModelRequest, show: OnDelta) -> ModelReply:
+        tokens = TokenCounts(input=10, output=2)
+        last = request.messages[-1]
+        if isinstance(last, ToolResults):
+            await show(ModelText("Done."))
+            return ModelReply((ReplyText("Done."),), self.name, tokens)
+        call = ReplyToolCall(f"call_{len(request.messages)}", "Bash", {"command": "echo hi"})
+        return ModelReply((call,), self.name, tokens)
+
+
+@pytest.fixture
+async def builtin(
+    heart: Heart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Heart]:
+    """The domain with the built-in engine."""
+    workdir, home = tmp_path / "workdir", tmp_path / "home"
+    workdir.mkdir()
+    home.mkdir()
+
+    def create(spec: SandboxSpec) -> LocalSandbox:
+        return LocalSandbox(workdir)
+
+    heart.tier.create = create  # type: ignore[method-assign, assignment]
+
+    async def model(pool: ModelPool, choice: SelectedModel) -> OneToolModel:
+        return OneToolModel()
+
+    monkeypatch.setattr(ModelPool, "model", model)
+    engine = BuiltinEngine(home, _instructions)
+    heart.engine.script = engine.run
+    yield heart
+    await engine.close()
+
+
+@contextmanager
+def counted_commits(heart: Heart) -> Iterator[list[str]]:
+    """The statements by which the store's writer commits."""
+    commits: list[str] = []
+    connection = heart.store._database._connection
+
+    def trace(statement: str) -> None:
+        if statement == "COMMIT":
+            commits.append(statement)
+
+    connection.set_trace_callback(trace)
+    try:
+        yield commits
+    finally:
+        connection.set_trace_callback(None)
+
+
+async def test_a_turn_with_one_tool_call_is_few_commits(builtin: Heart) -> None:
+    loop = await builtin.loop()
+    with counted_commits(builtin) as commits:
+        turn = await builtin.send(loop, "hi", permission_mode="bypassPermissions")
+        await builtin.until("done", turn)
+    assert builtin.names(turn) == [
+        "started",
+        "tool_call",
+        "tool_result",
+        "assistant_delta",
+        "done",
+    ]
+    assert len(commits) == ONE_TOOL_TURN
