@@ -120,6 +120,11 @@ class LoopActor:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
+    def rules_changed(self) -> None:
+        """A rule of the loop was deleted."""
+        if self._stretch is not None and self._stretch.host is not None:
+            self._stretch.host.rules_changed()
+
     def choice_resolved(self, choice_id: str) -> None:
         if self._stretch is not None and self._stretch.host is not None:
             self._stretch.host.choice_resolved(choice_id)

@@ -299,6 +299,9 @@ class LoopService:
     async def delete_rule(self, loop: LoopRecord, rule_id: str) -> None:
         if not await self.store.loops.delete_rule(loop.loop_id, rule_id):
             raise NotFound("There is no such rule in this loop.")
+        actor = self._actors.get(loop.loop_id)
+        if actor is not None:
+            actor.rules_changed()
 
 
 __all__ = [

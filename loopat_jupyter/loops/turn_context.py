@@ -96,6 +96,8 @@ class TurnContext:
         self._network: Network | None = None
         self._remembered: set[Destination] = set()
         self._announced: set[str] = set()
+        self._rules: Sequence[RuleRecord] | None = None
+        self._rules_version = 0
         self._on_waiting = on_waiting
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
@@ -165,7 +167,7 @@ class TurnContext:
         """Where a person lets this loop go, whatever its turn."""
         if self._mode == "plan":
             return set()
-        rules = await self._store.loops.rules(self._turn.loop_id)
+        rules = await self._loop_rules()
         return {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
 
     def _one_time_grants(self) -> set[Destination]:
@@ -193,7 +195,7 @@ class TurnContext:
     ) -> PermissionDecision:
         asked = self._choices.get(tool_use_id)
         if asked is None:
-            remembered = is_remembered(await self._rules(), tool, input)
+            remembered = is_remembered(await self._rules_of_mode(), tool, input)
             decision = evaluate(
                 self._mode, kind, inside_workdir=inside_workdir, remembered=remembered
             )
@@ -236,10 +238,25 @@ class TurnContext:
         answers: Answers = (asked.answer or {}).get("answers", {})
         return answers
 
-    async def _rules(self) -> Sequence[RuleRecord]:
+    async def _rules_of_mode(self) -> Sequence[RuleRecord]:
+        """The loop's rules in a mode that looks at them, else none."""
         if self._mode in ("plan", "auto", "bypassPermissions"):
             return ()
-        return await self._store.loops.rules(self._turn.loop_id)
+        return await self._loop_rules()
+
+    async def _loop_rules(self) -> Sequence[RuleRecord]:
+        """The loop's rules: read once, and again after :meth:`rules_changed`."""
+        while self._rules is None:
+            version = self._rules_version
+            rules = await self._store.loops.rules(self._turn.loop_id)
+            if version == self._rules_version:  # else they changed during the read
+                self._rules = rules
+        return self._rules
+
+    def rules_changed(self) -> None:
+        """A rule of the loop was stored or deleted: the next call is decided by the new rules."""
+        self._rules = None
+        self._rules_version += 1
 
     async def _ask(self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]) -> Choice:
         """Make the choice; one at a time, a person reads one prompt after the other."""
@@ -282,7 +299,8 @@ class TurnContext:
         return bool(self._answered)
 
     def choice_resolved(self, choice_id: str) -> None:
-        """A choice of this turn was resolved."""
+        """A choice of this turn was resolved, which may have stored a rule."""
+        self.rules_changed()
         future = self._answered.get(choice_id)
         if future is not None and not future.done():
             future.set_result(None)

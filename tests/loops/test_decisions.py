@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from loopat_jupyter.loops.models import RuleRecord
 from loopat_jupyter.loops.ports.engine import (
     USER_DENIED,
     PermissionDecision,
@@ -56,3 +57,42 @@ async def test_a_modes_decision_is_the_policys_and_its_text_is_whole(
     assert (decision.allowed, decision.denied_by) == (False, "policy")
     assert decision.denial.startswith("User denied permission")
     assert words in decision.denial
+
+
+async def test_rules_are_read_once_in_a_turn_and_again_after_they_changed(
+    heart: Heart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = await heart.loop()
+    first = heart.engine.script = DecisionRecorder()
+    turn = await heart.send(loop)
+    choice = json.loads((await heart.until("requires_choice", turn)).data)
+    body = {"allow": True, "remember": "loop"}
+    await heart.service.answer(loop, choice["choice_id"], body, "web")
+    await heart.until("done", turn)
+    assert first.decisions == [PermissionDecision(True)]
+    (rule,) = await heart.service.rules(loop)
+
+    reads: list[str] = []
+    rules_of = heart.store.loops.rules
+
+    async def counted(loop_id: str) -> list[RuleRecord]:
+        reads.append(loop_id)
+        return await rules_of(loop_id)
+
+    monkeypatch.setattr(heart.store.loops, "rules", counted)
+    decisions: list[bool] = []
+
+    async def list_files(turn: Turn, host: TurnHost) -> None:
+        for number in range(6):
+            await host.sandbox()
+            decision = await host.permission(
+                f"t{number}", "Bash", {"command": "ls"}, kind="other", title="", display_name=""
+            )
+            decisions.append(decision.allowed)
+            if number == 2:
+                await heart.service.delete_rule(loop, rule.rule_id)
+
+    heart.engine.script = list_files
+    await heart.until("done", await heart.send(loop, permission_mode="dontAsk"))
+    assert decisions == [True, True, True, False, False, False]
+    assert reads == [loop.loop_id] * 2
