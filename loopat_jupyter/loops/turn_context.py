@@ -7,7 +7,8 @@ host lives for one stretch of a turn: from its begin, or from an answer, to the 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from .destinations import Destination, parse_destination
@@ -43,6 +44,9 @@ from .ports.store import StorePort
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200
+
+FIRST_PAGE_TURNS, PAGE_TURNS = 4, 64
+"""Past turns that an engine reads with one query: at first, and at most."""
 
 PLAN_DENIED = (
     "User denied permission: the loop is in plan mode, where nothing is changed. Say what you "
@@ -148,8 +152,11 @@ class TurnContext:
             await self._store.turns.record(self._turn, update)
             self._announced.update(call.tool_use_id for call in new)
 
-    async def history(self) -> Sequence[PastTurn]:
-        return await self._store.history.past_turns(self._turn)
+    def history(self) -> AsyncIterator[PastTurn]:
+        return _PastTurnReader(self._store, self._turn)
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return await self._store.history.count_turns_before(self._turn.loop_id, turn_id)
 
     async def sandbox(self) -> Sandbox:
         sandbox = await self._acquire_sandbox()
@@ -304,6 +311,32 @@ class TurnContext:
         future = self._answered.get(choice_id)
         if future is not None and not future.done():
             future.set_result(None)
+
+
+class _PastTurnReader(AsyncIterator[PastTurn]):
+    """The turns before ``turn``, newest first, in pages that grow: an engine that needs the last
+    turn alone reads few others, one that needs hundreds makes few queries."""
+
+    def __init__(self, store: StorePort, turn: TurnRecord) -> None:
+        self._store = store
+        self._loop_id = turn.loop_id
+        self._before = turn.turn_id
+        self._page: deque[PastTurn] = deque()
+        self._limit = FIRST_PAGE_TURNS
+
+    async def __anext__(self) -> PastTurn:
+        if not self._page:
+            self._page.extend(
+                await self._store.history.past_turns(
+                    self._loop_id, before=self._before, limit=self._limit
+                )
+            )
+            self._limit = min(self._limit * 4, PAGE_TURNS)
+        if not self._page:
+            raise StopAsyncIteration
+        turn = self._page.popleft()
+        self._before = turn.turn_id
+        return turn
 
 
 def _new_tool_call(call: ToolCallStart) -> NewToolCall:

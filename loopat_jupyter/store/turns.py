@@ -147,7 +147,8 @@ class TurnRepository:
         await self._database.write(job, durable=False)
 
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]:
-        return await self._database.read(lambda connection: read_journal(connection, turn.n))
+        texts = await self._database.read(lambda connection: journal_texts(connection, turn.n))
+        return tuple(json.loads(text) for text in texts)
 
     # ------------------------------------------------------------------ the end
 
@@ -241,11 +242,12 @@ def _has_pending_choice(connection: sqlite3.Connection, turn_n: int) -> bool:
     return row is not None
 
 
-def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str, Any], ...]:
+def journal_texts(connection: sqlite3.Connection, turn_n: int) -> list[str]:
+    """A turn's journal, each entry as its JSON text."""
     rows = connection.execute(
         "SELECT entry FROM journal WHERE turn_n = ? ORDER BY position", (turn_n,)
     )
-    return tuple(json.loads(entry) for (entry,) in rows)
+    return [entry for (entry,) in rows]
 
 
 def _append_journal(connection: sqlite3.Connection, turn_n: int, entries: Sequence[str]) -> None:

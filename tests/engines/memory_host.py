@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -196,8 +196,12 @@ class MemoryHost:
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         self.said.append(("raw", message))
 
-    async def history(self) -> Sequence[PastTurn]:
-        return self.past
+    async def history(self) -> AsyncIterator[PastTurn]:
+        for turn in reversed(self.past):
+            yield turn
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return [turn.turn_id for turn in self.past].index(turn_id)
 
     async def sandbox(self) -> DirectorySandbox:
         return self.box

@@ -123,7 +123,7 @@ class AcpEngine:
     async def _prompt(
         self, agent: AgentProcess, choice: SelectedAgent, turn: Turn, host: TurnHost
     ) -> PromptResult:
-        turns = await host.history()
+        turns = [turn async for turn in host.history()][::-1]
         async with asyncio.timeout(self._limits.start):
             await _open(agent, turns)
             await put_into_mode(agent, choice, turn.permission_mode)

@@ -62,10 +62,14 @@ class FittedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """A model's context window; ``overhead`` is the estimate of instructions and tools."""
+    """A model's context window; ``overhead`` is the estimate of instructions and tools.
+
+    ``unread``: how many turns come before the conversation that is fitted.
+    """
 
     tokens: int
     overhead: int
+    unread: int = 0
 
     def fit(
         self, turns: Turns, elision: Compaction, *, tighter_than: int | None = None
@@ -88,7 +92,7 @@ class ContextWindow:
         return self._shorten_newest(fitted, limit)
 
     def _fitted(self, turns: Turns, elision: Compaction) -> FittedPrompt:
-        messages = compacted(turns, elision)
+        messages = compacted(turns, elision, self.unread)
         return FittedPrompt(messages, elision, self.overhead + sum(map(size, messages)))
 
     def _leave_out(self, turns: Turns, fitted: FittedPrompt, aim: int) -> FittedPrompt:
@@ -146,12 +150,15 @@ def token_ratio(turns: Turns) -> float:
     return 1.0
 
 
-def compacted(turns: Turns, elision: Compaction) -> list[Message]:
-    """The conversation as one list, with ``elision`` left out and notes in its place."""
+def compacted(turns: Turns, elision: Compaction, unread: int = 0) -> list[Message]:
+    """The conversation as one list, with ``elision`` left out and notes in its place.
+
+    ``unread``: how many turns come before the first of ``turns``.
+    """
     kept = _elided_results(turns, elision.results)[elision.turns :]
     messages: list[Message] = [message for turn in kept for message in turn]
-    if elision.turns:
-        messages.insert(0, UserMessage(TURNS_NOTE.format(elision.turns)))
+    if unread + elision.turns:
+        messages.insert(0, UserMessage(TURNS_NOTE.format(unread + elision.turns)))
     return messages
 
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from ...context.config_file import ConfigFile
 from ...context.vaults import DEFAULT_VAULT
 from ...loops.errors import ConfigError, TurnFailure
-from ...loops.ports.engine import PastTurn, ToolCallStart, Turn, TurnHost, TurnUsage
+from ...loops.ports.engine import ToolCallStart, Turn, TurnHost, TurnUsage
 from ..models.messages import (
     Compaction,
+    CompactionRecord,
     Message,
     ModelReply,
     ModelStep,
     UserMessage,
     compaction_entry,
-    read_compaction,
     read_journal,
     response_entry,
 )
@@ -33,7 +33,7 @@ from ..models.sanitize import sanitize_response
 from ..tools.outcome import ToolLimits
 from ..tools.tools import TOOLS
 from .context_window import ContextWindow, FittedPrompt, text_size
-from .history import last_compaction, past_turns
+from .history import Conversation, read_conversation
 from .model_call import ModelRetryPolicy, call_model
 from .tool_calls import run_tool_calls
 
@@ -85,7 +85,7 @@ class BuiltinEngine:
             host=host,
             model=model,
             instructions=await self._instructions(turn),
-            past=await host.history(),
+            past=await read_conversation(turn, host, model.window),
             limits=self._limits,
         )
         await run.run()
@@ -105,7 +105,7 @@ class _BuiltinTurn:
     host: TurnHost
     model: Model
     instructions: str
-    past: Sequence[PastTurn]
+    past: Conversation
     limits: EngineLimits
 
     async def run(self) -> None:
@@ -136,10 +136,12 @@ class _BuiltinTurn:
             host=self.host,
             model=self.model,
             instructions=self.instructions,
-            past=past_turns(self.past),
+            past=self.past,
+            turn_id=self.turn.turn_id,
             message=UserMessage(self.turn.content, current=True),
-            window=ContextWindow(self.model.window, overhead),
-            elision=read_compaction(self.turn.journal) or last_compaction(self.past),
+            window=ContextWindow(self.model.window, overhead, self.past.unread),
+            compaction=Compaction(results=self.past.results),
+            recorded=self.past.recorded,
             patience=self.limits.patience,
         )
 
@@ -151,10 +153,12 @@ class _ModelSteps:
     host: TurnHost
     model: Model
     instructions: str
-    past: list[list[Message]]
+    past: Conversation
+    turn_id: str
     message: UserMessage
     window: ContextWindow
-    elision: Compaction
+    compaction: Compaction
+    recorded: CompactionRecord
     patience: ModelRetryPolicy
 
     async def next_step(self, exchanges: Sequence[ModelStep]) -> ModelReply:
@@ -162,12 +166,12 @@ class _ModelSteps:
         here: list[Message] = [self.message]
         for exchange in exchanges:
             here.extend(exchange.messages())
-        turns = [*self.past, here]
-        fitted = self.window.fit(turns, self.elision)
+        turns = [*self.past.turns, here]
+        fitted = self.window.fit(turns, self.compaction)
         try:
             response = await self._ask(fitted)
         except ModelError as error:
-            fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
+            fitted = self.window.fit(turns, self.compaction, tighter_than=fitted.estimate)
             response = await self._ask_again(fitted, error)
         response = replace(response, estimate=fitted.estimate)
         answers = (one for turn in turns for one in turn if isinstance(one, ModelReply))
@@ -189,11 +193,13 @@ class _ModelSteps:
                 f"left out that could be: {reason.message}"
             ) from reason
 
-    async def _journal(self, response: ModelReply, elision: Compaction) -> None:
+    async def _journal(self, response: ModelReply, compaction: Compaction) -> None:
         entries = [response_entry(response)]
-        if elision != self.elision:
-            self.elision = elision
-            entries.insert(0, compaction_entry(elision))
+        self.compaction = compaction
+        record = self.past.record(compaction, self.turn_id)
+        if record != self.recorded:
+            self.recorded = record
+            entries.insert(0, compaction_entry(record))
         tokens = response.tokens
         await self.host.journal(
             *entries,

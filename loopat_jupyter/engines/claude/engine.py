@@ -111,7 +111,7 @@ class ClaudeEngine:
                 choice,
                 loan,
                 upstream,
-                await host.history(),
+                [turn async for turn in host.history()][::-1],
             )
             await self._run(place)
         finally:

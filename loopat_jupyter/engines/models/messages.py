@@ -181,20 +181,42 @@ def network_entry(call_id: str, note: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """How much of a loop's conversation is left out: its first so many tool results and turns."""
+    """How much of the turns that were read is left out: their first so many tool results, counted
+    through all of these turns, and the first so many turns."""
 
     results: int = 0
     turns: int = 0
 
 
-def compaction_entry(elision: Compaction) -> dict[str, Any]:
-    return {"type": "elision", "results": elision.results, "turns": elision.turns}
+@dataclass(frozen=True, slots=True)
+class CompactionRecord:
+    """A compaction as a journal keeps it: by turn, so that later turns need not read further back.
+
+    ``first_turn`` is the oldest turn that is sent, empty for the loop's first one; ``turns`` is
+    how many come before it. ``results`` tool results are left out, counted from ``first_turn``.
+    """
+
+    first_turn: str = ""
+    turns: int = 0
+    results: int = 0
 
 
-def read_compaction(journal: Iterable[Mapping[str, Any]]) -> Compaction | None:
-    """The last elision that a journal records."""
-    found = [entry for entry in journal if entry["type"] == "elision"]
-    return Compaction(found[-1]["results"], found[-1]["turns"]) if found else None
+def compaction_entry(record: CompactionRecord) -> dict[str, Any]:
+    return {
+        "type": "elision",
+        "first_turn": record.first_turn,
+        "turns": record.turns,
+        "results": record.results,
+    }
+
+
+def read_compaction(journal: Iterable[Mapping[str, Any]]) -> CompactionRecord | None:
+    """The last compaction that a journal records."""
+    found = [entry for entry in journal if entry["type"] == "elision" and "first_turn" in entry]
+    if not found:
+        return None
+    last = found[-1]
+    return CompactionRecord(last["first_turn"], last["turns"], last["results"])
 
 
 def is_journal(journal: Iterable[Mapping[str, Any]]) -> bool:

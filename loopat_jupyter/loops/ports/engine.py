@@ -19,7 +19,7 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -196,8 +196,15 @@ class TurnHost(Protocol):
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         """The engine's raw message, for watchers that asked for it. Not stored."""
 
-    async def history(self) -> Sequence[PastTurn]:
-        """The loop's earlier turns that began, oldest first."""
+    def history(self) -> AsyncIterator[PastTurn]:
+        """The loop's earlier turns that began, newest first.
+
+        They are read from the store in pages while they are asked for: an engine stops where it
+        needs no older ones, so a long loop costs no more than a short one.
+        """
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        """How many of the loop's turns began before the turn ``turn_id`` of it."""
 
     async def sandbox(self) -> Sandbox:
         """The loop's living sandbox; starts one where it was evicted meanwhile."""

@@ -119,8 +119,12 @@ class Host:
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         self.raw.append(message)
 
-    async def history(self) -> Sequence[PastTurn]:
-        return self.past
+    async def history(self) -> AsyncIterator[PastTurn]:
+        for turn in reversed(self.past):
+            yield turn
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return [turn.turn_id for turn in self.past].index(turn_id)
 
     async def sandbox(self) -> Sandbox:
         return self.sandbox_
