@@ -45,7 +45,7 @@ from .ports.store import StorePort
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200
 
-FIRST_PAGE_TURNS, PAGE_TURNS = 4, 64
+FIRST_PAGE_TURNS, PAGE_TURNS = 4, 32
 """Past turns that an engine reads with one query: at first, and at most."""
 
 PLAN_DENIED = (
@@ -331,7 +331,7 @@ class _PastTurnReader(AsyncIterator[PastTurn]):
                     self._loop_id, before=self._before, limit=self._limit
                 )
             )
-            self._limit = min(self._limit * 4, PAGE_TURNS)
+            self._limit = min(self._limit * 2, PAGE_TURNS)
         if not self._page:
             raise StopAsyncIteration
         turn = self._page.popleft()

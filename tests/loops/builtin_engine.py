@@ -1,13 +1,8 @@
-"""How often one turn goes to the disk: facts that belong together are stored together.
-
-The engine is the built-in one with a scripted model, the store the real one, and the sandbox the
-test's own directory.
-"""
+"""The domain with the built-in engine, a scripted model and a sandbox that is a directory."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -27,9 +22,6 @@ from loopat_jupyter.loops.ports.engine import Turn
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import DirectorySandbox
 from tests.loops.conftest import Heart, ToyNetwork
-
-ONE_TOOL_TURN = 7
-"""Accepted; begun; the model's call; its result; the text about it; the last response; done."""
 
 
 class LocalSandbox(DirectorySandbox):
@@ -90,35 +82,3 @@ async def builtin(
     heart.engine.script = engine.run
     yield heart
     await engine.close()
-
-
-@contextmanager
-def counted_commits(heart: Heart) -> Iterator[list[str]]:
-    """The statements by which the store's writer commits."""
-    commits: list[str] = []
-    connection = heart.store._database._connection
-
-    def trace(statement: str) -> None:
-        if statement == "COMMIT":
-            commits.append(statement)
-
-    connection.set_trace_callback(trace)
-    try:
-        yield commits
-    finally:
-        connection.set_trace_callback(None)
-
-
-async def test_a_turn_with_one_tool_call_is_few_commits(builtin: Heart) -> None:
-    loop = await builtin.loop()
-    with counted_commits(builtin) as commits:
-        turn = await builtin.send(loop, "hi", permission_mode="bypassPermissions")
-        await builtin.until("done", turn)
-    assert builtin.names(turn) == [
-        "started",
-        "tool_call",
-        "tool_result",
-        "assistant_delta",
-        "done",
-    ]
-    assert len(commits) == ONE_TOOL_TURN
