@@ -33,7 +33,7 @@ from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.event_broadcaster import EventBroadcaster
 from .loops.ports.engine import PermissionMode
 from .loops.ports.network import AuditEntry
-from .loops.ports.sandbox import SandboxIsolation, SandboxTier
+from .loops.ports.sandbox import SandboxTier
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
 from .sandboxes.podman.reaper import reap_containers
@@ -41,6 +41,7 @@ from .sandboxes.registry import select_tier
 from .sandboxes.runtime.cgroups import Division, NotDelegated, claim, find
 from .sandboxes.runtime.reaper import reap_leftovers
 from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
+from .sandboxes.unavailable import UnavailableTier
 from .store import HomeLock, Store
 from .store.database import JournalMode
 from .workspace.files import WorkspaceFiles
@@ -259,7 +260,7 @@ class LoopatExtension(ExtensionApp):
             **more,
         )
 
-    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
+    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier:
         self._division = self._divide_cgroup()
         settings = self.sandbox_settings(
             self._home.run_dir, private, cgroup=self._division, audit=self._audit
@@ -268,7 +269,7 @@ class LoopatExtension(ExtensionApp):
             return select_tier(self.sandbox, settings)
         except SandboxSpawnFailed as error:
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
-            return error
+            return UnavailableTier(error.message)
 
     def _divide_cgroup(self) -> Division | None:
         """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
@@ -302,13 +303,8 @@ class LoopatExtension(ExtensionApp):
             self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths)
         )
 
-    def _build_service(
-        self, engines: EngineRegistry, tier: SandboxTier | SandboxSpawnFailed
-    ) -> LoopService:
-        if isinstance(tier, SandboxSpawnFailed):
-            isolation = SandboxIsolation(tier="unavailable", isolates=False, gaps=(tier.message,))
-        else:
-            isolation = tier.isolation
+    def _build_service(self, engines: EngineRegistry, tier: SandboxTier) -> LoopService:
+        isolation = tier.isolation
         keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
         mode: PermissionMode = "bypassPermissions" if isolation.isolates else "default"
         if self.default_permission_mode:

@@ -37,7 +37,7 @@ class SandboxPool:
 
     def __init__(
         self,
-        tier: SandboxTier | SandboxSpawnFailed,
+        tier: SandboxTier,
         *,
         idle_timeout: float,
         on_evict: Callable[[str], Awaitable[None]],
@@ -57,8 +57,6 @@ class SandboxPool:
         """The loop's living sandbox. Raises ``SandboxSpawnFailed``."""
         if self._closed:
             raise SandboxSpawnFailed("The server is stopping. Send the message again later.")
-        if isinstance(self._tier, SandboxSpawnFailed):
-            raise SandboxSpawnFailed(self._tier.message)
         slot = self._slots.setdefault(spec.loop_id, _Slot())
         async with slot.lock:
             if slot.sandbox is not None and not slot.sandbox.alive:
@@ -120,13 +118,12 @@ class SandboxPool:
 
     async def retained(self) -> Sequence[str]:
         """The loops of which the tier keeps something, of earlier servers too."""
-        return () if isinstance(self._tier, SandboxSpawnFailed) else await self._tier.retained()
+        return await self._tier.retained()
 
     async def remove(self, loop_id: str) -> None:
         """The loop was archived: stop its sandbox, and keep nothing of it but its files."""
         await self.stop(loop_id)
-        if not isinstance(self._tier, SandboxSpawnFailed):
-            await self._tier.remove(loop_id)
+        await self._tier.remove(loop_id)
 
     async def close(self) -> None:
         """Stop everything; when it returns no sandbox is left, and none starts any more."""
@@ -137,5 +134,4 @@ class SandboxPool:
         await asyncio.gather(*(self.stop(loop_id) for loop_id in tuple(self._slots)))
         if self._evictions:
             await asyncio.gather(*self._evictions)
-        if not isinstance(self._tier, SandboxSpawnFailed):
-            await asyncio.to_thread(self._tier.close)
+        await asyncio.to_thread(self._tier.close)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.sandbox import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.loops.sandbox_pool import SandboxPool
+from loopat_jupyter.sandboxes.unavailable import UnavailableTier
 
 from .conftest import ToyTier
 
@@ -45,6 +46,21 @@ async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: To
     assert tier.stops == 1
 
 
+async def test_where_no_tier_works_each_start_fails_with_the_reason() -> None:
+    tier = UnavailableTier("Install bubblewrap.")
+    assert tier.isolation == SandboxIsolation("unavailable", False, gaps=("Install bubblewrap.",))
+    keeper = keeper_of(tier)
+    for _ in range(2):
+        with pytest.raises(SandboxSpawnFailed, match="Install bubblewrap"):
+            await keeper.acquire(SPEC)
+    assert not keeper.is_alive("loop_a")
+    assert list(await keeper.retained()) == []
+    await keeper.remove("loop_a")
+    await keeper.close()
+    with pytest.raises(SandboxSpawnFailed, match="is stopping"):
+        await keeper.acquire(SPEC)
+
+
 async def test_a_dead_sandbox_is_replaced(tier: ToyTier) -> None:
     keeper = keeper_of(tier)
     first = await keeper.acquire(SPEC)
@@ -68,7 +84,7 @@ async def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(tier: To
 
 
 async def test_without_a_tier_the_reason_is_told() -> None:
-    keeper = keeper_of(SandboxSpawnFailed("install bubblewrap"))
+    keeper = keeper_of(UnavailableTier("install bubblewrap"))
     with pytest.raises(SandboxSpawnFailed, match="install bubblewrap"):
         await keeper.acquire(SPEC)
     await keeper.close()
@@ -120,7 +136,7 @@ async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier:
 
 
 async def test_where_no_sandbox_works_nothing_is_kept() -> None:
-    keeper = keeper_of(SandboxSpawnFailed("none here"))
+    keeper = keeper_of(UnavailableTier("none here"))
     assert await keeper.retained() == ()
     await keeper.remove("loop_a")
     await keeper.close()
