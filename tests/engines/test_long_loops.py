@@ -12,7 +12,12 @@ import pytest
 from loopat_jupyter.context.config_file import SelectedModel
 from loopat_jupyter.engines.builtin.context_window import TURNS_NOTE
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
-from loopat_jupyter.engines.builtin.history import READ_FACTOR, read_conversation, turn_messages
+from loopat_jupyter.engines.builtin.history import (
+    READ_FACTOR,
+    read_conversation,
+    recent_turns,
+    turn_messages,
+)
 from loopat_jupyter.engines.models.messages import (
     Compaction,
     CompactionRecord,
@@ -242,6 +247,22 @@ async def test_a_turn_that_waited_goes_on_with_the_same_prompt(
     await engine.run(host.resumed(turn), host)
     first, second = model.sent
     assert second[: len(first)] == first
+
+
+async def test_an_agent_with_its_own_session_reads_what_it_may_be_told_and_no_more(
+    host: CountingHost,
+) -> None:
+    host.past = [past_turn(number, 1000) for number in range(1, 1001)]
+    found = await recent_turns(host, lambda turn: turn.turn_id == "turn_1000")
+    assert [turn.turn_id for turn in found] == host.read[::-1]
+    assert 60 * 1024 < sum(len(turn.content) + len(turn.text) for turn in found) < 80 * 1024
+
+    host.read.clear()
+    found = await recent_turns(host, lambda turn: turn.turn_id == "turn_500")
+    assert found[0].turn_id == "turn_500", "the turn that names the session is among them"
+
+    found = await recent_turns(host, lambda turn: False)
+    assert found == host.past
 
 
 async def test_a_turn_that_left_all_others_out_reads_none_when_it_goes_on(

@@ -19,6 +19,7 @@ from ...loops.errors import TurnFailure
 from ...loops.ports.engine import PastTurn, Turn, TurnHost
 from ...loops.ports.sandbox import Sandbox
 from ..agents import catch_up
+from ..builtin.history import recent_turns
 from ..gateway.upstream import ModelUpstreamFactory
 from .client import PromptResult, load_sdk
 from .errors import AgentGone, AgentRefused
@@ -123,7 +124,8 @@ class AcpEngine:
     async def _prompt(
         self, agent: AgentProcess, choice: SelectedAgent, turn: Turn, host: TurnHost
     ) -> PromptResult:
-        turns = [turn async for turn in host.history()][::-1]
+        name = agent.launch.agent
+        turns = await recent_turns(host, lambda turn: catch_up.last_entry([turn], name) is not None)
         async with asyncio.timeout(self._limits.start):
             await _open(agent, turns)
             await put_into_mode(agent, choice, turn.permission_mode)

@@ -8,6 +8,7 @@ no journal of ours: its message and its visible text stand for it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ...loops.ports.engine import PastTurn, Turn, TurnHost
@@ -32,6 +33,10 @@ READ_FACTOR = 3
 """How many context windows are read at most, by the estimate of :func:`.context_window.size`. What
 fits is at most two by that estimate, since a request may be half as large as estimated; the rest
 is there for results that are left out of turns which are sent."""
+
+RECENT_TEXT, RECENT_MESSAGE = 64 * 1024, 8 * 1024
+"""Characters of turns, and of one message in them, that :func:`recent_turns` counts. Not less than
+what :mod:`..agents.catch_up` puts into words: at most 60 KiB, and no message cut below 8 KiB."""
 
 NO_RESULT = "No result: the turn was cut off before this call had ended. It may have run in part."
 
@@ -120,6 +125,24 @@ def _conversation(
         results,
         recorded or CompactionRecord(),
     )
+
+
+async def recent_turns(host: TurnHost, has_session: Callable[[PastTurn], bool]) -> list[PastTurn]:
+    """The newest earlier turns, oldest first, for an engine whose agent keeps its own session.
+
+    Such an agent is told in words, of bounded length, what its session does not hold. So the turns
+    are read back to one that ``has_session`` (the journal of which names the session), and until
+    they hold more text than it is ever told.
+    """
+    newest_first: list[PastTurn] = []
+    found, told = False, 0
+    async for turn in host.history():
+        newest_first.append(turn)
+        found = found or has_session(turn)
+        told += min(len(turn.content), RECENT_MESSAGE) + min(len(turn.text), RECENT_MESSAGE)
+        if found and told > RECENT_TEXT:
+            break
+    return newest_first[::-1]
 
 
 def turn_messages(turn: PastTurn) -> list[Message]:

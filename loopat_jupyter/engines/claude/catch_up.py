@@ -32,6 +32,11 @@ def last_session(past: Sequence[PastTurn]) -> str | None:
     return found
 
 
+def names_session(turn: PastTurn) -> bool:
+    """Whether the turn's journal says which session it ran in, or that it was lost."""
+    return any(entry.get("type") in (SESSION, LOST) for entry in turn.journal)
+
+
 def missed_turns_prompt(past: Sequence[PastTurn], session: str | None) -> str:
     """What the agent must be told before its next message; empty when nothing."""
     turns = list(past)

@@ -26,9 +26,10 @@ from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnSuspended
 from ...loops.ports.network import GatewayAccess
 from ...loops.ports.sandbox import Sandbox
 from ..builtin.engine import ComposeInstructions, EngineLimits
+from ..builtin.history import recent_turns
 from ..gateway.upstream import ModelUpstreamFactory
 from . import SDK
-from .catch_up import LOST, SESSION, last_session, missed_turns_prompt
+from .catch_up import LOST, SESSION, last_session, missed_turns_prompt, names_session
 from .cli_process import CliLimits, CliProcess
 from .error_capture import ErrorCapturingUpstream
 from .errors import LOST_SESSION, NO_CONVERSATION
@@ -111,7 +112,7 @@ class ClaudeEngine:
                 choice,
                 loan,
                 upstream,
-                [turn async for turn in host.history()][::-1],
+                await recent_turns(host, names_session),
             )
             await self._run(place)
         finally:
