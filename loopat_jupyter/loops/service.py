@@ -28,7 +28,6 @@ from .models import (
     NewMessage,
     RuleRecord,
     Source,
-    new_loop_id,
     now,
 )
 from .ports.engine import EngineSet, PermissionMode
@@ -302,13 +301,3 @@ class LoopService:
         actor = self._actors.get(loop.loop_id)
         if actor is not None:
             actor.rules_changed()
-
-
-__all__ = [
-    "LoopArchived",
-    "LoopHome",
-    "LoopService",
-    "NewLoop",
-    "PreparedLoop",
-    "new_loop_id",
-]

@@ -19,6 +19,7 @@ from ..loops.models import (
     to_json,
 )
 from .database import Database
+from .schema import IS_UNFINISHED
 from .turn_end import finish_turn
 from .turns import unfinished_turns
 
@@ -178,7 +179,7 @@ def _state(connection: sqlite3.Connection, loop_id: str) -> LoopState:
     ).fetchone()
     unfinished = connection.execute(
         "SELECT n, turn_id, state, started_at FROM turns WHERE loop_n = ? "
-        "AND state IN ('queued', 'running', 'waiting') ORDER BY n",
+        f"AND {IS_UNFINISHED} ORDER BY n",
         (loop_n,),
     ).fetchall()
     if not unfinished:

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.models import LoopEvent, TurnRecord, now
+from ..loops.models import UNFINISHED, LoopEvent, TurnRecord, now
 from ..loops.ports.engine import TurnState
 from .events import append_events, turn_text
 
@@ -27,7 +27,7 @@ def finish_turn(
     """
     row = connection.execute("SELECT state, usage FROM turns WHERE n = ?", (turn.n,)).fetchone()
     was, usage = row
-    if was not in ("queued", "running", "waiting"):
+    if was not in UNFINISHED:
         return False
     events: list[tuple[str, Mapping[str, Any]]] = []
     if was == "queued" and state == "interrupted":

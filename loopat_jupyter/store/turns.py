@@ -26,6 +26,7 @@ from ..loops.ports.engine import TurnState, TurnUsage
 from .database import Database
 from .events import append_events
 from .idempotency import find_replay, insert_turn
+from .schema import IS_UNFINISHED
 from .turn_end import finish_turn
 
 _SELECT = """
@@ -194,7 +195,7 @@ def oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecor
     """The turn that a loop is at, or comes to next."""
     row = connection.execute(
         f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
-        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n LIMIT 1",
+        f"AND {IS_UNFINISHED} ORDER BY t.n LIMIT 1",
         (loop_id,),
     ).fetchone()
     return TurnRecord(*row) if row else None
@@ -209,7 +210,7 @@ def read_turn(connection: sqlite3.Connection, turn_n: int) -> TurnRecord:
 def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnRecord]:
     rows = connection.execute(
         f"{_SELECT_END} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
-        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n",
+        f"AND {IS_UNFINISHED} ORDER BY t.n",
         (loop_id,),
     )
     return [TurnRecord(*row) for row in rows]
@@ -222,8 +223,7 @@ def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
 
 def unfinished_turns_of_archived(connection: sqlite3.Connection) -> list[TurnRecord]:
     rows = connection.execute(
-        f"{_SELECT_END} WHERE l.archived_at IS NOT NULL "
-        "AND t.state IN ('queued', 'running', 'waiting') ORDER BY t.n"
+        f"{_SELECT_END} WHERE l.archived_at IS NOT NULL AND {IS_UNFINISHED} ORDER BY t.n"
     )
     return [TurnRecord(*row) for row in rows]
 
