@@ -1,7 +1,7 @@
-"""What can go wrong in the heart, one class for each error code of the contract.
+"""The errors of the domain, one class for each error code of the contract.
 
 Every exception a caller of this package must expect derives from :class:`DomainError`.
-``code`` is the contract's error code and ``type`` its error type; the HTTP edge turns them
+``code`` is the contract's error code and ``type`` its error type; the HTTP API turns them
 into a status with the one table in :mod:`loopat_jupyter.api.errors` and knows no other mapping.
 The message is shown to people: it says what happened and what to do next, and holds no
 traceback, no path of the server and no secret.
@@ -13,7 +13,7 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """Base of everything the heart raises on purpose."""
+    """Base of every error that the domain raises on purpose."""
 
     type: ClassVar[str] = "internal_error"
     code: ClassVar[str] = "internal"

@@ -1,4 +1,4 @@
-"""The heart's records: what a loop, a turn, a choice, a rule and an event are.
+"""The domain's records: what a loop, a turn, a choice, a rule and an event are.
 
 Plain values, made by the store and read by everybody above it. Times are RFC 3339 UTC strings
 with ``Z`` and microseconds, so that they sort as text; sequence numbers start at 1.

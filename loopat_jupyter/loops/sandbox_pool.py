@@ -1,4 +1,4 @@
-"""The keeper of the sandboxes: one for each loop that needs one, started once, evicted when idle.
+"""The sandboxes of this server: one for each loop that needs one, started once, evicted when idle.
 
 Starting is single flight: whoever asks while a sandbox starts waits for the same one, and a
 caller that is cancelled does not stop the start for the others. Idle means no turn activity for
@@ -32,8 +32,8 @@ class _Slot:
 
 
 class SandboxPool:
-    """``on_evict(loop_id)`` hears of every sandbox that is taken away, before it ends: so what is
-    going on inside ends as evicted, and not by its sandbox's end."""
+    """``on_evict(loop_id)`` is called before a sandbox is stopped, so that a turn inside ends as
+    evicted and not as one that lost its sandbox."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class SandboxPool:
             slot.timer = None
 
     def release(self, loop_id: str) -> None:
-        """The turn rests or ended: the idle time begins."""
+        """The turn is suspended or has ended: the idle time begins."""
         slot = self._slots[loop_id]
         slot.holds -= 1
         if slot.holds == 0 and slot.timer is None:

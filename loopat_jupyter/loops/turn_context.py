@@ -1,7 +1,8 @@
-"""The host of one running turn: everything an engine may do goes through here.
+"""What an engine may do while it runs one turn.
 
-It cleans what comes from a model, asks the permission policy, and stores before it returns. One
-host lives for one stretch of a turn: from its begin, or from an answer, to the next rest.
+It sanitizes what comes from a model, evaluates the permission policy, and stores before it returns.
+One object serves one run of a turn: from its begin, or from a person's answer, until the turn ends
+or is suspended.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ class TurnContext:
         choices: Sequence[Choice],
         on_waiting: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """``on_waiting``: hears when an engine that cannot rest begins and ends to wait for a
-        person; its sandbox is idle meanwhile."""
+        """``on_waiting`` is called with ``True`` when an engine without durable choices begins to
+        wait for a person, and with ``False`` afterwards; its sandbox is idle meanwhile."""
         self._turn = turn
         self._mode = mode
         self._store = store
@@ -106,7 +107,7 @@ class TurnContext:
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
 
-    # ------------------------------------------------------------------ what the agent says
+    # ------------------------------------------------------------------ output of the agent
 
     async def text(self, delta: str) -> None:
         await self._append_delta("assistant_delta", delta)
@@ -136,7 +137,7 @@ class TurnContext:
             encoded = f"event: sdk_message\ndata: {data}\n\n".encode()
             self._log.publish_sdk_message(self._turn.loop_id, self._turn.turn_id, encoded)
 
-    # ------------------------------------------------------------------ what it remembers
+    # ------------------------------------------------------------------ journal, history, sandbox
 
     async def journal(
         self,
@@ -166,7 +167,7 @@ class TurnContext:
         return sandbox
 
     def revoke_network_grants(self) -> None:
-        """The turn rests or has ended: what was permitted for it alone is permitted no more."""
+        """The turn is suspended or has ended: grants for this turn alone are withdrawn."""
         if self._network is not None:
             self._network.set_grants(self._remembered)
 
@@ -186,7 +187,7 @@ class TurnContext:
             if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK
         }
 
-    # ------------------------------------------------------------------ what it must ask
+    # ------------------------------------------------------------------ permissions and questions
 
     async def permission(
         self,
@@ -286,7 +287,7 @@ class TurnContext:
             return await self._ask_and_wait(choice)
 
     async def _ask_and_wait(self, choice: Choice) -> Choice:
-        """For an engine that cannot rest: hold its task until the answer comes."""
+        """For an engine without durable choices: hold its task until the answer comes."""
         self._answered[choice.choice_id] = asyncio.get_running_loop().create_future()
         self._on_waiting(True)
         try:
@@ -302,7 +303,7 @@ class TurnContext:
 
     @property
     def is_waiting(self) -> bool:
-        """An engine that cannot rest holds its task for an answer."""
+        """An engine without durable choices holds its task for an answer."""
         return bool(self._answered)
 
     def choice_resolved(self, choice_id: str) -> None:

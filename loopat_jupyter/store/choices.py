@@ -55,7 +55,7 @@ class ChoiceRepository:
         return await self._database.read(query)
 
     async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None:
-        """Store the choice and its ``requires_choice``; ``waiting``: the turn rests on it."""
+        """Store the choice and its ``requires_choice``. ``waiting``: the turn is suspended."""
 
         def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             data = {

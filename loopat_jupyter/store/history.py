@@ -27,8 +27,8 @@ _STATUS = (
     "CASE WHEN state = 'running' AND EXISTS (SELECT 1 FROM choices c WHERE c.turn_n = turns.n "
     "AND c.outcome IS NULL) THEN 'waiting' ELSE state END"
 )
-"""A turn's state as people see it: one that waits for them waits, also where its engine cannot rest
-and the turn must stay ``running`` on disk, so that it ends with the server."""
+"""A turn's state as people see it. A turn of an engine without durable choices stays ``running`` on
+disk while it waits for a person, so that it ends with the server; people see it ``waiting``."""
 
 Cursor = tuple[int, str]
 """A turn's number and the role of its row."""

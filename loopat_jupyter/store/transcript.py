@@ -1,7 +1,7 @@
 """Reading a loop's turns whole, one after the other, for its transcript.
 
-Everything is as it was when the loop's newest event was the outline's ``seq``: a turn that goes on
-meanwhile is told up to there.
+Everything is as it was when the loop's newest event was the index's ``seq``: of a turn that runs
+meanwhile, later events are left out.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Mapping[str,
 
 
 def _status(state: TurnState, is_begun: bool, is_ended: bool) -> TurnState:
-    """The state at the outline's moment, of a turn that may have gone on since."""
+    """The state at the index's ``seq`` of a turn that may have run on since."""
     if is_ended:
         return state
     if not is_begun:

@@ -76,7 +76,7 @@ class TurnRepository:
     # ------------------------------------------------------------------ the queue
 
     async def next(self, loop_id: str) -> TurnRecord | None:
-        """The turn that can go on now: the oldest unfinished one, unless it waits for a person."""
+        """The turn that can run now: the oldest unfinished one, unless it waits for a person."""
 
         def query(connection: sqlite3.Connection) -> TurnRecord | None:
             turn = oldest_unfinished(connection, loop_id)
@@ -192,7 +192,7 @@ class TurnRepository:
 
 
 def oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:
-    """The turn that a loop is at, or comes to next."""
+    """The loop's current turn, or the next one where none has begun."""
     row = connection.execute(
         f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
         f"AND {IS_UNFINISHED} ORDER BY t.n LIMIT 1",

@@ -1,14 +1,14 @@
-"""The ports of the heart: what an engine, its host and a sandbox promise each other.
+"""The engine port: what an engine and the host of its turns promise each other.
 
-The heart (:mod:`loopat_jupyter.loops`) defines these protocols and knows no implementation;
-:mod:`loopat_jupyter.engines` and :mod:`loopat_jupyter.sandboxes` implement them and know
-nothing else of the heart than this module and :mod:`loopat_jupyter.loops.errors`.
+The domain (:mod:`loopat_jupyter.loops`) defines these protocols and imports no implementation.
+:mod:`loopat_jupyter.engines` implements :class:`Engine` and imports nothing else of the domain than
+the ports, :mod:`loopat_jupyter.loops.destinations` and :mod:`loopat_jupyter.loops.errors`.
 
 Invariants
 ----------
 * An engine reports through its :class:`TurnHost` only. Every call on the host is on disk
   before it returns, so an engine that dies between two calls has lost nothing it reported.
-* A turn is *resumable*: what an engine needs to go on it writes with :meth:`TurnHost.journal`,
+* A turn is *resumable*: what an engine needs to resume it writes with :meth:`TurnHost.journal`,
   and finds again in :attr:`Turn.journal`. ``TurnHost.permission`` and ``TurnHost.question``
   raise :class:`TurnSuspended` when a person has to be asked; the engine lets it pass, the turn
   is stored as ``waiting`` and holds no process. When the answer comes (now, or after a restart)
@@ -49,7 +49,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The turn an engine is to run, or to go on with when ``journal`` is not empty."""
+    """The turn an engine is to run, or to resume when ``journal`` is not empty."""
 
     turn_id: str
     loop_id: str
@@ -211,7 +211,7 @@ class TurnHost(Protocol):
 
 
 class Engine(Protocol):
-    """Who thinks. One object serves all loops and keeps nothing of a turn but its journal."""
+    """Runs turns. One object serves all loops; what it needs of a turn later is in its journal."""
 
     @property
     def name(self) -> str: ...
@@ -219,10 +219,10 @@ class Engine(Protocol):
     def durable_choices(self) -> bool: ...
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        """Run the turn to its end, or go on with it.
+        """Run the turn to its end, or resume it.
 
         Raises:
-            TurnFailed: with a message for the person; the turn ends with ``error``.
+            TurnFailure: with a message for the person; the turn ends with ``error``.
             TurnSuspended: from the host, passed through.
             asyncio.CancelledError: the turn was interrupted. Stop within milliseconds.
         """

@@ -36,7 +36,7 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True)
 class SandboxIsolation:
-    """What a tier really enforces, in words for people. ``gaps`` is the honest rest."""
+    """What a tier really enforces, in words for people; ``gaps`` is what it does not."""
 
     tier: str
     isolates: bool
@@ -88,7 +88,7 @@ class Process(Protocol):
 
 
 class Sandbox(Protocol):
-    """One loop's sandbox: a living thing, not one per command.
+    """One loop's sandbox: it lives across commands and turns.
 
     ``workdir`` and ``home`` are paths *inside*. All methods raise
     :class:`~loopat_jupyter.loops.errors.SandboxLost` when the sandbox ends under them.

@@ -1,7 +1,7 @@
-"""The port to what survives: what the heart needs of a store.
+"""The store port: what the domain keeps on disk.
 
 :class:`loopat_jupyter.store.Store` implements it. Everything a method stores is on disk, and its
-events announced, before the method returns; cancelling the await does not undo it. A write that
+events published, before the method returns; cancelling the await does not undo it. A write that
 cannot be kept raises :class:`~loopat_jupyter.loops.errors.StoreError`.
 """
 
@@ -117,6 +117,6 @@ class StorePort(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def unfinished(self) -> Sequence[str]:
-        """The loops that had turns to go on with when the store was opened."""
+        """The loops that had unfinished turns when the store was opened."""
 
     def start(self, on_stored: Callable[[Sequence[LoopEvent]], None]) -> None: ...
