@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from .errors import DomainError, SandboxSpawnFailed, StoreError, TurnFailure
 from .event_broadcaster import EventBroadcaster
-from .models import Choice, LoopRecord, TurnRecord
+from .models import ChoiceRecord, LoopRecord, TurnRecord
 from .ports.engine import Engine, EngineSet, PermissionMode, Turn, TurnSuspended
 from .ports.sandbox import Sandbox, SandboxSpec
 from .ports.store import StorePort
@@ -255,7 +255,7 @@ class LoopActor:
         """Run the engine; ``False`` if the turn was ended before it could begin or resume."""
         deps, turn, loop = self._deps, run.turn, self._loop
         journal: tuple[dict[str, Any], ...] = ()
-        choices: tuple[Choice, ...] = ()
+        choices: tuple[ChoiceRecord, ...] = ()
         if turn.state == "queued":
             cold = not deps.sandboxes.is_alive(loop.loop_id)
             engine = (await deps.engines.select()).engine

@@ -216,7 +216,7 @@ class LoopEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChoiceRecord:
     """A point where a turn waits, or waited, for a person."""
 
     choice_id: str

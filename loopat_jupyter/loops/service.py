@@ -19,7 +19,7 @@ from .event_broadcaster import EventBroadcaster, Subscription
 from .models import (
     AcceptedMessage,
     AuditListing,
-    Choice,
+    ChoiceRecord,
     GivenFolder,
     LoopListing,
     LoopRecord,
@@ -268,7 +268,7 @@ class LoopService:
 
     # ------------------------------------------------------------------ choices and rules
 
-    async def pending_choice(self, loop: LoopRecord, choice_id: str) -> Choice:
+    async def pending_choice(self, loop: LoopRecord, choice_id: str) -> ChoiceRecord:
         """A choice that waits for an answer. Raises ``ChoiceNotFound``."""
         choice = None
         if not loop.archived:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .models import Choice, ToolCallRow
+from .models import ChoiceRecord, ToolCallRow
 from .ports.engine import TurnState
 
 
@@ -35,7 +35,7 @@ class TranscriptStream:
 class ChoiceRow:
     """A choice with who resolved it, and when (``None`` also for what was stored without it)."""
 
-    choice: Choice
+    choice: ChoiceRecord
     source: str | None
     resolved_at: str | None
 

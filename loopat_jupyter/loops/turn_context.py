@@ -15,8 +15,8 @@ from typing import Any
 from .destinations import Destination, parse_destination
 from .event_broadcaster import EventBroadcaster
 from .models import (
-    Choice,
     ChoiceKind,
+    ChoiceRecord,
     NewToolCall,
     NewToolResult,
     RuleRecord,
@@ -86,7 +86,7 @@ class TurnContext:
         acquire_sandbox: Callable[[], Awaitable[Sandbox]],
         *,
         durable_choices: bool,
-        choices: Sequence[Choice],
+        choices: Sequence[ChoiceRecord],
         on_waiting: Callable[[bool], None] = lambda _: None,
     ) -> None:
         """``on_waiting`` is called with ``True`` when an engine without durable choices begins to
@@ -266,11 +266,13 @@ class TurnContext:
         self._rules = None
         self._rules_version += 1
 
-    async def _ask(self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]) -> Choice:
+    async def _ask(
+        self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]
+    ) -> ChoiceRecord:
         """Make the choice; one at a time, a person reads one prompt after the other."""
         if self._durable and any(choice.pending for choice in self._choices.values()):
             raise TurnSuspended
-        choice = Choice(
+        choice = ChoiceRecord(
             choice_id=new_choice_id(),
             loop_id=self._turn.loop_id,
             turn_id=self._turn.turn_id,
@@ -286,7 +288,7 @@ class TurnContext:
         async with self._asking:
             return await self._ask_and_wait(choice)
 
-    async def _ask_and_wait(self, choice: Choice) -> Choice:
+    async def _ask_and_wait(self, choice: ChoiceRecord) -> ChoiceRecord:
         """For an engine without durable choices: hold its task until the answer comes."""
         self._answered[choice.choice_id] = asyncio.get_running_loop().create_future()
         self._on_waiting(True)

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
-from ..loops.models import Choice, LoopEvent, Resolution, TurnRecord, now, to_json
+from ..loops.models import ChoiceRecord, LoopEvent, Resolution, TurnRecord, now, to_json
 from .database import Database
 from .events import append_events
 from .turns import read_turn
@@ -17,9 +17,9 @@ _SELECT = """
 """
 
 
-def _choice(row: tuple[Any, ...]) -> Choice:
+def _choice(row: tuple[Any, ...]) -> ChoiceRecord:
     choice_id, loop_id, turn_id, tool_use_id, kind, payload, outcome, answer = row
-    return Choice(
+    return ChoiceRecord(
         choice_id=choice_id,
         loop_id=loop_id,
         turn_id=turn_id,
@@ -36,8 +36,8 @@ class ChoiceRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def of_turn(self, turn: TurnRecord) -> list[Choice]:
-        def query(connection: sqlite3.Connection) -> list[Choice]:
+    async def of_turn(self, turn: TurnRecord) -> list[ChoiceRecord]:
+        def query(connection: sqlite3.Connection) -> list[ChoiceRecord]:
             rows = connection.execute(
                 f"{_SELECT} WHERE c.turn_n = ? ORDER BY c.created_seq", (turn.n,)
             )
@@ -45,8 +45,8 @@ class ChoiceRepository:
 
         return await self._database.read(query)
 
-    async def get(self, loop_id: str, choice_id: str) -> Choice | None:
-        def query(connection: sqlite3.Connection) -> Choice | None:
+    async def get(self, loop_id: str, choice_id: str) -> ChoiceRecord | None:
+        def query(connection: sqlite3.Connection) -> ChoiceRecord | None:
             row = connection.execute(
                 f"{_SELECT} WHERE c.choice_id = ? AND l.loop_id = ?", (choice_id, loop_id)
             ).fetchone()
@@ -54,7 +54,7 @@ class ChoiceRepository:
 
         return await self._database.read(query)
 
-    async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None:
+    async def open(self, turn: TurnRecord, choice: ChoiceRecord, *, waiting: bool) -> None:
         """Store the choice and its ``requires_choice``. ``waiting``: the turn is suspended."""
 
         def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
@@ -82,7 +82,7 @@ class ChoiceRepository:
 
         await self._database.write(job)
 
-    async def resolve(self, choice: Choice, resolution: Resolution) -> bool:
+    async def resolve(self, choice: ChoiceRecord, resolution: Resolution) -> bool:
         """Resolve it if it is still pending; of several at once exactly one gets ``True``."""
 
         def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> bool:
@@ -92,7 +92,10 @@ class ChoiceRepository:
 
 
 def _resolve(
-    connection: sqlite3.Connection, stored: list[LoopEvent], choice: Choice, resolution: Resolution
+    connection: sqlite3.Connection,
+    stored: list[LoopEvent],
+    choice: ChoiceRecord,
+    resolution: Resolution,
 ) -> bool:
     cursor = connection.execute(
         "UPDATE choices SET outcome = ?, source = ?, answer = ?, resolved_at = ? "

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from ..loops.models import Choice
+from ..loops.models import ChoiceRecord
 from ..loops.ports.engine import TurnState
 from ..loops.transcript_source import ChoiceRow, StoredTurn, TranscriptIndex
 from .database import Database
@@ -115,7 +115,7 @@ def _choices(
 
 def _choice(row: tuple[Any, ...], loop_id: str, turn_id: str) -> ChoiceRow:
     choice_id, tool_use_id, kind, payload, outcome, answer, source, resolved_at = row
-    choice = Choice(
+    choice = ChoiceRecord(
         choice_id=choice_id,
         loop_id=loop_id,
         turn_id=turn_id,
