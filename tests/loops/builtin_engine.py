@@ -21,7 +21,7 @@ from loopat_jupyter.engines.models.port import ModelRequest, ModelText, OnDelta
 from loopat_jupyter.loops.ports.engine import Turn
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import DirectorySandbox
-from tests.loops.conftest import Heart, ToyNetwork
+from tests.loops.conftest import Domain, ToyNetwork
 
 
 class LocalSandbox(DirectorySandbox):
@@ -62,8 +62,8 @@ class OneToolModel:
 
 @pytest.fixture
 async def builtin(
-    heart: Heart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Heart]:
+    domain: Domain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Domain]:
     """The domain with the built-in engine."""
     workdir, home = tmp_path / "workdir", tmp_path / "home"
     workdir.mkdir()
@@ -72,13 +72,13 @@ async def builtin(
     def create(spec: SandboxSpec) -> LocalSandbox:
         return LocalSandbox(workdir)
 
-    heart.tier.create = create  # type: ignore[method-assign, assignment]
+    domain.tier.create = create  # type: ignore[method-assign, assignment]
 
     async def model(pool: ModelPool, choice: SelectedModel) -> OneToolModel:
         return OneToolModel()
 
     monkeypatch.setattr(ModelPool, "model", model)
     engine = BuiltinEngine(home, _instructions)
-    heart.engine.script = engine.run
-    yield heart
+    domain.engine.script = engine.run
+    yield domain
     await engine.close()

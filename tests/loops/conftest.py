@@ -1,4 +1,4 @@
-"""The heart over a real store, with an engine and a sandbox whose every step a test decides."""
+"""The domain over a real store, with an engine and a sandbox whose every step a test decides."""
 
 from __future__ import annotations
 
@@ -136,8 +136,8 @@ class ToyHome:
         return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
 
 
-class Heart:
-    """A running heart over the database file ``path``; a second one is a restart."""
+class Domain:
+    """A running domain over the database file ``path``; a second one is a restart."""
 
     def __init__(self, path: Path, idle_timeout: float = 3600) -> None:
         self.path = path
@@ -211,8 +211,8 @@ class Heart:
 
 
 @pytest.fixture
-async def heart(tmp_path: Path) -> AsyncIterator[Heart]:
-    one = Heart(tmp_path / "loopat.db")
+async def domain(tmp_path: Path) -> AsyncIterator[Domain]:
+    one = Domain(tmp_path / "loopat.db")
     await one.start()
     yield one
     await one.close()

@@ -14,7 +14,7 @@ from loopat_jupyter.loops.ports.engine import (
     Turn,
     TurnHost,
 )
-from tests.loops.conftest import Heart
+from tests.loops.conftest import Domain
 
 
 class DecisionRecorder:
@@ -33,13 +33,13 @@ class DecisionRecorder:
 
 
 @pytest.mark.parametrize("allow", [True, False])
-async def test_a_persons_decision_says_that_it_was_theirs(heart: Heart, allow: bool) -> None:
-    recorder = heart.engine.script = DecisionRecorder()
-    loop = await heart.loop()
-    turn = await heart.send(loop)
-    choice = json.loads((await heart.until("requires_choice", turn)).data)
-    await heart.service.answer(loop, choice["choice_id"], {"allow": allow}, "web")
-    await heart.until("done", turn)
+async def test_a_persons_decision_says_that_it_was_theirs(domain: Domain, allow: bool) -> None:
+    recorder = domain.engine.script = DecisionRecorder()
+    loop = await domain.loop()
+    turn = await domain.send(loop)
+    choice = json.loads((await domain.until("requires_choice", turn)).data)
+    await domain.service.answer(loop, choice["choice_id"], {"allow": allow}, "web")
+    await domain.until("done", turn)
     expected = PermissionDecision(True) if allow else PermissionDecision.deny(USER_DENIED, "user")
     assert recorder.decisions == [expected]
 
@@ -48,11 +48,11 @@ async def test_a_persons_decision_says_that_it_was_theirs(heart: Heart, allow: b
     ("mode", "words"), [("plan", "plan mode"), ("dontAsk", "this mode does not ask")]
 )
 async def test_a_modes_decision_is_the_policys_and_its_text_is_whole(
-    heart: Heart, mode: PermissionMode, words: str
+    domain: Domain, mode: PermissionMode, words: str
 ) -> None:
-    recorder = heart.engine.script = DecisionRecorder()
-    loop = await heart.loop()
-    await heart.until("done", await heart.send(loop, permission_mode=mode))
+    recorder = domain.engine.script = DecisionRecorder()
+    loop = await domain.loop()
+    await domain.until("done", await domain.send(loop, permission_mode=mode))
     (decision,) = recorder.decisions
     assert (decision.allowed, decision.denied_by) == (False, "policy")
     assert decision.denial.startswith("User denied permission")
@@ -60,26 +60,26 @@ async def test_a_modes_decision_is_the_policys_and_its_text_is_whole(
 
 
 async def test_rules_are_read_once_in_a_turn_and_again_after_they_changed(
-    heart: Heart, monkeypatch: pytest.MonkeyPatch
+    domain: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop = await heart.loop()
-    first = heart.engine.script = DecisionRecorder()
-    turn = await heart.send(loop)
-    choice = json.loads((await heart.until("requires_choice", turn)).data)
+    loop = await domain.loop()
+    first = domain.engine.script = DecisionRecorder()
+    turn = await domain.send(loop)
+    choice = json.loads((await domain.until("requires_choice", turn)).data)
     body = {"allow": True, "remember": "loop"}
-    await heart.service.answer(loop, choice["choice_id"], body, "web")
-    await heart.until("done", turn)
+    await domain.service.answer(loop, choice["choice_id"], body, "web")
+    await domain.until("done", turn)
     assert first.decisions == [PermissionDecision(True)]
-    (rule,) = await heart.service.rules(loop)
+    (rule,) = await domain.service.rules(loop)
 
     reads: list[str] = []
-    rules_of = heart.store.loops.rules
+    rules_of = domain.store.loops.rules
 
     async def counted(loop_id: str) -> list[RuleRecord]:
         reads.append(loop_id)
         return await rules_of(loop_id)
 
-    monkeypatch.setattr(heart.store.loops, "rules", counted)
+    monkeypatch.setattr(domain.store.loops, "rules", counted)
     decisions: list[bool] = []
 
     async def list_files(turn: Turn, host: TurnHost) -> None:
@@ -90,9 +90,9 @@ async def test_rules_are_read_once_in_a_turn_and_again_after_they_changed(
             )
             decisions.append(decision.allowed)
             if number == 2:
-                await heart.service.delete_rule(loop, rule.rule_id)
+                await domain.service.delete_rule(loop, rule.rule_id)
 
-    heart.engine.script = list_files
-    await heart.until("done", await heart.send(loop, permission_mode="dontAsk"))
+    domain.engine.script = list_files
+    await domain.until("done", await domain.send(loop, permission_mode="dontAsk"))
     assert decisions == [True, True, True, False, False, False]
     assert reads == [loop.loop_id] * 2

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.conversation import add_turns
 from loopat_jupyter.loops.models import LoopRecord
 from tests.loops.builtin_engine import OneToolModel, builtin
-from tests.loops.conftest import Heart
+from tests.loops.conftest import Domain
 
 __all__ = ["builtin"]
 
@@ -25,10 +25,10 @@ ONE_TOOL_TURN = 7
 
 
 @contextmanager
-def counted_commits(heart: Heart) -> Iterator[list[str]]:
+def counted_commits(domain: Domain) -> Iterator[list[str]]:
     """The statements by which the store's writer commits."""
     commits: list[str] = []
-    connection = heart.store._database._connection
+    connection = domain.store._database._connection
 
     def trace(statement: str) -> None:
         if statement == "COMMIT":
@@ -41,7 +41,7 @@ def counted_commits(heart: Heart) -> Iterator[list[str]]:
         connection.set_trace_callback(None)
 
 
-async def test_a_turn_with_one_tool_call_is_few_commits(builtin: Heart) -> None:
+async def test_a_turn_with_one_tool_call_is_few_commits(builtin: Domain) -> None:
     loop = await builtin.loop()
     with counted_commits(builtin) as commits:
         turn = await builtin.send(loop, "hi", permission_mode="bypassPermissions")
@@ -57,10 +57,10 @@ async def test_a_turn_with_one_tool_call_is_few_commits(builtin: Heart) -> None:
 
 
 @contextmanager
-def counted_rows(heart: Heart, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+def counted_rows(domain: Domain, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """The rows that the store's queries fetch, and the steps of SQLite's machine that they take."""
     counted = {"rows": 0, "steps": 0}
-    database = heart.store._database
+    database = domain.store._database
     run_query = database._run_query
 
     def count_row(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -89,7 +89,7 @@ def counted_rows(heart: Heart, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict
 
 
 async def test_a_message_to_a_long_loop_reads_about_as_much_as_one_to_a_short_loop(
-    builtin: Heart, monkeypatch: pytest.MonkeyPatch
+    builtin: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """50 of these turns are more than is read for a window of this size."""
     monkeypatch.setattr(OneToolModel, "window", 32_000)
@@ -108,7 +108,7 @@ async def test_a_message_to_a_long_loop_reads_about_as_much_as_one_to_a_short_lo
 
 
 async def test_the_first_message_that_finds_a_loop_too_long_counts_its_turns_and_reads_few(
-    builtin: Heart, monkeypatch: pytest.MonkeyPatch
+    builtin: Domain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(OneToolModel, "window", 32_000)
     loop = await builtin.loop()
@@ -118,6 +118,6 @@ async def test_the_first_message_that_finds_a_loop_too_long_counts_its_turns_and
     assert 100 < counted["rows"] < 300
 
 
-async def _message(heart: Heart, loop: LoopRecord) -> None:
-    turn = await heart.send(loop, "hi", permission_mode="bypassPermissions")
-    await heart.until("done", turn)
+async def _message(domain: Domain, loop: LoopRecord) -> None:
+    turn = await domain.send(loop, "hi", permission_mode="bypassPermissions")
+    await domain.until("done", turn)
