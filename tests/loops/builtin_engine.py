@@ -21,7 +21,7 @@ from loopat_jupyter.engines.models.port import ModelRequest, ModelText, OnDelta
 from loopat_jupyter.loops.ports.engine import Turn
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import DirectorySandbox
-from tests.loops.conftest import Domain, ToyNetwork
+from tests.loops.conftest import Domain, FakeNetwork
 
 
 class LocalSandbox(DirectorySandbox):
@@ -31,7 +31,7 @@ class LocalSandbox(DirectorySandbox):
 
     def __init__(self, workdir: Path) -> None:
         super().__init__(workdir)
-        self.network = ToyNetwork()  # type: ignore[assignment]
+        self.network = FakeNetwork()  # type: ignore[assignment]
 
     async def start(self) -> None:
         self.alive = True

@@ -65,7 +65,7 @@ class OneEngine:
 
 
 @dataclass
-class ToyNetwork:
+class FakeNetwork:
     """Keeps what it is told."""
 
     permitted: set[Destination] = field(default_factory=set)
@@ -82,12 +82,12 @@ class ToyNetwork:
 
 
 @dataclass
-class ToySandbox:
+class FakeSandbox:
     """A sandbox that only lives and dies."""
 
-    tier: ToyTier
+    tier: FakeTier
     alive: bool = False
-    network: ToyNetwork = field(default_factory=lambda: ToyNetwork())
+    network: FakeNetwork = field(default_factory=lambda: FakeNetwork())
 
     async def start(self) -> None:
         self.tier.starts += 1
@@ -102,7 +102,7 @@ class ToySandbox:
 
 
 @dataclass
-class ToyTier:
+class FakeTier:
     starts: int = 0
     stops: int = 0
     broken: bool = False
@@ -111,8 +111,8 @@ class ToyTier:
     remains: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
-    def create(self, spec: SandboxSpec) -> ToySandbox:
-        return ToySandbox(self)
+    def create(self, spec: SandboxSpec) -> FakeSandbox:
+        return FakeSandbox(self)
 
     async def retained(self) -> list[str]:
         return self.remains
@@ -123,7 +123,7 @@ class ToyTier:
     def close(self) -> None: ...
 
 
-class ToyHome:
+class FakeHome:
     async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         return PreparedLoop((), "default", ())
 
@@ -142,12 +142,12 @@ class Domain:
     def __init__(self, path: Path, idle_timeout: float = 3600) -> None:
         self.path = path
         self.engine = ScriptedEngine()
-        self.tier = ToyTier()
+        self.tier = FakeTier()
         self.tier.may_start.set()
         self.store = Store(path)
         self.events: list[LoopEvent] = []
         self._arrived = asyncio.Event()
-        self.keeper = SandboxPool(
+        self.sandboxes = SandboxPool(
             self.tier,  # type: ignore[arg-type]
             idle_timeout=idle_timeout,
             on_evict=self._evicted,
@@ -156,8 +156,8 @@ class Domain:
             self.store,
             EventBroadcaster(self.store.events),
             OneEngine(self.engine),
-            self.keeper,
-            ToyHome(),
+            self.sandboxes,
+            FakeHome(),
             WorkspaceFiles(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
             isolation=self.tier.isolation,
             default_mode="default",

@@ -20,7 +20,7 @@ def a_log() -> EventBroadcaster:
     return EventBroadcaster(events=None)  # type: ignore[arg-type]  # nothing is replayed here
 
 
-async def test_a_subscriber_hears_its_loop_in_order() -> None:
+async def test_a_subscriber_gets_its_loops_events_in_order() -> None:
     log = a_log()
     with log.subscribe("loop_a") as mine, log.subscribe("loop_b") as other:
         log.publish([event(1), event(2)])

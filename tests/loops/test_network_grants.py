@@ -9,7 +9,7 @@ import pytest
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.permissions import evaluate, is_remembered, new_rule
 from loopat_jupyter.loops.ports.engine import PermissionDecision, PermissionMode, Turn, TurnHost
-from tests.loops.conftest import Domain, ToyNetwork
+from tests.loops.conftest import Domain, FakeNetwork
 
 ONCE, ALWAYS = Destination("once.test", 443), Destination("always.test", 443)
 
@@ -30,7 +30,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.during: set[Destination] = set()
-        self.network: ToyNetwork | None = None
+        self.network: FakeNetwork | None = None
         self.verdicts: list[PermissionDecision] = []
 
     async def __call__(self, turn: Turn, host: TurnHost) -> None:

@@ -12,14 +12,14 @@ from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.loops.sandbox_pool import SandboxPool
 from loopat_jupyter.sandboxes.unavailable import UnavailableTier
 
-from .conftest import ToyTier
+from .conftest import FakeTier
 
 SPEC = SandboxSpec("loop_a", Path("/workdir"), Path("/home"))
 
 
 @pytest.fixture
-def tier() -> ToyTier:
-    tier = ToyTier()
+def tier() -> FakeTier:
+    tier = FakeTier()
     tier.may_start.set()
     return tier
 
@@ -27,14 +27,14 @@ def tier() -> ToyTier:
 async def ignore(loop_id: str) -> None: ...
 
 
-def keeper_of(tier, **options) -> SandboxPool:
+def pool_of(tier, **options) -> SandboxPool:
     return SandboxPool(tier, **{"idle_timeout": 3600, "on_evict": ignore, **options})
 
 
-async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: ToyTier) -> None:
-    keeper = keeper_of(tier)
+async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: FakeTier) -> None:
+    pool = pool_of(tier)
     tier.may_start.clear()
-    callers = [asyncio.ensure_future(keeper.acquire(SPEC)) for _ in range(5)]
+    callers = [asyncio.ensure_future(pool.acquire(SPEC)) for _ in range(5)]
     await asyncio.sleep(0)
     callers[3].cancel()
     tier.may_start.set()
@@ -42,101 +42,101 @@ async def test_a_start_is_single_flight_and_survives_a_cancelled_caller(tier: To
     assert isinstance(done[3], asyncio.CancelledError)
     assert len({id(one) for one in done if not isinstance(one, BaseException)}) == 1
     assert tier.starts == 1
-    await keeper.close()
+    await pool.close()
     assert tier.stops == 1
 
 
 async def test_where_no_tier_works_each_start_fails_with_the_reason() -> None:
     tier = UnavailableTier("Install bubblewrap.")
     assert tier.isolation == SandboxIsolation("unavailable", False, gaps=("Install bubblewrap.",))
-    keeper = keeper_of(tier)
+    pool = pool_of(tier)
     for _ in range(2):
         with pytest.raises(SandboxSpawnFailed, match="Install bubblewrap"):
-            await keeper.acquire(SPEC)
-    assert not keeper.is_alive("loop_a")
-    assert list(await keeper.retained()) == []
-    await keeper.remove("loop_a")
-    await keeper.close()
+            await pool.acquire(SPEC)
+    assert not pool.is_alive("loop_a")
+    assert list(await pool.retained()) == []
+    await pool.remove("loop_a")
+    await pool.close()
     with pytest.raises(SandboxSpawnFailed, match="is stopping"):
-        await keeper.acquire(SPEC)
+        await pool.acquire(SPEC)
 
 
-async def test_a_dead_sandbox_is_replaced(tier: ToyTier) -> None:
-    keeper = keeper_of(tier)
-    first = await keeper.acquire(SPEC)
+async def test_a_dead_sandbox_is_replaced(tier: FakeTier) -> None:
+    pool = pool_of(tier)
+    first = await pool.acquire(SPEC)
     first.alive = False  # type: ignore[misc]
-    assert not keeper.is_alive("loop_a")
-    second = await keeper.acquire(SPEC)
+    assert not pool.is_alive("loop_a")
+    second = await pool.acquire(SPEC)
     assert second is not first
-    assert keeper.is_alive("loop_a")
-    await keeper.close()
+    assert pool.is_alive("loop_a")
+    await pool.close()
 
 
-async def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(tier: ToyTier) -> None:
-    keeper = keeper_of(tier)
+async def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(tier: FakeTier) -> None:
+    pool = pool_of(tier)
     tier.broken = True
     with pytest.raises(SandboxSpawnFailed):
-        await keeper.acquire(SPEC)
-    assert not keeper.is_alive("loop_a")
+        await pool.acquire(SPEC)
+    assert not pool.is_alive("loop_a")
     tier.broken = False
-    assert (await keeper.acquire(SPEC)).alive
-    await keeper.close()
+    assert (await pool.acquire(SPEC)).alive
+    await pool.close()
 
 
-async def test_without_a_tier_the_reason_is_told() -> None:
-    keeper = keeper_of(UnavailableTier("install bubblewrap"))
+async def test_without_a_tier_a_start_fails_with_the_reason() -> None:
+    pool = pool_of(UnavailableTier("install bubblewrap"))
     with pytest.raises(SandboxSpawnFailed, match="install bubblewrap"):
-        await keeper.acquire(SPEC)
-    await keeper.close()
+        await pool.acquire(SPEC)
+    await pool.close()
 
 
-async def test_idle_begins_when_the_last_turn_lets_go(tier: ToyTier) -> None:
+async def test_idle_time_begins_when_the_last_turn_releases_the_sandbox(tier: FakeTier) -> None:
     gone = asyncio.Event()
 
     async def on_evict(loop_id: str) -> None:
         gone.set()
 
-    keeper = keeper_of(tier, idle_timeout=0, on_evict=on_evict)
-    keeper.hold("loop_a")
-    keeper.hold("loop_a")
-    await keeper.acquire(SPEC)
-    keeper.release("loop_a")
-    assert keeper.is_alive("loop_a")
+    pool = pool_of(tier, idle_timeout=0, on_evict=on_evict)
+    pool.hold("loop_a")
+    pool.hold("loop_a")
+    await pool.acquire(SPEC)
+    pool.release("loop_a")
+    assert pool.is_alive("loop_a")
     assert not gone.is_set()
-    keeper.release("loop_a")
+    pool.release("loop_a")
     async with asyncio.timeout(10):
         await gone.wait()
-    assert not keeper.is_alive("loop_a")
-    await keeper.close()
+    assert not pool.is_alive("loop_a")
+    await pool.close()
 
 
-async def test_a_turn_that_begins_while_eviction_waits_keeps_its_sandbox(tier: ToyTier) -> None:
-    keeper = keeper_of(tier, idle_timeout=0)
-    keeper.hold("loop_a")
-    await keeper.acquire(SPEC)
-    slot = keeper._slots["loop_a"]
+async def test_a_turn_that_begins_while_eviction_waits_keeps_its_sandbox(tier: FakeTier) -> None:
+    pool = pool_of(tier, idle_timeout=0)
+    pool.hold("loop_a")
+    await pool.acquire(SPEC)
+    slot = pool._slots["loop_a"]
     async with slot.lock:  # the eviction must wait for this
-        keeper.release("loop_a")
+        pool.release("loop_a")
         while slot.timer is not None:
             await asyncio.sleep(0)
-        keeper.hold("loop_a")
-    await asyncio.gather(*keeper._evictions)
-    assert keeper.is_alive("loop_a")
-    keeper.release("loop_a")
-    await keeper.close()
+        pool.hold("loop_a")
+    await asyncio.gather(*pool._evictions)
+    assert pool.is_alive("loop_a")
+    pool.release("loop_a")
+    await pool.close()
 
 
-async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier: ToyTier) -> None:
-    keeper = keeper_of(tier)
-    await keeper.acquire(SPEC)
-    await keeper.remove("loop_a")
+async def test_a_discarded_loop_is_stopped_first_and_nothing_of_it_is_kept(tier: FakeTier) -> None:
+    pool = pool_of(tier)
+    await pool.acquire(SPEC)
+    await pool.remove("loop_a")
     assert (tier.stops, tier.discarded) == (1, ["loop_a"])
-    assert not keeper.is_alive("loop_a")
-    await keeper.close()
+    assert not pool.is_alive("loop_a")
+    await pool.close()
 
 
 async def test_where_no_sandbox_works_nothing_is_kept() -> None:
-    keeper = keeper_of(UnavailableTier("none here"))
-    assert await keeper.retained() == ()
-    await keeper.remove("loop_a")
-    await keeper.close()
+    pool = pool_of(UnavailableTier("none here"))
+    assert await pool.retained() == ()
+    await pool.remove("loop_a")
+    await pool.close()

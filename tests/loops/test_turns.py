@@ -102,7 +102,7 @@ async def test_usage_is_the_sum_over_the_turn(domain: Domain) -> None:
     }
 
 
-async def test_an_interrupt_closes_what_is_open_and_the_queue_goes_on(domain: Domain) -> None:
+async def test_an_interrupt_closes_what_is_open_and_the_queue_runs_on(domain: Domain) -> None:
     loop = await domain.loop()
     forever = asyncio.Event()
 
@@ -175,7 +175,7 @@ async def test_a_sandbox_that_does_not_start_fails_the_turn_and_says_why(domain:
     assert domain.names(turn) == ["started", "error"]
 
 
-async def test_a_choice_rests_the_turn_and_its_answer_goes_on_with_it(domain: Domain) -> None:
+async def test_a_choice_suspends_the_turn_and_its_answer_resumes_it(domain: Domain) -> None:
     loop = await domain.loop()
     runs = []
 
@@ -253,7 +253,7 @@ async def test_a_remembered_permission_is_not_asked_again_until_withdrawn(domain
     await domain.until("requires_choice", third)
 
 
-async def test_an_interrupt_cancels_the_choice_of_a_resting_turn(domain: Domain) -> None:
+async def test_an_interrupt_cancels_the_choice_of_a_suspended_turn(domain: Domain) -> None:
     loop = await domain.loop()
 
     async def script(turn, host):
@@ -383,7 +383,7 @@ async def test_an_answer_that_was_taken_before_a_crash_is_not_lost(tmp_path) -> 
     await after.close()
 
 
-async def test_stopping_the_server_ends_what_runs_and_keeps_what_rests(tmp_path) -> None:
+async def test_stopping_the_server_ends_what_runs_and_keeps_what_is_suspended(tmp_path) -> None:
     path = tmp_path / "loopat.db"
     domain = Domain(path)
     await domain.start()
@@ -449,7 +449,9 @@ async def test_an_idle_sandbox_is_evicted_and_started_again_when_needed(tmp_path
     await domain.close()
 
 
-async def test_an_engine_that_cannot_rest_waits_only_as_long_as_its_sandbox(tmp_path) -> None:
+async def test_an_engine_without_durable_choices_waits_only_as_long_as_its_sandbox(
+    tmp_path,
+) -> None:
     domain = Domain(tmp_path / "loopat.db", idle_timeout=0)
     domain.engine.durable_choices = False
     await domain.start()
