@@ -65,7 +65,7 @@ def missed_turns_prompt(turns: Sequence[PastTurn], *, all_of_it: bool) -> str:
         text = _turn_text(turn)
         room -= len(text.encode(errors="replace"))
         if room < 0:
-            parts.append("[loopat: the turns before are left out here.]")
+            parts.append("[loopat: earlier turns are left out here.]")
             break
         parts.append(text)
     if not parts:
