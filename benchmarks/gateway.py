@@ -1,6 +1,6 @@
 """What the model gateway adds to a request of an agent's own program.
 
-The same requests go to the mock model straight and through a broker in a process of its own,
+The same requests go to the mock model straight and through an egress proxy in a process of its own,
 taking turns, over one kept-alive connection each. A request has the size of a young conversation;
 the gateway reads all of it to see which model it names.
 """
@@ -61,9 +61,9 @@ async def streamed(connection: Connection, samples: Samples, deltas: int) -> Non
         samples.delta += [(arrived - int(stamp)) / 1e6 for stamp in re.findall(STAMP, data)]
 
 
-async def _measure(run: Run, model: Child, broker: Child, key: str) -> tuple[Samples, Samples]:
+async def _measure(run: Run, model: Child, proxy: Child, key: str) -> tuple[Samples, Samples]:
     straight = Target(model.port, "/v1")
-    through = Target(broker.port, "/model", (("Authorization", f"Bearer {key}"),))
+    through = Target(proxy.port, "/model", (("Authorization", f"Bearer {key}"),))
     bare, ours = Samples(), Samples()
     async with Connection(straight) as one, Connection(through) as other:
         for _ in range(20):  # until everything is loaded and connected
@@ -96,17 +96,20 @@ def _rows(what: str, ours: list[float], bare: list[float], budget: str | None) -
 
 
 async def gateway(run: Run) -> list[Measure]:
-    """A program inside to its model: straight, and through the broker."""
+    """A program inside to its model: straight, and through the egress proxy."""
     with tempfile.TemporaryDirectory(prefix="loopat-bench-") as folder:
-        async with helper("model") as model, helper("broker", str(model.port), folder) as broker:
+        async with (
+            helper("model") as model,
+            helper("egress_proxy", str(model.port), folder) as proxy,
+        ):
             key = (Path(folder) / "key").read_text()
-            before = cpu_seconds(broker.pid)
-            bare, ours = await _measure(run, model, broker, key)
-            used = cpu_seconds(broker.pid) - before
+            before = cpu_seconds(proxy.pid)
+            bare, ours = await _measure(run, model, proxy, key)
+            used = cpu_seconds(proxy.pid) - before
     each = used / (len(ours.whole) + len(ours.delta)) * 1000
     return [
         *_rows("first byte", ours.first_byte, bare.first_byte, "gateway.first.p50"),
         *_rows("delta", ours.delta, bare.delta, "gateway.delta.p50"),
         *_rows("whole request", ours.whole, bare.whole, None),
-        Measure("gateway", "server CPU per request or delta", each, "ms", note="the broker's"),
+        Measure("gateway", "server CPU per request or delta", each, "ms", note="the proxy's"),
     ]

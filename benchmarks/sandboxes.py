@@ -23,8 +23,8 @@ COMMAND_TIMEOUT = 30.0
 TOOL = str(Order(tool="Bash"))
 
 
-class Yard:
-    """Where sandboxes are made without a server, and what is to be seen of them there."""
+class SandboxBench:
+    """Makes sandboxes without a server, and counts what is left of them."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -36,13 +36,13 @@ class Yard:
     def sandbox(self) -> Sandbox:
         self._made += 1
         name = f"loop_{self._made}"
-        places = [self.directory / "loops" / name / part for part in ("workdir", "home")]
-        for place in places:
-            place.mkdir(parents=True)
-        return self.tier.create(SandboxSpec(name, places[0], places[1]))
+        paths = [self.directory / "loops" / name / part for part in ("workdir", "home")]
+        for path in paths:
+            path.mkdir(parents=True)
+        return self.tier.create(SandboxSpec(name, paths[0], paths[1]))
 
     def processes(self) -> int:
-        """Processes that have a directory of ours mounted: whatever lives in a sandbox of ours."""
+        """Processes with this bench's directory among their mounts: those in its sandboxes."""
         mark = str(self.directory).encode()
         return sum(mark in table for table in _mount_tables())
 
@@ -58,7 +58,7 @@ def _mount_tables() -> list[bytes]:
         try:
             tables.append((process / "mountinfo").read_bytes())
         except OSError:
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
     return tables
 
 
@@ -67,10 +67,10 @@ def open_descriptors() -> int:
 
 
 @asynccontextmanager
-async def yard() -> AsyncIterator[Yard]:
+async def sandbox_bench() -> AsyncIterator[SandboxBench]:
     with tempfile.TemporaryDirectory(prefix="loopat-bench-") as directory:
         Path(directory).chmod(0o755)  # a root server's sandboxes run as another user
-        here = Yard(Path(directory))
+        here = SandboxBench(Path(directory))
         try:
             yield here
         finally:
@@ -111,7 +111,7 @@ async def _bare_true(count: int) -> list[float]:
 async def sandbox(run: Run) -> list[Measure]:
     """Start, first command, further commands and stop, without the server in between."""
     ready, first, warm, stopped = [], [], [], []
-    async with yard() as here:
+    async with sandbox_bench() as here:
         await _timed_start(opening := here.sandbox())  # also starts the tier's own process
         await opening.stop()
         for _ in range(run.pick(100, 10)):
@@ -157,7 +157,7 @@ async def tools(run: Run) -> list[Measure]:
 async def cycles(run: Run) -> list[Measure]:
     """Create, run, kill, again and again; nothing may be left of it."""
     count, at_once = run.pick(1000, 200), 4
-    async with yard() as here:
+    async with sandbox_bench() as here:
         await _cycle(here, 1)
         descriptors = open_descriptors()
         begin = time.monotonic()
@@ -174,7 +174,7 @@ async def cycles(run: Run) -> list[Measure]:
     ]
 
 
-async def _cycle(here: Yard, times: int) -> None:
+async def _cycle(here: SandboxBench, times: int) -> None:
     for _ in range(times):
         one = here.sandbox()
         await one.start()

@@ -36,9 +36,9 @@ from .loops.ports.network import AuditEntry
 from .loops.ports.sandbox import SandboxTier
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
-from .sandboxes.podman.reaper import reap_containers
+from .sandboxes.podman.containers import reap_containers
 from .sandboxes.registry import select_tier
-from .sandboxes.runtime.cgroups import Division, NotDelegated, claim, find
+from .sandboxes.runtime.cgroups import NotDelegated, ServerCgroup, claim, find_delegation
 from .sandboxes.runtime.reaper import reap_leftovers
 from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .sandboxes.unavailable import UnavailableTier
@@ -191,17 +191,9 @@ class LoopatExtension(ExtensionApp):
             self._lock.release()
             self.log.error("loopat is not available: %s", error)  # noqa: TRY400
             raise
-        self._service = self._build_service(engines, self._select_tier(private))
-        self._tokens = ApiTokenService(self._store.tokens)
-        self._ready = asyncio.Event()
-        self.settings["loopat_edge"] = ApiContext(
-            service=self._service,
-            tokens=self._tokens,
-            limiter=RateLimiter(self.rate_limit),
-            ping_interval=self.ping_interval,
-            token_session=self.token_session,
-            ready=self._ready,
-        )
+        self._context = self._build_context(engines, self._select_tier(private))
+        self._service = self._context.service
+        self.settings["loopat_api_context"] = self._context
         self._touch()
         self._loaded = True
 
@@ -271,10 +263,10 @@ class LoopatExtension(ExtensionApp):
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
             return UnavailableTier(error.message)
 
-    def _divide_cgroup(self) -> Division | None:
+    def _divide_cgroup(self) -> ServerCgroup | None:
         """Our part of the cgroup tree; without one, other limits hold and the tier says so."""
         try:
-            return claim(find(self.sandbox_cgroup))
+            return claim(find_delegation(self.sandbox_cgroup))
         except NotDelegated as error:
             level = logging.DEBUG if self.sandbox_cgroup in ("auto", "none") else logging.WARNING
             self.log.log(level, "loopat limits sandboxes without cgroups: %s", error)
@@ -303,22 +295,36 @@ class LoopatExtension(ExtensionApp):
             self.sandbox, tuple(Path(path) for path in self.sandbox_read_only_paths)
         )
 
-    def _build_service(self, engines: EngineRegistry, tier: SandboxTier) -> LoopService:
+    def _build_context(self, engines: EngineRegistry, tier: SandboxTier) -> ApiContext:
         isolation = tier.isolation
         keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
         mode: PermissionMode = "bypassPermissions" if isolation.isolates else "default"
         if self.default_permission_mode:
             mode = cast(PermissionMode, self.default_permission_mode)
-        return LoopService(
+        broadcaster = EventBroadcaster(self._store.events)
+        files = self._files()
+        service = LoopService(
             self._store,
-            EventBroadcaster(self._store.events),
+            broadcaster,
             engines,
             keeper,
             self._home,
-            self._files(),
-            isolation=isolation,
+            files,
             default_mode=mode,
             on_activity=self._touch,
+        )
+        return ApiContext(
+            service=service,
+            store=self._store,
+            broadcaster=broadcaster,
+            files=files,
+            engines=engines,
+            isolation=isolation,
+            tokens=ApiTokenService(self._store.tokens),
+            limiter=RateLimiter(self.rate_limit),
+            ping_interval=self.ping_interval,
+            token_session=self.token_session,
+            ready=asyncio.Event(),
         )
 
     def _files(self) -> WorkspaceFiles:
@@ -338,17 +344,17 @@ class LoopatExtension(ExtensionApp):
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         if not self._loaded:  # jupyter_server calls this whatever came of the loading
             return
-        self._store.start(self._service.log.publish)
+        self._store.start(self._context.broadcaster.publish)
         self._background = asyncio.get_running_loop().create_task(self._run_background())
         await self._service.start()
-        self._ready.set()
+        self._context.ready.set()
 
     async def _run_background(self) -> None:
         """What runs beside the requests; one that fails does not take the others with it."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._logged("token watch", self._tokens.watch()))
+            group.create_task(self._logged("token watch", self._context.tokens.run_maintenance()))
             group.create_task(self._logged("heartbeat", self._heartbeat()))
-            group.create_task(self._logged("warm-up", self._service.engines.prepare()))
+            group.create_task(self._logged("warm-up", self._context.engines.prepare()))
 
     async def _logged(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         try:
@@ -379,7 +385,7 @@ class LoopatExtension(ExtensionApp):
         self._background.cancel()
         await asyncio.wait([self._background])
         await self._service.close()
-        await self._tokens.flush()
+        await self._context.tokens.flush()
         if self._division is not None:
             await asyncio.to_thread(self._division.release)
         await asyncio.to_thread(self._store.close)

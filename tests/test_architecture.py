@@ -48,10 +48,10 @@ ALLOWED: dict[str, set[str]] = {
 
 # `doctor` and `token` may open the home; the demo is told what the model is called.
 OPENS_THE_HOME: dict[str, set[str]] = {
-    "cli/_checks.py": {"context", "engines", "sandboxes", "store", "extension", "loops.errors"},
+    "cli/_installation_checks.py": {"store"},
     "cli/_engine_checks.py": {"context", "engines", "extension", "loops.errors"},
     "cli/_sandbox_checks.py": {"sandboxes", "extension", "loops.errors"},
-    "cli/_doctor.py": {"context", "engines", "sandboxes", "store", "extension", "loops.errors"},
+    "cli/_doctor.py": {"extension"},
     "cli/_tokens.py": {"store", "api.auth", "loops.models"},
 }
 

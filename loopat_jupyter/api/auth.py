@@ -1,7 +1,7 @@
-"""Who is calling: API tokens, and the name that a Jupyter credential resolves to.
+"""API tokens, and the user name that a Jupyter credential resolves to.
 
 Tokens come from the system's CSPRNG, are stored as SHA-256, looked up by that hash and compared in
-constant time. ``lastUsedAt`` is collected in memory and written down now and then.
+constant time. ``lastUsedAt`` is collected in memory and written to the store once a minute.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from .errors import InvalidToken
 log = logging.getLogger(__name__)
 
 OWNER = "owner"
-"""The one name of everybody on a single-user server."""
+"""The user name of every Jupyter credential on a single-user server."""
 
 TOKEN_PREFIX = "la_"  # noqa: S105 - the public part of every token
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The user that a request's credentials resolve to, and how they showed who they are."""
+    """The user that a request's credentials resolve to, and the kind of these credentials."""
 
     name: str
     kind: Literal["cookie", "jupyter_token", "api_token"]
@@ -42,7 +42,7 @@ class Caller:
 
     @property
     def is_program(self) -> bool:
-        """A ``la_`` caller, as opposed to a Jupyter session."""
+        """Whether the credential is an API token, and not a Jupyter session."""
         return self.kind == "api_token"
 
 
@@ -75,7 +75,7 @@ def new_token_record(owner: str, label: str) -> TokenRecord:
 
 
 class TokenStore(Protocol):
-    """What is kept of tokens; :class:`loopat_jupyter.store.tokens.TokenRepository`."""
+    """The stored tokens; :class:`loopat_jupyter.store.tokens.TokenRepository` implements it."""
 
     async def create(self, token: TokenRecord, token_hash: str) -> None: ...
     async def find(self, token_hash: str) -> tuple[TokenRecord, str] | None: ...
@@ -86,14 +86,16 @@ class TokenStore(Protocol):
 
 
 class ApiTokenService:
-    """Makes, checks and revokes tokens, and ends the streams of revoked ones.
+    """Creates, checks and revokes tokens, and ends the streams of revoked ones.
 
-    :meth:`watch` must run as a task while the server lives: it writes ``lastUsedAt`` down and
+    :meth:`run_maintenance` must run as a task while the server lives: it stores ``lastUsedAt`` and
     notices tokens that were revoked from the command line.
     """
 
     FLUSH_INTERVAL = 60.0
+    """Seconds between two writes of ``lastUsedAt``."""
     RECHECK_INTERVAL = 0.5
+    """Seconds between two checks for revoked tokens, while any has an open stream."""
 
     def __init__(self, tokens: TokenStore) -> None:
         self._tokens = tokens
@@ -108,7 +110,7 @@ class ApiTokenService:
         await self._tokens.create(token, token_digest(secret))
         return token, secret
 
-    async def check(self, secret: str) -> TokenRecord:
+    async def authenticate(self, secret: str) -> TokenRecord:
         """The token with that secret. Raises ``InvalidToken``."""
         digest = token_digest(secret)
         found = await self._tokens.find(digest)
@@ -149,7 +151,7 @@ class ApiTokenService:
             end()
 
     async def flush(self) -> None:
-        """Write down when tokens were last used. What cannot be written is kept for later."""
+        """Store when tokens were last used. What cannot be stored is kept for the next time."""
         if self._used:
             used, self._used = self._used, {}
             try:
@@ -158,7 +160,7 @@ class ApiTokenService:
                 self._used = used | self._used
                 log.warning("loopat: when tokens were last used is not saved yet: %s", error)
 
-    async def watch(self) -> None:
+    async def run_maintenance(self) -> None:
         """Runs until cancelled; see the class's docstring."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._flush_regularly())

@@ -1,62 +1,37 @@
 """``/openapi.json``, ``/docs`` and its assets: they describe the API and need no credentials.
 
 Everything the page loads is a file of this package, named in :data:`ASSETS`; a name that is not in
-that list is 404, so no path ever comes from a request. Files are read and compressed once, off the
-event loop, and answered with an ETag. The page's addresses are relative: it works under any base
-URL and behind any proxy.
+that list is 404, so no path ever comes from a request. The page's addresses are relative: it works
+under any base URL and behind any proxy.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
-from importlib import resources
-from typing import Any, Literal
+from pathlib import Path
 
 from jupyter_server.base.handlers import APIHandler
-from pydantic import BaseModel
+from tornado import web
 
-from ..loops.errors import NotFound
 from .handler import LoopatHandler
-from .openapi import INTERNAL, TITLE, VERSION, build
-from .operations import Operation, Parameter, ResponseSpec, operation
+from .openapi import build
 
+STATIC = Path(__file__).parent / "static"
 
-class OpenApiDocument(BaseModel):
-    """An OpenAPI 3.1 document."""
-
-    openapi: Literal["3.1.0"]
-    info: dict[str, Any]
-    servers: list[dict[str, Any]]
-    paths: dict[str, Any]
-    components: dict[str, Any]
-
-
-_DOCUMENT_EXAMPLE = {
-    "openapi": "3.1.0",
-    "info": {"title": TITLE, "version": VERSION},
-    "servers": [{"url": "/loopat/api/v1"}],
-    "paths": {},
-    "components": {},
+PAGE = "docs.html"
+ASSETS: dict[str, str] = {
+    "docs.css": "docs.css",
+    "docs.js": "docs.js",
+    "swagger-ui.css": "vendor/swagger-ui/swagger-ui.css",
+    "swagger-ui-bundle.js": "vendor/swagger-ui/swagger-ui-bundle.js",
 }
+"""Name in the address -> file below ``static/``."""
 
-STATIC = resources.files("loopat_jupyter.api") / "static"
-
-ASSETS: dict[str, tuple[str, str]] = {
-    "docs.css": ("docs.css", "text/css; charset=utf-8"),
-    "docs.js": ("docs.js", "text/javascript; charset=utf-8"),
-    "swagger-ui.css": ("vendor/swagger-ui/swagger-ui.css", "text/css; charset=utf-8"),
-    "swagger-ui-bundle.js": (
-        "vendor/swagger-ui/swagger-ui-bundle.js",
-        "text/javascript; charset=utf-8",
-    ),
-}
-"""Name in the address -> file below ``static/`` and its content type."""
+CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+"""Named here: the system's own table of types differs from host to host."""
 
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -65,79 +40,53 @@ PAGE_POLICY = (
 """``'unsafe-inline'`` is for the style attributes that Swagger UI's components set."""
 
 
-@dataclass(frozen=True, slots=True)
-class StaticDocument:
-    """A file as it is sent. Only the compressed form is kept; nearly every client takes it."""
+class DocumentHandler(LoopatHandler):
+    """Base of the handlers of fixed documents: compressed, and sent again only when changed."""
 
-    etag: str
-    compressed: bytes
-    content_type: str
+    credentials = "none"
+    _track_activity = False
 
-
-def _document(data: bytes, content_type: str) -> StaticDocument:
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    return StaticDocument(etag, gzip.compress(data, 6, mtime=0), content_type)
-
-
-@lru_cache(maxsize=len(ASSETS))
-def asset(name: str) -> StaticDocument:
-    """Raises ``NotFound``."""
-    if name not in ASSETS:
-        raise NotFound("There is nothing at this address.")
-    path, content_type = ASSETS[name]
-    return _document(STATIC.joinpath(path).read_bytes(), content_type)
-
-
-@lru_cache(maxsize=1)
-def page() -> StaticDocument:
-    return _document(STATIC.joinpath("docs.html").read_bytes(), "text/html; charset=utf-8")
+    async def prepare(self) -> None:  # type: ignore[override]  # see LoopatHandler
+        await super().prepare()
+        self._transforms = [web.GZipContentEncoding(self.request)]
+        self.set_header("Cache-Control", "no-cache")  # ask each time whether the ETag is current
 
 
 @lru_cache(maxsize=4)
-def openapi(server: str) -> StaticDocument:
+def openapi_json(server: str) -> str:
     """The OpenAPI document of the API at the path ``server``."""
-    from .routes import ROUTES  # which names the handlers of this module
-
-    text = json.dumps(build(ROUTES, server), ensure_ascii=False, separators=(",", ":"))
-    return _document(text.encode(), "application/json")
+    return json.dumps(build(server), ensure_ascii=False, separators=(",", ":"))
 
 
-class StaticDocumentHandler(LoopatHandler):
-    """Base of the handlers that answer with a fixed document."""
+class OpenApiHandler(DocumentHandler):
+    compute_etag = web.RequestHandler.compute_etag
 
-    _track_activity = False
-
-    async def send(self, make: Callable[[], StaticDocument]) -> None:
-        document = await asyncio.to_thread(make)
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("Vary", "Accept-Encoding")
-        self.set_header("Etag", document.etag)
-        if self.check_etag_header():
-            self.set_status(304)
-            self.finish(set_content_type=document.content_type)
-            return
-        body = document.compressed
-        if "gzip" in self.request.headers.get("Accept-Encoding", ""):
-            self.set_header("Content-Encoding", "gzip")
-        else:
-            body = await asyncio.to_thread(gzip.decompress, body)
-        self.finish(body, set_content_type=document.content_type)
-
-
-class OpenApiHandler(StaticDocumentHandler):
-    @operation(
-        Operation(
-            "getOpenApi",
-            "documents",
-            "This document",
-            ResponseSpec(
-                200, "The OpenAPI 3.1 document of this server.", OpenApiDocument, _DOCUMENT_EXAMPLE
-            ),
-            credentials="none",
-        )
-    )
     async def get(self) -> None:
-        await self.send(lambda: openapi(self.address()))
+        self.finish(await asyncio.to_thread(openapi_json, self.address()))
+
+
+class StaticDocumentHandler(DocumentHandler, web.StaticFileHandler):
+    """Base of the handlers of the package's own files."""
+
+    # An installer may link a package's files into its cache: Tornado would refuse to follow them.
+    # No request names a file here, so there is nothing to confine.
+    allowed_symlink_directory = "/"
+    compute_etag = web.StaticFileHandler.compute_etag
+    head = LoopatHandler.head  # type: ignore[assignment]  # refused, as at every address
+
+    def initialize(self, *args: str, **kwargs: str) -> None:  # type: ignore[override]
+        super().initialize(*args, path=str(STATIC), **kwargs)
+        # Tornado's response to a range beyond the file would lack the contract's error body.
+        self.request.headers.pop("Range", None)
+
+    def get_cache_time(self, path: str, modified: datetime | None, mime_type: str) -> int:
+        return 0
+
+    def get_content_type(self) -> str:
+        return f"{CONTENT_TYPES[Path(str(self.absolute_path)).suffix]}; charset=utf-8"
+
+    def set_extra_headers(self, path: str) -> None:
+        self.clear_header("Accept-Ranges")
 
 
 class DocsHandler(StaticDocumentHandler):
@@ -147,47 +96,15 @@ class DocsHandler(StaticDocumentHandler):
         inherited: str = super(APIHandler, self).content_security_policy
         return f"{inherited}; {PAGE_POLICY}"
 
-    @operation(
-        Operation(
-            "getDocs",
-            "documents",
-            "An interactive reference for people",
-            ResponseSpec(
-                200,
-                "A page that loads nothing from elsewhere.",
-                example="<!doctype html><title>Loopat Loop API</title>",
-                media_type="text/html",
-            ),
-            credentials="none",
-        )
-    )
-    async def get(self) -> None:
-        await self.send(page)
+    async def get(self) -> None:  # type: ignore[override]
+        await super().get(PAGE)
 
 
 class DocsAssetHandler(StaticDocumentHandler):
     def is_public(self) -> bool:
         return bool(self.path_args) and self.path_args[0] in ASSETS
 
-    @operation(
-        Operation(
-            "getDocsAsset",
-            "documents",
-            "A file of the reference page",
-            ResponseSpec(200, "The file.", example="body { margin: 0; }", media_type="*/*"),
-            credentials="none",
-            parameters=(
-                Parameter(
-                    "name",
-                    "path",
-                    "The file's name.",
-                    {"type": "string", "enum": list(ASSETS)},
-                    "docs.css",
-                ),
-            ),
-            errors=("not_found",),
-            extensions={INTERNAL: True},
-        )
-    )
-    async def get(self, name: str) -> None:
-        await self.send(lambda: asset(name))
+    async def get(self, name: str) -> None:  # type: ignore[override]
+        if name not in ASSETS:
+            raise web.HTTPError(404)
+        await super().get(ASSETS[name])

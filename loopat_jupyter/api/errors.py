@@ -71,22 +71,19 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class MissingCredentials(DomainError):
-    type = "authentication_error"
     code = "missing_credentials"
 
 
 class InvalidToken(DomainError):
-    type = "authentication_error"
     code = "invalid_token"
 
 
 class XsrfFailed(DomainError):
-    type = "permission_error"
     code = "xsrf_failed"
 
 
 def from_http_error(error: web.HTTPError) -> DomainError:
-    """What Tornado or jupyter_server refused, in the contract's words."""
+    """The contract's error for one that Tornado or jupyter_server raised."""
     if error.status_code == 404:
         return _generic_error("not_found", "There is nothing at this address.")
     if error.status_code == 405:
@@ -112,6 +109,11 @@ def _generic_error(code: str, message: str) -> DomainError:
     return error
 
 
+def error_body(code: str, message: str) -> dict[str, Any]:
+    """The body of the response with that error."""
+    return {"error": {"type": TYPES[STATUS[code]], "code": code, "message": message}}
+
+
 def to_response(error: BaseException | None) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and extra headers of the response to ``error``."""
     if isinstance(error, web.HTTPError):
@@ -122,5 +124,4 @@ def to_response(error: BaseException | None) -> tuple[int, dict[str, Any], dict[
     headers: dict[str, str] = {}
     if isinstance(error, Overloaded | TooManyRequests):
         headers["Retry-After"] = str(max(1, error.retry_after))
-    body = {"type": TYPES[status], "code": error.code, "message": error.message}
-    return status, {"error": body}, headers
+    return status, error_body(error.code, error.message), headers

@@ -3,66 +3,35 @@
 from __future__ import annotations
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import LoopRecord, TurnSnapshot
-from .operations import Operation, Parameter, ResponseSpec, operation
-from .parameters import INCLUDE, LOOP_ID, STREAM_EXAMPLE
-from .sse import CONTENT_TYPE, EventStreamHandler, encode
-
-_CURSOR = "Every event with a greater sequence number, in order, then live; no snapshot."
+from ..loops.models import TurnSnapshot
+from .sse import EventStreamHandler, encode
 
 
 class EventsHandler(EventStreamHandler):
-    @operation(
-        Operation(
-            "watchLoop",
-            "messages",
-            "Watch a loop",
-            ResponseSpec(
-                200,
-                "The loop's events, across turns, until the client leaves. Without a cursor it "
-                "begins with `snapshot` while a turn is under way.",
-                None,
-                STREAM_EXAMPLE,
-                CONTENT_TYPE,
-            ),
-            parameters=(
-                LOOP_ID,
-                Parameter(
-                    "after_seq",
-                    "query",
-                    f"{_CURSOR} 0 replays the whole history.",
-                    {"type": "integer", "minimum": 0},
-                    0,
-                ),
-                Parameter(
-                    "Last-Event-ID",
-                    "header",
-                    f"{_CURSOR} Wins over `after_seq`.",
-                    {"type": "integer", "minimum": 0},
-                ),
-                INCLUDE,
-            ),
-            errors=("invalid_cursor", "invalid_parameter", "not_loop_owner", "loop_not_found"),
-        )
-    )
     async def get(self, loop_id: str) -> None:
-        loop = await self.owned_loop(loop_id)
+        await self.owned_loop(loop_id)
         cursor = self._cursor()
-        with self.service.subscribe(loop, raw=self.wants_sdk_messages) as subscription:
+        with self.context.broadcaster.subscribe(
+            loop_id, raw=self.wants_sdk_messages
+        ) as subscription:
             if cursor is None:
-                newest, snapshot = await self.service.store.events.snapshot(loop_id)
-                await self.stream(subscription, first=_encode(snapshot), after=newest, upto=newest)
+                newest, snapshot = await self.context.store.events.snapshot(loop_id)
+                await self.stream(
+                    subscription, first=_encode_snapshot(snapshot), after=newest, upto=newest
+                )
                 return
-            newest = await self._newest(loop, cursor)
+            newest = await self._newest(loop_id, cursor)
             await self.stream(subscription, after=cursor, upto=newest)
 
-    async def _newest(self, loop: LoopRecord, cursor: int) -> int:
-        newest = await self.service.store.events.last_seq(loop.loop_id)
+    async def _newest(self, loop_id: str, cursor: int) -> int:
+        """The newest sequence number. Raises ``InvalidCursor`` where the cursor lies beyond it."""
+        newest = await self.context.store.events.last_seq(loop_id)
         if cursor > newest:
             raise InvalidCursor(f"This loop's newest event is {newest}; there is no {cursor} yet.")
         return newest
 
     def _cursor(self) -> int | None:
+        """The cursor of the request; the header wins, as browsers add it when they reconnect."""
         given = self.request.headers.get("Last-Event-ID")
         if given is None:
             given = self.get_query_argument("after_seq", None)
@@ -73,7 +42,7 @@ class EventsHandler(EventStreamHandler):
         return int(given)
 
 
-def _encode(snapshot: TurnSnapshot | None) -> bytes:
+def _encode_snapshot(snapshot: TurnSnapshot | None) -> bytes:
     if snapshot is None:
         return b""
     data = {

@@ -1,11 +1,11 @@
-"""The base of every handler: credentials, order of checks, bodies, errors.
+"""The base of every handler: authentication, the order of checks, request bodies, errors.
 
 The order is the contract's: credentials (401, also for unknown routes), then existence, ownership,
-state, body. :meth:`LoopatHandler.prepare` does the first for every route; the handlers do the rest
-with :meth:`owned_loop` and :meth:`read_body`, in that order.
+state, body. :meth:`LoopatHandler.prepare` checks credentials for every route; the handlers check
+the rest with :meth:`owned_loop` and :meth:`read_body`, in that order.
 
-Why ``prepare`` does not call its parent's: jupyter_server answers 403 or a redirect where the
-contract says 401, and checks XSRF before it knows whether there are credentials at all.
+``prepare`` does not call its parent's, because jupyter_server responds with 403 or a redirect where
+the contract says 401, and checks XSRF before it knows whether there are credentials at all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import pydantic_core
 from jupyter_core.utils import ensure_async
@@ -28,7 +28,12 @@ from pydantic import BaseModel, ValidationError
 from tornado import web
 
 from ..loops.errors import DomainError, InvalidParameter, PermissionRefused
+from ..loops.event_broadcaster import EventBroadcaster
 from ..loops.models import LoopRecord
+from ..loops.ports.engine import EngineSet
+from ..loops.ports.files import LoopFileStore
+from ..loops.ports.sandbox import SandboxIsolation
+from ..loops.ports.store import StorePort
 from ..loops.service import LoopService
 from .auth import TOKEN_PREFIX, ApiTokenService, Caller, resolve_owner
 from .errors import (
@@ -40,13 +45,16 @@ from .errors import (
     from_http_error,
     to_response,
 )
-from .operations import operation_of
 from .rate_limit import RateLimiter
 from .request_body import parse_object
 
 B = TypeVar("B", bound=BaseModel)
 
+Credentials = Literal["any", "session", "none"]
+"""What an address takes: an API token or a Jupyter session; a session alone; or it is open."""
+
 MAX_BODY = 8 << 20
+"""Bytes."""
 NO_XSRF = "The X-XSRFToken header does not match the _xsrf cookie. Reload the page."
 RESOURCE = "loopat"
 """What an administrator's Authorizer is asked about; the action is ``read`` or ``write``."""
@@ -54,9 +62,20 @@ RESOURCE = "loopat"
 
 @dataclass(slots=True)
 class ApiContext:
-    """What the handlers work with; ``settings["loopat_edge"]``."""
+    """What the handlers work with; ``settings["loopat_api_context"]``.
+
+    ``service`` does what changes a loop. What only reads goes straight to the part that knows:
+    records to ``store``, live events to ``broadcaster``, a loop's files to ``files``. A handler
+    hands them only loops that :meth:`LoopatHandler.owned_loop` gave it.
+    """
 
     service: LoopService
+    store: StorePort
+    broadcaster: EventBroadcaster
+    files: LoopFileStore
+    engines: EngineSet
+    isolation: SandboxIsolation
+    """What the sandboxes of this server enforce."""
     tokens: ApiTokenService
     limiter: RateLimiter
     ping_interval: float
@@ -68,9 +87,21 @@ class ApiContext:
 
 @web.stream_request_body
 class LoopatHandler(ExtensionHandlerMixin, APIHandler):
-    """See the module's docstring."""
+    """See the module's docstring. A subclass implements the verbs its address takes, and sets
+    ``credentials`` where they are not the usual ones."""
 
+    credentials: ClassVar[Credentials] = "any"
     caller: Caller
+
+    @classmethod
+    def methods(cls) -> tuple[str, ...]:
+        """The HTTP methods that the address takes: those whose verb the handler implements."""
+        return tuple(
+            method
+            for method in cls.SUPPORTED_METHODS
+            if method not in ("HEAD", "OPTIONS")  # Tornado and jupyter_server implement these
+            and getattr(cls, method.lower()) is not web.RequestHandler._unimplemented_method
+        )
 
     def initialize(self, *args: Any, **kwargs: Any) -> None:
         super().initialize(*args, **kwargs)
@@ -85,8 +116,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
 
     @property
     def context(self) -> ApiContext:
-        edge: ApiContext = self.settings["loopat_edge"]
-        return edge
+        context: ApiContext = self.settings["loopat_api_context"]
+        return context
 
     @property
     def service(self) -> LoopService:
@@ -96,15 +127,15 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         """A path under this server's base URL."""
         return str(url_path_join(self.base_url, "loopat/api/v1", *parts))
 
-    # ------------------------------------------------------------------ who calls
+    # ------------------------------------------------------------------ authentication
 
     async def prepare(self) -> None:  # type: ignore[override]  # the parent's option is for pages
         CallContext.set(CallContext.JUPYTER_HANDLER, self)  # providers and authorizers may ask
         try:
             await self._authenticate()
         except (DomainError, web.HTTPError) as error:
-            # Answering before the body was read would make Tornado cut the connection, and a
-            # client that still sends might never see why. The verb raises it, after the body.
+            # A response before the body was read would make Tornado close the connection, and a
+            # client that is still sending might never see it. The verb raises it, after the body.
             self._refusal = error
             setattr(self, (self.request.method or "").lower(), self._refuse)
 
@@ -121,32 +152,24 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self.current_user = self._jupyter_current_user = None  # a preflight has no credentials
             self.set_cors_headers()
             return
-        promise = operation_of(self, method)
-        if promise is not None and promise.credentials == "none" and self.is_public():
+        takes_method = method in self.methods()
+        if self.credentials == "none" and takes_method and self.is_public():
             self.current_user = self._jupyter_current_user = None
             return
         secret = self._bearer()
         await self.context.ready.wait()
         if secret is not None:
-            await self._authenticate_program(secret, session_only=self._session_only)
+            await self._authenticate_api_token(secret)
         else:
-            await self._authenticate_person(method)
-        if promise is None:
-            self._refuse_method(method)
+            await self._authenticate_jupyter_user(method)
+        if not takes_method:
+            self._refuse_method()
         await self._authorize("read" if method in ("GET", "HEAD") else "write")
 
     def is_public(self) -> bool:
-        """Of an address without credentials: whether what it names is there for everybody."""
+        """Whether the address exists, asked where ``credentials`` is ``none``. One that does not
+        is treated as an unknown route: 401 without credentials."""
         return True
-
-    @property
-    def _session_only(self) -> bool:
-        """Whether this address is for browser sessions alone, whatever the method."""
-        return any(
-            promise.credentials == "session"
-            for verb in type(self).SUPPORTED_METHODS
-            if (promise := operation_of(self, verb)) is not None
-        )
 
     def _bearer(self) -> str | None:
         scheme, _, secret = self.request.headers.get("Authorization", "").partition(" ")
@@ -155,10 +178,10 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             return secret
         return None
 
-    async def _authenticate_program(self, secret: str, *, session_only: bool) -> None:
-        if session_only:
+    async def _authenticate_api_token(self, secret: str) -> None:
+        if self.credentials == "session":
             raise MissingCredentials("API tokens are made and revoked in a browser session only.")
-        token = await self.context.tokens.check(secret)
+        token = await self.context.tokens.authenticate(secret)
         # Marked as token-authenticated, so that nothing of jupyter_server asks for a cookie.
         self._token_authenticated = True
         self.current_user = self._jupyter_current_user = User(username=token.owner)
@@ -166,7 +189,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.set_cors_headers()
         self.context.limiter.check(token.token_id)
 
-    async def _authenticate_person(self, method: str) -> None:
+    async def _authenticate_jupyter_user(self, method: str) -> None:
         user, is_named = await self._jupyter_user()
         self.current_user = self._jupyter_current_user = user
         self.set_cors_headers()
@@ -180,7 +203,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if method not in ("GET", "HEAD", "OPTIONS"):
             self._check_xsrf()
         by_token = bool(self.token_authenticated)
-        if by_token and self._session_only and not self.context.token_session:
+        if by_token and self.credentials == "session" and not self.context.token_session:
             raise MissingCredentials(
                 "API tokens are made and revoked in a browser session only (an administrator can "
                 "allow the server token with LoopatExtension.token_session)."
@@ -189,7 +212,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         self.caller = Caller(name, "jupyter_token" if by_token else "cookie")
 
     async def _jupyter_user(self) -> tuple[User | None, bool]:
-        """The user, and whether a Hub named them in a way that no provider shows."""
+        """The user, ``None`` without valid credentials; and whether the name is final, because an
+        old Hub's own method gave it instead of an identity provider."""
         module = inspect.getmodule(self.get_current_user)
         overridden = module is not None and module.__name__ != jupyter_handlers
         if type(self.identity_provider) is IdentityProvider and overridden:
@@ -200,7 +224,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         return await found if isinstance(found, Awaitable) else found, False
 
     def _detect_hub_xsrf_failure(self, method: str) -> None:
-        """A Hub's provider checks XSRF itself, and knows nobody where it fails."""
+        """Raises ``XsrfFailed`` where a missing XSRF token is why there is no user: a Hub's
+        provider checks it itself, and returns no user when it fails."""
         cookies = [name.removeprefix("__Host-") for name in self.request.cookies]
         is_hub_session = any(name.startswith("jupyterhub-user-") for name in cookies)
         has_token = "X-XSRFToken" in self.request.headers or self.get_query_argument("_xsrf", "")
@@ -213,12 +238,12 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         except web.HTTPError as error:
             raise XsrfFailed(NO_XSRF) from error
 
-    def _refuse_method(self, method: str) -> None:
-        allowed = [verb for verb in type(self).SUPPORTED_METHODS if operation_of(self, verb)]
+    def _refuse_method(self) -> None:
+        allowed = ", ".join(self.methods())
         if not allowed:
             raise web.HTTPError(404)
-        self.set_header("Allow", ", ".join(allowed))
-        raise MethodNotAllowed(f"This address takes {', '.join(allowed)} only.")
+        self.set_header("Allow", allowed)
+        raise MethodNotAllowed(f"This address takes {allowed} only.")
 
     async def _authorize(self, action: str) -> None:
         """Ask the administrator's Authorizer; explicitly, because jupyter_server's decorator
@@ -229,15 +254,15 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         if not allowed:
             raise PermissionRefused("This server's administrator does not allow you that.")
 
-    # ------------------------------------------------------------------ what they ask for
+    # ------------------------------------------------------------------ the request
 
     def decode_argument(self, value: bytes, name: str | None = None) -> str:
-        """A malformed id is just unknown, also where it is no UTF-8."""
+        """Part of the path as text. An id that is not UTF-8 is unknown, not malformed."""
         return value.decode("utf-8", "replace")
 
     async def owned_loop(self, loop_id: str) -> LoopRecord:
         """The loop in the path. Raises ``LoopNotFound``, ``NotLoopOwner``."""
-        loop = await self.service.owned(self.caller.name, loop_id)
+        loop = await self.service.owned_loop(self.caller.name, loop_id)
         if self.request.method in ("GET", "DELETE"):  # the others read the body, after the state
             self.refuse_oversized()
         return loop
@@ -250,7 +275,7 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
             self._chunks.clear()
 
     def refuse_oversized(self) -> None:
-        """Whatever the route does with a body. Raises ``BodyTooLarge``."""
+        """Raises ``BodyTooLarge``; called by every verb, also where the body is not read."""
         if self._received > MAX_BODY:
             raise BodyTooLarge("The body is larger than 8 MiB.")
 
@@ -294,11 +319,11 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         except UnicodeDecodeError as error:
             raise InvalidParameter("The query string is not UTF-8.") from error
 
-    # ------------------------------------------------------------------ what they get
+    # ------------------------------------------------------------------ the response
 
     def abort_connection(self) -> None:
-        """Close the connection: of an answer whose head was sent it is the only way to say that
-        the rest will not come."""
+        """Close the connection. Once a response's head was sent, that is the only way to tell the
+        client that the rest will not come."""
         stream = getattr(self.request.connection, "stream", None)
         if stream is not None:
             stream.close()
@@ -310,9 +335,13 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         else:
             self.finish(body.model_dump_json(by_alias=True, exclude_unset=True))
 
-    async def send_json_in_thread(self, status: int, body: BaseModel) -> None:
-        """Like :meth:`answer`, for what may take long to encode."""
-        text = await asyncio.to_thread(body.model_dump_json, by_alias=True, exclude_unset=True)
+    async def send_json_in_thread(
+        self, status: int, body: BaseModel, *, exclude: Any = None
+    ) -> None:
+        """Like :meth:`send_json`, for what may take long to encode. ``exclude`` is pydantic's."""
+        text = await asyncio.to_thread(
+            body.model_dump_json, by_alias=True, exclude_unset=True, exclude=exclude
+        )
         self.set_status(status)
         self.finish(text)
 
@@ -331,8 +360,8 @@ class LoopatHandler(ExtensionHandlerMixin, APIHandler):
         else:
             super().log_exception(typ, value, tb)
 
-    def compute_etag(self) -> None:
-        return None
+    def compute_etag(self) -> str | None:
+        return None  # hashing every response would cost more than it saves
 
 
 def parse(model: type[B], value: dict[str, Any]) -> B:
@@ -351,4 +380,4 @@ def parse(model: type[B], value: dict[str, Any]) -> B:
 
 
 class UnknownRoute(LoopatHandler):
-    """Every address under ``loopat/api`` that is no route: 401 without credentials, else 404."""
+    """Every other address under ``loopat/api``: 401 without credentials, else 404."""

@@ -1,4 +1,4 @@
-"""How many requests a token may make: a token bucket per API token.
+"""The rate limit: a token bucket for each API token.
 
 A bucket holds one minute's worth of requests and refills evenly, so a burst is allowed and a
 steady stream is held to the rate.
@@ -14,7 +14,7 @@ from ..loops.errors import TooManyRequests
 
 
 class RateLimiter:
-    """``rate`` is in requests per minute and token; 0 turns the limit off."""
+    """``rate`` is in requests per minute and API token; 0 turns the limit off."""
 
     def __init__(self, rate: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate

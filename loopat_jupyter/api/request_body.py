@@ -1,4 +1,4 @@
-"""Reading a request's JSON without holding up the event loop.
+"""Parse a request's JSON without blocking the event loop.
 
 The fast parsers hold the interpreter's lock until they are done: 8 MiB of small items would freeze
 every kernel's websocket in the server for a second. So only small bodies are parsed at once; a

@@ -1,4 +1,4 @@
-"""Every route of the API, in one list. The OpenAPI document and the tests read it too."""
+"""Every route of the API, in one list. Tests hold the OpenAPI document equal to it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def pattern(path: str) -> str:
 
 
 def handlers() -> list[tuple[str, type[LoopatHandler]]]:
-    """What the extension registers; the last one answers for every unknown address."""
+    """What the extension registers; the last one takes every unknown address."""
     known = [(pattern(path), handler) for path, handler in ROUTES]
     return [*known, (rf"{PREFIX}(?:/.*)?", UnknownRoute)]

@@ -1,15 +1,19 @@
-"""The shapes of requests and responses: they validate what comes in and make the OpenAPI document.
+"""The models of requests and responses: they validate what comes in, and the component schemas of
+the OpenAPI document are generated from them.
 
-Names of components are the contract's. Unknown fields are ignored; a wrong JSON type is refused,
-never converted.
+A component's name is part of the API. It is the model's ``title``: the name of its class, unless
+the class has to be called otherwise. In a request unknown fields are ignored, and a wrong JSON type
+is refused, never converted. A docstring here is the component's description, in Markdown.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+from pydantic.json_schema import SkipJsonSchema
 
 from ..loops.errors import (
     ContentTooLarge,
@@ -20,12 +24,17 @@ from ..loops.errors import (
 )
 from ..loops.models import to_json
 from ..loops.ports.engine import PermissionMode, TurnState
+from ..loops.ports.files import UploadPart
 
 TITLE_LIMIT = 200
 METADATA_LIMIT = 16 << 10
 CONTENT_LIMIT = 1 << 20
 LABEL_LIMIT = 100
 KEY_LIMIT = 256
+LAST_TURNS_LIMIT = 10_000
+UPLOAD_ID = "^[A-Za-z0-9_-]{1,64}$"
+SIZE_LIMIT = 1 << 50
+"""Bytes of a file: more than any disk has. The real limit is the administrator's."""
 
 
 def _no_nul(text: str) -> str:
@@ -43,36 +52,60 @@ Timestamp = Annotated[
 ]
 
 
+Absent = SkipJsonSchema[None]
+"""The type of a field that is left out where there is nothing to say: it is never ``null``."""
+
+
 class ApiModel(BaseModel):
+    """Made of what a caller sent: a wrong JSON type is refused, an unknown field ignored."""
+
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-# --------------------------------------------------------------------------- errors
+class RequestBody(ApiModel):
+    """A JSON body. :func:`.handler.parse` drops fields that are ``null``, so its schema lets an
+    optional field be ``null``."""
+
+    extra_schema: ClassVar[dict[str, Any]] = {}
+    """What the component says beside the fields."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: Any, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        reference = handler(core_schema)
+        schema = handler.resolve_ref_schema(reference)
+        schema |= cls.extra_schema
+        required = schema.get("required", ())
+        for name, field in schema["properties"].items():
+            if name in required or "anyOf" in field:
+                continue
+            outer = {key: field.pop(key) for key in ("description", "default") if key in field}
+            schema["properties"][name] = {"anyOf": [field, {"type": "null"}], **outer}
+        return reference
 
 
-class ErrorDetail(ApiModel):
-    type: str = Field(description="The class of the error; decides how a client treats it.")
-    code: str = Field(description="What exactly is wrong, for programs.")
-    message: str = Field(description="What happened and what to do next, for people.")
+class ResponseModel(BaseModel):
+    """Made by this server, where the names agree straight from a record of the domain."""
 
-
-class Error(ApiModel):
-    """The body of every response with a status of 400 or more."""
-
-    error: ErrorDetail
+    model_config = ConfigDict(from_attributes=True)
 
 
 # --------------------------------------------------------------------------- tokens
 
 
-class _Camel(ApiModel):
-    model_config = ConfigDict(
-        strict=True, extra="ignore", alias_generator=to_camel, validate_by_name=True
+class CamelCaseModel(ResponseModel):
+    """The tokens' fields are in camelCase, as clients of the original API expect."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+
+class CreateToken(RequestBody):
+    label: Text = Field(
+        default="default",
+        description="Trimmed; at most 100 characters.",
+        json_schema_extra={"maxLength": LABEL_LIMIT},
     )
-
-
-class CreateToken(ApiModel):
-    label: Text = Field(default="default", description="Trimmed; at most 100 characters.")
 
     @field_validator("label")
     @classmethod
@@ -83,16 +116,16 @@ class CreateToken(ApiModel):
         return label or "default"
 
 
-class ApiTokenView(_Camel):
+class ApiTokenView(CamelCaseModel):
     """A token without its secret."""
 
     token_id: str = Field(pattern="^tok_[0-9a-f]{12}$")
     label: str
     created_at: Timestamp
-    last_used_at: Timestamp | None = Field(default=None, description="Absent until first used.")
+    last_used_at: Timestamp | Absent = Field(default=None, description="Absent until first used.")
 
 
-class ApiTokenCreated(_Camel):
+class ApiTokenCreated(CamelCaseModel):
     """A new token; the only time its secret is shown."""
 
     token_id: str = Field(pattern="^tok_[0-9a-f]{12}$")
@@ -101,7 +134,7 @@ class ApiTokenCreated(_Camel):
     created_at: Timestamp
 
 
-class ApiTokenList(ApiModel):
+class ApiTokenList(ResponseModel):
     tokens: list[ApiTokenView]
 
 
@@ -109,7 +142,7 @@ class ApiTokenList(ApiModel):
 
 
 class FolderView(ApiModel):
-    """A folder under the Jupyter server's root directory, seen at ``workdir/<last part>``."""
+    """A folder under the Jupyter server's root directory, seen at `workdir/<last part>`."""
 
     path: Text = Field(description="Relative to the Jupyter server's root directory.")
     write: bool = Field(default=False, description="Whether the sandbox may write into it.")
@@ -122,8 +155,12 @@ class FolderView(ApiModel):
         return value
 
 
-class CreateLoop(ApiModel):
-    title: Text = Field(default="untitled", description="Trimmed; at most 200 characters.")
+class CreateLoop(RequestBody):
+    title: Text = Field(
+        default="untitled",
+        description="Trimmed; at most 200 characters.",
+        json_schema_extra={"maxLength": TITLE_LIMIT},
+    )
     metadata: dict[Text, Text] = Field(
         default_factory=dict, description="Yours; 16 KiB as compact JSON; never shown to the agent."
     )
@@ -165,22 +202,24 @@ class CreateLoop(ApiModel):
         return metadata
 
 
-class SandboxView(ApiModel):
-    """What holds the agent in, in words for people."""
+class SandboxView(ResponseModel):
+    """What the sandbox enforces and what it does not, as sentences."""
 
     isolates: bool
     enforced: list[str]
     gaps: list[str]
 
 
-class CurrentTurnView(ApiModel):
+class CurrentTurnView(ResponseModel):
     turn_id: str
     started_at: Timestamp | None
     pending_choice_id: str | None
 
 
-class Loop(ApiModel):
-    """A loop. What it is doing now is told where a single loop is asked for."""
+class LoopObject(ResponseModel):
+    """A loop. What it is doing now is in the response to a request for a single loop."""
+
+    model_config = ConfigDict(title="Loop")
 
     id: str = Field(examples=["loop_2f1c7f6e-6d0a-4d0e-9a3b-0d8f0c5a1b2c"])
     title: str
@@ -200,26 +239,26 @@ class Loop(ApiModel):
     isolation: SandboxView | None = Field(
         None, description="What the sandbox enforces, and what it does not; of a single loop."
     )
-    busy: bool | None = None
-    queue_depth: int | None = Field(default=None, description="Messages behind the running one.")
-    turn_count: int | None = Field(default=None, description="Turns accepted so far.")
+    busy: bool | Absent = None
+    queue_depth: int | Absent = Field(default=None, description="Messages behind the running one.")
+    turn_count: int | Absent = Field(default=None, description="Turns accepted so far.")
     current_turn: CurrentTurnView | None = None
 
 
-class LoopList(ApiModel):
-    data: list[Loop]
+class LoopList(ResponseModel):
+    data: list[LoopObject]
     first_id: str | None
     last_id: str | None
     has_more: bool
 
 
-class NetworkRequestView(ApiModel):
-    """One request that left the sandbox, or was not let out."""
+class NetworkRequestView(ResponseModel):
+    """One request of the sandbox, sent or refused."""
 
     id: str
     started_at: Timestamp
     kind: Literal["connect", "http", "model"] = Field(
-        description="A tunnel, a plain request, or a call of the lent model."
+        description="A tunnel, a plain request, or a model call through the gateway."
     )
     host: str
     port: int
@@ -229,7 +268,7 @@ class NetworkRequestView(ApiModel):
     bytes_in: int
 
 
-class NetworkList(ApiModel):
+class NetworkList(ResponseModel):
     data: list[NetworkRequestView]
     has_more: bool
     last_id: str | None
@@ -238,9 +277,13 @@ class NetworkList(ApiModel):
 # --------------------------------------------------------------------------- messages
 
 
-class SendMessage(ApiModel):
-    content: Text | None = Field(
-        default=None, description="The message: 1 MiB of UTF-8, not blank. Required."
+class SendMessage(RequestBody):
+    extra_schema = {"required": ["content"]}  # an absent one has an error code of its own
+
+    content: Text | Absent = Field(
+        default=None,
+        description="The message: 1 MiB of UTF-8, not blank. Required.",
+        json_schema_extra={"minLength": 1, "maxLength": CONTENT_LIMIT},
     )
     permission_mode: PermissionMode | None = Field(
         default=None, description="For this turn only. Absent: the loop's own mode."
@@ -260,7 +303,7 @@ class SendMessage(ApiModel):
         return self.content
 
 
-class ToolCallView(ApiModel):
+class ToolCallView(ResponseModel):
     tool_use_id: str
     tool: str
     input: Any
@@ -268,15 +311,15 @@ class ToolCallView(ApiModel):
     result: str = Field(description="At most 10 KB: head and tail.")
 
 
-class UsageView(ApiModel):
+class UsageView(ResponseModel):
     input_tokens: int
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
-    cost_usd: float | None = None
+    cost_usd: float | Absent = None
 
 
-class MessageView(ApiModel):
+class MessageView(ResponseModel):
     id: str
     turn_id: str
     role: Literal["user", "assistant"]
@@ -292,7 +335,7 @@ class MessageView(ApiModel):
     )
 
 
-class MessageList(ApiModel):
+class MessageList(ResponseModel):
     data: list[MessageView]
     has_more: bool
     last_id: str | None
@@ -301,8 +344,10 @@ class MessageList(ApiModel):
 # --------------------------------------------------------------------------- choices and rules
 
 
-class ChoiceAnswer(ApiModel):
-    """For a permission ``allow`` (and ``remember``), for a question ``answers``."""
+class ChoiceAnswer(RequestBody):
+    """For a permission `allow` (and `remember`), for a question `answers`."""
+
+    extra_schema = {"anyOf": [{"required": ["allow"]}, {"required": ["answers"]}]}
 
     allow: bool | None = None
     remember: Literal["loop"] | None = None
@@ -311,22 +356,64 @@ class ChoiceAnswer(ApiModel):
     )
 
 
-class RuleView(ApiModel):
+class RuleView(ResponseModel):
     rule_id: str
     tool: str
     prefix: str | None
     created_at: Timestamp
 
 
-class RuleList(ApiModel):
+class RuleList(ResponseModel):
     rules: list[RuleView]
+
+
+# --------------------------------------------------------------------------- files
+
+
+class FileView(ResponseModel):
+    """One name in a loop's workdir."""
+
+    name: str
+    path: str | None = Field(
+        description="From the workdir on. `null` where the name is not UTF-8: rename it inside."
+    )
+    type: Literal["file", "directory", "folder", "symlink", "other"] = Field(
+        description="`folder`: a folder of the Jupyter server that the loop was created with; its "
+        "files are read and written there. `other`: a pipe, a socket or a device."
+    )
+    size: int | None = Field(description="Bytes, of a `file` alone.")
+    modified: Timestamp | None
+
+
+class FileList(ResponseModel):
+    """A page of a directory, in the order of the names' bytes."""
+
+    path: str
+    data: list[FileView]
+    has_more: bool
+    last_id: str | None = Field(description="What `after` takes for the next page.")
+    truncated: bool = Field(
+        description="The directory has more names than are looked at (100,000)."
+    )
+
+
+class FileReceivedView(ResponseModel):
+    """What there is of a file after a request that put it, or a part of it."""
+
+    model_config = ConfigDict(title="FileReceived")
+
+    path: str
+    received: int = Field(description="Bytes so far; where the next part begins.")
+    size: int = Field(description="Bytes of the whole.")
+    complete: bool
+    file: FileView | None = Field(description="Once it is complete.")
 
 
 # --------------------------------------------------------------------------- query strings
 
 
 def whole_number(value: Any, digits: int = 9) -> Any:
-    """A number as a query string has it; what is none is left for the model to refuse."""
+    """The number that a query string's text is; other text is left for the model to refuse."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= digits:
         return int(value)
     return value
@@ -352,3 +439,37 @@ class LoopsQuery(PageQuery):
     archived: bool = False
 
     _read_archived = field_validator("archived", mode="before")(_flag)
+
+
+class FilesQuery(PageQuery):
+    path: Text = ""
+
+
+class PutQuery(ApiModel):
+    """All three or none of them."""
+
+    upload: str | None = Field(default=None, pattern=UPLOAD_ID)
+    offset: int | None = Field(default=None, ge=0, le=SIZE_LIMIT)
+    size: int | None = Field(default=None, ge=0, le=SIZE_LIMIT)
+
+    @field_validator("offset", "size", mode="before")
+    @classmethod
+    def _read(cls, value: Any) -> Any:
+        return whole_number(value, digits=16)
+
+    def part(self) -> UploadPart | None:
+        """Raises ``InvalidParameter`` where one of the three is missing."""
+        given = (self.upload, self.offset, self.size)
+        if all(one is None for one in given):
+            return None
+        if self.upload is None or self.offset is None or self.size is None:
+            raise InvalidParameter("A part of a file needs upload, offset and size.")
+        return UploadPart(self.upload, self.offset, self.size)
+
+
+class TranscriptQuery(ApiModel):
+    format: Literal["json", "md", "ipynb"] = "json"
+    turn: Text | None = None
+    last: int | None = Field(default=None, ge=1, le=LAST_TURNS_LIMIT)
+
+    _read_last = field_validator("last", mode="before")(whole_number)

@@ -1,9 +1,9 @@
-"""Server-sent events: from a subscription to a connection.
+"""Server-sent events: write a subscription's events to a connection.
 
 One coroutine per stream writes what the subscription holds, in order, and flushes at once. It ends
-when the client leaves, after the turn's terminal event where the stream is of one turn, when the
+when the client disconnects, after the terminal event where the stream is of one turn, when the
 subscription is ended (revoked token, shutdown), or when the client reads too slowly; then the
-connection is cut, and the client comes back with its cursor.
+connection is closed, and the client resumes from its cursor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PING = Frame(0, "", False, encode("ping", {}))
 
 
 class EventStreamHandler(LoopatHandler):
-    """Base of the handlers that answer with a stream."""
+    """Base of the handlers whose response is a stream."""
 
     _subscription: Subscription | None = None
     _writing = False
@@ -58,8 +58,8 @@ class EventStreamHandler(LoopatHandler):
         turn_id: str | None = None,
         after: int = 0,
     ) -> None:
-        """Answer with the stream: ``first``, then what is stored with ``after < seq <= upto``,
-        then live. With a ``turn_id`` of that turn alone, to its end."""
+        """Send the stream: ``first``, then the stored events with ``after < seq <= upto``, then
+        live ones. With a ``turn_id`` only that turn's events, up to its terminal one."""
         self._subscription = subscription
         subscription.on_end(self._abort_if_blocked)
         token_id = self.caller.token_id
@@ -68,10 +68,10 @@ class EventStreamHandler(LoopatHandler):
         pings = _Heartbeat(subscription, self.context.ping_interval)
         try:
             self._open()
-            await self._send(first)
+            await self._write_and_flush(first)
             if await self._replay(subscription.loop_id, after, upto, turn_id):
                 return
-            await self._go_live(subscription, upto, turn_id)
+            await self._stream_live(subscription, upto, turn_id)
         except (SlowConsumer, StreamClosedError):
             self.abort_connection()
         finally:
@@ -79,7 +79,9 @@ class EventStreamHandler(LoopatHandler):
             if token_id is not None:
                 self.context.tokens.remove_stream(token_id, subscription.end)
 
-    async def _go_live(self, subscription: Subscription, upto: int, turn_id: str | None) -> None:
+    async def _stream_live(
+        self, subscription: Subscription, upto: int, turn_id: str | None
+    ) -> None:
         def write_now(frame: Frame) -> bool:
             if frame.turn_id and turn_id not in (None, frame.turn_id):
                 return True
@@ -107,7 +109,7 @@ class EventStreamHandler(LoopatHandler):
 
     @property
     def _ended(self) -> bool:
-        """The other side was told to stop while the past was still being sent."""
+        """Whether the subscription was ended while stored events were still being sent."""
         return self._subscription is not None and self._subscription.ended
 
     def _open(self) -> None:
@@ -122,7 +124,7 @@ class EventStreamHandler(LoopatHandler):
         connection.stream.set_nodelay(True)
 
     async def _replay(self, loop_id: str, after: int, upto: int, turn_id: str | None) -> bool:
-        pages = self.service.log.replay(loop_id, after, upto, turn_id=turn_id)
+        pages = self.context.broadcaster.replay(loop_id, after, upto, turn_id=turn_id)
         async for page in pages:
             if self._ended:
                 return True
@@ -131,17 +133,17 @@ class EventStreamHandler(LoopatHandler):
         return False
 
     async def _send_frames(self, frames: list[Frame], turn_id: str | None) -> bool:
-        """Whether the one turn's terminal event was among them."""
+        """Write the frames. Returns whether the one turn's terminal event was among them."""
         if turn_id is not None:
             frames = [f for f in frames if f.turn_id in ("", turn_id)]
             end = next((i for i, f in enumerate(frames) if f.terminal), None)
             if end is not None:
-                await self._send(b"".join(f.encoded for f in frames[: end + 1]))
+                await self._write_and_flush(b"".join(f.encoded for f in frames[: end + 1]))
                 return True
-        await self._send(b"".join(f.encoded for f in frames))
+        await self._write_and_flush(b"".join(f.encoded for f in frames))
         return False
 
-    async def _send(self, data: bytes) -> None:
+    async def _write_and_flush(self, data: bytes) -> None:
         if data:
             self.write(data)
         elif self._headers_written:

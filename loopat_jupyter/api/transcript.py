@@ -1,7 +1,7 @@
-"""``/loops/{id}/transcript``: a loop's story as a document.
+"""``/loops/{id}/transcript``: export a loop's turns as one document (JSON, Markdown, notebook).
 
-A turn at a time is read, rendered in a thread, and sent when the connection has taken the last one:
-so the longest loop needs no more memory than its longest turn, and nothing waits for it.
+One turn at a time is read, rendered in a thread, and sent when the connection has taken the one
+before: so the longest loop needs no more memory than its longest turn, and no other request waits.
 """
 
 from __future__ import annotations
@@ -18,105 +18,25 @@ from ..transcript.json import MEDIA_TYPE as JSON
 from ..transcript.markdown import MEDIA_TYPE as MARKDOWN
 from ..transcript.notebook import MEDIA_TYPE as NOTEBOOK
 from .handler import LoopatHandler
-from .operations import Operation, Parameter, ResponseSpec, operation
-from .parameters import LOOP_ID
-from .transcript_schemas import LAST_LIMIT, TranscriptQuery, TranscriptView
+from .schemas import TranscriptQuery
 
 MEDIA_TYPES = {"json": JSON, "md": MARKDOWN, "ipynb": NOTEBOOK}
 
-_TURN = "turn_00112233445566778899"
-_EXAMPLE = {
-    "version": 1,
-    "loop_id": "loop_2f1c7f6e-6d0a-4d0e-9a3b-0d8f0c5a1b2c",
-    "title": "Tidy the data folder",
-    "created_at": "2026-01-31T12:00:00.000000Z",
-    "archived": False,
-    "seq": 5,
-    "turns": [
-        {
-            "turn_id": _TURN,
-            "status": "done",
-            "created_at": "2026-01-31T12:00:00.000000Z",
-            "started_at": "2026-01-31T12:00:00.010000Z",
-            "ended_at": "2026-01-31T12:00:02.000000Z",
-            "engine": "builtin",
-            "message": "How many rows?",
-            "usage": None,
-            "error": None,
-            "parts": [
-                {
-                    "type": "tool",
-                    "tool_use_id": "call_1",
-                    "tool": "Bash",
-                    "input": {"command": "wc -l data.csv"},
-                    "ok": True,
-                    "result": "1280 data.csv",
-                },
-                {"type": "text", "text": "There are 1280."},
-            ],
-        }
-    ],
-}
 
-
-def _render(renderer: Renderer, turn: StoredTurn, veil: Redactor) -> str:
-    return renderer.turn(build_turn(turn, veil))
+def _render(renderer: Renderer, turn: StoredTurn, redactor: Redactor) -> str:
+    return renderer.turn(build_turn(turn, redactor))
 
 
 class TranscriptHandler(LoopatHandler):
-    @operation(
-        Operation(
-            "getTranscript",
-            "messages",
-            "Export the loop's story as a document",
-            ResponseSpec(
-                200,
-                "The document, up to the loop's newest event. Tokens and paths of the host are "
-                "left out.",
-                TranscriptView,
-                _EXAMPLE,
-                JSON,
-                others={
-                    MARKDOWN: "# Tidy the data folder\n\n## Turn 1\n\n> How many rows?\n",
-                    NOTEBOOK: {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []},
-                },
-            ),
-            parameters=(
-                LOOP_ID,
-                Parameter(
-                    "format",
-                    "query",
-                    "`json` for programs, `md` for people, `ipynb` for Jupyter.",
-                    {"type": "string", "enum": list(RENDERERS), "default": "json"},
-                    "ipynb",
-                ),
-                Parameter(
-                    "turn",
-                    "query",
-                    "This turn alone.",
-                    {"type": "string", "maxLength": 200},
-                    _TURN,
-                ),
-                Parameter(
-                    "last",
-                    "query",
-                    "Only so many turns, the newest. Not with `turn`.",
-                    {"type": "integer", "minimum": 1, "maximum": LAST_LIMIT},
-                    10,
-                ),
-            ),
-            errors=("invalid_parameter", "not_loop_owner", "loop_not_found", "not_found"),
-        )
-    )
     async def get(self, loop_id: str) -> None:
         loop = await self.owned_loop(loop_id)
         query = self.read_query(TranscriptQuery)
         if query.turn is not None and query.last is not None:
-            raise InvalidParameter("Ask for one turn, or for the last ones, not for both.")
-        story = await self.service.read_transcript(loop, turn_id=query.turn, last=query.last)
-        self._open(loop, query.format)
+            raise InvalidParameter("Give turn or last, not both.")
+        transcript = await self.service.read_transcript(loop, turn_id=query.turn, last=query.last)
+        self._set_headers(loop, query.format)
         try:
-            await self._send(RENDERERS[query.format](), loop, story)
+            await self._write_document(RENDERERS[query.format](), loop, transcript)
         except StreamClosedError:
             return
         except Exception:
@@ -125,29 +45,31 @@ class TranscriptHandler(LoopatHandler):
             self.log.exception("loopat: a transcript broke off")
             self.abort_connection()
             return
-        await self.finish(set_content_type=self._kind)
+        await self.finish(set_content_type=self._content_type)
 
-    def _open(self, loop: LoopRecord, wanted: str) -> None:
+    def _set_headers(self, loop: LoopRecord, wanted: str) -> None:
         media_type = MEDIA_TYPES[wanted]
-        self._kind = f"{media_type}; charset=utf-8" if wanted == "md" else media_type
-        self.set_header("Content-Type", self._kind)
+        self._content_type = f"{media_type}; charset=utf-8" if wanted == "md" else media_type
+        self.set_header("Content-Type", self._content_type)
         self.set_header("Cache-Control", "no-store")
         if wanted != "json":
             self.set_header(
                 "Content-Disposition", f'attachment; filename="{loop.loop_id}.{wanted}"'
             )
 
-    async def _send(self, renderer: Renderer, loop: LoopRecord, story: TranscriptStream) -> None:
-        veil = Redactor(story.places)
-        head = Header(
+    async def _write_document(
+        self, renderer: Renderer, loop: LoopRecord, transcript: TranscriptStream
+    ) -> None:
+        redactor = Redactor(transcript.places)
+        header = Header(
             loop_id=loop.loop_id,
-            title=veil.redact_text(loop.title),
+            title=redactor.redact_text(loop.title),
             created_at=loop.created_at,
             archived=loop.archived,
-            seq=story.seq,
+            seq=transcript.seq,
         )
-        self.write(renderer.head(head))
-        async for turn in story.turns:
-            self.write(await asyncio.to_thread(_render, renderer, turn, veil))
+        self.write(renderer.head(header))
+        async for turn in transcript.turns:
+            self.write(await asyncio.to_thread(_render, renderer, turn, redactor))
             await self.flush()
         self.write(renderer.tail())

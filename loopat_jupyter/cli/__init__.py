@@ -1,8 +1,9 @@
-"""The terminal face: ``loopat``. Talks to servers through :mod:`loopat_jupyter.client` only;
-``doctor`` and ``token`` may open the home of a server on this machine.
+"""The command ``loopat``.
 
-Commands import what they need when they run, so that ``loopat --help`` is fast. Text that comes
-from agents and servers is untrusted: it reaches a terminal through :mod:`._terminal` only.
+It sends requests through :mod:`loopat_jupyter.client` only; ``doctor`` and ``token`` also open the
+home of a server on this machine. Commands import what they need when they run, so that
+``loopat --help`` is fast. Text from agents and servers is untrusted: it is printed through
+:mod:`._terminal` only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The command tree, and what becomes of every way a command can end.
+"""The command tree, and the exit code for every way a command can end.
 
-Light on purpose: this module and the modules of the commands import typer and the standard
-library; each command imports the client, rich and the rest when it runs.
+This module and the modules of the commands import typer and the standard library only; each
+command imports the client, rich and the rest when it runs, because their import is slow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import typer
 from loopat_jupyter import __version__
 
 from . import _chat, _demo, _doctor, _files, _loops, _messages, _network, _tokens
-from ._connection import Server
-from ._exit import EPILOG, CommandFailed, ExitCode, code_of, print_error
+from ._connection import ServerOptions
+from ._exit import EPILOG, CommandFailed, ExitCode, exit_code_of, print_error
 from ._terminal import tolerate_narrow_encodings
 
 app = typer.Typer(
@@ -68,7 +68,7 @@ def options(
     ] = False,
 ) -> None:  # fmt: skip
     """AI-agent loops that live in a Jupyter server. `loopat demo` is the guided first run."""
-    context.obj = Server(url, token or os.environ.get("LOOPAT_TOKEN"))
+    context.obj = ServerOptions(url, token or os.environ.get("LOOPAT_TOKEN"))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,36 +79,36 @@ def run(arguments: Sequence[str]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone, and there is nobody to tell
+    except BrokenPipeError:  # the reader of stdout is gone: flushing at exit must not fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except CommandFailed as error:
         print_error(str(error))
         return error.code
     except Exception as error:
-        return _explain(error)
+        return _report_failure(error)
     return outcome if isinstance(outcome, int) else ExitCode.OK
 
 
-def _explain(error: Exception) -> int:
-    """Say what went wrong; raises what nobody expects, with its traceback."""
+def _report_failure(error: Exception) -> int:
+    """Print an expected failure and return its exit code; re-raise any other, with traceback."""
     describe = getattr(error, "format_message", None)  # typer's usage errors have it
     if describe is not None:
-        return _usage(error, str(describe()))
+        return _report_usage_error(error, str(describe()))
     if isinstance(error, typer.Abort):
         return ExitCode.INTERRUPTED
     from loopat_jupyter.client import LoopatError
 
     if isinstance(error, LoopatError):
         print_error(error.message)
-        return code_of(error)
+        return exit_code_of(error)
     if isinstance(error, OSError):  # a file or folder that the command line named
         print_error(str(error))
         return ExitCode.FAILED
     raise error
 
 
-def _usage(error: Exception, message: str) -> int:
+def _report_usage_error(error: Exception, message: str) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":
         print(message, file=sys.stderr)
         return ExitCode.USAGE

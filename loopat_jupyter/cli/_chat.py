@@ -43,39 +43,39 @@ def chat(
     with context.obj.connect() as client:
         target = client.loops.create("chat") if loop is None else find_loop(client, loop)
         console = console_for_text()
-        conversation = Conversation(target, console, None if mode is None else mode.value)
-        with line_history():
+        conversation = ChatSession(target, console, None if mode is None else mode.value)
+        with InputHistory():
             conversation.run()
 
 
-class Conversation:
-    """One loop at one terminal."""
+class ChatSession:
+    """A conversation with one loop at the terminal."""
 
     def __init__(self, loop: Loop, console: Console, mode: PermissionMode | None) -> None:
-        from ._choice_prompt import TerminalChoices
+        from ._choice_prompt import TerminalChoicePrompt
         from ._printers import TerminalPrinter
 
         self._loop = loop
         self._console = console
         self._mode = mode
         self._printer = TerminalPrinter(console)
-        self._choices = TerminalChoices(console, self._printer, loop.interrupt)
+        self._choices = TerminalChoicePrompt(console, self._printer, loop.interrupt)
 
     def run(self) -> None:
-        """Until the person leaves."""
+        """Read and send messages until the person leaves."""
         loop = self._loop
         self._console.print(f"{one_line(loop.title, 60)} · {loop.id} · /help", style="dim")
-        self._catch_up()
-        while (line := self._read()) is not None:
+        self._follow_running_turn()
+        while (line := self._read_message()) is not None:
             if not line.strip():
                 continue
             if line.startswith("/"):
-                if not self._command(line[1:].strip()):
+                if not self._run_command(line[1:].strip()):
                     return
             else:
-                self._guarded(lambda text=line: self._turn(text))
+                self._report_errors(lambda text=line: self._run_turn(text))
 
-    def _read(self) -> str | None:
+    def _read_message(self) -> str | None:
         """One message, ``None`` when the person leaves."""
         lines: list[str] = []
         try:
@@ -86,52 +86,53 @@ class Conversation:
             return None
         return "\n".join([*lines, line])
 
-    def _turn(self, content: str) -> None:
-        from ._turn import interrupting, print_turn
+    def _run_turn(self, content: str) -> None:
+        from ._turn import interrupt_on_sigint, print_turn
 
-        with interrupting(self._loop.interrupt):
+        with interrupt_on_sigint(self._loop.interrupt):
             sent = self._loop.send(content, on_choice=self._choices, permission_mode=self._mode)
             with sent as events:
                 print_turn(events, self._printer)
 
-    def _catch_up(self) -> None:
-        """Show the turn that is running already, and ask what it asks."""
+    def _follow_running_turn(self) -> None:
+        """Print the turn that is running already, and prompt for its choices."""
         from loopat_jupyter.client import RequiresChoice, Snapshot
 
-        from ._turn import interrupting
+        from ._turn import interrupt_on_sigint
 
-        with interrupting(self._loop.interrupt), self._loop.events() as events:
-            current = self._loop.refresh().info.current_turn  # its end cannot be missed any more
+        with interrupt_on_sigint(self._loop.interrupt), self._loop.events() as events:
+            # Read after subscribing, so that the end of the turn cannot be missed.
+            current = self._loop.refresh().info.current_turn
             if current is None:
                 return
             self._console.print("a turn is running:", style="dim")
             for event in events:
-                self._printer.show(event)
+                self._printer.print_event(event)
                 asked = event.choice if isinstance(event, Snapshot) else event
                 if isinstance(asked, RequiresChoice):
                     self._loop.decide(asked, self._choices)
                 if event.terminal and event.turn_id == current.turn_id:
                     return
 
-    def _command(self, line: str) -> bool:
-        """Do what a slash command says; false to leave."""
+    def _run_command(self, line: str) -> bool:
+        """Run a slash command; false to leave."""
         name, _, argument = line.partition(" ")
         if name in {"exit", "quit", "q"}:
             return False
         actions = {
-            "history": self._history,
-            "rules": self._rules,
+            "history": self._print_history,
+            "rules": self._print_rules,
             "forget": lambda: self._loop.withdraw_rule(argument.strip()),
             "mode": lambda: self._set_mode(argument.strip()),
         }
         if name in actions:
-            self._guarded(actions[name])
+            self._report_errors(actions[name])
         else:
             self._console.print(HELP, style="dim")
         return True
 
-    def _guarded(self, action: object) -> None:
-        """Run ``action``; what the server refuses is one line, and the conversation goes on."""
+    def _report_errors(self, action: object) -> None:
+        """Run ``action``. An error response is printed as one line; a lost server ends the chat."""
         from loopat_jupyter.client import ConnectionFailed, LoopatError
 
         assert callable(action)
@@ -142,23 +143,23 @@ class Conversation:
         except (LoopatError, ValueError) as error:
             print_error(str(error))
         except KeyboardInterrupt:
-            self._printer.fresh_line()
+            self._printer.end_line()
 
-    def _history(self) -> None:
+    def _print_history(self) -> None:
         from rich.text import Text
 
         from ._terminal import plain
 
         for message in self._loop.history():
             if message.role == "user":
-                self._printer.user(message.content)
+                self._printer.print_user_message(message.content)
                 continue
             for call in message.tool_calls:
                 mark = {True: "✓", False: "✗", None: "…"}[call.ok]
                 self._console.print(f"  ● {one_line(call.tool, 40)} {mark}", style="dim")
             self._console.print(Text(plain(message.content)), soft_wrap=True)
 
-    def _rules(self) -> None:
+    def _print_rules(self) -> None:
         for rule in self._loop.rules():
             what = f"{rule.tool} {rule.prefix}" if rule.prefix else rule.tool
             self._console.print(f"  {rule.rule_id}  {one_line(what)}")
@@ -169,8 +170,8 @@ class Conversation:
         self._mode = Mode(name).value
 
 
-class line_history:  # noqa: N801 - used as a context manager
-    """Line editing, with the lines of earlier conversations. Private to the user (0600)."""
+class InputHistory:
+    """Line editing with the input of earlier conversations, in a file of mode 0600."""
 
     def __init__(self) -> None:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

@@ -1,4 +1,7 @@
-"""Choices at a terminal: what is asked is shown whole, and nothing is decided by accident."""
+"""Asking a person at the terminal to resolve a choice.
+
+The input that would run is shown completely, and no default answer decides.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
 
     from ._printers import TerminalPrinter
 
-SHOWN_LINES = 200
+MAX_LINES = 200
 
 
-class TerminalChoices:
-    """An ``on_choice`` that asks the person at the terminal.
+class TerminalChoicePrompt:
+    """An ``on_choice`` policy that asks the person at the terminal.
 
-    Ctrl-C at the question interrupts the turn (``interrupt``). The end of input (Ctrl-D) denies
-    a permission, and leaves a question to the policy of last resort: the command fails.
+    Ctrl-C at the prompt interrupts the turn (``interrupt``). The end of input (Ctrl-D) denies a
+    permission; at a question it returns no decision, and the command fails.
     """
 
     def __init__(
@@ -44,12 +47,12 @@ class TerminalChoices:
         self._interrupt = interrupt
 
     def __call__(self, choice: Choice) -> Decision | None:
-        self._printer.fresh_line()
+        self._printer.end_line()
         show_choice(self._console, choice)
         self._printer.decided_here.add(choice.id)
         try:
             if choice.kind == "permission":
-                return self._permission(choice)
+                return self._ask_permission(choice)
             return {q.id: ask_question(q, self._console) for q in choice.questions}
         except KeyboardInterrupt:
             self._console.print()
@@ -59,23 +62,23 @@ class TerminalChoices:
             self._console.print()
             return False if choice.kind == "permission" else None
 
-    def _permission(self, choice: Choice) -> Decision | None:
+    def _ask_permission(self, choice: Choice) -> Decision | None:
         while True:
-            said = read_line("  Allow? y yes, a always in this loop, n no: ").strip().lower()
-            if said in {"y", "yes"}:
+            reply = read_line("  Allow? y yes, a always in this loop, n no: ").strip().lower()
+            if reply in {"y", "yes"}:
                 return True
-            if said in {"n", "no"}:
+            if reply in {"n", "no"}:
                 return False
-            if said in {"a", "always"}:
+            if reply in {"a", "always"}:
                 choice.allow(remember="loop")
                 return None
 
 
 def read_line(prompt: str) -> str:
-    """One line from the terminal; Ctrl-C raises ``KeyboardInterrupt``, whatever it does elsewhere.
+    """One line from the terminal; Ctrl-C raises ``KeyboardInterrupt`` while it waits.
 
-    Not ``input()``: a signal that comes just before it blocks would be noticed with the next key
-    only. Here it wakes the wait for the terminal. Raises ``EOFError`` at the end of input.
+    ``input()`` would notice a signal that arrives just before it blocks only at the next key. Here
+    the signal's wakeup descriptor ends the wait. Raises ``EOFError`` at the end of input.
     """
     print(prompt, end="", flush=True)
     terminal = sys.stdin.fileno()
@@ -101,7 +104,7 @@ def read_line(prompt: str) -> str:
 
 
 def show_choice(console: Console, choice: Choice) -> None:
-    """What the person has to know before deciding."""
+    """Print a permission's title, input and reason. Questions are printed when they are asked."""
     if choice.kind != "permission":
         return
     title = one_line(choice.title or f"{choice.tool} asks to run", 200)
@@ -113,26 +116,26 @@ def show_choice(console: Console, choice: Choice) -> None:
 
 
 def permission_lines(choice: Choice) -> list[str]:
-    """The real input, line by line: nothing of it hides behind a control character."""
+    """The input that will run, line by line, with control characters made visible."""
     if choice.command is not None:
         text = choice.command
     elif isinstance(choice.input, Mapping):
-        text = "\n".join(f"{key}: {_value(value)}" for key, value in choice.input.items())
+        text = "\n".join(f"{key}: {_format_value(value)}" for key, value in choice.input.items())
     else:
-        text = _value(choice.input)
+        text = _format_value(choice.input)
     lines = plain(text).split("\n")
-    if len(lines) > SHOWN_LINES:
-        rest = len(lines) - SHOWN_LINES
-        lines = [*lines[:SHOWN_LINES], f"… {rest} more lines, not shown"]
+    if len(lines) > MAX_LINES:
+        rest = len(lines) - MAX_LINES
+        lines = [*lines[:MAX_LINES], f"… {rest} more lines, not shown"]
     return lines
 
 
-def _value(value: object) -> str:
+def _format_value(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def ask_question(question: Question, console: Console) -> str | list[str]:
-    """Numbers choose options, anything else is an answer in the person's own words."""
+    """Ask one question. Numbers choose options, any other text is the answer itself."""
     console.print(Text("  ? ", "bold yellow") + Text(one_line(question.question), "bold"))
     labels = [option.label for option in question.options]
     for number, option in enumerate(question.options, 1):
@@ -145,15 +148,15 @@ def ask_question(question: Question, console: Console) -> str | list[str]:
         )
     how = "numbers with commas, or your own words" if question.multi_select else "number or words"
     while True:
-        said = read_line(f"  Answer ({how}): ").strip()
-        if said:
-            return _chosen(said, labels, question.multi_select)
+        reply = read_line(f"  Answer ({how}): ").strip()
+        if reply:
+            return _parse_answer(reply, labels, question.multi_select)
 
 
-def _chosen(said: str, labels: list[str], several: bool) -> str | list[str]:
-    parts = [part.strip() for part in said.split(",")] if several else [said]
+def _parse_answer(text: str, labels: list[str], multi_select: bool) -> str | list[str]:
+    parts = [part.strip() for part in text.split(",")] if multi_select else [text]
     numbers = [int(part) if part.isdecimal() else 0 for part in parts]
     if labels and all(0 < number <= len(labels) for number in numbers):
         chosen = [labels[number - 1] for number in numbers]
-        return chosen if several else chosen[0]
-    return [said] if several else said
+        return chosen if multi_select else chosen[0]
+    return [text] if multi_select else text

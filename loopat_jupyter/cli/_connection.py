@@ -1,27 +1,31 @@
-"""Which server a command talks to."""
+"""Which server a command connects to, and which loop an argument names."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ._exit import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from loopat_jupyter.client import Client, Loop
 
+LoopArgument = Annotated[str, typer.Argument(metavar="LOOP", help="Id, its beginning, or title.")]
+
 HOW_TO_START = "start one with `jupyter lab`, or try `loopat demo`"
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """What the command line and the environment say about the server."""
+class ServerOptions:
+    """The server's URL and token as the command line and the environment give them."""
 
     url: str | None = None
     token: str | None = None
 
     def connect(self) -> Client:
-        """A client of that server; of one that runs on this machine where nothing is said.
+        """A client of that server, or without a URL of a server that runs on this machine.
 
         Raises:
             CommandFailed: there is none.
@@ -38,10 +42,10 @@ class Server:
         except ServerNotFound as error:
             if error.__cause__ is not None:  # LOOPAT_URL is set, and wrong
                 raise
-        return self._nearby()
+        return self._find_running_server()
 
-    def _nearby(self) -> Client:
-        """A server of this user on this machine that has the extension and lets us in."""
+    def _find_running_server(self) -> Client:
+        """A client of a server of this user that has the extension and accepts its token."""
         from loopat_jupyter.client import Client, LoopatError, RetryPolicy, running_servers
 
         refused: list[str] = []
@@ -62,7 +66,7 @@ class Server:
 
 
 def find_loop(client: Client, wanted: str) -> Loop:
-    """The loop with that id, with that beginning of an id, or with that very title.
+    """The loop with that id, a unique beginning of its id, or exactly that title.
 
     Raises:
         CommandFailed: there is none, or more than one.

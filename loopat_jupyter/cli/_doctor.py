@@ -1,4 +1,4 @@
-"""``loopat doctor``: could a loop run here, and what to do if not."""
+"""``loopat doctor``: checks whether a loop can run on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from ._exit import ExitCode
 
 if TYPE_CHECKING:
-    from ._checks import Check
+    from loopat_jupyter.extension import LoopatExtension
+
+    from ._check_result import Check
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -33,10 +35,9 @@ def doctor(
 
     Changes nothing, and sends nothing unless --online. Ends with 1 when a loop could not run.
     """
-    from ._checks import examine
     from ._printers import print_json
 
-    checks = examine(home, online=online)
+    checks = run_checks(home, online=online)
     able = not any(check.state == "bad" for check in checks)
     if json:
         print_json({"ok": able, "checks": [check.as_json() for check in checks]})
@@ -44,6 +45,54 @@ def doctor(
         _print(checks, able)
     if not able:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def run_checks(home: Path | None, *, online: bool = False) -> list[Check]:
+    """All checks, in the order in which things are needed. ``online``: also call the model."""
+    from ._engine_checks import engine_checks
+    from ._installation_checks import (
+        database_check,
+        extension_check,
+        home_checks,
+        packages_check,
+        python_check,
+    )
+    from ._linux_checks import linux_checks, ports_check
+    from ._sandbox_checks import sandbox_checks
+
+    extension, problem = configured_extension()
+    home_dir = home.expanduser().absolute() if home is not None else _home_of(extension)
+    checks = [python_check(), packages_check()]
+    if problem is not None:
+        checks.append(problem)
+    checks += [extension_check(), *home_checks(home_dir), database_check(home_dir)]
+    checks += engine_checks(extension, home_dir, online=online)
+    checks += sandbox_checks(extension, home_dir)
+    return [*checks, ports_check(), *linux_checks()]
+
+
+def configured_extension() -> tuple[LoopatExtension | None, Check | None]:
+    """The extension with the traits that Jupyter's configuration files give it."""
+    from jupyter_server.serverapp import ServerApp
+
+    from loopat_jupyter.extension import LoopatExtension
+
+    from ._check_result import Check
+
+    try:
+        app = ServerApp(log_level="CRITICAL", raise_config_file_errors=True)
+        app.load_config_file()
+        return LoopatExtension(config=app.config), None
+    except Exception as error:
+        fix = "repair the file, `jupyter --paths` lists where they are; defaults are assumed below"
+        found = f"the configuration of Jupyter cannot be read: {error}"
+        return None, Check("configuration", "warning", found, fix)
+
+
+def _home_of(extension: LoopatExtension | None) -> Path:
+    from ._tokens import find_home
+
+    return find_home(Path(extension.home) if extension is not None else None)
 
 
 def _print(checks: list[Check], able: bool) -> None:

@@ -1,7 +1,7 @@
-"""What ``loopat doctor`` says about models and engines: each provider, each engine, each agent.
+"""The checks of models, providers, engines and agents.
 
-Nothing is sent anywhere, unless ``--online`` asks for it: then the model of the next turn is asked
-for one token.
+They send nothing, unless ``--online`` is given: then the model of the next turn is called for one
+token.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._checks import Check
+from ._check_result import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.context.config_file import ConfigFile, ProviderSection, SelectedModel
@@ -25,7 +25,7 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
     model, choice = model_check(home)
     checks = [model]
     if online and choice is not None and choice.api != "demo":
-        checks.append(asyncio.run(ask_model(choice)))
+        checks.append(asyncio.run(request_one_token(choice)))
     return [
         *checks,
         *provider_checks(home),
@@ -54,8 +54,8 @@ def model_check(home: Path) -> tuple[Check, SelectedModel | None]:
     return Check("model", "ok", found), choice
 
 
-async def ask_model(choice: SelectedModel) -> Check:
-    """One question, one token of an answer."""
+async def request_one_token(choice: SelectedModel) -> Check:
+    """Call the model with a limit of one token."""
     from dataclasses import replace
 
     from loopat_jupyter.engines.models.messages import UserMessage
@@ -67,14 +67,16 @@ async def ask_model(choice: SelectedModel) -> Check:
         ModelThinking,
     )
 
-    async def hear(_delta: ModelText | ModelThinking) -> None:
+    async def ignore_delta(_delta: ModelText | ModelThinking) -> None:
         return
 
     providers = ModelPool()
     name = f"{choice.provider}/{choice.model}"
     try:
         model = await providers.model(replace(choice, max_tokens=1, thinking=None))
-        await model.complete(ModelRequest("", (UserMessage("Say: ok", current=True),)), hear)
+        await model.complete(
+            ModelRequest("", (UserMessage("Say: ok", current=True),)), ignore_delta
+        )
     except ModelError as error:
         fix = "check its apiKey, its baseUrl, and this machine's network"
         return Check("model online", "bad", f"{name} did not answer: {error.message}", fix)
@@ -92,7 +94,7 @@ def provider_checks(home: Path) -> list[Check]:
     try:
         config = file.read()
     except ConfigError:
-        return []  # said above
+        return []  # model_check reports it
     return [_provider(file, name, provider) for name, provider in config.providers.items()]
 
 

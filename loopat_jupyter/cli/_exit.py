@@ -1,4 +1,4 @@
-"""Exit codes, and the one line on stderr that goes with each failure."""
+"""Exit codes, and the line on stderr for each failure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a shell script may rely on."""
+    """The exit codes, which shell scripts may rely on."""
 
     OK = 0
     FAILED = 1
@@ -32,15 +32,15 @@ EPILOG = "Exit codes: " + "; ".join(f"{code.value} {text}" for code, text in MEA
 
 
 class CommandFailed(Exception):
-    """A command cannot go on; ``str()`` is one line for people."""
+    """A command cannot continue; ``str()`` is one line for people."""
 
     def __init__(self, message: str, code: ExitCode = ExitCode.FAILED) -> None:
         super().__init__(message)
         self.code = code
 
 
-def code_of(error: Exception) -> ExitCode:
-    """The exit code for what the client raised."""
+def exit_code_of(error: Exception) -> ExitCode:
+    """The exit code for an exception of the client."""
     from loopat_jupyter import client
 
     if isinstance(error, client.AuthenticationError | client.PermissionDeniedError):
@@ -57,7 +57,7 @@ def code_of(error: Exception) -> ExitCode:
 
 
 def print_error(message: str) -> None:
-    """One line on stderr, whatever is in the message."""
+    """Print ``message`` to stderr, as one line without control characters."""
     from ._terminal import one_line
 
     print(f"loopat: {one_line(message)}", file=sys.stderr)

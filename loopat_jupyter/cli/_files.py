@@ -1,4 +1,4 @@
-"""``loopat files``, ``put``, ``get`` and ``export``: what goes in and out of a loop."""
+"""``loopat files``, ``put``, ``get`` and ``export``: a loop's files and transcript."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._connection import LoopArgument, find_loop
 from ._exit import CommandFailed, ExitCode
 
 if TYPE_CHECKING:
     from loopat_jupyter.client import FileInfo, Loop
-
-PIPED_WIDTH = 300
-"""Nothing is cut to the width of a terminal where there is none."""
 
 
 class Format(StrEnum):
@@ -26,7 +24,6 @@ class Format(StrEnum):
     IPYNB = "ipynb"
 
 
-LoopArgument = Annotated[str, typer.Argument(metavar="LOOP", help="Id, its beginning, or title.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -37,13 +34,12 @@ def files(
     json: Json = False,
 ) -> None:
     """What lies in a loop's workdir."""
-    from ._connection import find_loop
     from ._printers import print_json
 
     with context.obj.connect() as client:
         found = find_loop(client, loop).files(path)
     if json:
-        print_json([_wire(one) for one in found])
+        print_json([_file_json(one) for one in found])
     else:
         _print_table(found)
 
@@ -58,16 +54,15 @@ def put(
     json: Json = False,
 ) -> None:
     """Copy files into a loop's workdir; what is there under the same name is replaced."""
-    from ._connection import find_loop
     from ._printers import print_json
     from ._terminal import one_line
 
     folder = "" if to is None else f"{to.strip('/')}/"
-    with context.obj.connect() as client, _names_checked():
+    with context.obj.connect() as client, _as_usage_errors():
         target = find_loop(client, loop)
         made = [target.put(source, f"{folder}{source.name}") for source in sources]
     if json:
-        print_json([_wire(one) for one in made])
+        print_json([_file_json(one) for one in made])
         return
     for one in made:
         print(one_line(f"{one.path} ({one.size} bytes)"))
@@ -85,14 +80,13 @@ def get(
     force: Annotated[bool, typer.Option(help="Replace a file that is here.")] = False,
 ) -> None:  # fmt: skip
     """Copy a file out of a loop's workdir. An agent made it: look before you open it."""
-    from ._connection import find_loop
 
-    with context.obj.connect() as client, _names_checked():
+    with context.obj.connect() as client, _as_usage_errors():
         source = find_loop(client, loop)
         if output == "-":
             sys.stdout.buffer.write(source.get(name))
             return
-        target = _free(Path(output or "."), PurePosixPath(name).name, force)
+        target = _output_path(Path(output or "."), PurePosixPath(name).name, force)
         print(source.get(name, target))
 
 
@@ -110,8 +104,7 @@ def export(
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace a file that is there.")] = False,
 ) -> None:
-    """A loop's story as Markdown, JSON or a notebook."""
-    from ._connection import find_loop
+    """A loop's transcript as Markdown, JSON or a notebook."""
 
     if turn is not None and last is not None:
         raise CommandFailed("give --turn or --last, not both", ExitCode.USAGE)
@@ -119,13 +112,13 @@ def export(
     with context.obj.connect() as client:
         source = find_loop(client, loop)
         if output is None:
-            _print_text(_text(source, form, turn, last))
+            _print_text(_transcript_text(source, form, turn, last))
             return
-        target = _free(output, f"{source.id}.{form.value}", force)
+        target = _output_path(output, f"{source.id}.{form.value}", force)
         if form is Format.IPYNB:
             source.to_notebook(target, turn=turn, last=last)
         else:
-            target.write_text(_text(source, form, turn, last), encoding="utf-8")
+            target.write_text(_transcript_text(source, form, turn, last), encoding="utf-8")
     print(target)
 
 
@@ -134,7 +127,7 @@ def _format_of(output: Path | None) -> Format:
     return Format(suffix) if suffix in set(Format) else Format.MD
 
 
-def _text(loop: Loop, form: Format, turn: str | None, last: int | None) -> str:
+def _transcript_text(loop: Loop, form: Format, turn: str | None, last: int | None) -> str:
     import json
 
     if form is Format.MD:
@@ -149,8 +142,8 @@ def _print_text(text: str) -> None:
     sys.stdout.write(plain(text) if sys.stdout.isatty() else text)
 
 
-def _free(path: Path, name: str, force: bool) -> Path:
-    """Where to write. Raises ``CommandFailed`` where something is in the way."""
+def _output_path(path: Path, name: str, force: bool) -> Path:
+    """The file to write to. Raises ``CommandFailed`` where one exists and ``force`` is false."""
     target = path / name if path.is_dir() else path
     if target.exists() and not force:
         raise CommandFailed(f"{target} is there already: --force replaces it")
@@ -158,15 +151,15 @@ def _free(path: Path, name: str, force: bool) -> Path:
 
 
 @contextmanager
-def _names_checked() -> Iterator[None]:
-    """A name that is no path in a workdir is a wrong command line."""
+def _as_usage_errors() -> Iterator[None]:
+    """Turn the client's ``ValueError`` for a wrong file name into a usage error."""
     try:
         yield
     except ValueError as error:
         raise CommandFailed(str(error), ExitCode.USAGE) from error
 
 
-def _wire(info: FileInfo) -> dict[str, Any]:
+def _file_json(info: FileInfo) -> dict[str, Any]:
     from dataclasses import asdict
 
     modified = info.modified and info.modified.isoformat().replace("+00:00", "Z")
@@ -174,26 +167,24 @@ def _wire(info: FileInfo) -> dict[str, Any]:
 
 
 def _print_table(files: list[FileInfo]) -> None:
-    from rich import box
-    from rich.table import Table
+    from rich.table import Column
     from rich.text import Text
 
-    from ._printers import console_for_text
+    from ._printers import print_table
     from ._terminal import one_line
 
-    console = console_for_text()
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    if not files:
-        console.print("nothing is there")
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("modified", no_wrap=True)
-    table.add_column("type", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("name", overflow="fold")
+    rows = []
     for one in files:
         changed = one.modified.astimezone().strftime("%Y-%m-%d %H:%M") if one.modified else ""
         size = "" if one.size is None else str(one.size)
-        table.add_row(changed, one.type, size, Text(one_line(one.name)))
-    console.print(table)
+        rows.append((changed, one.type, size, Text(one_line(one.name))))
+    print_table(
+        [
+            Column("modified", no_wrap=True),
+            Column("type", no_wrap=True),
+            Column("size", justify="right", no_wrap=True),
+            Column("name", overflow="fold"),
+        ],
+        rows,
+        empty="nothing is there",
+    )

@@ -1,6 +1,7 @@
-"""What the kernel of this machine offers to sandboxes: facts, read from ``/proc`` and ``/sys``.
+"""The checks of what the Linux kernel offers to sandboxes, read from ``/proc`` and ``/sys``.
 
-They explain why a tier fails; whether it works is not concluded from them but tried.
+They explain why a tier fails. Whether it works is not derived from them; ``_sandbox_checks``
+tries it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import ctypes
 import platform
 from pathlib import Path
 
-from ._checks import Check
+from ._check_result import Check
 
 _LANDLOCK_CREATE_RULESET = 444
 _LANDLOCK_VERSION = 1
@@ -18,28 +19,28 @@ _LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FF
 """127.0.0.1, ::1 and the first mapped into IPv6, as /proc/net writes them (little-endian)."""
 
 
-def kernel_checks() -> list[Check]:
+def linux_checks() -> list[Check]:
     if platform.system() != "Linux":
         found = f"{platform.system()}: sandboxes need Linux"
         return [Check("kernel", "warning", found, "run the server on Linux, or in a container")]
     return [
         Check("kernel", "info", platform.release()),
-        user_namespaces(),
+        user_namespaces_check(),
         Check("seccomp", "info", "yes" if _status_has("Seccomp") else "no"),
-        landlock(),
-        cgroups(),
+        landlock_check(),
+        cgroups_check(),
     ]
 
 
-def user_namespaces() -> Check:
+def user_namespaces_check() -> Check:
     name = "user namespaces"
-    limit = _number("/proc/sys/user/max_user_namespaces")
+    limit = _read_number("/proc/sys/user/max_user_namespaces")
     if limit == 0:
         return Check(name, "warning", "none allowed", "sysctl -w user.max_user_namespaces=15000")
-    if _number("/proc/sys/kernel/unprivileged_userns_clone") == 0:
+    if _read_number("/proc/sys/kernel/unprivileged_userns_clone") == 0:
         fix = "sysctl -w kernel.unprivileged_userns_clone=1"
         return Check(name, "warning", "only for root", fix)
-    if _number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1:
+    if _read_number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == 1:
         fix = (
             "an AppArmor profile for bwrap with `userns,`, or "
             "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
@@ -48,13 +49,13 @@ def user_namespaces() -> Check:
     return Check(name, "info", f"yes, at most {limit}" if limit is not None else "no such kernel")
 
 
-def landlock() -> Check:
+def landlock_check() -> Check:
     libc = ctypes.CDLL(None, use_errno=True)
     abi = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), _LANDLOCK_VERSION)
     return Check("landlock", "info", f"yes, version {abi}" if abi > 0 else "no")
 
 
-def cgroups() -> Check:
+def cgroups_check() -> Check:
     controllers = Path("/sys/fs/cgroup/cgroup.controllers")
     if not controllers.exists():
         return Check("cgroups", "info", "no version 2")
@@ -62,14 +63,18 @@ def cgroups() -> Check:
 
 
 def ports_check() -> Check:
-    """Which ports this machine's programs offer to other machines: what an agent without a wall
-    could be reached by, or a person who means to reach this server."""
-    found = sorted({port for name in ("tcp", "tcp6") for port in _open_ports(f"/proc/net/{name}")})
+    """The TCP ports on which this machine's programs listen for other machines.
+
+    An agent without network isolation can connect to them, too.
+    """
+    found = sorted(
+        {port for name in ("tcp", "tcp6") for port in _listening_ports(f"/proc/net/{name}")}
+    )
     shown = ", ".join(map(str, found[:20])) + (", …" if len(found) > 20 else "")
     return Check("open ports", "info", f"to other machines: {shown or 'none'}")
 
 
-def _open_ports(table: str) -> list[int]:
+def _listening_ports(table: str) -> list[int]:
     try:
         lines = Path(table).read_text().splitlines()[1:]
     except OSError:
@@ -83,7 +88,7 @@ def _open_ports(table: str) -> list[int]:
     return found
 
 
-def _number(path: str) -> int | None:
+def _read_number(path: str) -> int | None:
     try:
         return int(Path(path).read_text())
     except (OSError, ValueError):

@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from loopat_jupyter.client import LoopInfo
 
-PIPED_WIDTH = 300
-"""Nothing is cut to the width of a terminal where there is none."""
 
 app = typer.Typer(help="List, make and archive loops.", no_args_is_help=True)
 
@@ -33,7 +31,7 @@ def list_(
         loops = client.loops.list(archived=archived, page_size=min(limit, 100))
         found = [loop.info for loop in islice(loops, limit)]
     if json:
-        print_json([as_json(info) for info in found])
+        print_json([loop_json(info) for info in found])
     else:
         _print_table(found)
 
@@ -59,7 +57,7 @@ def new(
     with context.obj.connect() as client:
         loop = client.loops.create(title, profiles=profile, vault=vault, repo=repo, folders=folders)
     if json:
-        print_json(as_json(loop.info))
+        print_json(loop_json(loop.info))
     else:
         print(loop.id)
 
@@ -91,8 +89,8 @@ def _folder(text: str) -> Any:
     return Folder(path, write=True) if mark and suffix == "rw" else Folder(text)
 
 
-def as_json(info: LoopInfo) -> dict[str, Any]:
-    """The loop in the API's own words."""
+def loop_json(info: LoopInfo) -> dict[str, Any]:
+    """The loop as the API represents it."""
     from dataclasses import asdict
     from datetime import datetime
 
@@ -111,27 +109,25 @@ def as_json(info: LoopInfo) -> dict[str, Any]:
 
 
 def _print_table(loops: list[LoopInfo]) -> None:
-    from rich import box
-    from rich.table import Table
+    from rich.table import Column
     from rich.text import Text
 
-    from ._printers import console_for_text
+    from ._printers import print_table
     from ._terminal import one_line
 
-    console = console_for_text()
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    if not loops:
-        console.print("no loops; `loopat loops new TITLE` makes one")
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("id", no_wrap=True)
-    table.add_column("created", no_wrap=True)
-    table.add_column("title", overflow="fold")
+    rows = []
     for info in loops:
         created = info.created_at.astimezone().strftime("%Y-%m-%d %H:%M")
         title = Text(one_line(info.title), "bold")
         if info.archived:
             title = Text("archived ", "dim") + title
-        table.add_row(info.id, created, title)
-    console.print(table)
+        rows.append((info.id, created, title))
+    print_table(
+        [
+            Column("id", no_wrap=True),
+            Column("created", no_wrap=True),
+            Column("title", overflow="fold"),
+        ],
+        rows,
+        empty="no loops; `loopat loops new TITLE` makes one",
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._connection import LoopArgument, find_loop
 from ._exit import CommandFailed, ExitCode
 from ._terminal import is_interactive
 
@@ -34,7 +35,6 @@ class Mode(StrEnum):
     AUTO = "auto"
 
 
-LoopArgument = Annotated[str, typer.Argument(metavar="LOOP", help="Id, its beginning, or title.")]
 ModeOption = Annotated[Mode | None, typer.Option(help="Permission mode of this message.")]
 Json = Annotated[bool, typer.Option("--json", help="One line of JSON for each event.")]
 
@@ -58,14 +58,13 @@ def send(
     json: Json = False,
 ) -> None:  # fmt: skip
     """Send one message and show its turn."""
-    from ._connection import find_loop
-    from ._turn import STATUS_CODES, interrupting, print_turn
+    from ._turn import STATUS_CODES, interrupt_on_sigint, print_turn
 
-    content = _content(message)
+    content = _read_message(message)
     with context.obj.connect() as client:
         target = find_loop(client, loop)
-        printer, policy = _faces(target, on_choice, json)
-        with interrupting(target.interrupt):
+        printer, policy = _printer_and_policy(target, on_choice, json)
+        with interrupt_on_sigint(target.interrupt):
             events = target.send(
                 content,
                 on_choice=policy,
@@ -86,7 +85,6 @@ def watch(
     json: Json = False,
 ) -> None:
     """Show a loop's events as they come, until Ctrl-C. Takes no part."""
-    from ._connection import find_loop
     from ._printers import JsonPrinter, TerminalPrinter, console_for_text
 
     with context.obj.connect() as client:
@@ -96,10 +94,10 @@ def watch(
             printer = TerminalPrinter(console_for_text(), echo=True, announce=True)
         with target.events(after_seq=after) as events:
             for event in events:
-                printer.show(event)
+                printer.print_event(event)
 
 
-def _content(message: str | None) -> str:
+def _read_message(message: str | None) -> str:
     if message is None or message == "-":
         if message is None and sys.stdin.isatty():
             raise CommandFailed("no message: give one, or - to type it on stdin", ExitCode.USAGE)
@@ -111,9 +109,9 @@ def _content(message: str | None) -> str:
     return message
 
 
-def _faces(loop: Loop, wanted: OnChoice | None, json: bool) -> tuple[Printer, Any]:
-    """Who shows the turn, and who decides its choices."""
-    from ._choice_prompt import TerminalChoices
+def _printer_and_policy(loop: Loop, wanted: OnChoice | None, json: bool) -> tuple[Printer, Any]:
+    """The printer of the turn, and the policy for its choices."""
+    from ._choice_prompt import TerminalChoicePrompt
     from ._printers import JsonPrinter, TerminalPrinter, console_for_text
 
     can_ask = is_interactive() and not json
@@ -127,4 +125,4 @@ def _faces(loop: Loop, wanted: OnChoice | None, json: bool) -> tuple[Printer, An
     printer = TerminalPrinter(console, announce=decides is not OnChoice.ASK)
     if decides is not OnChoice.ASK:
         return printer, decides.value
-    return printer, TerminalChoices(console, printer, loop.interrupt)
+    return printer, TerminalChoicePrompt(console, printer, loop.interrupt)

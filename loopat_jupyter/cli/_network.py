@@ -1,4 +1,4 @@
-"""``loopat network``: what a loop's sandbox asked of the network."""
+"""``loopat network``: the network requests of a loop's sandbox."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import typer
 if TYPE_CHECKING:
     from loopat_jupyter.client import NetworkRequest
 
-PIPED_WIDTH = 300
-"""Nothing is cut to the width of a terminal where there is none."""
 STYLES = {"allowed": "green", "refused": "red", "failed": "yellow"}
 
 
@@ -31,39 +29,24 @@ def network(
         asked = find_loop(client, loop).network(page_size=min(limit, 100))
         found = list(islice(asked, limit))
     if json:
-        print_json([{**asdict(one), "started_at": _wire_time(one)} for one in found])
+        print_json([{**asdict(one), "started_at": _time_json(one)} for one in found])
     else:
         _print_table(found)
 
 
-def _wire_time(request: NetworkRequest) -> str:
+def _time_json(request: NetworkRequest) -> str:
     return request.started_at.isoformat().replace("+00:00", "Z")
 
 
 def _print_table(requests: list[NetworkRequest]) -> None:
-    from rich import box
-    from rich.table import Table
+    from rich.table import Column
     from rich.text import Text
 
-    from ._printers import console_for_text
+    from ._printers import print_table
     from ._terminal import one_line
 
-    console = console_for_text()
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    if not requests:
-        console.print("nothing was asked of the network")
-        return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    table.add_column("when", no_wrap=True)
-    table.add_column("kind", no_wrap=True)
-    table.add_column("destination", overflow="fold")
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("out", justify="right", no_wrap=True)
-    table.add_column("in", justify="right", no_wrap=True)
-    table.add_column("reason", overflow="fold")
-    for one in requests:
-        table.add_row(
+    rows = [
+        (
             one.started_at.astimezone().strftime("%Y-%m-%d %H:%M:%S"),
             one.kind,
             Text(one_line(f"{one.host}:{one.port}" if one.port else one.host)),
@@ -72,4 +55,18 @@ def _print_table(requests: list[NetworkRequest]) -> None:
             str(one.bytes_in),
             Text(one_line(one.reason), "dim"),
         )
-    console.print(table)
+        for one in requests
+    ]
+    print_table(
+        [
+            Column("when", no_wrap=True),
+            Column("kind", no_wrap=True),
+            Column("destination", overflow="fold"),
+            Column("verdict", no_wrap=True),
+            Column("out", justify="right", no_wrap=True),
+            Column("in", justify="right", no_wrap=True),
+            Column("reason", overflow="fold"),
+        ],
+        rows,
+        empty="nothing was asked of the network",
+    )

@@ -1,4 +1,4 @@
-"""What ``loopat doctor`` says about sandboxes: each tier really tried, which limits are real."""
+"""The checks of sandboxes: every tier is started once, and its enforced limits are listed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ._checks import Check
+from ._check_result import Check
 
 if TYPE_CHECKING:
     from loopat_jupyter.extension import LoopatExtension
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]:
-    """The tier that would serve, really tried; then the others, with what each one lacks."""
+    """The tier that a loop would get, started once; then every tier with what it lacks."""
     from loopat_jupyter.extension import LoopatExtension
     from loopat_jupyter.loops.errors import DomainError
     from loopat_jupyter.sandboxes.registry import probe_tiers, select_tier
@@ -29,20 +29,20 @@ def sandbox_checks(extension: LoopatExtension | None, home: Path) -> list[Check]
         except DomainError as error:
             fixes = "; ".join(p.fix for p in probes if p.fix and wanted in ("auto", p.tier))
             return [Check("sandbox", "bad", f"{wanted}: {error.message}", fixes or None)] + [
-                _tried(probe) for probe in probes
+                _tier_check(probe) for probe in probes
             ]
         serving = tier.isolation.tier
-        found = [_serving(wanted, tier), *(_tried(probe) for probe in probes)]
-    return [*found, *(_limits(probe) for probe in probes if probe.tier == serving)]
+        found = [_selected_tier_check(wanted, tier), *(_tier_check(probe) for probe in probes)]
+    return [*found, *(_limits_check(probe) for probe in probes if probe.tier == serving)]
 
 
-def _tried(probe: TierProbe) -> Check:
+def _tier_check(probe: TierProbe) -> Check:
     detail = probe.detail if probe.works else f"no: {probe.detail}"
     return Check(f"tier {probe.tier}", "info", detail, probe.fix or None)
 
 
-def _serving(wanted: str, tier: Any) -> Check:
-    tier.close()  # trying it has left a launcher process
+def _selected_tier_check(wanted: str, tier: Any) -> Check:
+    tier.close()  # starting it has left a launcher process
     isolation = tier.isolation
     gaps = "; ".join(isolation.gaps) or "nothing"
     found = f"{wanted}: {isolation.tier} works. Not covered: {gaps}"
@@ -51,7 +51,7 @@ def _serving(wanted: str, tier: Any) -> Check:
     return Check("sandbox", "warning", found, "agents run as you, with all that you may do")
 
 
-def _limits(probe: TierProbe) -> Check:
+def _limits_check(probe: TierProbe) -> Check:
     from loopat_jupyter.sandboxes.runtime.limits import limits_in_force
 
     limits = limits_in_force(probe.tier, probe.controllers)

@@ -1,7 +1,7 @@
-"""``loopat token``: API tokens, straight in the home of a server on this machine.
+"""``loopat token``: API tokens, written to the database of a server on this machine.
 
-The server may be running: it notices a revoked token by itself. Only the SHA-256 of a token is
-stored; the token is printed once.
+The server may be running: it reads tokens from the same database. Only the SHA-256 of a token is
+stored; the token itself is printed once.
 """
 
 from __future__ import annotations
@@ -57,9 +57,11 @@ def create(
         )
     secret = new_token()
     record = new_token_record(_owner(user), name)
-    _run(home, lambda connection: insert_token(connection, record, token_digest(secret)))
+    _run_in_database(
+        home, lambda connection: insert_token(connection, record, token_digest(secret))
+    )
     if json:
-        print_json({**_view(record), "token": secret})
+        print_json({**_token_json(record), "token": secret})
     else:
         print(secret)
 
@@ -72,9 +74,9 @@ def list_(home: Home = None, user: User = None, json: Json = False) -> None:
     from ._printers import print_json
 
     owner = _owner(user)
-    found = _run(home, lambda connection: list_tokens(connection, owner))
+    found = _run_in_database(home, lambda connection: list_tokens(connection, owner))
     if json:
-        print_json([_view(token) for token in found])
+        print_json([_token_json(token) for token in found])
     else:
         _print_table(found)
 
@@ -96,7 +98,7 @@ def revoke(
     def delete(connection: sqlite3.Connection) -> list[str]:
         return [one for one in token_ids if not delete_token(connection, owner, one)]
 
-    missing = _run(home, delete)
+    missing = _run_in_database(home, delete)
     if missing:
         raise CommandFailed(f"there is no token {', '.join(missing)}")
     if json:
@@ -110,47 +112,50 @@ def _owner(user: str | None) -> str:
 
 
 def find_home(home: Path | None) -> Path:
-    """Where the server of this machine keeps its things, unless a trait says otherwise."""
+    """The home of the server on this machine: the argument, ``LOOPAT_HOME`` or ``~/.loopat``."""
     chosen = home or Path(os.environ.get("LOOPAT_HOME") or "~/.loopat")
     return chosen.expanduser().absolute()
 
 
-def _run(home: Path | None, job: Callable[[sqlite3.Connection], T]) -> T:
-    """Run ``job`` in a transaction of the home's database."""
+def _run_in_database(home: Path | None, query: Callable[[sqlite3.Connection], T]) -> T:
+    """Run ``query`` in a transaction of the home's database."""
     from loopat_jupyter.store import Database, StoreUnusable
     from loopat_jupyter.store.lock import is_locked
     from loopat_jupyter.store.network_fs import is_network_file_system
 
-    place = find_home(home)
-    _check_home(place)
-    if is_network_file_system(place) and is_locked(place):
+    home_path = find_home(home)
+    _check_home(home_path)
+    if is_network_file_system(home_path) and is_locked(home_path):
         raise CommandFailed(
-            f"{place} is on a network file system, where only the running server can open the "
+            f"{home_path} is on a network file system, where only the running server can open the "
             "database: stop it first, or make the token in the browser"
         )
     try:
-        database = Database(place / "loopat.db")
+        database = Database(home_path / "loopat.db")
     except StoreUnusable as error:
         raise CommandFailed(str(error)) from error
     try:
-        return database.run_now(lambda connection, _events: job(connection))
+        return database.run_now(lambda connection, _events: query(connection))
     except sqlite3.Error as error:
-        raise CommandFailed(f"the database in {place} refused: {error}") from error
+        raise CommandFailed(f"the database in {home_path} refused: {error}") from error
     finally:
         database.close()
 
 
-def _check_home(place: Path) -> None:
-    """A home is made by its server; files of another user in it would lock that server out."""
-    if not place.is_dir():
+def _check_home(home: Path) -> None:
+    """Raise ``CommandFailed`` where there is no home yet, or one of another user.
+
+    A database file of another user would make the server unable to start.
+    """
+    if not home.is_dir():
         raise CommandFailed(
-            f"there is no home at {place}: start the server once, or name it with --home"
+            f"there is no home at {home}: start the server once, or name it with --home"
         )
-    if place.stat().st_uid != os.geteuid():
-        raise CommandFailed(f"{place} belongs to another user: run this as that user")
+    if home.stat().st_uid != os.geteuid():
+        raise CommandFailed(f"{home} belongs to another user: run this as that user")
 
 
-def _view(token: TokenRecord) -> dict[str, Any]:
+def _token_json(token: TokenRecord) -> dict[str, Any]:
     view = {"tokenId": token.token_id, "label": token.label, "createdAt": token.created_at}
     return view if token.last_used_at is None else {**view, "lastUsedAt": token.last_used_at}
 

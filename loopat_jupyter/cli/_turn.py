@@ -1,4 +1,4 @@
-"""One turn at a terminal: shown while it runs, interrupted by Ctrl-C, its end made a code."""
+"""Printing one turn while it runs, and interrupting it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -24,22 +24,24 @@ STATUS_CODES = {
 
 
 def print_turn(events: Iterable[Event], printer: Printer, turn_id: str | None = None) -> TurnResult:
-    """Show the events of one turn up to its end; of others only what belongs to ``turn_id``."""
+    """Print events up to the end of the stream, or with ``turn_id`` of that turn's events."""
     result = TurnResult(turn_id=turn_id)
     for event in events:
         if turn_id is not None and event.turn_id not in {turn_id, None}:
             continue
         result.add(event)
-        printer.show(event)
+        printer.print_event(event)
         if event.terminal and turn_id is not None:
             break
     return result
 
 
 @contextmanager
-def interrupting(interrupt: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first Ctrl-C interrupts the turn and the stream shows its end; the second,
-    for a server that does not answer, raises ``KeyboardInterrupt``."""
+def interrupt_on_sigint(interrupt: Callable[[], None]) -> Iterator[None]:
+    """Within the block the first Ctrl-C interrupts the turn, whose end the stream then shows.
+
+    The second raises ``KeyboardInterrupt``, for a server that does not respond.
+    """
     workers: list[threading.Thread] = []
 
     def work() -> None:

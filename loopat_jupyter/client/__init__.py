@@ -1,4 +1,4 @@
-"""A client of the Loop API: drive loops from a notebook, a script or a program.
+"""A client of the Loop API, for notebooks, scripts and programs.
 
     from loopat_jupyter.client import connect
 
@@ -8,13 +8,15 @@
         for event in loop.send("!git status"):
             ...
 
-:class:`Client` and :class:`AsyncClient` have the same methods over the same core, which does no
-I/O: requests and answers (``_calls``), events (``_events``), reconnecting (``_resume``), when to
-try again (``_retry``), who decides a choice (``_policy``). A turn runs in the server whether or
-not anybody reads it; a stream only shows it.
+:class:`Client` (blocking) and :class:`AsyncClient` (asyncio) have the same methods. An
+``AsyncClient`` belongs to one event loop. A ``Client`` may be shared between threads; a stream of
+it is read by one thread. A turn runs in the server, whether or not anybody reads its events.
 
-Needs nothing of the server: this package imports httpx and httpx-sse, and nothing else that is
-not in the standard library.
+The modules of this package do no I/O: requests (``_requests``), the meaning of responses
+(``_http``), events (``_events``, ``_decode``), resuming a stream (``_resume``), retries
+(``_retry``), choices (``_choice_policy``). ``_async`` does the I/O; ``_sync`` is generated from it.
+
+Of third parties it imports httpx and httpx-sse only, and nothing of the server.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from ._async.loop import AsyncChoice, AsyncLoop, AsyncOnChoice
 from ._async.loops import AsyncLoops
 from ._async.stream import AsyncEventStream
 from ._choice_policy import Decision
-from ._discovery import find_server, running_servers
+from ._discovery import find_server, running_servers, server_with_pid
 from ._errors import (
     APIError,
     AuthenticationError,
@@ -40,8 +42,6 @@ from ._errors import (
     RateLimitError,
     ServerNotFound,
     StreamLost,
-    TurnFailed,
-    TurnInterrupted,
     UnexpectedResponse,
 )
 from ._events import (
@@ -81,7 +81,7 @@ from ._models import (
     Rule,
     Usage,
 )
-from ._result import TurnChoice, TurnResult, TurnToolCall
+from ._result import TurnChoice, TurnFailed, TurnInterrupted, TurnResult, TurnToolCall
 from ._retry import RetryPolicy
 from ._sync.client import Client, Tokens, connect
 from ._sync.loop import Choice, Loop, OnChoice
@@ -162,4 +162,5 @@ __all__ = [
     "connect_async",
     "find_server",
     "running_servers",
+    "server_with_pid",
 ]

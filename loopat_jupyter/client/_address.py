@@ -1,4 +1,4 @@
-"""Where a server is and how to be let in. Pure: nothing here opens a connection."""
+"""The address of a server and the credentials for it. Nothing here opens a connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ API_PATH = "loopat/api/v1/"
 class ServerAddress:
     """A server's base URL (or its API's), a token of either kind, and how it was found.
 
-    ``socket`` is the path of a Unix socket where the server listens on one.
+    Attributes:
+        url: the base URL of the Jupyter server or of the Loop API.
+        token: a ``la_…`` API token, or the Jupyter server's (or a Hub's) token.
+        found_by: the source of this address: ``given``, or the variable that named it.
+        socket: the path of the Unix socket, where the server listens on one.
     """
 
     url: str
@@ -23,13 +27,18 @@ class ServerAddress:
 
     @property
     def api_url(self) -> str:
-        """The base of all calls, ending in a slash."""
+        """The base URL of the Loop API, ending in a slash."""
         base = self.url.split("?", 1)[0].split("#", 1)[0].rstrip("/") + "/"
         return base if base.endswith("/" + API_PATH) else base + API_PATH
 
     @property
+    def server_url(self) -> str:
+        """The Jupyter server's own base URL, ending in a slash, for its other APIs."""
+        return self.api_url.removesuffix(API_PATH)
+
+    @property
     def authorization(self) -> str | None:
-        """The ``Authorization`` header. With one, no cookie and no XSRF token is needed."""
+        """The value of the ``Authorization`` header. With it no cookie or XSRF token is needed."""
         if not self.token:
             return None
         scheme = "Bearer" if self.token.startswith("la_") else "token"
@@ -37,7 +46,7 @@ class ServerAddress:
 
     @property
     def is_local(self) -> bool:
-        """On this machine: environment proxies must not be asked to carry it."""
+        """Whether it is on this machine: then the proxies of the environment are not used."""
         host = urlsplit(self.url).hostname or ""
         if self.socket is not None or host == "localhost":
             return True
@@ -48,7 +57,7 @@ class ServerAddress:
 
 
 def check_url(url: str) -> str:
-    """``url`` itself, when it is one that a server can have. Raises ``ValueError``."""
+    """``url`` unchanged. Raises ``ValueError`` where it is no http(s) URL with a host."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"{url!r} is not an http:// or https:// address")

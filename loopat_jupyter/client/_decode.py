@@ -1,7 +1,7 @@
-"""Events from their wire form.
+"""Decodes server-sent events into the classes of ``_events``.
 
-An event name that this version does not know becomes an ``UnknownEvent``, and fields it does not
-know are ignored, so that a newer server breaks nothing.
+An event name that this version does not know becomes an ``UnknownEvent``, and unknown fields are
+ignored, so that a newer server breaks nothing.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from ._events import (
     TurnError,
     UnknownEvent,
 )
-from ._models import Rule, Usage, Wire
+from ._models import JsonObject, Rule, Usage
 
 
-def _fields(*names: str) -> Callable[[Wire], dict[str, Any]]:
+def _fields(*names: str) -> Callable[[JsonObject], dict[str, Any]]:
     return lambda data: {name: data[name] for name in names}
 
 
-def _tool_call(data: Wire) -> dict[str, Any]:
+def _tool_call(data: JsonObject) -> dict[str, Any]:
     summary = data.get("input_summary")
     return {**_fields("tool_use_id", "tool")(data), "input_summary": summary}
 
 
-def _choice_resolved(data: Wire) -> dict[str, Any]:
+def _choice_resolved(data: JsonObject) -> dict[str, Any]:
     rule = data.get("rule")
     parsed = None if rule is None else Rule.parse(rule)
     return {**_fields("choice_id", "source", "outcome")(data), "rule": parsed}
 
 
-def _snapshot(data: Wire) -> dict[str, Any]:
+def _snapshot(data: JsonObject) -> dict[str, Any]:
     choice = data.get("choice")
     return {
         "assistant_text_so_far": data["assistant_text_so_far"],
@@ -56,16 +56,16 @@ def _snapshot(data: Wire) -> dict[str, Any]:
     }
 
 
-def _done(data: Wire) -> dict[str, Any]:
+def _done(data: JsonObject) -> dict[str, Any]:
     usage = data.get("usage")
     return {"usage": None if usage is None else Usage.parse(usage)}
 
 
-def _nothing(data: Wire) -> dict[str, Any]:
+def _no_fields(data: JsonObject) -> dict[str, Any]:
     return {}
 
 
-_FIELDS: dict[type[Event], Callable[[Wire], dict[str, Any]]] = {
+_FIELDS: dict[type[Event], Callable[[JsonObject], dict[str, Any]]] = {
     Queued: _fields("position"),
     Started: _fields("cold_start", "content"),
     AssistantDelta: _fields("text"),
@@ -76,32 +76,32 @@ _FIELDS: dict[type[Event], Callable[[Wire], dict[str, Any]]] = {
     ChoiceResolved: _choice_resolved,
     Snapshot: _snapshot,
     Done: _done,
-    Interrupted: _nothing,
+    Interrupted: _no_fields,
     TurnError: _fields("code", "message"),
-    Ping: _nothing,
-    SdkMessage: _nothing,
+    Ping: _no_fields,
+    SdkMessage: _no_fields,
 }
 _BY_NAME = {cls.name: cls for cls in _FIELDS}
-_OF_CONNECTION = {Queued, Snapshot, Ping, SdkMessage}
+_NOT_STORED = {Queued, Snapshot, Ping, SdkMessage}
 
 
-def _build(cls: type[Event], seq: int | None, data: Wire) -> Any:
+def _build(cls: type[Event], seq: int | None, data: JsonObject) -> Any:
     return cls(seq=seq, turn_id=data.get("turn_id"), data=data, **_FIELDS[cls](data))
 
 
 def decode_event(name: str, data: str, event_id: str) -> Event:
-    """One event from its wire form.
+    """One event from the fields of a server-sent event.
 
-    ``event_id`` is the last ``id`` the connection has seen, as SSE defines it: it says nothing
-    about events that belong to the connection, so those get no ``seq``.
+    ``event_id`` is the last ``id`` that the connection received: SSE repeats it for events that
+    have none. So events that belong to the connection get no ``seq`` from it.
 
     Raises:
-        UnexpectedResponse: the data is not what the contract says.
+        UnexpectedResponse: the data is not what the API specifies.
     """
     try:
         body = json.loads(data) if data else {}
         cls = _BY_NAME.get(name)
-        stored = cls not in _OF_CONNECTION if cls else "turn_id" in body
+        stored = cls not in _NOT_STORED if cls else "turn_id" in body
         seq = int(event_id) if stored else None
         if cls is None:
             return UnknownEvent(seq=seq, turn_id=body.get("turn_id"), data=body, event=name)

@@ -1,12 +1,13 @@
 """Finding the server from inside a kernel, or from a terminal on the same machine.
 
-The order is fixed, and the first that applies wins even if it then does not answer:
+The first of these that is set is used, even if the server then does not respond:
 
 1. ``LOOPAT_URL`` and ``LOOPAT_TOKEN``
 2. under a JupyterHub: ``JUPYTERHUB_API_TOKEN`` with the server's own address
 3. the running server that started this kernel, whose pid is ``JPY_PARENT_PID``
 
-No token is ever written anywhere by this module.
+Running servers are found by the ``jpserver-PID.json`` files that Jupyter writes into its runtime
+directory. This module reads tokens and writes none.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WHERE_TO_LOOK = (
 def find_server(environ: Mapping[str, str] | None = None) -> ServerAddress:
     """The server that this process belongs to. Raises :class:`ServerNotFound`."""
     env = os.environ if environ is None else environ
-    found = _by_variable(env) or _by_hub(env) or _by_parent(env)
+    found = _from_loopat_url(env) or _from_hub(env) or _from_parent_pid(env)
     if found is None:
         raise ServerNotFound(f"no loopat server found: {WHERE_TO_LOOK}")
     return found
@@ -37,27 +38,38 @@ def find_server(environ: Mapping[str, str] | None = None) -> ServerAddress:
 
 def running_servers(environ: Mapping[str, str] | None = None) -> Iterator[ServerAddress]:
     """The Jupyter servers of this user on this machine, the youngest first."""
-    directory = runtime_dir(os.environ if environ is None else environ)
+    directory = _runtime_dir(os.environ if environ is None else environ)
     files = [(path.stat().st_mtime, path) for path in directory.glob("jpserver-*.json")]
     for _, path in sorted(files, reverse=True):
         pid = path.stem.removeprefix("jpserver-")
-        if pid.isdigit() and _lives(int(pid)) and (found := _from_file(path, "running server")):
-            yield found
+        if pid.isdigit() and _process_exists(int(pid)):
+            found = _from_file(path, "running server")
+            if found is not None:
+                yield found
 
 
-def runtime_dir(env: Mapping[str, str]) -> Path:
-    """Where Jupyter servers of this user leave their addresses."""
+def server_with_pid(pid: int, environ: Mapping[str, str] | None = None) -> ServerAddress | None:
+    """The Jupyter server of this user whose process id is ``pid``.
+
+    ``None`` until it listens: it writes its address only then.
+    """
+    directory = _runtime_dir(os.environ if environ is None else environ)
+    return _from_file(directory / f"jpserver-{pid}.json", "running server")
+
+
+def _runtime_dir(env: Mapping[str, str]) -> Path:
+    """The directory where Jupyter servers of this user write their addresses."""
     if env.get("JUPYTER_RUNTIME_DIR"):
         return Path(env["JUPYTER_RUNTIME_DIR"])
     try:
         from jupyter_core.paths import jupyter_runtime_dir
-    except ImportError:  # this package works where nothing of Jupyter is installed
+    except ImportError:  # the client also works where nothing of Jupyter is installed
         data = env.get("JUPYTER_DATA_DIR") or "~/.local/share/jupyter"
         return Path(data).expanduser() / "runtime"
     return Path(jupyter_runtime_dir())
 
 
-def _by_variable(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_loopat_url(env: Mapping[str, str]) -> ServerAddress | None:
     url = env.get("LOOPAT_URL")
     if not url:
         return None
@@ -67,7 +79,7 @@ def _by_variable(env: Mapping[str, str]) -> ServerAddress | None:
         raise ServerNotFound(f"LOOPAT_URL: {error}") from error
 
 
-def _by_hub(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_hub(env: Mapping[str, str]) -> ServerAddress | None:
     token, service = env.get("JUPYTERHUB_API_TOKEN"), env.get("JUPYTERHUB_SERVICE_URL")
     if not token or not service:
         return None
@@ -77,7 +89,7 @@ def _by_hub(env: Mapping[str, str]) -> ServerAddress | None:
 
 
 def _reachable(url: str) -> str:
-    """``url`` as it is reached from this machine: a server that is bound everywhere is here."""
+    """``url`` as it is reached from this machine: 0.0.0.0 and the like become 127.0.0.1."""
     parts = urlsplit(url)
     if (parts.hostname or "") not in {"", "0.0.0.0", "::", "*"}:  # noqa: S104
         return url
@@ -85,15 +97,15 @@ def _reachable(url: str) -> str:
     return urlunsplit(parts._replace(scheme=parts.scheme or "http", netloc=here))
 
 
-def _by_parent(env: Mapping[str, str]) -> ServerAddress | None:
+def _from_parent_pid(env: Mapping[str, str]) -> ServerAddress | None:
     pid = env.get("JPY_PARENT_PID", "")
     if not pid.isdigit():
         return None
-    return _from_file(runtime_dir(env) / f"jpserver-{pid}.json", "JPY_PARENT_PID")
+    return _from_file(_runtime_dir(env) / f"jpserver-{pid}.json", "JPY_PARENT_PID")
 
 
 def _from_file(path: Path, found_by: str) -> ServerAddress | None:
-    """The address in a server's file; ``None`` when it is gone or half written."""
+    """The address in a server's file; ``None`` where it is missing or incompletely written."""
     try:
         info = json.loads(path.read_text("utf-8"))
         token, socket = str(info.get("token") or ""), str(info.get("sock") or "")
@@ -106,7 +118,7 @@ def _from_file(path: Path, found_by: str) -> ServerAddress | None:
     return ServerAddress(url, token or None, found_by, socket or None)
 
 
-def _lives(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

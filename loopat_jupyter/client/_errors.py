@@ -1,7 +1,7 @@
-"""What can go wrong for a client of the Loop API.
+"""The exceptions of the client.
 
     LoopatError
-    ├── APIError                 the server answered with a status of 400 or more
+    ├── APIError                 a response with a status of 400 or more
     │   ├── InvalidRequestError      invalid_request_error: unchanged, it can never succeed
     │   ├── AuthenticationError      authentication_error: no credentials, or bad ones
     │   ├── PermissionDeniedError    permission_error: known caller, not allowed
@@ -9,16 +9,17 @@
     │   ├── ConflictError            conflict_error: the idempotency key was used otherwise
     │   ├── RateLimitError           rate_limit_error: too many requests, see ``retry_after``
     │   └── InternalError            internal_error: the server failed or is overloaded
-    ├── UnexpectedResponse       something answered that does not speak the Loop API
+    ├── UnexpectedResponse       a response that is not of the Loop API
     ├── ServerNotFound           ``connect()`` found no server, the message names where it looked
-    ├── ConnectionFailed         no answer: refused, unreachable, TLS, timed out
-    │   └── StreamLost               a stream broke and could not be picked up again
+    ├── ConnectionFailed         no response: refused, unreachable, TLS, timed out
+    │   └── StreamLost               a stream broke and could not be resumed
     ├── TurnFailed               the turn ended with ``error``; ``code`` is the event's
     │   └── TurnInterrupted          the turn ended with ``interrupted``
     └── ChoiceRequired           a person has to decide, and the policy says not to wait
 
 Every class has ``code``, a word that a program can compare, and ``message``, a sentence for
-people. For :class:`APIError` and below, ``code`` is the contract's error code.
+people. For :class:`APIError` and its subclasses ``code`` is the API's error code. ``TurnFailed``
+and ``TurnInterrupted`` are in ``_result``, with the result that they carry.
 """
 
 from __future__ import annotations
@@ -28,11 +29,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from ._events import RequiresChoice
-    from ._result import TurnResult
 
 
 class LoopatError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base class of the client's exceptions."""
 
     code: str = "client_error"
 
@@ -41,9 +41,10 @@ class LoopatError(Exception):
         self.message = message
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows, and keeps in the notebook: a sentence, and no path of this machine.
+        """The traceback that IPython displays and saves: one sentence, without local paths.
 
-        The name is IPython's. The line is the running cell's; ``__traceback__`` has the rest.
+        IPython calls the method of this name. The line number is that of the running cell; the
+        full traceback stays in ``__traceback__``.
         """
         frames = traceback.walk_tb(self.__traceback__)
         lines = [line for frame, line in frames if frame.f_globals.get("__name__") == "__main__"]
@@ -52,7 +53,7 @@ class LoopatError(Exception):
 
 
 class APIError(LoopatError):
-    """The server refused. ``retry_after`` is in seconds, where the server named a time."""
+    """An error response of the API. ``retry_after`` is in seconds, where the server sent it."""
 
     type: ClassVar[str] = "api_error"
 
@@ -94,7 +95,7 @@ class InternalError(APIError):
 
 
 class UnexpectedResponse(LoopatError):
-    """Not an answer of the Loop API: a login page, a proxy's page, another server."""
+    """Not a response of the Loop API: a login page, a proxy's page, another server."""
 
     code = "unexpected_response"
 
@@ -112,7 +113,10 @@ class ConnectionFailed(LoopatError):
 
 
 class StreamLost(ConnectionFailed):
-    """The turn goes on in the server; its events can be read from ``cursor`` later."""
+    """The stream could not be resumed.
+
+    The turn continues in the server; its events after ``cursor`` can be read later.
+    """
 
     code = "stream_lost"
 
@@ -121,21 +125,8 @@ class StreamLost(ConnectionFailed):
         self.cursor = cursor
 
 
-class TurnFailed(LoopatError):
-    """``result`` is what the turn had brought up to its end."""
-
-    def __init__(self, message: str, *, code: str, result: TurnResult) -> None:
-        super().__init__(message)
-        self.code = code
-        self.result = result
-
-
-class TurnInterrupted(TurnFailed):
-    pass
-
-
 class ChoiceRequired(LoopatError):
-    """The turn waits, stored whole, until ``request`` is answered by whoever may."""
+    """The turn keeps waiting, on disk, until somebody who may resolves ``request``."""
 
     code = "choice_required"
 
@@ -171,8 +162,8 @@ def error_from_response(
 ) -> LoopatError:
     """The exception for a response that is no success.
 
-    ``body`` is the decoded JSON, or ``None``. Statuses that proxies and login layers in front
-    of the server answer by themselves, without the contract's body, are mapped by number.
+    ``body`` is the decoded JSON, or ``None``. Proxies and login layers in front of the server
+    respond without the API's error body; their statuses are mapped by number.
     """
     seconds = _seconds(retry_after)
     error = body.get("error") if isinstance(body, dict) else None
@@ -196,5 +187,5 @@ def error_from_response(
 def _seconds(retry_after: str | None) -> float | None:
     try:
         return max(0.0, float(retry_after)) if retry_after else None
-    except ValueError:  # an HTTP date: legal, but not sent by the contract
+    except ValueError:  # an HTTP date: legal, but the API sends seconds
         return None

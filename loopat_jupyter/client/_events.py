@@ -3,7 +3,6 @@
 ``seq`` is the event's number in its loop, ``None`` for events that belong to a connection and
 are not stored (``queued``, ``snapshot``, ``ping``, ``sdk_message``). Every stored event has
 ``turn_id``.
-
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from ._models import Rule, Usage, Wire
+from ._models import JsonObject, Rule, Usage
 
 __all__ = [
     "AssistantDelta",
@@ -38,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Base of all events. ``data`` is the event's JSON as it came."""
+    """Base of all events. ``data`` is the event's JSON, unchanged."""
 
     name: ClassVar[str] = ""
     terminal: ClassVar[bool] = False
@@ -111,10 +110,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequiresChoice(Event):
-    """The turn waits for a person: may this tool run, or what is the answer?
+    """The turn waits for a person to give a permission or to answer questions.
 
-    For a permission ``tool``, ``title``, ``input`` and, of a shell command, ``command`` say what
-    will run, exactly. For a question see ``questions``.
+    For a permission ``tool``, ``title``, ``input`` and, of a shell command, ``command`` are
+    exactly what will run. For a question see ``questions``.
     """
 
     name: ClassVar[str] = "requires_choice"
@@ -153,7 +152,7 @@ class RequiresChoice(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChoiceResolved(Event):
-    """Whoever or whatever resolved it. ``rule`` is what was remembered for next time."""
+    """The choice is resolved, by ``source``. ``rule`` is the permission that was remembered."""
 
     name: ClassVar[str] = "choice_resolved"
     choice_id: str
@@ -164,7 +163,7 @@ class ChoiceResolved(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot(Event):
-    """Where the running turn stands at the moment a watcher joins without a cursor."""
+    """The state of the running turn when a stream without a cursor connects."""
 
     name: ClassVar[str] = "snapshot"
     assistant_text_so_far: str
@@ -200,7 +199,7 @@ class Ping(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SdkMessage(Event):
-    """The engine's raw message in ``data``. Unstable, only where it was asked for."""
+    """The engine's raw message in ``data``. Its form may change; sent only on request."""
 
     name: ClassVar[str] = "sdk_message"
 
@@ -212,7 +211,7 @@ class UnknownEvent(Event):
     event: str
 
 
-def _question(data: Wire) -> Question:
+def _question(data: JsonObject) -> Question:
     options = tuple(Option(o["label"], o.get("description")) for o in data.get("options") or ())
     return Question(
         id=data["id"],

@@ -1,4 +1,4 @@
-"""What both clients do with httpx, but for the waiting: build requests, judge responses."""
+"""What both clients do with httpx, without I/O: request options, and the meaning of a response."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
-SILENCE = 45.0
-"""Seconds without a byte, pings included, after which a stream is connected anew."""
+STREAM_READ_TIMEOUT = 45.0
+"""Seconds without a byte, pings included, after which a stream is reconnected."""
 
 
 def client_options(address: ServerAddress, headers: Mapping[str, str] | None) -> dict[str, Any]:
@@ -36,52 +36,53 @@ def client_options(address: ServerAddress, headers: Mapping[str, str] | None) ->
     }
 
 
-def request_options(call: ApiRequest[Any]) -> dict[str, Any]:
-    """Keyword arguments for ``build_request``; a stream waits for pings, not for answers."""
+def request_options(request: ApiRequest[Any]) -> dict[str, Any]:
+    """Keyword arguments for ``build_request``. A stream's read timeout is that of its pings."""
     options: dict[str, Any] = {
-        "method": call.method,
-        "url": call.path,
-        "params": dict(call.params) or None,
-        "json": None if call.body is None else dict(call.body),
-        "content": call.content,
-        "headers": dict(call.headers),
+        "method": request.method,
+        "url": request.path,
+        "params": dict(request.params) or None,
+        "json": None if request.body is None else dict(request.body),
+        "content": request.content,
+        "headers": dict(request.headers),
     }
-    if call.headers.get("Accept") == EVENT_STREAM:
-        options["timeout"] = httpx.Timeout(SILENCE, connect=CONNECT_TIMEOUT)
+    if request.headers.get("Accept") == EVENT_STREAM:
+        options["timeout"] = httpx.Timeout(STREAM_READ_TIMEOUT, connect=CONNECT_TIMEOUT)
     return options
 
 
-def unreachable(error: httpx.TransportError, url: str) -> ConnectionFailed:
+def connection_error(error: httpx.TransportError, url: str) -> ConnectionFailed:
     detail = str(error) or type(error).__name__
     return ConnectionFailed(f"no answer from {url}: {detail}")
 
 
-def refusal(response: httpx.Response) -> LoopatError:
+def error_of(response: httpx.Response) -> LoopatError:
     """The exception for a response (already read) that is no success."""
     return error_from_response(
         response.status_code,
         _json(response),
-        url=_shown(response),
+        url=_url_without_query(response),
         retry_after=response.headers.get("Retry-After"),
     )
 
 
-def success(call: ApiRequest[T], response: httpx.Response) -> T:
-    """What ``call`` asked for. Raises the error that ``response`` (already read) stands for."""
+def parse_success(request: ApiRequest[T], response: httpx.Response) -> T:
+    """The parsed body of ``response`` (already read). Raises its error where it is no success."""
     if not response.is_success:
-        raise refusal(response)
+        raise error_of(response)
     try:
-        return call.parse(_body(call, response))
+        return request.parse(_body(request, response))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnexpectedResponse(
-            f"{_shown(response)} did not answer as the Loop API does", status=response.status_code
+            f"{_url_without_query(response)} did not answer as the Loop API does",
+            status=response.status_code,
         ) from error
 
 
-def _body(call: ApiRequest[Any], response: httpx.Response) -> Any:
-    if call.reads == "bytes":
+def _body(request: ApiRequest[Any], response: httpx.Response) -> Any:
+    if request.decode_as == "bytes":
         return response.content
-    return response.text if call.reads == "text" else _json(response)
+    return response.text if request.decode_as == "text" else _json(response)
 
 
 def is_stream(response: httpx.Response) -> bool:
@@ -96,6 +97,6 @@ def _json(response: httpx.Response) -> Any:
         return None
 
 
-def _shown(response: httpx.Response) -> str:
-    """The address without its query: no token may end up in a message."""
+def _url_without_query(response: httpx.Response) -> str:
+    """The URL without its query, so that no token gets into an error message."""
     return str(response.request.url.copy_with(query=None))

@@ -1,9 +1,8 @@
 """The objects of the Loop API, as frozen dataclasses.
 
-``parse`` makes one from decoded JSON. Fields that this version does not know are ignored (the
-server may be newer); a field that the contract promises and that is missing is an
-:class:`~loopat_jupyter.client.UnexpectedResponse`, raised by the caller of ``parse``.
-Events have their own module.
+``parse`` makes one from decoded JSON. Unknown fields are ignored, since the server may be newer. A
+required field that is missing raises ``KeyError``, which ``_http`` turns into an
+:class:`~loopat_jupyter.client.UnexpectedResponse`. Events are in ``_events``.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ __all__ = [
 ]
 
 PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
-Wire = Mapping[str, Any]
+JsonObject = Mapping[str, Any]
 
 
-def _time(value: str | None) -> datetime | None:
+def _optional_time(value: str | None) -> datetime | None:
     return None if value is None else datetime.fromisoformat(value)
 
 
-def _instant(value: str) -> datetime:
+def _required_time(value: str) -> datetime:
     return datetime.fromisoformat(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Token counts of a turn, its sums; ``cost_usd`` where the server knows it."""
+    """The token counts of a turn, summed; ``cost_usd`` where the server knows it."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -55,7 +54,7 @@ class Usage:
     cost_usd: float | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Usage:
+    def parse(cls, data: JsonObject) -> Usage:
         counts = {name: int(data.get(name) or 0) for name in _COUNTS}
         return cls(**counts, cost_usd=data.get("cost_usd"))
 
@@ -65,39 +64,41 @@ _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A folder of the Jupyter server's root that the loop sees under its workdir."""
+    """A folder below the Jupyter server's root that is mounted into the loop's workdir."""
 
     path: str
     write: bool = False
 
     @classmethod
-    def parse(cls, data: Wire) -> Folder:
+    def parse(cls, data: JsonObject) -> Folder:
         return cls(data["path"], bool(data.get("write", False)))
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentTurn:
-    """The turn a busy loop is at. ``started_at`` is ``None`` while it has not begun."""
+    """The current turn of a busy loop. ``started_at`` is ``None`` while it has not begun."""
 
     turn_id: str
     started_at: datetime | None
     pending_choice_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> CurrentTurn:
-        return cls(data["turn_id"], _time(data.get("started_at")), data.get("pending_choice_id"))
+    def parse(cls, data: JsonObject) -> CurrentTurn:
+        return cls(
+            data["turn_id"], _optional_time(data.get("started_at")), data.get("pending_choice_id")
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What a loop's sandbox enforces and what it does not, in words for people."""
+    """What a loop's sandbox enforces and what it does not, as phrases to display."""
 
     isolates: bool
     enforced: tuple[str, ...] = ()
     gaps: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, data: Wire) -> Isolation:
+    def parse(cls, data: JsonObject) -> Isolation:
         enforced, gaps = data.get("enforced") or (), data.get("gaps") or ()
         return cls(bool(data["isolates"]), tuple(enforced), tuple(gaps))
 
@@ -107,7 +108,7 @@ class LoopInfo:
     """A loop as the server described it at one moment.
 
     ``isolation``, ``busy``, ``queue_depth``, ``turn_count`` and ``current_turn`` are known only
-    when the loop was asked for by its id; in a list they are ``None``.
+    when the loop was requested by its id; in a list they are ``None``.
     """
 
     id: str
@@ -131,15 +132,15 @@ class LoopInfo:
     isolation: Isolation | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> LoopInfo:
+    def parse(cls, data: JsonObject) -> LoopInfo:
         current, isolation = data.get("current_turn"), data.get("isolation")
         return cls(
             id=data["id"],
             title=data["title"],
-            created_at=_instant(data["created_at"]),
+            created_at=_required_time(data["created_at"]),
             created_by=data["created_by"],
             archived=data["archived"],
-            archived_at=_time(data.get("archived_at")),
+            archived_at=_optional_time(data.get("archived_at")),
             metadata=dict(data["metadata"]),
             profiles=tuple(data["profiles"]),
             vault=data["vault"],
@@ -166,7 +167,7 @@ class LoopPage:
     has_more: bool
 
     @classmethod
-    def parse(cls, data: Wire) -> LoopPage:
+    def parse(cls, data: JsonObject) -> LoopPage:
         loops = tuple(LoopInfo.parse(item) for item in data["data"])
         return cls(loops, data.get("first_id"), data.get("last_id"), data["has_more"])
 
@@ -182,7 +183,7 @@ class HistoryToolCall:
     result: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> HistoryToolCall:
+    def parse(cls, data: JsonObject) -> HistoryToolCall:
         return cls(
             data["tool_use_id"],
             data["tool"],
@@ -194,9 +195,9 @@ class HistoryToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One row of the conversation: what a person said, or a turn's whole visible text.
+    """One row of the conversation: a user's message, or all visible text of a turn.
 
-    ``seq`` is the number of the turn's ``started`` event, in pages asked for newest first.
+    ``seq`` is the number of the turn's ``started`` event, in pages requested newest first.
     """
 
     id: str
@@ -210,14 +211,14 @@ class Message:
     seq: int | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Message:
+    def parse(cls, data: JsonObject) -> Message:
         usage = data.get("usage")
         return cls(
             id=data["id"],
             turn_id=data["turn_id"],
             role=data["role"],
             content=data["content"],
-            created_at=_instant(data["created_at"]),
+            created_at=_required_time(data["created_at"]),
             status=data["status"],
             tool_calls=tuple(HistoryToolCall.parse(item) for item in data.get("tool_calls") or ()),
             usage=None if usage is None else Usage.parse(usage),
@@ -227,21 +228,21 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class MessagePage:
-    """One page of the conversation, oldest first unless asked for otherwise."""
+    """One page of the conversation, oldest first unless requested otherwise."""
 
     data: tuple[Message, ...]
     has_more: bool
     last_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> MessagePage:
+    def parse(cls, data: JsonObject) -> MessagePage:
         messages = tuple(Message.parse(item) for item in data["data"])
         return cls(messages, data["has_more"], data.get("last_id"))
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkRequest:
-    """One request of a loop's sandbox to the network; ``bytes_out`` and ``bytes_in`` of payload."""
+    """One network request of a loop's sandbox. Byte counts are of the payload."""
 
     id: str
     started_at: datetime
@@ -254,10 +255,10 @@ class NetworkRequest:
     bytes_in: int
 
     @classmethod
-    def parse(cls, data: Wire) -> NetworkRequest:
+    def parse(cls, data: JsonObject) -> NetworkRequest:
         return cls(
             id=data["id"],
-            started_at=_instant(data["started_at"]),
+            started_at=_required_time(data["started_at"]),
             kind=data["kind"],
             host=data["host"],
             port=data["port"],
@@ -277,7 +278,7 @@ class NetworkPage:
     last_id: str | None
 
     @classmethod
-    def parse(cls, data: Wire) -> NetworkPage:
+    def parse(cls, data: JsonObject) -> NetworkPage:
         requests = tuple(NetworkRequest.parse(item) for item in data["data"])
         return cls(requests, data["has_more"], data.get("last_id"))
 
@@ -287,10 +288,10 @@ FileType = Literal["file", "directory", "folder", "symlink", "other"]
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """One name in a loop's workdir. ``size`` in bytes, of a ``file`` alone.
+    """One entry of a directory in a loop's workdir. ``size`` in bytes, for a ``file`` only.
 
-    ``path`` is ``None`` where the name is no UTF-8: it cannot be asked for. A ``folder`` is one of
-    the Jupyter server that the loop was created with; its files are there.
+    ``path`` is ``None`` where the name is not UTF-8: the API cannot name it. A ``folder`` is one
+    of the Jupyter server's folders that the loop was created with; its files are in that folder.
     """
 
     name: str
@@ -300,8 +301,8 @@ class FileInfo:
     modified: datetime | None
 
     @classmethod
-    def parse(cls, data: Wire) -> FileInfo:
-        modified = _time(data["modified"])
+    def parse(cls, data: JsonObject) -> FileInfo:
+        modified = _optional_time(data["modified"])
         return cls(data["name"], data["path"], data["type"], data["size"], modified)
 
 
@@ -315,27 +316,27 @@ class FilePage:
     truncated: bool
 
     @classmethod
-    def parse(cls, data: Wire) -> FilePage:
+    def parse(cls, data: JsonObject) -> FilePage:
         files = tuple(FileInfo.parse(item) for item in data["data"])
         return cls(files, data["has_more"], data["last_id"], data["truncated"])
 
 
 @dataclass(frozen=True, slots=True)
 class FileReceived:
-    """What the server has of a file after a part of it; ``file`` once that is whole."""
+    """The upload of a file after one part: bytes received, and ``file`` once it is complete."""
 
     received: int
     file: FileInfo | None
 
     @classmethod
-    def parse(cls, data: Wire) -> FileReceived:
+    def parse(cls, data: JsonObject) -> FileReceived:
         file = data["file"]
         return cls(data["received"], None if file is None else FileInfo.parse(file))
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A remembered permission: ``tool`` (for Bash: commands of ``prefix``) is not asked again."""
+    """A remembered permission: ``tool`` (for Bash: commands with ``prefix``) runs unasked."""
 
     rule_id: str
     tool: str
@@ -343,14 +344,14 @@ class Rule:
     created_at: datetime | None = None
 
     @classmethod
-    def parse(cls, data: Wire) -> Rule:
-        created = _time(data.get("created_at"))
+    def parse(cls, data: JsonObject) -> Rule:
+        created = _optional_time(data.get("created_at"))
         return cls(data["rule_id"], data["tool"], data.get("prefix"), created)
 
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """An API token. ``token`` is the secret, known only in the answer that created it."""
+    """An API token. ``token`` is the secret, present only in the response that created it."""
 
     token_id: str
     label: str
@@ -359,11 +360,11 @@ class ApiToken:
     token: str | None = field(default=None, repr=False)
 
     @classmethod
-    def parse(cls, data: Wire) -> ApiToken:
+    def parse(cls, data: JsonObject) -> ApiToken:
         return cls(
             data["tokenId"],
             data["label"],
-            _instant(data["createdAt"]),
-            _time(data.get("lastUsedAt")),
+            _required_time(data["createdAt"]),
+            _optional_time(data.get("lastUsedAt")),
             data.get("token"),
         )

@@ -1,13 +1,13 @@
-"""Every request of the Loop API as a value, and the meaning of its answer. No I/O.
+"""Every request of the Loop API as a value, with the parser of its response. No I/O.
 
-A :class:`ApiRequest` says what to send and how to read a success; the two clients only carry it.
-``repeatable`` is the judgement that the retry policy needs: may the call be sent again when it
-is not known whether the server got it? Reading and archiving may; a message may because of its
-idempotency key; creating, answering and interrupting may not.
+The transports send an :class:`ApiRequest`. The retry policy reads its ``repeatable``: may it be
+sent again when it is unknown whether the server received it? Reading and archiving may; a message
+may because of its idempotency key; creating, resolving and interrupting may not.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 from ._models import (
     ApiToken,
+    FilePage,
+    FileReceived,
     Folder,
     LoopInfo,
     LoopPage,
@@ -27,12 +29,18 @@ from ._models import (
 T = TypeVar("T")
 
 EVENT_STREAM = "text/event-stream"
-"""Streams ask for exactly this: some proxies buffer anything that is asked for in other words."""
+"""The ``Accept`` of a stream, exactly this: some proxies buffer any other value."""
+
+
+UPLOAD_PART_BYTES = 8 << 20
+"""Bytes in the body of one upload request, the API's limit."""
+
+TranscriptFormat = Literal["md", "json", "ipynb"]
 
 
 @dataclass(frozen=True, slots=True)
 class ApiRequest(Generic[T]):
-    """One request, its path relative to the API's base."""
+    """One request. ``path`` is relative to the API's base URL."""
 
     method: str
     path: str
@@ -42,27 +50,27 @@ class ApiRequest(Generic[T]):
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = False
     content: bytes | None = None
-    """A body that is no JSON."""
-    reads: Literal["json", "text", "bytes"] = "json"
-    """What ``parse`` gets."""
+    """A body that is not JSON."""
+    decode_as: Literal["json", "text", "bytes"] = "json"
+    """How the body is decoded before it is passed to ``parse``."""
 
 
-def _nothing(data: Any) -> None:
+def _discard_body(data: Any) -> None:
     return None
 
 
-def _segment(ident: str) -> str:
-    """``ident`` as one path segment. An id that would change the path is no id."""
+def _path_segment(ident: str) -> str:
+    """``ident`` as one path segment. Raises ``ValueError`` where it would change the path."""
     if not ident or ident in {".", ".."}:
         raise ValueError(f"{ident!r} is not an id")
     return quote(ident, safe="")
 
 
-def _loop(loop_id: str, *rest: str) -> str:
-    return "/".join(("loops", _segment(loop_id), *rest))
+def _loop_path(loop_id: str, *rest: str) -> str:
+    return "/".join(("loops", _path_segment(loop_id), *rest))
 
 
-def _given(**values: Any) -> dict[str, Any]:
+def _without_none(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -78,7 +86,7 @@ def create_loop(
     folders: list[Folder] | None,
 ) -> ApiRequest[LoopInfo]:
     shown = None if folders is None else [{"path": f.path, "write": f.write} for f in folders]
-    body = _given(
+    body = _without_none(
         title=title, metadata=metadata, profiles=profiles, vault=vault, repo=repo, folders=shown
     )
     return ApiRequest("POST", "loops", LoopInfo.parse, body=body)
@@ -87,18 +95,18 @@ def create_loop(
 def list_loops(
     limit: int | None, after: str | None, before: str | None, archived: bool
 ) -> ApiRequest[LoopPage]:
-    params = {k: str(v) for k, v in _given(limit=limit, after=after, before=before).items()}
+    params = {k: str(v) for k, v in _without_none(limit=limit, after=after, before=before).items()}
     if archived:
         params["archived"] = "true"
     return ApiRequest("GET", "loops", LoopPage.parse, params=params, repeatable=True)
 
 
 def get_loop(loop_id: str) -> ApiRequest[LoopInfo]:
-    return ApiRequest("GET", _loop(loop_id), LoopInfo.parse, repeatable=True)
+    return ApiRequest("GET", _loop_path(loop_id), LoopInfo.parse, repeatable=True)
 
 
 def archive_loop(loop_id: str) -> ApiRequest[None]:
-    return ApiRequest("DELETE", _loop(loop_id), _nothing, repeatable=True)
+    return ApiRequest("DELETE", _loop_path(loop_id), _discard_body, repeatable=True)
 
 
 # ------------------------------------------------------------------- conversation
@@ -117,68 +125,154 @@ def send_message(
         raise ValueError("the message holds lone surrogates, which are no text") from None
     return ApiRequest(
         "POST",
-        _loop(loop_id, "messages"),
-        _nothing,
+        _loop_path(loop_id, "messages"),
+        _discard_body,
         params={"include": "sdk_message"} if sdk_messages else {},
-        body=_given(content=content, permission_mode=permission_mode),
+        body=_without_none(content=content, permission_mode=permission_mode),
         headers={"Accept": EVENT_STREAM, "Idempotency-Key": idempotency_key},
         repeatable=True,
     )
 
 
-def watch(loop_id: str, cursor: int | None, sdk_messages: bool) -> ApiRequest[None]:
+def stream_events(loop_id: str, cursor: int | None, sdk_messages: bool) -> ApiRequest[None]:
     headers = {"Accept": EVENT_STREAM}
     if cursor is not None:
         headers["Last-Event-ID"] = str(cursor)
     params = {"include": "sdk_message"} if sdk_messages else {}
-    path = _loop(loop_id, "events")
-    return ApiRequest("GET", path, _nothing, params=params, headers=headers, repeatable=True)
+    path = _loop_path(loop_id, "events")
+    return ApiRequest("GET", path, _discard_body, params=params, headers=headers, repeatable=True)
 
 
-def history(
+def list_messages(
     loop_id: str, limit: int | None, after: str | None, newest_first: bool = False
 ) -> ApiRequest[MessagePage]:
-    params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+    params = {k: str(v) for k, v in _without_none(limit=limit, after=after).items()}
     if newest_first:
         params["order"] = "desc"
-    path = _loop(loop_id, "messages")
+    path = _loop_path(loop_id, "messages")
     return ApiRequest("GET", path, MessagePage.parse, params=params, repeatable=True)
 
 
-def network(loop_id: str, limit: int | None, after: str | None) -> ApiRequest[NetworkPage]:
-    params = {k: str(v) for k, v in _given(limit=limit, after=after).items()}
+def list_network_requests(
+    loop_id: str, limit: int | None, after: str | None
+) -> ApiRequest[NetworkPage]:
+    params = {k: str(v) for k, v in _without_none(limit=limit, after=after).items()}
     return ApiRequest(
-        "GET", _loop(loop_id, "network"), NetworkPage.parse, params=params, repeatable=True
+        "GET", _loop_path(loop_id, "network"), NetworkPage.parse, params=params, repeatable=True
     )
 
 
-def interrupt(loop_id: str) -> ApiRequest[None]:
-    return ApiRequest("POST", _loop(loop_id, "interrupt"), _nothing)
+def interrupt_turn(loop_id: str) -> ApiRequest[None]:
+    return ApiRequest("POST", _loop_path(loop_id, "interrupt"), _discard_body)
 
 
 # ------------------------------------------------------------------- choices and rules
 
 
 def resolve_choice(loop_id: str, choice_id: str, body: Mapping[str, Any]) -> ApiRequest[None]:
-    return ApiRequest("POST", _loop(loop_id, "choices", _segment(choice_id)), _nothing, body=body)
+    return ApiRequest(
+        "POST", _loop_path(loop_id, "choices", _path_segment(choice_id)), _discard_body, body=body
+    )
 
 
 def list_rules(loop_id: str) -> ApiRequest[list[Rule]]:
     def parse(data: Any) -> list[Rule]:
         return [Rule.parse(item) for item in data["rules"]]
 
-    return ApiRequest("GET", _loop(loop_id, "rules"), parse, repeatable=True)
+    return ApiRequest("GET", _loop_path(loop_id, "rules"), parse, repeatable=True)
 
 
-def withdraw_rule(loop_id: str, rule_id: str) -> ApiRequest[None]:
-    return ApiRequest("DELETE", _loop(loop_id, "rules", _segment(rule_id)), _nothing)
+def delete_rule(loop_id: str, rule_id: str) -> ApiRequest[None]:
+    return ApiRequest("DELETE", _loop_path(loop_id, "rules", _path_segment(rule_id)), _discard_body)
+
+
+# ------------------------------------------------------------------- files and transcripts
+
+
+def _file_path(name: str) -> str:
+    """``name`` as path segments. Raises ``ValueError`` where they would name another file."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{name!r} is not a path in a loop's workdir")
+    return "/".join(quote(part, safe="") for part in parts)
+
+
+def list_files(loop_id: str, path: str, limit: int, after: str | None) -> ApiRequest[FilePage]:
+    params = _without_none(path=path or None, limit=str(limit), after=after)
+    return ApiRequest(
+        "GET", _loop_path(loop_id, "files"), FilePage.parse, params=params, repeatable=True
+    )
+
+
+def read_file(loop_id: str, name: str) -> ApiRequest[bytes]:
+    path = _loop_path(loop_id, "files", _file_path(name))
+    return ApiRequest(
+        "GET", path, bytes, headers={"Accept": "*/*"}, repeatable=True, decode_as="bytes"
+    )
+
+
+def download_file(loop_id: str, name: str) -> ApiRequest[None]:
+    path = _loop_path(loop_id, "files", _file_path(name))
+    return ApiRequest("GET", path, _discard_body, headers={"Accept": "*/*"}, repeatable=True)
+
+
+def write_file(loop_id: str, name: str, data: bytes) -> ApiRequest[FileReceived]:
+    return _put_file(loop_id, name, data, {}, repeatable=True)
+
+
+def new_upload_id() -> str:
+    return uuid.uuid4().hex
+
+
+def write_part(
+    loop_id: str, name: str, data: bytes, upload: str, offset: int, size: int
+) -> ApiRequest[FileReceived]:
+    """One part. The last one makes the file appear, so it must not be sent twice."""
+    params = {"upload": upload, "offset": str(offset), "size": str(size)}
+    return _put_file(loop_id, name, data, params, repeatable=offset + len(data) < size)
+
+
+def _put_file(
+    loop_id: str, name: str, data: bytes, params: dict[str, str], *, repeatable: bool
+) -> ApiRequest[FileReceived]:
+    return ApiRequest(
+        "PUT",
+        _loop_path(loop_id, "files", _file_path(name)),
+        FileReceived.parse,
+        params=params,
+        headers={"Content-Type": "application/octet-stream"},
+        content=data,
+        repeatable=repeatable,
+    )
+
+
+def get_transcript(
+    loop_id: str, wanted: TranscriptFormat, turn: str | None, last: int | None
+) -> ApiRequest[Any]:
+    reads: Literal["json", "text"] = "text" if wanted == "md" else "json"
+    params = _without_none(format=wanted, turn=turn, last=None if last is None else str(last))
+    path = _loop_path(loop_id, "transcript")
+    parse = str if wanted == "md" else dict
+    headers = {"Accept": "*/*"}
+    return ApiRequest(
+        "GET", path, parse, params=params, headers=headers, repeatable=True, decode_as=reads
+    )
+
+
+def download_transcript(
+    loop_id: str, wanted: TranscriptFormat, turn: str | None, last: int | None
+) -> ApiRequest[None]:
+    params = _without_none(format=wanted, turn=turn, last=None if last is None else str(last))
+    headers = {"Accept": "*/*"}
+    path = _loop_path(loop_id, "transcript")
+    return ApiRequest("GET", path, _discard_body, params=params, headers=headers, repeatable=True)
 
 
 # ------------------------------------------------------------------- tokens
 
 
 def create_token(label: str | None) -> ApiRequest[ApiToken]:
-    return ApiRequest("POST", "me/tokens", ApiToken.parse, body=_given(label=label))
+    return ApiRequest("POST", "me/tokens", ApiToken.parse, body=_without_none(label=label))
 
 
 def list_tokens() -> ApiRequest[list[ApiToken]]:
@@ -189,4 +283,4 @@ def list_tokens() -> ApiRequest[list[ApiToken]]:
 
 
 def revoke_token(token_id: str) -> ApiRequest[None]:
-    return ApiRequest("DELETE", f"me/tokens/{_segment(token_id)}", _nothing)
+    return ApiRequest("DELETE", f"me/tokens/{_path_segment(token_id)}", _discard_body)

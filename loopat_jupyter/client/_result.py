@@ -1,4 +1,4 @@
-"""What a turn brought, put together from its events. No I/O."""
+"""The result of a turn, collected from its events, and the errors that carry it. No I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ._errors import TurnFailed, TurnInterrupted
+from ._errors import LoopatError
 from ._events import (
     AssistantDelta,
     ChoiceResolved,
@@ -44,10 +44,10 @@ class TurnChoice:
 
 @dataclass(slots=True, repr=False)
 class TurnResult:
-    """One turn as far as it has come; shows itself well in notebooks and terminals.
+    """One turn up to its newest event, with displays for notebooks and terminals.
 
     ``status`` is ``running`` until the terminal event, then ``done``, ``interrupted`` or
-    ``error``. Text is the agent's: treat it as untrusted where you display it yourself.
+    ``error``. The text is the agent's: treat it as untrusted where you display it yourself.
     """
 
     turn_id: str | None = None
@@ -62,7 +62,7 @@ class TurnResult:
 
     @property
     def text(self) -> str:
-        """Everything the assistant said."""
+        """All visible text of the turn."""
         return "".join(self._text)
 
     @property
@@ -70,7 +70,7 @@ class TurnResult:
         return "".join(self._thinking)
 
     def add(self, event: Event) -> None:
-        """Take one event of the turn in."""
+        """Update the result by one event of the turn."""
         self.turn_id = self.turn_id or event.turn_id
         match event:
             case AssistantDelta():
@@ -112,8 +112,8 @@ class TurnResult:
         """The result itself when the turn is ``done``.
 
         Raises:
-            TurnInterrupted: somebody ended it.
-            TurnFailed: it ended with ``error``; ``code`` says which.
+            TurnInterrupted: it was interrupted.
+            TurnFailed: it ended with ``error``; ``code`` is the event's.
         """
         if self.status == "interrupted":
             raise TurnInterrupted("the turn was interrupted", code="interrupted", result=self)
@@ -146,3 +146,16 @@ class TurnResult:
         if self.status in {"interrupted", "error"}:
             lines.append(f"*{self.status}* {code_span(self.error_message or '')}".rstrip())
         return "\n".join([lines[0], "", *lines[1:]]).strip()
+
+
+class TurnFailed(LoopatError):
+    """The turn ended with ``error``. ``result`` is the turn up to its end."""
+
+    def __init__(self, message: str, *, code: str, result: TurnResult) -> None:
+        super().__init__(message)
+        self.code = code
+        self.result = result
+
+
+class TurnInterrupted(TurnFailed):
+    """The turn ended with ``interrupted``."""

@@ -1,4 +1,4 @@
-"""When to try again, and how long to wait first. Pure arithmetic: nobody sleeps here."""
+"""Which failed requests are retried, and after how many seconds. No I/O, and no sleeping."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import httpx
 from ._errors import APIError, LoopatError, RateLimitError
 from ._requests import ApiRequest
 
-_PASSING = {429, 502, 503, 504}
-"""Statuses that say: not done, ask again. A plain 500 is not among them."""
+_TRANSIENT_STATUSES = {429, 502, 503, 504}
+"""Statuses of requests that were not carried out. A plain 500 is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How persistent a client is.
+    """How often and how long a client retries.
 
     Attributes:
-        attempts: how often one call is sent in all.
+        attempts: how often one request is sent, the first time included.
         stream_attempts: how many connections in a row may bring a stream nothing new.
         backoff: seconds before the second attempt; doubles from there, with jitter.
         longest: the most seconds waited between two attempts. A ``Retry-After`` beyond four
@@ -33,37 +33,37 @@ class RetryPolicy:
     longest: float = 8.0
 
     def delay(self, failures: int, retry_after: float | None = None) -> float:
-        """Seconds to wait after ``failures`` failures in a row (1 or more)."""
+        """The seconds to wait after ``failures`` failures in a row (1 or more)."""
         ceiling = min(self.longest, self.backoff * 2.0 ** min(failures - 1, 30))
         jittered = ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spread, not secrecy
         return max(jittered, retry_after or 0.0)
 
-    def patient_with(self, error: APIError) -> bool:
-        """Does ``error`` pass by itself, within a time worth waiting?"""
-        if error.status not in _PASSING:
+    def is_transient(self, error: APIError) -> bool:
+        """Whether the server may accept the request later, within a time worth waiting."""
+        if error.status not in _TRANSIENT_STATUSES:
             return False
         return (error.retry_after or 0.0) <= 4 * self.longest
 
 
-class Attempts:
-    """The attempts of one call: asked after each failure, it says how long to wait or raises."""
+class RetryState:
+    """The failures of one request so far."""
 
-    def __init__(self, policy: RetryPolicy, call: ApiRequest[Any]) -> None:
+    def __init__(self, policy: RetryPolicy, request: ApiRequest[Any]) -> None:
         self._policy = policy
-        self._call = call
+        self._request = request
         self._failures = 0
 
-    def after(self, error: LoopatError, cause: httpx.TransportError | None = None) -> float:
-        """Seconds until the next attempt; raises ``error`` when there is none."""
+    def delay_after(self, error: LoopatError, cause: httpx.TransportError | None = None) -> float:
+        """The seconds until the next attempt; raises ``error`` where there is none."""
         self._failures += 1
-        if self._failures >= self._policy.attempts or not self._worth_it(error, cause):
+        if self._failures >= self._policy.attempts or not self._should_retry(error, cause):
             raise error from cause
         retry_after = error.retry_after if isinstance(error, APIError) else None
         return self._policy.delay(self._failures, retry_after)
 
-    def _worth_it(self, error: LoopatError, cause: httpx.TransportError | None) -> bool:
+    def _should_retry(self, error: LoopatError, cause: httpx.TransportError | None) -> bool:
         if isinstance(error, APIError):
             untouched = isinstance(error, RateLimitError) or error.code == "overloaded"
-            return self._policy.patient_with(error) and (untouched or self._call.repeatable)
+            return self._policy.is_transient(error) and (untouched or self._request.repeatable)
         never_arrived = isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout)
-        return cause is not None and (never_arrived or self._call.repeatable)
+        return cause is not None and (never_arrived or self._request.repeatable)

@@ -37,6 +37,8 @@ NO_KEY = "no-key"
 Api = Literal["anthropic", "openai"]
 Thinking = bool | Literal["minimal", "low", "medium", "high"]
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
+KEY_HEADERS = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
 
 
 class ModelSection(ConfigModel):
@@ -57,13 +59,18 @@ class ModelSection(ConfigModel):
 
 
 class ProviderSection(ConfigModel):
-    """One provider. Without ``models`` every model id of it may be named."""
+    """One provider. Without ``models`` every model id of it may be named.
+
+    ``headers`` and ``query`` go with every request; a header that is ``null`` is left out.
+    """
 
     api: Api = "anthropic"
     base_url: str | None = Field(default=None, alias="baseUrl")
     api_key: str | None = Field(default=None, alias="apiKey")
     models: list[ModelSection] | None = None
     enabled: bool = True
+    headers: dict[Name, str | None] = Field(default_factory=dict)
+    query: dict[Name, str] = Field(default_factory=dict)
 
 
 class NetworkSection(ConfigModel):
@@ -94,6 +101,8 @@ class SelectedModel:
     context_window: int | None = None
     max_tokens: int | None = None
     thinking: Thinking | None = None
+    headers: tuple[tuple[str, str | None], ...] = field(default=(), repr=False)
+    query: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     models: tuple[str, ...] | None = None
     """The ids that are enabled where the provider lists its models; ``None``: any."""
 
@@ -151,7 +160,32 @@ class ConfigFile:
             max_tokens=model.max_tokens,
             thinking=model.thinking,
             models=_enabled(provider),
+            headers=self._extra_headers(name, provider, vault),
+            query=tuple(
+                (key, self._resolve(value, f"providers.{name}.query.{key}", vault))
+                for key, value in provider.query.items()
+            ),
         )
+
+    def _extra_headers(
+        self, name: str, provider: ProviderSection, vault: str
+    ) -> tuple[tuple[str, str | None], ...]:
+        """A provider's own headers, names in lower case. Raises :class:`ConfigError`."""
+        found: list[tuple[str, str | None]] = []
+        for header, text in provider.headers.items():
+            where = f"providers.{name}.headers.{header}"
+            if not _HEADER_NAME.fullmatch(header):
+                raise config_error(f"{where} is no name that a header can have")
+            value = None if text is None else self._resolve(text, where, vault)
+            if value is not None:
+                _check_header_value(value, where)
+            found.append((header.lower(), value))
+        keys = {header for header, value in found if value and header in KEY_HEADERS}
+        if keys and not provider.api_key:  # the key is in one of them: no second one beside it
+            found += [
+                (other, None) for other in ("authorization", "x-api-key") if other not in keys
+            ]
+        return tuple(found)
 
     def credentials(self, name: str, provider: ProviderSection, vault: str) -> tuple[str, str]:
         """A provider's key and address with every ``${VAR}`` filled in; either may be empty.
@@ -160,6 +194,7 @@ class ConfigFile:
         """
         where = f"providers.{name}"
         key = self._resolve(provider.api_key, f"{where}.apiKey", vault)
+        _check_header_value(key, _origin_of(provider.api_key, f"{where}.apiKey"))
         base_url = self._resolve(provider.base_url, f"{where}.baseUrl", vault)
         if not key and not base_url:
             raise config_error(
@@ -207,6 +242,30 @@ class ConfigFile:
             return found
 
         return REFERENCE.sub(value, text or "").strip()
+
+
+def _origin_of(text: str | None, where: str) -> str:
+    """Where a value comes from: the variable that it refers to, else its place in the file."""
+    found = REFERENCE.fullmatch((text or "").strip())
+    return f"the variable {found[1]} ({where})" if found else where
+
+
+def _check_header_value(value: str, where: str) -> None:
+    """Keys travel in headers, which take printable ASCII alone. The value is never named."""
+    bad = next((one for one in value if not " " <= one <= "~"), None)
+    if bad is None:
+        return
+    if bad in "\r\n":
+        what = "a line break"
+    elif bad == "\0":
+        what = "a NUL character"
+    elif bad in "\u201c\u201d\u201e\u2018\u2019\u201a\u00ab\u00bb":
+        what = "a typographic quotation mark, as word processors make them"
+    elif bad == "\u00a0" or bad.isspace():
+        what = "a space that is none of the keyboard's"
+    else:
+        what = f"the character U+{ord(bad):04X}"
+    raise config_error(f"{where} holds {what}, which no key can have; copy the key again")
 
 
 def _enabled(provider: ProviderSection) -> tuple[str, ...] | None:

@@ -1,10 +1,9 @@
-"""The errors of the domain, one class for each error code of the contract.
+"""The domain's exceptions, one class for each error code of the contract.
 
-Every exception a caller of this package must expect derives from :class:`DomainError`.
-``code`` is the contract's error code and ``type`` its error type; the HTTP API turns them
-into a status with the one table in :mod:`loopat_jupyter.api.errors` and knows no other mapping.
-The message is shown to people: it says what happened and what to do next, and holds no
-traceback, no path of the server and no secret.
+Every exception a caller of this package must expect derives from :class:`DomainError`. ``code`` is
+the contract's error code; the one table in :mod:`loopat_jupyter.api.errors` gives its HTTP status
+and error type. The message is shown to people: it says what happened and what to do next, and holds
+no traceback, no path of the server and no secret.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from typing import ClassVar
 
 
 class DomainError(Exception):
-    """Base of every error that the domain raises on purpose."""
+    """Base of everything the domain raises on purpose."""
 
-    type: ClassVar[str] = "internal_error"
     code: ClassVar[str] = "internal"
 
     def __init__(self, message: str) -> None:
@@ -26,7 +24,6 @@ class DomainError(Exception):
 class InvalidRequest(DomainError):
     """The request itself is wrong; sending it again unchanged cannot help."""
 
-    type = "invalid_request_error"
     code = "invalid_parameter"
 
 
@@ -81,7 +78,6 @@ class InvalidChoicePayload(InvalidRequest):
 class PermissionRefused(DomainError):
     """The caller is known, and may not do this."""
 
-    type = "permission_error"
     code = "forbidden"
 
 
@@ -90,7 +86,6 @@ class NotLoopOwner(PermissionRefused):
 
 
 class NotFound(DomainError):
-    type = "not_found_error"
     code = "not_found"
 
 
@@ -109,14 +104,12 @@ class TokenNotFound(NotFound):
 class IdempotencyKeyReused(DomainError):
     """The key was used for another loop or another body within its window."""
 
-    type = "conflict_error"
     code = "idempotency_key_reused"
 
 
 class Overloaded(DomainError):
     """The server has all the work it will take; ``retry_after`` is in seconds."""
 
-    type = "internal_error"
     code = "overloaded"
 
     def __init__(self, message: str, retry_after: int = 5) -> None:
@@ -127,7 +120,6 @@ class Overloaded(DomainError):
 class TooManyRequests(DomainError):
     """A token is over its rate; ``retry_after`` is in seconds."""
 
-    type = "rate_limit_error"
     code = "too_many_requests"
 
     def __init__(self, message: str, retry_after: int) -> None:

@@ -1,8 +1,8 @@
-"""The loops of this server: what the HTTP API calls.
+"""The loops of this server: what the API calls to change one.
 
-One object for all loops. It checks ownership (:meth:`LoopService.owned`, the one place), keeps an
-actor for each loop that has work, and hands out subscriptions. It knows no HTTP; what it raises is
-in :mod:`.errors`.
+One object for all loops. It checks ownership (:meth:`LoopService.owned_loop`, the one place) and
+keeps an actor for each loop that has work. Plain reads are not here: the API makes them at the
+ports. It knows no HTTP; what it raises is in :mod:`.errors`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,20 @@ from typing import Any, Protocol
 
 from .actor import ActorDeps, LoopActor
 from .choice_answers import parse_answer
-from .errors import ChoiceNotFound, LoopArchived, LoopNotFound, NotFound, NotLoopOwner
-from .event_broadcaster import EventBroadcaster, Subscription
+from .errors import ChoiceNotFound, LoopNotFound, NotFound, NotLoopOwner
+from .event_broadcaster import EventBroadcaster
 from .models import (
     AcceptedMessage,
-    AuditListing,
     ChoiceRecord,
     GivenFolder,
-    LoopListing,
     LoopRecord,
-    LoopState,
-    MessageListing,
     NewMessage,
-    RuleRecord,
     Source,
     now,
 )
 from .ports.engine import EngineSet, PermissionMode
 from .ports.files import LoopFileStore
-from .ports.sandbox import SandboxIsolation, SandboxSpec
+from .ports.sandbox import SandboxSpec
 from .ports.store import StorePort
 from .sandbox_pool import SandboxPool
 from .transcript_source import StoredTurn, TranscriptIndex, TranscriptStream
@@ -82,6 +77,8 @@ class PreparedLoop:
 
 
 class LoopService:
+    """See the module's docstring."""
+
     def __init__(
         self,
         store: StorePort,
@@ -91,15 +88,13 @@ class LoopService:
         home: LoopHome,
         files: LoopFileStore,
         *,
-        isolation: SandboxIsolation,
         default_mode: PermissionMode,
         on_activity: Callable[[], None],
     ) -> None:
-        self.store = store
-        self.log = event_log
-        self.engines = engines
-        self.files = files
-        self.isolation = isolation
+        self._store = store
+        self._broadcaster = event_log
+        self._engines = engines
+        self._files = files
         self._sandboxes = sandboxes
         self._home = home
         self._actors: dict[str, LoopActor] = {}
@@ -112,12 +107,12 @@ class LoopService:
 
     async def start(self) -> None:
         """Resume what the last server left unfinished."""
-        for loop_id in self.store.unfinished:
-            loop = await self.store.loops.get(loop_id)
+        for loop_id in self._store.unfinished:
+            loop = await self._store.loops.get(loop_id)
             if loop is not None:
                 self._actor(loop).wake()
         for loop_id in await self._sandboxes.retained():
-            loop = await self.store.loops.get(loop_id)
+            loop = await self._store.loops.get(loop_id)
             if loop is None or loop.archived:
                 await self._sandboxes.remove(loop_id)
 
@@ -128,17 +123,17 @@ class LoopService:
         """
         self._closing = True
         await asyncio.gather(*(actor.stop("server_restarted") for actor in self._actors.values()))
-        self.log.end_all()
+        self._broadcaster.end_all()
         await self._sandboxes.close()
-        await self.engines.close()
-        await asyncio.to_thread(self.files.close)
+        await self._engines.close()
+        await asyncio.to_thread(self._files.close)
 
     async def sandbox_evicted(self, loop_id: str) -> None:
         """The pool is about to stop a loop's sandbox."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
-        await self.engines.close_loop(loop_id)
+        await self._engines.close_loop(loop_id)
 
     @property
     def running(self) -> int:
@@ -155,9 +150,9 @@ class LoopService:
 
     # ------------------------------------------------------------------ loops
 
-    async def owned(self, caller: str, loop_id: str) -> LoopRecord:
+    async def owned_loop(self, caller: str, loop_id: str) -> LoopRecord:
         """The loop, if it is the caller's. Raises ``LoopNotFound``, ``NotLoopOwner``."""
-        loop = await self.store.loops.get(loop_id)
+        loop = await self._store.loops.get(loop_id)
         if loop is None:
             raise LoopNotFound("There is no such loop.")
         if loop.owner != caller:
@@ -179,63 +174,34 @@ class LoopService:
             folders=prepared.folders,
         )
         try:
-            await self.store.loops.create(loop)
+            await self._store.loops.create(loop)
         except BaseException:
             await asyncio.shield(self._home.remove_loop(new.loop_id))
             raise
         return loop
 
-    async def page(
-        self, caller: str, *, limit: int, after: str | None, before: str | None, archived: bool
-    ) -> LoopListing:
-        return await self.store.loops.page(
-            caller, limit=limit, after=after, before=before, archived=archived
-        )
-
-    async def state(self, loop: LoopRecord) -> LoopState:
-        return await self.store.loops.state(loop.loop_id)
-
     async def archive(self, loop: LoopRecord) -> None:
         """Archive: interrupt, cancel what is queued, stop the sandbox, keep the record."""
-        await self.store.loops.archive(loop.loop_id)
+        await self._store.loops.archive(loop.loop_id)
         actor = self._actors.get(loop.loop_id)
         if actor is not None:
             await actor.stop("interrupted")
-        await self.store.turns.cancel_all(loop.loop_id)
+        await self._store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
         await self._sandboxes.remove(loop.loop_id)
-        await self.files.remove_loop(loop)
-
-    def refuse_archived(self, loop: LoopRecord) -> None:
-        """Raises ``LoopArchived``: nothing changes in a loop that was put away."""
-        if loop.archived:
-            raise LoopArchived("This loop is archived: its files can be read and not written.")
+        await self._files.remove_loop(loop)
 
     # ------------------------------------------------------------------ messages
 
-    async def find_replay(
+    async def accept_message(
         self, caller: str, loop: LoopRecord, message: NewMessage
-    ) -> AcceptedMessage | None:
-        return await self.store.turns.find_replay(caller, loop.loop_id, message)
-
-    async def send(self, caller: str, loop: LoopRecord, message: NewMessage) -> AcceptedMessage:
+    ) -> AcceptedMessage:
         """Accept a message; when this returns it is on disk, and will run once."""
-        accepted = await self.store.turns.accept(
+        accepted = await self._store.turns.accept(
             caller, loop.loop_id, message, queue_limit=QUEUE_LIMIT
         )
         self._actor(loop).wake()
         return accepted
-
-    async def messages(
-        self, loop: LoopRecord, *, limit: int, after: str | None, newest_first: bool = False
-    ) -> MessageListing:
-        return await self.store.history.messages(
-            loop.loop_id, limit=limit, after=after, newest_first=newest_first
-        )
-
-    async def network(self, loop: LoopRecord, *, limit: int, after: str | None) -> AuditListing:
-        """What the loop's sandbox asked of the network, newest first."""
-        return await self.store.audit.page(loop.loop_id, limit=limit, after=after)
 
     async def read_transcript(
         self, loop: LoopRecord, *, turn_id: str | None, last: int | None
@@ -245,9 +211,9 @@ class LoopService:
         Raises:
             NotFound: the loop has no turn ``turn_id``.
         """
-        index = await self.store.transcript.index(loop.loop_id, last=last)
+        index = await self._store.transcript.index(loop.loop_id, last=last)
         if turn_id is not None:
-            if await self.store.transcript.turn(loop.loop_id, turn_id, 0) is None:
+            if await self._store.transcript.turn(loop.loop_id, turn_id, 0) is None:
                 raise NotFound("There is no such turn in this loop.")
             index = replace(index, turn_ids=(turn_id,))
         aliases = await asyncio.to_thread(self._home.host_path_aliases, loop)
@@ -255,12 +221,9 @@ class LoopService:
 
     async def _turns(self, loop: LoopRecord, index: TranscriptIndex) -> AsyncIterator[StoredTurn]:
         for turn_id in index.turn_ids:
-            turn = await self.store.transcript.turn(loop.loop_id, turn_id, index.seq)
+            turn = await self._store.transcript.turn(loop.loop_id, turn_id, index.seq)
             if turn is not None:
                 yield turn
-
-    def subscribe(self, loop: LoopRecord, *, raw: bool = False) -> Subscription:
-        return self.log.subscribe(loop.loop_id, raw=raw)
 
     async def interrupt(self, loop: LoopRecord) -> None:
         """End the turn the loop is at; returns when its end is stored. Nothing when idle."""
@@ -272,15 +235,15 @@ class LoopService:
         """A choice that waits for an answer. Raises ``ChoiceNotFound``."""
         choice = None
         if not loop.archived:
-            choice = await self.store.choices.get(loop.loop_id, choice_id)
+            choice = await self._store.choices.get(loop.loop_id, choice_id)
         if choice is None or not choice.pending:
             raise ChoiceNotFound("There is no such pending choice: it may have been answered.")
         return choice
 
-    async def answer(
+    async def resolve_choice(
         self, loop: LoopRecord, choice_id: str, body: Mapping[str, Any], source: Source
     ) -> None:
-        """Answer a pending choice; of two answers at once exactly one is taken.
+        """Resolve a pending choice; of two answers at once exactly one is taken.
 
         Raises:
             ChoiceNotFound: not pending (any more), or not this loop's.
@@ -288,15 +251,12 @@ class LoopService:
         """
         choice = await self.pending_choice(loop, choice_id)
         resolution = parse_answer(choice, body, source)
-        if not await self.store.choices.resolve(choice, resolution):
+        if not await self._store.choices.resolve(choice, resolution):
             raise ChoiceNotFound("Somebody else answered this choice a moment ago.")
         self._actor(loop).choice_resolved(choice_id)
 
-    async def rules(self, loop: LoopRecord) -> list[RuleRecord]:
-        return list(await self.store.loops.rules(loop.loop_id))
-
     async def delete_rule(self, loop: LoopRecord, rule_id: str) -> None:
-        if not await self.store.loops.delete_rule(loop.loop_id, rule_id):
+        if not await self._store.loops.delete_rule(loop.loop_id, rule_id):
             raise NotFound("There is no such rule in this loop.")
         actor = self._actors.get(loop.loop_id)
         if actor is not None:

@@ -1,8 +1,10 @@
-"""The tier ``none``: the server's own user, and no walls. Only when the administrator says so.
+"""The tier ``none``: processes of the server's own user, without isolation.
 
-What is still true: a clean environment, limits for each process, the same supervisor (so the
-same commands, output caps and file operations), and on stop every process that descends from
-the loop is killed, as well as that can be done without a namespace.
+It is used only when the administrator sets it.
+
+What holds all the same: a clean environment, limits for each process, and the same supervisor, with
+its commands, bounds on output, and file operations. On stop every process that descends from the
+loop's is killed, as far as it can be found without a namespace.
 """
 
 from __future__ import annotations
@@ -12,23 +14,21 @@ import os
 import pwd
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.runtime.environment import base_environment
 from loopat_jupyter.sandboxes.runtime.limits import (
     PROCESSES_GAP,
     STRAY_GAP,
-    enforced_controllers,
-    with_cgroups,
 )
-from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.sandbox import LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 END_GRACE = 3.0
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="none",
     isolates=False,
     enforced=("a clean environment", "limits on memory, open files, file size, output and time"),
@@ -42,43 +42,28 @@ TIER = SandboxIsolation(
 
 
 def user_name() -> str:
-    """The server's user; in some containers it has a number only."""
+    """The name of the server's user, or its number: in some containers it has no name."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:
         return str(os.geteuid())
 
 
-class UnconfinedTier:
-    """See :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
+class UnconfinedTier(LauncherTier):
+    """Creates sandboxes without isolation."""
 
     def __init__(self, settings: SandboxSettings) -> None:
-        self._settings = settings
-        self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
+        super().__init__(settings, Launcher(), ISOLATION)
 
     def create(self, spec: SandboxSpec) -> UnconfinedSandbox:
         return UnconfinedSandbox(spec, self._settings, self._launcher, self._isolation)
 
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        self._launcher.close()
-
 
 class UnconfinedSandbox(SupervisedSandbox):
-    """A loop's processes beside the server's own."""
+    """A loop's processes, as the server's own user and in the host's namespaces."""
 
     own_network = False
-    proxied = False  # the network is open; the broker's door is there for the model alone
+    proxied = False  # the network is open; the egress proxy is there for the model gateway alone
 
     def __init__(
         self,
@@ -96,25 +81,16 @@ class UnconfinedSandbox(SupervisedSandbox):
         return {**super().configuration(), "processes": None}
 
     def environment(self) -> dict[str, str]:
-        user = user_name()
         path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin")
-        return {
-            "PATH": f"{Path(sys.prefix) / 'bin'}:{path}",
-            "HOME": self.home,
-            "USER": user,
-            "LOGNAME": user,
-            "SHELL": "/bin/bash",
-            "LANG": "C.UTF-8",
-            "TERM": "dumb",
-        }
+        return base_environment(f"{Path(sys.prefix) / 'bin'}:{path}", self.home, user_name())
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         for folder in self._spec.folders:
             link = self._spec.workdir / folder.name
             if not os.path.lexists(link):
                 link.symlink_to(folder.source)
-        launch.argv = supervisor
+        plan.argv = supervisor
 
     def end_processes(self) -> None:
-        """The end of the channel makes the supervisor kill what it started; then force."""
-        asyncio.get_running_loop().call_later(END_GRACE, self.send_all, signal.SIGKILL)
+        """At the end of its channel the supervisor kills what it started; later both are killed."""
+        asyncio.get_running_loop().call_later(END_GRACE, self.signal_all, signal.SIGKILL)

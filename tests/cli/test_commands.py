@@ -104,7 +104,7 @@ def test_loops_are_made_listed_and_archived(loopat: Loopat):
     refused(loopat("send", made["id"], "hello"), 1, "archived")
 
 
-def test_what_a_sandbox_asked_of_the_network_is_listed(loopat: Loopat):
+def test_network_requests_of_a_sandbox_are_listed(loopat: Loopat):
     made = loopat("loops", "new").out.strip()
     assert loopat("network", made).out == "nothing was asked of the network\n"
     command = "!python3 -c \"import urllib.request as r; r.urlopen('http://example.org/x')\"; true"
@@ -151,7 +151,7 @@ def test_send_json_is_the_events_of_the_turn(loopat: Loopat, loop_id: str):
     refused(loopat("send", loop_id, "!echo other", "--key", "k"), 1, "key")
 
 
-def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id: str):
+def test_a_choice_without_a_terminal_is_5_and_keeps_waiting(loopat: Loopat, loop_id: str):
     command = ("send", loop_id, "!echo hi", "--mode", "default")
     waiting = loopat(*command)
     assert waiting.code == 5
@@ -167,7 +167,7 @@ def test_a_choice_without_anybody_is_5_and_keeps_waiting(loopat: Loopat, loop_id
     assert "Drink?" in question.err
 
 
-def test_what_an_agent_prints_has_no_power_over_the_terminal(loopat: Loopat, loop_id: str):
+def test_an_agents_output_cannot_control_the_terminal(loopat: Loopat, loop_id: str):
     evil = r"!printf '\033]0;owned\007\033[2J\r\302\233\342\200\256txt\177'"
     shown = loopat("send", loop_id, evil).out
     assert not {c for c in shown if ord(c) < 32 and c != "\n"}
@@ -225,7 +225,7 @@ def test_watch_replays_and_ends_with_ctrl_c(
     assert [e["seq"] for e in seen] == list(range(1, len(seen) + 1))
 
 
-def test_a_reader_that_leaves_early_ends_the_command_without_a_word(
+def test_a_closed_pipe_ends_the_command_without_a_message(
     environment: dict[str, str], loop_id: str
 ):
     sender = subprocess.Popen(
@@ -278,7 +278,9 @@ def test_tokens_need_a_home_that_is_a_servers(loopat: Loopat, tmp_path: Path):
     assert (broken / "loopat.db").read_bytes() == b"not a database, " * 100
 
 
-def test_doctor_says_what_a_loop_would_get(loopat: Loopat, demo_server: JupyterServer):
+def test_doctor_reports_the_model_engine_and_sandbox_of_a_loop(
+    loopat: Loopat, demo_server: JupyterServer
+):
     report = loopat("doctor", "--json").json
     checks = {check["name"]: check for check in report["checks"]}
     assert report["ok"] is True
@@ -312,7 +314,7 @@ def test_doctor_names_file_and_line_and_changes_nothing(loopat: Loopat, tmp_path
     assert not absent.exists()
 
 
-def test_doctor_asks_the_model_for_one_token_and_only_when_told_to(
+def test_doctor_calls_the_model_for_one_token_only_with_online(
     loopat: Loopat, model: MockModel, tmp_path: Path
 ):
     def online(url: str, *options: str) -> tuple[int, dict[str, dict[str, str]]]:
@@ -358,7 +360,7 @@ def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
 # --------------------------------------------------------------------------- files and transcripts
 
 
-def test_files_go_in_are_listed_and_come_out(loopat: Loopat, loop_id: str, tmp_path: Path):
+def test_files_are_uploaded_listed_and_downloaded(loopat: Loopat, loop_id: str, tmp_path: Path):
     (tmp_path / "a.txt").write_text("hello\n")
     (tmp_path / "b.txt").write_text("")
     done = loopat("put", loop_id, str(tmp_path / "a.txt"), str(tmp_path / "b.txt"), "--to", "in")
@@ -383,7 +385,7 @@ def test_files_go_in_are_listed_and_come_out(loopat: Loopat, loop_id: str, tmp_p
     refused(loopat("put", loop_id, str(tmp_path / "none")), 1, "none")
 
 
-def test_a_name_that_an_agent_chose_has_no_power_over_the_terminal(
+def test_a_file_name_cannot_control_the_terminal(
     loopat: Loopat, loop_id: str, demo_server: JupyterServer
 ):
     (demo_server.workdir(loop_id) / "\x1b[2Jred\u202e\nline").touch()
@@ -393,7 +395,7 @@ def test_a_name_that_an_agent_chose_has_no_power_over_the_terminal(
     assert len(out.splitlines()) == 3
 
 
-def test_export_writes_a_story_in_the_format_of_its_name(
+def test_export_writes_a_transcript_in_the_format_of_its_name(
     loopat: Loopat, loop_id: str, tmp_path: Path
 ):
     assert loopat("send", loop_id, "!echo told").code == 0

@@ -85,7 +85,9 @@ def test_ctrl_c_interrupts_the_turn_and_then_leaves(terminal: Terminal, loop_id:
     assert ended(chat) == 0
 
 
-def test_chat_takes_up_a_turn_that_waits(terminal: Terminal, loopat: Loopat, loop_id: str):
+def test_chat_prompts_for_a_choice_that_is_pending_already(
+    terminal: Terminal, loopat: Loopat, loop_id: str
+):
     assert loopat("send", loop_id, "ask Drink? | Tea | Coffee").code == 5
     chat = terminal("chat", loop_id)
     chat.expect("a turn is running")
@@ -101,7 +103,7 @@ def test_chat_takes_up_a_turn_that_waits(terminal: Terminal, loopat: Loopat, loo
     assert ended(chat) == 0
 
 
-def test_chat_with_an_archived_loop_says_so_and_goes_on(
+def test_chat_with_an_archived_loop_reports_it_and_continues(
     terminal: Terminal, loopat: Loopat, loop_id: str
 ):
     loopat("loops", "archive", loop_id)
@@ -126,7 +128,7 @@ def test_send_asks_at_the_terminal_and_ctrl_c_ends_it_with_130(terminal: Termina
     assert ended(send) == 130
 
 
-def test_a_prompt_shows_what_will_run_and_nothing_hides(terminal: Terminal, loop_id: str):
+def test_a_prompt_shows_the_whole_command_with_control_characters(terminal: Terminal, loop_id: str):
     send = terminal("send", loop_id, "!echo safe\r\x1b[2Krm -rf important", "--mode", "default")
     send.expect("Run a command|Bash")
     send.expect(r"Allow\?")
@@ -150,7 +152,9 @@ def test_demo_once_is_a_guided_conversation(terminal: Terminal, tmp_path: Path):
     assert ended(demo) == 0
 
 
-def test_demo_without_a_terminal_answers_itself_and_leaves_nothing(loopat: Loopat, tmp_path: Path):
+def test_demo_without_a_terminal_decides_automatically_and_leaves_no_files(
+    loopat: Loopat, tmp_path: Path
+):
     (tmp_path / "tmp").mkdir()
     env = {"LOOPAT_URL": None, "LOOPAT_HOME": None, "TMPDIR": str(tmp_path / "tmp")}
     shown = loopat("demo", "--once", "--svg", "demo.svg", env=env)
@@ -174,7 +178,7 @@ def test_demo_json_for_programs(loopat: Loopat):
     assert [e["event"] for e in events].count("done") == 6
 
 
-def test_demo_stays_until_ctrl_c_and_then_nothing_runs(terminal: Terminal, tmp_path: Path):
+def test_demo_runs_until_ctrl_c_and_leaves_no_process(terminal: Terminal, tmp_path: Path):
     env = {"LOOPAT_URL": None, "LOOPAT_TOKEN": None, "LOOPAT_HOME": None}
     demo = terminal("demo", "--home", str(tmp_path / "demo"), env=env)
     demo.expect("Answer")
@@ -203,7 +207,7 @@ def runs(pid: int) -> bool:
     return True
 
 
-def test_a_killed_demo_takes_its_server_along(terminal: Terminal, tmp_path: Path):
+def test_the_server_of_a_killed_demo_stops(terminal: Terminal, tmp_path: Path):
     demo = terminal("demo", "--home", str(tmp_path / "demo"), env={"LOOPAT_URL": None})
     demo.expect("Answer")
     (file,) = (tmp_path / "runtime").glob("jpserver-*.json")
@@ -215,7 +219,9 @@ def test_a_killed_demo_takes_its_server_along(terminal: Terminal, tmp_path: Path
     assert readable, "the server outlived the demo"
 
 
-def test_a_home_in_use_is_said_with_the_end_of_the_log(loopat: Loopat, demo_server: JupyterServer):
+def test_demo_reports_a_home_in_use_by_the_reason_in_the_log(
+    loopat: Loopat, demo_server: JupyterServer
+):
     shown = loopat("demo", "--once", "--home", str(demo_server.home), env={"LOOPAT_URL": None})
     assert shown.code == 1
     assert str(demo_server.pid) in shown.err
@@ -229,7 +235,7 @@ def test_no_server_at_a_terminal(terminal: Terminal, arguments: tuple[str, ...])
     assert ended(child) == 3
 
 
-def test_nothing_foreign_reaches_the_terminal_raw(terminal: Terminal, loop_id: str):
+def test_untrusted_text_reaches_the_terminal_escaped(terminal: Terminal, loop_id: str):
     chat = terminal("chat", loop_id)
     chat.expect(PROMPT)
     chat.sendline(r"!printf '\033]0;owned\007'")

@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter import client as api
 from loopat_jupyter.client import AsyncClient, Choice, ChoiceRequired, Client, RequiresChoice
-from loopat_jupyter.client._choice_policy import NOBODY
+from loopat_jupyter.client._choice_policy import NO_ANSWER
 
 from .scripted_api import LOOP, QUESTION, RECORDED, TURN, ScriptedApi, refusal
 
@@ -43,7 +43,7 @@ def test_a_result_holds_the_whole_turn():
     assert dict(list(result.__rich_repr__())[:1]) == {"status": "done"}
 
 
-def test_a_result_shows_itself_in_notebooks_and_terminals():
+def test_a_result_has_displays_for_notebooks_and_terminals():
     from IPython.core.formatters import DisplayFormatter
     from rich.console import Console
 
@@ -88,7 +88,7 @@ def test_by_default_a_choice_fails_and_the_turn_keeps_waiting():
         ("permission", lambda c: "deny", {"allow": False}),
         ("permission", lambda c: c.allow(remember="loop"), {"allow": True, "remember": "loop"}),
         ("permission", lambda c: c.deny(), {"allow": False}),
-        ("question", "deny", {"answers": {"q1": NOBODY}}),
+        ("question", "deny", {"answers": {"q1": NO_ANSWER}}),
         ("question", lambda c: "B", {"answers": {"q1": "B"}}),
         ("question", lambda c: {"q1": "A"}, {"answers": {"q1": "A"}}),
         ("question", lambda c: c.answer(["A", "B"]), {"answers": {"q1": ["A", "B"]}}),
@@ -104,19 +104,19 @@ def test_policies_and_callables(kind: str, on_choice: Any, body: Any):
     ("kind", "on_choice"),
     [("question", "allow"), ("permission", lambda c: None), ("question", lambda c: None)],
 )
-def test_what_decides_nothing_never_hangs(kind: str, on_choice: Any):
+def test_a_policy_without_a_decision_raises_and_does_not_hang(kind: str, on_choice: Any):
     with pytest.raises(ChoiceRequired):
         ask(asking(kind), on_choice)
 
 
-def test_wait_answers_nothing():
+def test_the_policy_wait_sends_nothing():
     scripted = asking()
     assert ask(scripted, "wait").status == "done"
     assert ask(asking(), lambda c: "wait").status == "done"
     assert scripted.answers == []
 
 
-def test_a_wrong_policy_is_refused_before_anything_is_sent():
+def test_an_invalid_policy_is_rejected_before_anything_is_sent():
     scripted = asking()
     with pytest.raises(ValueError, match="on_choice"):
         ask(scripted, "perhaps")
@@ -147,7 +147,7 @@ def test_a_choice_that_is_resolved_already_is_not_decided_again():
     assert scripted.answers == []
 
 
-def test_somebody_quicker_is_no_error_but_a_callables_own_mistake_is():
+def test_a_choice_resolved_by_another_client_is_no_error_but_a_callables_own_is():
     scripted = asking()
     gone = refusal(404, "not_found_error", "choice_not_found", "not pending")
     path = f"loops/{LOOP}/choices/choice_1"
@@ -159,7 +159,7 @@ def test_somebody_quicker_is_no_error_but_a_callables_own_mistake_is():
         ask(scripted, lambda choice: choice.allow())
 
 
-def test_failed_and_interrupted_turns_raise_with_what_they_brought():
+def test_failed_and_interrupted_turns_raise_with_their_result():
     failed = [*RECORDED[:3], ("error", {"turn_id": TURN, "code": "agent_error", "message": "no"})]
     with pytest.raises(api.TurnFailed) as error:
         ask(ScriptedApi(recorded=failed), "fail")

@@ -77,7 +77,7 @@ def test_a_server_on_a_socket(tmp_path: Path):
     assert (found.socket, found.api_url) == ("/run/x.sock", "http://localhost/b/loopat/api/v1/")
 
 
-def test_running_servers_are_the_living_ones_youngest_first(tmp_path: Path):
+def test_running_servers_have_a_live_process_youngest_first(tmp_path: Path):
     announce(tmp_path, os.getpid())
     os.utime(tmp_path / f"jpserver-{os.getpid()}.json", (1, 1))
     announce(tmp_path, os.getppid(), url="http://127.0.0.1:9/")
@@ -96,7 +96,7 @@ def test_running_servers_are_the_living_ones_youngest_first(tmp_path: Path):
         "http://h:1/loopat/api/v1/#x",
     ],
 )
-def test_any_form_of_the_address_leads_to_the_api(url: str):
+def test_the_api_url_follows_from_any_form_of_the_url(url: str):
     assert ServerAddress(url).api_url == "http://h:1/loopat/api/v1/"
 
 

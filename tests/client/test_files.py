@@ -27,7 +27,7 @@ def loop(client: Client) -> Loop:
     return client.loops.create("files")
 
 
-def test_bytes_and_files_go_in_and_come_out(loop: Loop, tmp_path: Path):
+def test_bytes_and_files_are_uploaded_and_downloaded(loop: Loop, tmp_path: Path):
     made = loop.put(b"a,b\n1,2\n", "data/table.csv")
     assert (made.name, made.path, made.type, made.size) == (
         "table.csv", "data/table.csv", "file", 8,
@@ -56,7 +56,7 @@ def test_the_agent_and_its_owner_see_the_same_files(loop: Loop):
     assert loop.get("out.txt") == b"42\n"
 
 
-def test_a_large_file_goes_in_parts_from_disk_and_from_memory(loop: Loop, tmp_path: Path):
+def test_a_large_file_is_uploaded_in_parts_from_disk_and_from_memory(loop: Loop, tmp_path: Path):
     data = secrets.token_bytes(17 * MIB + 3)
     source = tmp_path / "big.bin"
     source.write_bytes(data)
@@ -73,7 +73,9 @@ def test_all_of_a_long_directory_is_listed(loop: Loop, demo_server: JupyterServe
 
 
 @pytest.mark.parametrize("name", ["", "/a", "a/", "..", "a/../b", ".", "a//b"])
-def test_what_is_no_path_in_a_workdir_is_refused_here(loop: Loop, name: str, tmp_path: Path):
+def test_a_name_that_is_no_path_in_a_workdir_is_rejected_locally(
+    loop: Loop, name: str, tmp_path: Path
+):
     for call in (
         lambda: loop.put(b"x", name),
         lambda: loop.get(name),
@@ -84,7 +86,7 @@ def test_what_is_no_path_in_a_workdir_is_refused_here(loop: Loop, name: str, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_sent_or_read_says_so(loop: Loop, tmp_path: Path):
+def test_errors_of_unreadable_files_name_the_file(loop: Loop, tmp_path: Path):
     with pytest.raises(ValueError, match="name="):
         loop.put(b"x")
     os.mkfifo(tmp_path / "pipe")
@@ -108,8 +110,8 @@ def test_a_transcript_in_every_format(loop: Loop, tmp_path: Path):
     text = loop.transcript()
     assert text.startswith("# files\n")
     assert "```text\nhello\n```" in text
-    story = loop.transcript("json", last=1)
-    assert [t["message"] for t in story["turns"]] == ["count 3"]
+    transcript = loop.transcript("json", last=1)
+    assert [t["message"] for t in transcript["turns"]] == ["count 3"]
     assert loop.transcript("json", turn=turn)["turns"][0]["turn_id"] == turn
     path = loop.to_notebook(tmp_path)
     assert path == tmp_path / f"{loop.id}.ipynb"
@@ -161,7 +163,7 @@ class Breaking(httpx.SyncByteStream, httpx.AsyncByteStream):
             yield piece
 
 
-def test_a_download_that_breaks_off_is_begun_anew_and_leaves_no_half_file(tmp_path: Path):
+def test_a_broken_download_is_retried_and_leaves_no_partial_file(tmp_path: Path):
     cuts = [True, False, True, True, True, True]
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -190,7 +192,7 @@ def test_a_download_that_breaks_off_is_begun_anew_and_leaves_no_half_file(tmp_pa
     asyncio.run(also())
 
 
-def test_a_part_is_sent_again_and_the_last_one_is_not():
+def test_a_part_is_retried_and_the_last_one_is_not():
     sent: list[tuple[str, str]] = []
 
     def handle(request: httpx.Request) -> httpx.Response:

@@ -94,7 +94,7 @@ def test_a_question_is_answered_by_its_options_or_in_own_words(loop: Loop):
         assert result.choices[0].outcome == "answered"
 
 
-def test_by_default_nothing_hangs_and_the_turn_waits_for_somebody(client: Client, loop: Loop):
+def test_by_default_a_choice_raises_and_the_turn_keeps_waiting(client: Client, loop: Loop):
     with pytest.raises(ChoiceRequired) as error:
         loop.ask("ask Drink? | Tea | Coffee")
     pending = client.loops.get(loop.id).pending_choice()
@@ -166,7 +166,7 @@ def test_a_live_turn_survives_connections_that_break_at_random_bytes(
         assert text == list(loop.history())[-1].content
 
 
-def test_a_recorded_turn_is_cut_at_every_event_and_comes_whole(
+def test_a_replayed_turn_resumes_after_a_break_at_every_event(
     client: Client, proxied: Client, proxy: BreakingProxy
 ):
     """The same key shows the same turn; each time the connection breaks one event later."""
@@ -216,7 +216,7 @@ def test_a_choice_survives_broken_connections(proxied: Client, proxy: BreakingPr
     assert "Tea" in result.text
 
 
-def test_a_restart_of_the_server_is_waited_out(tmp_path: Path):
+def test_a_stream_survives_a_restart_of_the_server(tmp_path: Path):
     with JupyterServer(tmp_path / "own") as server, Client(server.url, server.token) as client:
         loop = client.loops.create("restart")
         events = loop.send("ask Drink? | Tea | Coffee", on_choice="wait")
@@ -258,7 +258,7 @@ def test_tokens_are_made_used_and_revoked(demo_server: JupyterServer, client: Cl
         client.tokens.revoke(made.token_id)
 
 
-def test_a_stranger_in_the_place_of_the_api(demo_server: JupyterServer):
+def test_a_server_without_the_api_is_an_unexpected_response(demo_server: JupyterServer):
     url = demo_server.url.rstrip("/") + "/elsewhere"
     with Client(url, demo_server.token) as client, pytest.raises(api.UnexpectedResponse):
         client.loops.page()
@@ -319,7 +319,7 @@ async def test_many_loops_at_once_with_the_asyncio_client(demo_server: JupyterSe
         assert "parallel 3" in listed
 
 
-async def test_a_cancelled_reader_goes_on_where_it_was(demo_server: JupyterServer):
+async def test_a_cancelled_reader_continues_at_the_same_event(demo_server: JupyterServer):
     async with AsyncClient(demo_server.url, demo_server.token) as client:
         loop = await client.loops.create("cancelled")
         events = await loop.send("count 30")

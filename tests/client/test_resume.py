@@ -9,7 +9,7 @@ import pytest
 
 from loopat_jupyter import client as api
 from loopat_jupyter.client import AsyncClient, Client, Event, RetryPolicy, StreamLost
-from loopat_jupyter.client._resume import KEY_WINDOW, ResumingStream
+from loopat_jupyter.client._resume import IDEMPOTENCY_WINDOW, ResumingStream
 
 from .scripted_api import LOOP, OWN, RECORDED, TURN, ScriptedApi, refusal
 
@@ -57,7 +57,7 @@ def test_an_unbroken_turn_is_typed_and_complete():
 
 
 @pytest.mark.parametrize("how", ["error", "end"])
-def test_cut_at_every_byte_nothing_is_missing_and_nothing_comes_twice(how: str):
+def test_a_break_at_every_byte_loses_and_repeats_no_event(how: str):
     whole = read(ScriptedApi())
     for cut in range(whole_length()):
         scripted = ScriptedApi([cut])
@@ -67,7 +67,7 @@ def test_cut_at_every_byte_nothing_is_missing_and_nothing_comes_twice(how: str):
         assert len(set(scripted.keys)) == 1
 
 
-def test_cut_again_and_again_at_random_places():
+def test_many_breaks_at_random_bytes_lose_and_repeat_no_event():
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -87,7 +87,7 @@ async def test_the_asyncio_client_resumes_as_well_at_every_event():
         assert events == whole, f"cut after {cut} bytes"
 
 
-def test_before_a_stored_event_it_sends_again_with_its_key_then_resumes_by_cursor():
+def test_it_resends_with_its_key_until_a_stored_event_then_resumes_by_cursor():
     scripted = ScriptedApi([10, 300])
     read(scripted)
     first, second, third = scripted.streams()
@@ -112,7 +112,7 @@ def test_watching_a_loop_resumes_across_turns():
     assert numbers(seen) == list(range(1, len(RECORDED) + 1))
 
 
-def test_a_server_that_stays_away_is_given_up_with_the_cursor_to_go_on_from():
+def test_an_unreachable_server_ends_the_stream_with_its_cursor():
     scripted = ScriptedApi([300])
     away = [httpx.ConnectError("refused")] * 3
     scripted.special["GET", f"loops/{LOOP}/events"] = [*away]
@@ -121,7 +121,7 @@ def test_a_server_that_stays_away_is_given_up_with_the_cursor_to_go_on_from():
     assert lost.value.cursor in OWN
 
 
-def test_a_server_that_was_never_there_is_a_failed_connection():
+def test_a_server_that_never_responded_is_a_failed_connection():
     scripted = ScriptedApi()
     scripted.special["POST", f"loops/{LOOP}/messages"] = [httpx.ConnectError("refused")] * 4
     with pytest.raises(api.ConnectionFailed) as failed:
@@ -130,7 +130,7 @@ def test_a_server_that_was_never_there_is_a_failed_connection():
     assert len(scripted.streams()) == 4
 
 
-def test_a_restarting_servers_503_is_waited_out_but_its_404_is_final():
+def test_a_503_is_retried_but_a_404_is_final():
     scripted = ScriptedApi([300])
     busy = refusal(503, "internal_error", "overloaded", "busy", {"Retry-After": "0"})
     scripted.special["GET", f"loops/{LOOP}/events"] = [busy, httpx.ConnectError("refused")]
@@ -158,7 +158,7 @@ def test_an_exception_in_the_caller_loses_nothing():
     assert numbers(rest) == [seq for seq in OWN if seq > first]
 
 
-def test_silence_is_no_failure_however_often():
+def test_read_timeouts_are_not_counted_as_failures():
     scripted = ScriptedApi([0] + [230] * 30, error=httpx.ReadTimeout("silent"))
     assert numbers(read(scripted, RetryPolicy(backoff=0.0, stream_attempts=2))) == OWN
 
@@ -167,7 +167,7 @@ def test_a_message_older_than_its_keys_window_is_never_sent_again():
     now = 0.0
     message = api._requests.send_message(LOOP, "hi", None, "key", False)  # type: ignore[attr-defined]
     state = ResumingStream(lambda cursor: message, AT_ONCE, message=message, clock=lambda: now)
-    state.next_call()
-    now = KEY_WINDOW + 1
+    state.next_request()
+    now = IDEMPOTENCY_WINDOW + 1
     with pytest.raises(StreamLost):
-        state.next_call()
+        state.next_request()

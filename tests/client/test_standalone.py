@@ -97,7 +97,7 @@ with Client(*sys.argv[1:]) as client:
 """
 
 
-def test_a_script_that_nobody_watches_fails_at_a_choice_and_does_not_hang(
+def test_an_unattended_script_fails_at_a_choice_and_does_not_hang(
     demo_server: JupyterServer,
 ) -> None:
     done = subprocess.run(

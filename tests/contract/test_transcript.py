@@ -1,4 +1,4 @@
-"""A loop's story as a document: whole, in order, in three formats, and nothing in it that acts."""
+"""A loop's transcript: whole, in order, in three formats, and nothing in it that executes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pytest
 from markdown_it import MarkdownIt
 
 from loopat_jupyter.api.openapi import build
-from loopat_jupyter.api.routes import ROUTES
 from tests.api.schema import validator
 from tests.support.caller import Caller, expect
 from tests.support.mock_model import Gate, Hold, MockModel, Text, Tool, bash
@@ -33,13 +32,13 @@ async def export(caller: Caller, loop_id: str, **query: Any) -> httpx.Response:
     return answer
 
 
-async def told(caller: Caller, loop_id: str, **query: Any) -> dict[str, Any]:
-    """The story as JSON, which is as the OpenAPI document says."""
+async def transcript_of(caller: Caller, loop_id: str, **query: Any) -> dict[str, Any]:
+    """The transcript as JSON, which is as the OpenAPI document says."""
     answer = await export(caller, loop_id, **query)
     assert answer.headers["Content-Type"] == "application/vnd.loopat.transcript+json"
-    story: dict[str, Any] = answer.json()
-    validator(build(ROUTES, "/"), "/components/schemas/Transcript").validate(story)
-    return story
+    transcript: dict[str, Any] = answer.json()
+    validator(build("/"), "/components/schemas/Transcript").validate(transcript)
+    return transcript
 
 
 async def markdown(caller: Caller, loop_id: str, **query: Any) -> str:
@@ -49,7 +48,7 @@ async def markdown(caller: Caller, loop_id: str, **query: Any) -> str:
 
 
 async def notebook(caller: Caller, loop_id: str, **query: Any) -> Any:
-    """The story as a notebook, which is a valid one."""
+    """The transcript as a notebook, which is a valid one."""
     answer = await export(caller, loop_id, format="ipynb", **query)
     assert answer.headers["Content-Type"] == "application/x-ipynb+json"
     assert answer.headers["Content-Disposition"] == f'attachment; filename="{loop_id}.ipynb"'
@@ -99,15 +98,19 @@ async def a_conversation(caller: Caller, model: MockModel, loop_id: str) -> None
 
 
 @pytest.mark.builtin("its tools' names and results")
-async def test_the_story_is_told_whole_and_in_order(api: Caller, model: MockModel) -> None:
-    loop_id = await api.loop(title="A story")
+async def test_the_transcript_is_whole_and_in_order(api: Caller, model: MockModel) -> None:
+    loop_id = await api.loop(title="A title")
     await a_conversation(api, model, loop_id)
-    story = await told(api, loop_id)
+    transcript = await transcript_of(api, loop_id)
     log = await api.log(loop_id)
-    assert (story["version"], story["loop_id"], story["title"]) == (1, loop_id, "A story")
-    assert story["seq"] == log[-1].seq
-    first, second, third = story["turns"]
-    assert [turn["status"] for turn in story["turns"]] == ["done", "done", "interrupted"]
+    assert (transcript["version"], transcript["loop_id"], transcript["title"]) == (
+        1,
+        loop_id,
+        "A title",
+    )
+    assert transcript["seq"] == log[-1].seq
+    first, second, third = transcript["turns"]
+    assert [turn["status"] for turn in transcript["turns"]] == ["done", "done", "interrupted"]
     assert "Do it." in first["message"]
     assert first["usage"]["input_tokens"] > 0
     kinds = [(p["type"], p.get("tool") or p.get("text") or p["kind"]) for p in first["parts"]]
@@ -130,17 +133,17 @@ async def test_the_story_is_told_whole_and_in_order(api: Caller, model: MockMode
 
 
 @pytest.mark.builtin("its tools' names and results")
-async def test_the_notebook_is_valid_the_same_each_time_and_tells_it_all(
+async def test_the_notebook_is_valid_the_same_each_time_and_complete(
     session: Caller, model: MockModel
 ) -> None:
-    loop_id = await session.loop(title="A *story* <b>")
+    loop_id = await session.loop(title="A *title* <b>")
     await a_conversation(session, model, loop_id)
     made = await notebook(session, loop_id)
     assert made == await notebook(session, loop_id)
     assert made.metadata.loopat == {
         "version": 1, "loop_id": loop_id, "seq": (await session.log(loop_id))[-1].seq,
     }  # fmt: skip
-    assert made.cells[0].source.startswith("# A \\*story\\* &lt;b&gt;\n")
+    assert made.cells[0].source.startswith("# A \\*title\\* &lt;b&gt;\n")
     code = [cell for cell in made.cells if cell.cell_type == "code"]
     assert [cell.source for cell in code] == ["%%bash\nseq 3; exit 3", "%%bash\necho no"]
     assert [cell.execution_count for cell in code] == [1, 2]
@@ -178,7 +181,7 @@ async def test_the_markdown_is_a_document_of_quotes_and_fences(
     assert html.rstrip().endswith("</p>")
 
 
-async def test_tokens_and_places_of_the_host_are_left_out(
+async def test_tokens_and_paths_of_the_host_are_redacted(
     session: Caller, model: MockModel, server: JupyterServer
 ) -> None:
     token = server.mint()["token"]
@@ -207,9 +210,11 @@ async def test_one_turn_or_the_newest_ones(api: Caller, model: MockModel) -> Non
     for number in range(3):
         script = model.script([Text(f"answer {number}")])
         turns.append((await api.turn(loop_id, script.message()))[0].data["turn_id"])
-    assert [t["turn_id"] for t in (await told(api, loop_id))["turns"]] == turns
-    assert [t["turn_id"] for t in (await told(api, loop_id, last=2))["turns"]] == turns[1:]
-    assert [t["turn_id"] for t in (await told(api, loop_id, turn=turns[1]))["turns"]] == [turns[1]]
+    assert [t["turn_id"] for t in (await transcript_of(api, loop_id))["turns"]] == turns
+    assert [t["turn_id"] for t in (await transcript_of(api, loop_id, last=2))["turns"]] == turns[1:]
+    assert [t["turn_id"] for t in (await transcript_of(api, loop_id, turn=turns[1]))["turns"]] == [
+        turns[1]
+    ]
     assert "answer 1" in await markdown(api, loop_id, turn=turns[1])
     other = await api.loop()
     for query, status, code in (
@@ -225,18 +230,18 @@ async def test_one_turn_or_the_newest_ones(api: Caller, model: MockModel) -> Non
     expect(answer, 404, "not_found")
 
 
-async def test_a_loop_without_turns_and_an_archived_one_have_a_story_too(
+async def test_a_loop_without_turns_and_an_archived_one_have_a_transcript_too(
     api: Caller, model: MockModel
 ) -> None:
     loop_id = await api.loop(title="empty")
-    assert (await told(api, loop_id))["turns"] == []
+    assert (await transcript_of(api, loop_id))["turns"] == []
     assert len((await notebook(api, loop_id)).cells) == 1
     assert (await markdown(api, loop_id)).startswith("# empty")
     await api.delete(f"/loops/{loop_id}")
-    assert (await told(api, loop_id))["archived"] is True
+    assert (await transcript_of(api, loop_id))["archived"] is True
 
 
-async def test_a_turn_that_runs_waits_or_is_queued_is_told_as_far_as_it_is(
+async def test_a_turn_that_runs_waits_or_is_queued_is_exported_as_far_as_it_is(
     api: Caller, model: MockModel
 ) -> None:
     loop_id = await api.loop()
@@ -245,9 +250,9 @@ async def test_a_turn_that_runs_waits_or_is_queued_is_told_as_far_as_it_is(
         asked = (await stream.until("requires_choice")).data
         async with api.send(loop_id, "later") as queued:
             await queued.until("queued")
-            story = await told(api, loop_id)
-            assert [turn["status"] for turn in story["turns"]] == ["waiting", "queued"]
-            parts = story["turns"][0]["parts"]
+            transcript = await transcript_of(api, loop_id)
+            assert [turn["status"] for turn in transcript["turns"]] == ["waiting", "queued"]
+            parts = transcript["turns"][0]["parts"]
             assert parts[-1]["outcome"] is None
             text = await markdown(api, loop_id)
             for words in ("**Not decided yet**", "**Waiting** for a person", "**Queued**"):
@@ -258,7 +263,7 @@ async def test_a_turn_that_runs_waits_or_is_queued_is_told_as_far_as_it_is(
             await queued.rest()
 
 
-async def test_a_failed_turn_is_told_with_its_error(
+async def test_a_failed_turn_is_exported_with_its_error(
     new_server: Callable[..., JupyterServer], recorder: Any
 ) -> None:
     broken = {"default": "x/y", "providers": {"x": {"apiKey": "${NO_SUCH_VARIABLE}"}}}
@@ -266,13 +271,15 @@ async def test_a_failed_turn_is_told_with_its_error(
     async with Caller(server, recorder, headers=server.session) as caller:
         loop_id = await caller.loop()
         await caller.turn(loop_id, "hello")
-        (turn,) = (await told(caller, loop_id))["turns"]
+        (turn,) = (await transcript_of(caller, loop_id))["turns"]
         assert turn["status"] == "error"
         assert turn["error"]["code"] == "agent_error"
         assert "**Error** `agent_error`" in await markdown(caller, loop_id)
 
 
-async def test_the_story_is_its_owners_alone(person: People, somebody: str, nobody: Caller) -> None:
+async def test_the_transcript_is_its_owners_alone(
+    person: People, somebody: str, nobody: Caller
+) -> None:
     loop_id = await person(somebody).loop()
     path = f"/loops/{loop_id}/transcript"
     expect(await person("mallory").get(path), 403, "not_loop_owner")
@@ -299,7 +306,7 @@ transcript._render = held
 """
 
 
-async def test_a_long_story_is_written_while_the_server_does_other_things(
+async def test_a_long_transcript_is_rendered_while_the_server_does_other_things(
     new_server: Callable[..., JupyterServer], recorder: Any, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -317,7 +324,7 @@ async def test_a_long_story_is_written_while_the_server_does_other_things(
         assert text.rstrip().endswith("out.*")
 
 
-async def test_a_notebook_runs_nothing_in_nbclient_and_shows_nothing_that_acts_in_nbconvert(
+async def test_a_notebook_runs_nothing_in_nbclient_and_shows_nothing_that_executes_in_nbconvert(
     api: Caller, model: MockModel, tmp_path: Path
 ) -> None:
     loop_id = await api.loop(title="<script>evil(1)</script>")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.ways import WAYS, server_for, shell
 from tests.sandboxes.conftest import living, unlike
-from tests.sandboxes.podman_ground import remove_containers
+from tests.sandboxes.podman_image import remove_containers
 from tests.support.caller import Caller, Recorder
 from tests.support.mock_model import MockModel, Text
 from tests.support.server import JupyterServer

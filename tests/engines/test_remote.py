@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
-from loopat_jupyter.engines.models.context_sizes import guess_window
+from loopat_jupyter.engines.models.capabilities import guess_window
 from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import Turn
 
@@ -418,11 +418,11 @@ async def _nothing(turn: Turn) -> str:
         ("o3", True, 200_000),
         ("llama3.2:3b", True, 32_000),
         ("something", False, 128_000),
+        ("claude-opus-4-6", False, 1_000_000),
     ],
 )
 def test_an_unknown_window_is_guessed_from_the_name(model: str, own: bool, window: int) -> None:
-    assert guess_window(model, known=None, own_address=own) == window
-    assert guess_window(model, known=5, own_address=own) == 5
+    assert guess_window(model, own_address=own) == window
 
 
 async def test_thinking_is_asked_for_when_configured(

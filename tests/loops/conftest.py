@@ -152,14 +152,14 @@ class Domain:
             idle_timeout=idle_timeout,
             on_evict=self._evicted,
         )
+        self.broadcaster = EventBroadcaster(self.store.events)
         self.service = LoopService(
             self.store,
-            EventBroadcaster(self.store.events),
+            self.broadcaster,
             OneEngine(self.engine),
             self.sandboxes,
             FakeHome(),
             WorkspaceFiles(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
-            isolation=self.tier.isolation,
             default_mode="default",
             on_activity=lambda: None,
         )
@@ -173,7 +173,7 @@ class Domain:
 
     def _on_stored(self, events) -> None:
         self.events.extend(events)
-        self.service.log.publish(events)
+        self.broadcaster.publish(events)
         self._arrived.set()
 
     async def close(self) -> None:
@@ -193,7 +193,9 @@ class Domain:
         return await self.service.create(draft)
 
     async def send(self, loop: LoopRecord, content: str = "hi", **options) -> str:
-        accepted = await self.service.send(loop.owner, loop, NewMessage(content, **options))
+        accepted = await self.service.accept_message(
+            loop.owner, loop, NewMessage(content, **options)
+        )
         return accepted.turn_id
 
     async def until(self, name: str, turn_id: str) -> LoopEvent:

@@ -38,7 +38,7 @@ async def test_a_persons_decision_says_that_it_was_theirs(domain: Domain, allow:
     loop = await domain.loop()
     turn = await domain.send(loop)
     choice = json.loads((await domain.until("requires_choice", turn)).data)
-    await domain.service.answer(loop, choice["choice_id"], {"allow": allow}, "web")
+    await domain.service.resolve_choice(loop, choice["choice_id"], {"allow": allow}, "web")
     await domain.until("done", turn)
     expected = PermissionDecision(True) if allow else PermissionDecision.deny(USER_DENIED, "user")
     assert recorder.decisions == [expected]
@@ -67,10 +67,10 @@ async def test_rules_are_read_once_in_a_turn_and_again_after_they_changed(
     turn = await domain.send(loop)
     choice = json.loads((await domain.until("requires_choice", turn)).data)
     body = {"allow": True, "remember": "loop"}
-    await domain.service.answer(loop, choice["choice_id"], body, "web")
+    await domain.service.resolve_choice(loop, choice["choice_id"], body, "web")
     await domain.until("done", turn)
     assert first.decisions == [PermissionDecision(True)]
-    (rule,) = await domain.service.rules(loop)
+    (rule,) = await domain.store.loops.rules(loop.loop_id)
 
     reads: list[str] = []
     rules_of = domain.store.loops.rules

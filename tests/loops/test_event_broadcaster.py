@@ -87,13 +87,13 @@ async def test_replay_walks_all_pages(domain: Domain) -> None:
     await domain.until("done", turn)
     seqs = [
         frame.seq
-        async for page in domain.service.log.replay(loop.loop_id, 0, 1202)
+        async for page in domain.broadcaster.replay(loop.loop_id, 0, 1202)
         for frame in page
     ]
     assert seqs == list(range(1, 1203))
     middle = [
         frame.seq
-        async for page in domain.service.log.replay(loop.loop_id, 10, 20, turn_id=turn)
+        async for page in domain.broadcaster.replay(loop.loop_id, 10, 20, turn_id=turn)
         for frame in page
     ]
     assert middle == list(range(11, 21))

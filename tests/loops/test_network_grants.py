@@ -50,7 +50,7 @@ async def allowed(domain: Domain, turn_id: str, loop, *, number: int, remember: 
         await domain._arrived.wait()
     body = {"allow": True} | ({"remember": "loop"} if remember else {})
     choice_id = json.loads(asked[number].data)["choice_id"]
-    await domain.service.answer(loop, choice_id, body, "api")
+    await domain.service.resolve_choice(loop, choice_id, body, "api")
 
 
 async def test_once_is_for_the_turn_and_remembered_for_the_loop(domain: Domain) -> None:

@@ -65,12 +65,12 @@ async def test_messages_queue_behind_the_running_turn_and_run_in_order(domain: D
         await host.text(turn.content)
 
     domain.engine.script = script
-    first = await domain.service.send("ada", loop, NewMessage("1"))
-    second = await domain.service.send("ada", loop, NewMessage("2"))
-    third = await domain.service.send("ada", loop, NewMessage("3"))
+    first = await domain.service.accept_message("ada", loop, NewMessage("1"))
+    second = await domain.service.accept_message("ada", loop, NewMessage("2"))
+    third = await domain.service.accept_message("ada", loop, NewMessage("3"))
     assert [one.ahead for one in (first, second, third)] == [0, 1, 2]
     await domain.until("started", first.turn_id)
-    state = await domain.service.state(loop)
+    state = await domain.store.loops.state(loop.loop_id)
     assert (state.busy, state.queue_depth, state.turn_count) == (True, 2, 3)
     assert state.current is not None
     assert state.current.turn_id == first.turn_id
@@ -81,7 +81,7 @@ async def test_messages_queue_behind_the_running_turn_and_run_in_order(domain: D
         second.turn_id,
         third.turn_id,
     ]
-    assert not (await domain.service.state(loop)).busy
+    assert not (await domain.store.loops.state(loop.loop_id)).busy
 
 
 async def test_usage_is_the_sum_over_the_turn(domain: Domain) -> None:
@@ -136,7 +136,7 @@ async def test_an_interrupt_right_after_acceptance_ends_that_turn(domain: Domain
     await domain.service.interrupt(loop)
     assert domain.names(turn)[-1] == "interrupted"
     assert domain.names(turn).count("interrupted") == 1
-    assert not (await domain.service.state(loop)).busy
+    assert not (await domain.store.loops.state(loop.loop_id)).busy
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ async def test_a_failing_engine_ends_its_turn_with_error(
     error = data(await domain.until("error", turn))
     assert error["code"] == code
     assert "secret detail" not in error["message"]
-    assert not (await domain.service.state(loop)).busy
+    assert not (await domain.store.loops.state(loop.loop_id)).busy
 
 
 async def test_a_sandbox_that_does_not_start_fails_the_turn_and_says_why(domain: Domain) -> None:
@@ -191,15 +191,15 @@ async def test_a_choice_suspends_the_turn_and_its_answer_resumes_it(domain: Doma
     choice = data(await domain.until("requires_choice", turn))
     assert choice["payload"]["command"] == "ls"
     assert choice["payload"]["input"] == {"command": "ls"}
-    state = await domain.service.state(loop)
+    state = await domain.store.loops.state(loop.loop_id)
     assert state.current is not None
     assert (state.current.state, state.current.pending_choice_id) == (
         "waiting",
         choice["choice_id"],
     )
     with pytest.raises(InvalidChoicePayload):
-        await domain.service.answer(loop, choice["choice_id"], {"allow": "x"}, "web")
-    await domain.service.answer(loop, choice["choice_id"], {"allow": True}, "web")
+        await domain.service.resolve_choice(loop, choice["choice_id"], {"allow": "x"}, "web")
+    await domain.service.resolve_choice(loop, choice["choice_id"], {"allow": True}, "web")
     await domain.until("done", turn)
     assert runs == [True]
     assert domain.names(turn) == [
@@ -211,7 +211,7 @@ async def test_a_choice_suspends_the_turn_and_its_answer_resumes_it(domain: Doma
         "done",
     ]
     with pytest.raises(ChoiceNotFound):
-        await domain.service.answer(loop, choice["choice_id"], {"allow": True}, "web")
+        await domain.service.resolve_choice(loop, choice["choice_id"], {"allow": True}, "web")
 
 
 async def test_of_two_answers_at_once_exactly_one_is_taken(domain: Domain) -> None:
@@ -224,7 +224,10 @@ async def test_of_two_answers_at_once_exactly_one_is_taken(domain: Domain) -> No
     turn = await domain.send(loop)
     choice = data(await domain.until("requires_choice", turn))["choice_id"]
     answers = await asyncio.gather(
-        *(domain.service.answer(loop, choice, {"allow": i % 2 == 0}, "api") for i in range(6)),
+        *(
+            domain.service.resolve_choice(loop, choice, {"allow": i % 2 == 0}, "api")
+            for i in range(6)
+        ),
         return_exceptions=True,
     )
     assert sum(one is None for one in answers) == 1
@@ -242,7 +245,7 @@ async def test_a_remembered_permission_is_not_asked_again_until_withdrawn(domain
     domain.engine.script = script
     first = await domain.send(loop)
     choice = data(await domain.until("requires_choice", first))["choice_id"]
-    await domain.service.answer(loop, choice, {"allow": True, "remember": "loop"}, "web")
+    await domain.service.resolve_choice(loop, choice, {"allow": True, "remember": "loop"}, "web")
     resolved = data(await domain.until("choice_resolved", first))
     assert resolved["rule"]["prefix"] == "git status"
     second = await domain.send(loop)
@@ -267,7 +270,7 @@ async def test_an_interrupt_cancels_the_choice_of_a_suspended_turn(domain: Domai
     resolved = data(await domain.until("choice_resolved", turn))
     assert (resolved["source"], resolved["outcome"]) == ("policy", "cancelled")
     with pytest.raises(ChoiceNotFound):
-        await domain.service.answer(loop, choice, {"allow": True}, "web")
+        await domain.service.resolve_choice(loop, choice, {"allow": True}, "web")
 
 
 async def test_archiving_ends_everything_and_refuses_what_comes_later(domain: Domain) -> None:
@@ -292,18 +295,22 @@ async def test_archiving_ends_everything_and_refuses_what_comes_later(domain: Do
 async def test_ownership_is_checked(domain: Domain) -> None:
     loop = await domain.loop("ada")
     with pytest.raises(NotLoopOwner):
-        await domain.service.owned("bob", loop.loop_id)
+        await domain.service.owned_loop("bob", loop.loop_id)
 
 
 async def test_one_key_runs_one_turn(domain: Domain) -> None:
     loop = await domain.loop()
     message = NewMessage("once", idempotency_key="k")
-    both = await asyncio.gather(*(domain.service.send("ada", loop, message) for _ in range(2)))
+    both = await asyncio.gather(
+        *(domain.service.accept_message("ada", loop, message) for _ in range(2))
+    )
     assert both[0].turn_id == both[1].turn_id
     assert sorted(one.replayed for one in both) == [False, True]
     with pytest.raises(IdempotencyKeyReused):
-        await domain.service.send("ada", loop, NewMessage("other", idempotency_key="k"))
-    other = await domain.service.send("bob", loop, message)  # keys are scoped to the caller
+        await domain.service.accept_message("ada", loop, NewMessage("other", idempotency_key="k"))
+    other = await domain.service.accept_message(
+        "bob", loop, message
+    )  # keys are scoped to the caller
     assert other.turn_id != both[0].turn_id
 
 
@@ -349,8 +356,8 @@ async def test_after_a_crash_running_ends_waiting_waits_and_queued_runs(tmp_path
         "error",
     ]
     assert [turn.turn_id for turn in after.engine.turns] == [queued]
-    assert (await after.service.state(waiting_loop)).busy
-    await after.service.answer(waiting_loop, choice, {"allow": True}, "web")
+    assert (await after.store.loops.state(waiting_loop.loop_id)).busy
+    await after.service.resolve_choice(waiting_loop, choice, {"allow": True}, "web")
     await after.until("done", waiting)
     assert allowed == [True]
     await after.close()
@@ -421,7 +428,9 @@ async def test_a_question_is_asked_in_every_mode_and_answered_by_id(domain: Doma
     assert choice["payload"] == {
         "questions": [{"id": "q1", "question": "Tea?", "options": [], "multi_select": False}]
     }
-    await domain.service.answer(loop, choice["choice_id"], {"answers": {"Tea?": "yes"}}, "api")
+    await domain.service.resolve_choice(
+        loop, choice["choice_id"], {"answers": {"Tea?": "yes"}}, "api"
+    )
     await domain.until("done", turn)
     assert got == [{"q1": "yes"}]
 
@@ -489,7 +498,7 @@ async def test_a_turn_that_holds_its_task_for_a_person_is_shown_as_waiting(domai
 
     assert await states() == {"waiting"}
     assert domain.service.running == 0
-    await domain.service.answer(loop, choice["choice_id"], {"allow": True}, "api")
+    await domain.service.resolve_choice(loop, choice["choice_id"], {"allow": True}, "api")
     await domain.until("done", turn)
     assert await states() == {"done"}
 
@@ -521,7 +530,7 @@ async def test_an_answer_and_an_interrupt_at_once_end_the_turn_once(domain: Doma
         turn = await domain.send(loop)
         choice = data(await domain.until("requires_choice", turn))["choice_id"]
         await asyncio.gather(
-            domain.service.answer(loop, choice, {"allow": True}, "web"),
+            domain.service.resolve_choice(loop, choice, {"allow": True}, "web"),
             domain.service.interrupt(loop),
             return_exceptions=True,
         )
@@ -530,7 +539,7 @@ async def test_an_answer_and_an_interrupt_at_once_end_the_turn_once(domain: Doma
         assert len(ends) == 1, names
         assert names[-1] == ends[0], names
         assert names.count("tool_result") == names.count("choice_resolved") == 1, names
-        assert not (await domain.service.state(loop)).busy
+        assert not (await domain.store.loops.state(loop.loop_id)).busy
 
 
 async def test_an_archived_loop_has_nothing_unfinished_after_a_crash(tmp_path) -> None:
@@ -550,7 +559,7 @@ async def test_an_archived_loop_has_nothing_unfinished_after_a_crash(tmp_path) -
     after = Domain(before.as_a_kill_would_leave_it(tmp_path / "killed.db"))
     await before.close()
     await after.start()
-    assert not (await after.service.state(loop)).busy
+    assert not (await after.store.loops.state(loop.loop_id)).busy
     events = await after.store.events.page(loop.loop_id, 0, 99)
     assert [(e.turn_id, e.name) for e in events if e.terminal] == [
         (queued, "interrupted"),
@@ -606,10 +615,12 @@ async def mix(chance: random.Random, path) -> None:
         sent.append(await domain.send(loop))
 
     async def answer() -> None:
-        state = await domain.service.state(loop)
+        state = await domain.store.loops.state(loop.loop_id)
         if state.current and state.current.pending_choice_id:
             choice = state.current.pending_choice_id
-            await domain.service.answer(loop, choice, {"allow": chance.random() < 0.8}, "web")
+            await domain.service.resolve_choice(
+                loop, choice, {"allow": chance.random() < 0.8}, "web"
+            )
 
     async def later(work, turns_of_the_loop: int) -> None:
         for _ in range(turns_of_the_loop):
@@ -624,7 +635,7 @@ async def mix(chance: random.Random, path) -> None:
     )
     for one in done:
         assert one is None or isinstance(one, ChoiceNotFound | LoopArchived), one
-    assert not (await domain.service.state(loop)).busy
+    assert not (await domain.store.loops.state(loop.loop_id)).busy
     for turn in sent:
         names = domain.names(turn)
         ends = [name for name in names if name in ("done", "interrupted", "error")]

@@ -1,4 +1,4 @@
-"""Real sandboxes for the tests, and the ground they stand on.
+"""Real sandboxes for the tests, and a loopat home for them.
 
 As root, ``tmp_path`` lies below a directory of mode 0700, as a server's files do; so the same
 tests also show that a root server's sandbox needs no path that others can reach.
@@ -7,10 +7,12 @@ tests also show that a root server's sandbox needs no path that others can reach
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import select
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,14 +25,14 @@ import pytest
 from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime.settings import Limits, SandboxSettings
-from tests.sandboxes.podman_ground import remove_containers
+from tests.sandboxes.podman_image import remove_containers
 from tests.sandboxes.tiers import TIERS, bubblewrap
 
 SECRET = "planted-7f3d9c"
 
 
 @dataclass
-class Grounds:
+class LoopatHome:
     """A loopat home with loops in it, and the settings of a server that owns it."""
 
     top: Path
@@ -68,25 +70,25 @@ class Grounds:
 
 
 @pytest.fixture
-def grounds(tmp_path: Path) -> Iterator[Grounds]:
-    grounds = Grounds(tmp_path)
-    yield grounds
-    remove_containers(grounds.home / "run")
+def loopat_home(tmp_path: Path) -> Iterator[LoopatHome]:
+    loopat_home = LoopatHome(tmp_path)
+    yield loopat_home
+    remove_containers(loopat_home.home / "run")
 
 
 Started = Callable[..., AbstractAsyncContextManager[Sandbox]]
 
 
 def _starting(
-    grounds: Grounds, make: Callable[[SandboxSettings], SandboxTier]
+    loopat_home: LoopatHome, make: Callable[[SandboxSettings], SandboxTier]
 ) -> Iterator[Started]:
     tiers = []
 
     @asynccontextmanager
     async def started(spec: SandboxSpec | None = None) -> AsyncIterator[Sandbox]:
-        tier = make(grounds.settings())
+        tier = make(loopat_home.settings())
         tiers.append(tier)
-        sandbox = tier.create(spec or grounds.spec())
+        sandbox = tier.create(spec or loopat_home.spec())
         await sandbox.start()
         try:
             yield sandbox
@@ -102,8 +104,8 @@ MakeTier = Callable[[SandboxSettings], SandboxTier]
 
 
 @pytest.fixture(params=TIERS)
-def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
-    """Each tier that isolates and works here. Where it lacks the wall that the test is about,
+def isolating(request: pytest.FixtureRequest, loopat_home: LoopatHome) -> MakeTier:
+    """Each tier that isolates and works here. Where it lacks the restriction that a test is about,
     that must be among its gaps."""
     tried = TIERS[request.param]
     if reason := tried.absent():
@@ -112,40 +114,40 @@ def isolating(request: pytest.FixtureRequest, grounds: Grounds) -> MakeTier:
     if why := tried.not_tried.get(test):
         pytest.skip(f"not tried with {request.param}: {why}")
     if words := tried.gaps.get(test):
-        tier = tried.make(grounds.settings())
+        tier = tried.make(loopat_home.settings())
         tier.close()
         assert [gap for gap in tier.isolation.gaps if words in gap]
-        pytest.skip(f"{request.param} lacks this wall, and lists it: {words}")
+        pytest.skip(f"{request.param} lacks this restriction, and lists it: {words}")
     return tried.make
 
 
 @pytest.fixture
-def walled(grounds: Grounds, isolating: MakeTier) -> Iterator[Started]:
+def isolated(loopat_home: LoopatHome, isolating: MakeTier) -> Iterator[Started]:
     """A started sandbox of a tier that isolates, with the grounds' settings of that moment."""
-    yield from _starting(grounds, isolating)
+    yield from _starting(loopat_home, isolating)
 
 
 @pytest.fixture
-def in_bubblewrap(grounds: Grounds) -> Iterator[Started]:
-    """The strongest tier alone, for tests of what runs inside and not of the walls."""
-    yield from _starting(grounds, bubblewrap)
+def in_bubblewrap(loopat_home: LoopatHome) -> Iterator[Started]:
+    """The strongest tier alone, for tests of what runs inside and not of isolation."""
+    yield from _starting(loopat_home, bubblewrap)
 
 
 @pytest.fixture
-def unwalled(grounds: Grounds) -> Iterator[Started]:
+def unconfined(loopat_home: LoopatHome) -> Iterator[Started]:
     """The tier ``none`` alone."""
-    yield from _starting(grounds, UnconfinedTier)
+    yield from _starting(loopat_home, UnconfinedTier)
 
 
 @pytest.fixture(params=[*TIERS, "none"])
-def any_tier(request: pytest.FixtureRequest, grounds: Grounds) -> Iterator[Started]:
+def any_tier(request: pytest.FixtureRequest, loopat_home: LoopatHome) -> Iterator[Started]:
     """Every tier, for what must hold in each."""
     if request.param == "none":
-        yield from _starting(grounds, UnconfinedTier)
+        yield from _starting(loopat_home, UnconfinedTier)
         return
     if reason := TIERS[request.param].absent():
         pytest.skip(reason)
-    yield from _starting(grounds, TIERS[request.param].make)
+    yield from _starting(loopat_home, TIERS[request.param].make)
 
 
 RUN = f"{secrets.randbelow(10**9):09}"
@@ -156,22 +158,22 @@ def unlike(seconds: int) -> str:
     return f"{seconds}.{RUN}"
 
 
-def outer_record(grounds: Grounds) -> Path:
-    """The file that says which process is the outer one of the only sandbox."""
-    run = grounds.home / "run"
+def outer_record(loopat_home: LoopatHome) -> Path:
+    """The file with the pid of the only sandbox's outer process."""
+    run = loopat_home.home / "run"
     [found] = (*run.glob("*.pid"), *run.glob("podman/*.conmon"))
     return found
 
 
-def outer_process(grounds: Grounds) -> psutil.Process:
-    """Its parent on the host: bwrap, a guard, or podman's conmon."""
-    return psutil.Process(int(outer_record(grounds).read_text().split()[0]))
+def outer_process(loopat_home: LoopatHome) -> psutil.Process:
+    """Its parent on the host: bwrap, a Landlock monitor, or podman's conmon."""
+    return psutil.Process(int(outer_record(loopat_home).read_text().split()[0]))
 
 
-def own_processes(grounds: Grounds) -> list[psutil.Process]:
+def own_processes(loopat_home: LoopatHome) -> list[psutil.Process]:
     """All of the only sandbox's processes. conmon is the host's, and cannot be seen inside."""
-    outer = outer_process(grounds)
-    mine = [] if outer_record(grounds).suffix == ".conmon" else [outer]
+    outer = outer_process(loopat_home)
+    mine = [] if outer_record(loopat_home).suffix == ".conmon" else [outer]
     return [*mine, *outer.children(recursive=True)]
 
 
@@ -190,7 +192,7 @@ def open_pidfds(processes: list[psutil.Process]) -> list[int]:
 
 
 def all_end(pidfds: list[int]) -> bool:
-    """Whether each ends within some seconds; whoever inherits them may reap them later."""
+    """Whether each ends within some seconds; their new parent may reap them later."""
     ended = []
     for pidfd in pidfds:
         poll = select.poll()
@@ -218,18 +220,45 @@ def mounts_of(process: psutil.Process) -> set[str]:
     Rootless podman has them in a mount namespace of its own, so there are none on the host.
     """
     names = [word for word in command_line(process) if len(word) == 64]
-    space = Path(f"/proc/{process.pid}/ns/mnt")
     try:
-        if space.readlink() != Path("/proc/self/ns/mnt").readlink():  # else: everybody's mounts
-            lines = Path(f"/proc/{process.pid}/mountinfo").read_text()
-            names += [Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", lines)]
+        names += root_layers(str(process.pid)) - root_layers("self")
     except OSError:
         return set()
     return {point for point in mount_points() if any(name in point for name in names)}
 
 
+def root_layers(pid: str) -> set[str]:
+    """The names of the directories that hold the upper layer of a process's root.
+
+    Other mounts of the process do not count: a new mount namespace begins with copies of all mounts
+    of the host, those of other programs' containers among them.
+    """
+    lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    root = " ".join(line for line in lines if line.split()[4] == "/")
+    return {Path(upper).parent.name for upper in re.findall(r"upperdir=([^,\s]+)", root)}
+
+
 def mount_points() -> set[str]:
     return {line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()}
+
+
+def bind_to_free_port(sock: socket.socket, address: str) -> int:
+    """Bind to a free port outside the range from which the kernel hands out ports; the port.
+
+    Other processes of this machine may still connect to a port that they were handed out and that
+    has been closed since. A port outside that range can be no such port.
+    """
+    low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ports = [port for port in range(10_000, 65_536) if not low <= port <= high]
+    while True:
+        port = secrets.choice(ports)
+        try:
+            sock.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+        else:
+            return port
 
 
 def outside(command: str, cwd: Path | None = None) -> str:

@@ -22,11 +22,11 @@ from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime import cgroups
 from loopat_jupyter.sandboxes.runtime.cgroups import (
     Cgroup,
-    Division,
+    CgroupLimits,
     NotDelegated,
-    Share,
+    ServerCgroup,
     claim,
-    find,
+    find_delegation,
 )
 from loopat_jupyter.sandboxes.runtime.limits import (
     MEMORY_GAP,
@@ -34,7 +34,7 @@ from loopat_jupyter.sandboxes.runtime.limits import (
     STRAY_GAP,
     limits_in_force,
 )
-from tests.sandboxes.conftest import Grounds, inside
+from tests.sandboxes.conftest import LoopatHome, inside
 
 CYCLES = 200
 MOUNTED = "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -66,15 +66,15 @@ def mark(directory: Path) -> None:
 def test_a_service_that_systemd_delegates_is_found(tmp_path: Path) -> None:
     directory = host(tmp_path, "/user.slice/jupyter.service")
     mark(directory)
-    found = find(root=tmp_path)
+    found = find_delegation(root=tmp_path)
     assert found.path.resolve() == directory
     assert found.controllers == ("memory", "pids", "cpu")
-    assert found.inhabited
+    assert found.holds_server
 
 
 def test_the_top_of_a_containers_own_tree_is_found(tmp_path: Path) -> None:
     directory = host(tmp_path, "/", "pids hugetlb")
-    found = find(root=tmp_path)
+    found = find_delegation(root=tmp_path)
     assert found.path.resolve() == directory
     assert found.controllers == ("pids",)
 
@@ -82,25 +82,25 @@ def test_the_top_of_a_containers_own_tree_is_found(tmp_path: Path) -> None:
 def test_the_top_of_the_hosts_tree_is_not_ours(tmp_path: Path) -> None:
     (host(tmp_path, "/") / "cgroup.type").unlink()
     with pytest.raises(NotDelegated, match="not delegated"):
-        find(root=tmp_path)
+        find_delegation(root=tmp_path)
 
 
 def test_a_cgroup_that_has_another_manager_is_left_alone(tmp_path: Path) -> None:
     host(tmp_path, "/user.slice/session-3.scope")
     with pytest.raises(NotDelegated, match="not delegated"):
-        find(root=tmp_path)
+        find_delegation(root=tmp_path)
 
 
 def test_a_server_in_the_leaf_that_an_earlier_one_made_uses_the_directory_above(
     tmp_path: Path,
 ) -> None:
     above = host(tmp_path, "/jupyter.service")
-    leaf = above / cgroups.SERVER
+    leaf = above / cgroups.SERVER_LEAF
     leaf.mkdir()
-    (tmp_path / "proc/self/cgroup").write_text(f"0::/jupyter.service/{cgroups.SERVER}\n")
-    found = find(root=tmp_path)
+    (tmp_path / "proc/self/cgroup").write_text(f"0::/jupyter.service/{cgroups.SERVER_LEAF}\n")
+    found = find_delegation(root=tmp_path)
     assert found.path.resolve() == above
-    assert not found.inhabited
+    assert not found.holds_server
 
 
 @pytest.mark.parametrize(
@@ -116,17 +116,17 @@ def test_why_there_is_none_is_said(
 ) -> None:
     host(tmp_path, own, controllers, mounted)
     with pytest.raises(NotDelegated, match=why):
-        find(root=tmp_path)
+        find_delegation(root=tmp_path)
 
 
 def test_the_administrator_names_a_place_or_turns_it_off(tmp_path: Path) -> None:
     directory = host(tmp_path, "/jobs")
-    assert find(str(directory)).controllers == ("memory", "pids", "cpu")
-    assert not find(str(directory)).inhabited
+    assert find_delegation(str(directory)).controllers == ("memory", "pids", "cpu")
+    assert not find_delegation(str(directory)).holds_server
     with pytest.raises(NotDelegated, match="no such cgroup"):
-        find(str(tmp_path / "nowhere"))
+        find_delegation(str(tmp_path / "nowhere"))
     with pytest.raises(NotDelegated, match="turned off"):
-        find("none", root=tmp_path)
+        find_delegation("none", root=tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anything")
@@ -134,23 +134,23 @@ def test_a_cgroup_that_cannot_be_written_is_not_ours(tmp_path: Path) -> None:
     directory = host(tmp_path, "/")
     (directory / "cgroup.subtree_control").chmod(0o444)
     with pytest.raises(NotDelegated, match="may not write"):
-        find(root=tmp_path)
+        find_delegation(root=tmp_path)
 
 
 def test_what_is_written_for_a_share(tmp_path: Path) -> None:
-    share = Share(memory=1 << 30, processes=99, cpus=1.5)
-    cgroup = Cgroup.make(Division(tmp_path, ("memory", "pids", "cpu")), "loop_x", share)
+    share = CgroupLimits(memory=1 << 30, processes=99, cpus=1.5)
+    cgroup = Cgroup.create(ServerCgroup(tmp_path, ("memory", "pids", "cpu")), "loop_x", share)
     written = {file.name: file.read_text() for file in cgroup.path.iterdir()}
     assert written == {
         "memory.max": str(1 << 30),
         "pids.max": "99",
         "cpu.max": "150000 100000",
     }
-    some = Cgroup.make(Division(tmp_path, ("pids",)), "loop_x", replace(share, cpus=0))
+    some = Cgroup.create(ServerCgroup(tmp_path, ("pids",)), "loop_x", replace(share, cpus=0))
     assert [file.name for file in some.path.iterdir()] == ["pids.max"]
     (cgroup.path / "memory.events").write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
-    assert cgroup.memory_kills() == 2
-    assert some.memory_kills() == 0
+    assert cgroup.oom_kills() == 2
+    assert some.oom_kills() == 0
 
 
 def test_what_holds_each_limit_is_said() -> None:
@@ -162,9 +162,9 @@ def test_what_holds_each_limit_is_said() -> None:
     assert held("none", "memory", "pids", "cpu") == ["cgroup", "rlimit", "cgroup", "cgroup"]
 
 
-def test_gaps_that_a_cgroup_closes_are_not_listed(grounds: Grounds, tmp_path: Path) -> None:
-    settings = replace(grounds.settings(), cgroup=Division(tmp_path, ("memory", "pids")))
-    with_them, without = UnconfinedTier(settings), UnconfinedTier(grounds.settings())
+def test_gaps_that_a_cgroup_closes_are_not_listed(loopat_home: LoopatHome, tmp_path: Path) -> None:
+    settings = replace(loopat_home.settings(), cgroup=ServerCgroup(tmp_path, ("memory", "pids")))
+    with_them, without = UnconfinedTier(settings), UnconfinedTier(loopat_home.settings())
     assert {PROCESSES_GAP, STRAY_GAP} <= set(without.isolation.gaps)
     assert not {PROCESSES_GAP, STRAY_GAP, MEMORY_GAP} & set(with_them.isolation.gaps)
     assert "memory, the number of processes" in with_them.isolation.enforced[-1]
@@ -176,9 +176,9 @@ def test_gaps_that_a_cgroup_closes_are_not_listed(grounds: Grounds, tmp_path: Pa
 
 
 @pytest.fixture
-def division() -> Iterator[Division]:
+def division() -> Iterator[ServerCgroup]:
     try:
-        made = claim(find(os.environ.get("LOOPAT_TEST_CGROUP", "auto")))
+        made = claim(find_delegation(os.environ.get("LOOPAT_TEST_CGROUP", "auto")))
     except NotDelegated as error:
         made = _own_directory(str(error))
     yield made
@@ -186,24 +186,24 @@ def division() -> Iterator[Division]:
     assert not made.path.exists()
 
 
-def _own_directory(why_not: str) -> Division:
+def _own_directory(why_not: str) -> ServerCgroup:
     try:
-        mount, _ = cgroups._mounted(Path("/"))
+        mount, _ = cgroups._find_mount(Path("/"))
         path = mount / f"loopat-test-{os.getpid()}"
         path.mkdir()
     except (NotDelegated, OSError):
         pytest.skip(f"no cgroup for this user here: {why_not}")
-    return Division(path, ())
+    return ServerCgroup(path, ())
 
 
 @pytest.fixture
-def limiting(division: Division) -> Division:
+def limiting(division: ServerCgroup) -> ServerCgroup:
     if not {"memory", "pids"} <= set(division.controllers):
         pytest.skip(f"no delegated subtree with memory and pids here; {division.controllers}")
     return division
 
 
-def groups(division: Division) -> list[Path]:
+def groups(division: ServerCgroup) -> list[Path]:
     return [path for path in division.path.iterdir() if path.is_dir()]
 
 
@@ -220,10 +220,10 @@ async def started(
         tier.close()
 
 
-def walled(grounds: Grounds, division: Division) -> BubblewrapTier:
+def isolated(loopat_home: LoopatHome, division: ServerCgroup) -> BubblewrapTier:
     bwrap = find_bwrap()
     assert bwrap is not None
-    return BubblewrapTier(replace(grounds.settings(), cgroup=division), bwrap)
+    return BubblewrapTier(replace(loopat_home.settings(), cgroup=division), bwrap)
 
 
 def members(group: Path) -> list[int]:
@@ -231,9 +231,9 @@ def members(group: Path) -> list[int]:
 
 
 async def test_everything_of_a_sandbox_is_in_its_cgroup(
-    grounds: Grounds, division: Division
+    loopat_home: LoopatHome, division: ServerCgroup
 ) -> None:
-    async with started(walled(grounds, division), grounds.spec()) as sandbox:
+    async with started(isolated(loopat_home, division), loopat_home.spec()) as sandbox:
         [group] = groups(division)
         assert len(members(group)) == 2  # bwrap, and the supervisor
         await sandbox.run("sleep 961 & setsid sleep 962 >/dev/null 2>&1 &", timeout=10)
@@ -244,14 +244,14 @@ async def test_everything_of_a_sandbox_is_in_its_cgroup(
 
 
 async def test_a_process_that_leaves_its_parents_ends_with_the_cgroup(
-    grounds: Grounds, division: Division
+    loopat_home: LoopatHome, division: ServerCgroup
 ) -> None:
-    tier = UnconfinedTier(replace(grounds.settings(), cgroup=division))
-    async with started(tier, grounds.spec()) as sandbox:
+    tier = UnconfinedTier(replace(loopat_home.settings(), cgroup=division))
+    async with started(tier, loopat_home.spec()) as sandbox:
         await sandbox.run("(setsid sleep 963 >/dev/null 2>&1 &)", timeout=10)
         [group] = groups(division)
         stray = members(group)
-        [note] = grounds.settings().run_dir.glob("*.pid")
+        [note] = loopat_home.settings().run_dir.glob("*.pid")
         supervisor = int(note.read_text().split()[0])
         stray.remove(supervisor)
         psutil.Process(supervisor).kill()
@@ -261,8 +261,8 @@ async def test_a_process_that_leaves_its_parents_ends_with_the_cgroup(
     assert groups(division) == []
 
 
-async def test_cycles_leave_no_cgroup(grounds: Grounds, division: Division) -> None:
-    tier, spec = walled(grounds, division), grounds.spec()
+async def test_cycles_leave_no_cgroup(loopat_home: LoopatHome, division: ServerCgroup) -> None:
+    tier, spec = isolated(loopat_home, division), loopat_home.spec()
     for _ in range(CYCLES):
         sandbox = tier.create(spec)
         await sandbox.start()
@@ -271,22 +271,24 @@ async def test_cycles_leave_no_cgroup(grounds: Grounds, division: Division) -> N
     tier.close()
 
 
-def test_what_a_dead_server_left_is_killed_and_removed(division: Division) -> None:
+def test_what_a_dead_server_left_is_killed_and_removed(division: ServerCgroup) -> None:
     left = division.path / "loopat-4194303-1"
     (left / "loop_x-1").mkdir(parents=True)
     living = division.path / f"loopat-{os.getpid()}-{cgroups.start_time(os.getpid())}"
     living.mkdir()
     sleeper = psutil.Popen(["sleep", "964"])
-    Cgroup(left / "loop_x-1").admit(sleeper.pid)
-    assert cgroups.reap(division.path) == [left.name]
+    Cgroup(left / "loop_x-1").add_process(sleeper.pid)
+    assert cgroups.reap_stale(division.path) == [left.name]
     assert sleeper.wait(5) == -9
     assert groups(division) == [living]
     living.rmdir()
 
 
-async def test_a_cgroup_limits_processes_and_memory(grounds: Grounds, limiting: Division) -> None:
-    grounds.limit(processes=40, memory=192 << 20)
-    async with started(walled(grounds, limiting), grounds.spec()) as sandbox:
+async def test_a_cgroup_limits_processes_and_memory(
+    loopat_home: LoopatHome, limiting: ServerCgroup
+) -> None:
+    loopat_home.limit(processes=40, memory=192 << 20)
+    async with started(isolated(loopat_home, limiting), loopat_home.spec()) as sandbox:
         [group] = groups(limiting)
         assert (group / "pids.max").read_text() == "44\n"
         take = "python3 -c 'x = bytearray(120 << 20); import time; time.sleep(30)'"

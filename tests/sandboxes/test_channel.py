@@ -1,4 +1,4 @@
-"""The channel believes nothing: descriptors that nobody asked for end the sandbox."""
+"""The channel trusts nothing: descriptors that are not expected end the sandbox."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime.channel import Channel
 
-DOOR = protocol.frame(protocol.DOOR, 0)
-READY = protocol.frame(protocol.READY, 0)
+LISTENER = protocol.encode_frame(protocol.LISTENER, 0)
+READY = protocol.encode_frame(protocol.READY, 0)
 
 
 @dataclass
-class Rogue:
-    """The other end of a channel, which may send what it likes."""
+class HostileSupervisor:
+    """The other end of a channel, which may send anything."""
 
     end: socket.socket
     channel: Channel
     lost: asyncio.Future[str]
-    doors: list[socket.socket] = field(default_factory=list)
+    listeners: list[socket.socket] = field(default_factory=list)
 
     def send(self, frame: bytes, *fds: int) -> None:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -43,8 +43,8 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-async def _rogue(*, expects: bool) -> AsyncIterator[Rogue]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+async def _connected(*, expects: bool) -> AsyncIterator[HostileSupervisor]:
+    server_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def end(why: str) -> None:
@@ -53,25 +53,25 @@ async def _rogue(*, expects: bool) -> AsyncIterator[Rogue]:
         if not lost.done():
             lost.set_result(why)
 
-    doors: list[socket.socket] = []
-    channel = Channel(ours, end, doors.append if expects else None)
-    yield Rogue(theirs, channel, lost, doors)
+    listeners: list[socket.socket] = []
+    channel = Channel(server_end, end, listeners.append if expects else None)
+    yield HostileSupervisor(supervisor_end, channel, lost, listeners)
     channel.close()
-    theirs.close()
-    for door in doors:
-        door.close()
+    supervisor_end.close()
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.fixture
-async def rogue() -> AsyncIterator[Rogue]:
-    async for one in _rogue(expects=True):
+async def supervisor() -> AsyncIterator[HostileSupervisor]:
+    async for one in _connected(expects=True):
         yield one
 
 
 @pytest.fixture
-async def uninvited() -> AsyncIterator[Rogue]:
-    """Of a sandbox whose door the server makes itself."""
-    async for one in _rogue(expects=False):
+async def unexpected() -> AsyncIterator[HostileSupervisor]:
+    """Of a sandbox whose listener the server opens itself."""
+    async for one in _connected(expects=False):
         yield one
 
 
@@ -81,15 +81,15 @@ def files() -> Iterator[ExitStack]:
         yield stack
 
 
-def listening(stack: ExitStack, family: int = socket.AF_INET) -> int:
-    door = stack.enter_context(socket.socket(family))
-    door.bind(f"\0loopat-test-{os.getpid()}" if family == socket.AF_UNIX else ("", 0))
-    door.listen()
-    return door.fileno()
+def open_listener(stack: ExitStack, family: int = socket.AF_INET) -> int:
+    listener = stack.enter_context(socket.socket(family))
+    listener.bind(f"\0loopat-test-{os.getpid()}" if family == socket.AF_UNIX else ("", 0))
+    listener.listen()
+    return listener.fileno()
 
 
-def unfit(stack: ExitStack, kind: str) -> list[int]:
-    """Descriptors that are no door."""
+def no_listener(stack: ExitStack, kind: str) -> list[int]:
+    """Descriptors that are no listener of an egress proxy."""
     if kind == "a pipe":
         ends = os.pipe()
         stack.callback(lambda: [os.close(end) for end in ends])
@@ -103,24 +103,24 @@ def unfit(stack: ExitStack, kind: str) -> list[int]:
     if kind == "a datagram socket":
         return [stack.enter_context(socket.socket(type=socket.SOCK_DGRAM)).fileno()]
     if kind == "a unix socket":
-        return [listening(stack, socket.AF_UNIX)]
+        return [open_listener(stack, socket.AF_UNIX)]
     if kind == "an IPv6 socket":
-        return [listening(stack, socket.AF_INET6)]
+        return [open_listener(stack, socket.AF_INET6)]
     assert kind == "two"
-    return [listening(stack), listening(stack)]
+    return [open_listener(stack), open_listener(stack)]
 
 
-async def test_one_listening_socket_with_its_frame_is_the_door(
-    rogue: Rogue, files: ExitStack
+async def test_one_listening_socket_with_its_frame_is_the_proxys_listener(
+    supervisor: HostileSupervisor, files: ExitStack
 ) -> None:
-    rogue.send(READY)
-    rogue.send(DOOR, listening(files))
-    await rogue.channel.ready
-    while not rogue.doors:
+    supervisor.send(READY)
+    supervisor.send(LISTENER, open_listener(files))
+    await supervisor.channel.ready
+    while not supervisor.listeners:
         await asyncio.sleep(0)
-    assert rogue.doors[0].getsockname()[1]
-    assert not os.get_inheritable(rogue.doors[0].fileno())
-    assert not rogue.lost.done()
+    assert supervisor.listeners[0].getsockname()[1]
+    assert not os.get_inheritable(supervisor.listeners[0].fileno())
+    assert not supervisor.lost.done()
 
 
 @pytest.mark.parametrize(
@@ -130,58 +130,66 @@ async def test_one_listening_socket_with_its_frame_is_the_door(
         "a unix socket", "an IPv6 socket", "two",
     ],
 )  # fmt: skip
-async def test_what_is_no_door_ends_the_sandbox_and_is_closed(
-    rogue: Rogue, files: ExitStack, kind: str
+async def test_what_is_no_listener_ends_the_sandbox_and_is_closed(
+    supervisor: HostileSupervisor, files: ExitStack, kind: str
 ) -> None:
-    fds = unfit(files, kind)
+    fds = no_listener(files, kind)
     before = open_files()
-    rogue.send(DOOR, *fds)
-    assert "descriptor nobody asked for" in await rogue.outcome()
-    assert rogue.doors == []
+    supervisor.send(LISTENER, *fds)
+    assert "unexpected descriptor" in await supervisor.outcome()
+    assert supervisor.listeners == []
     assert open_files() == before - 1  # the channel's own
 
 
 async def test_a_descriptor_with_another_frame_ends_the_sandbox(
-    rogue: Rogue, files: ExitStack
+    supervisor: HostileSupervisor, files: ExitStack
 ) -> None:
-    rogue.send(READY, listening(files))
-    assert "descriptor nobody asked for" in await rogue.outcome()
-    assert rogue.doors == []
+    supervisor.send(READY, open_listener(files))
+    assert "unexpected descriptor" in await supervisor.outcome()
+    assert supervisor.listeners == []
 
 
-async def test_a_door_that_was_announced_but_did_not_come_ends_the_sandbox(rogue: Rogue) -> None:
-    rogue.send(READY)
-    rogue.send(DOOR)
-    assert "nobody asked for" in await rogue.outcome()
+async def test_a_listener_that_was_announced_but_did_not_come_ends_the_sandbox(
+    supervisor: HostileSupervisor,
+) -> None:
+    supervisor.send(READY)
+    supervisor.send(LISTENER)
+    assert "unknown request" in await supervisor.outcome()
 
 
-async def test_a_door_nobody_waits_for_ends_the_sandbox(uninvited: Rogue, files: ExitStack) -> None:
-    door = listening(files)
-    uninvited.send(READY)
-    await uninvited.channel.ready
+async def test_a_listener_that_is_not_expected_ends_the_sandbox(
+    unexpected: HostileSupervisor, files: ExitStack
+) -> None:
+    listener = open_listener(files)
+    unexpected.send(READY)
+    await unexpected.channel.ready
     before = open_files()
-    uninvited.send(DOOR, door)
-    assert "nobody asked for" in await uninvited.outcome()
+    unexpected.send(LISTENER, listener)
+    assert "unknown request" in await unexpected.outcome()
     assert open_files() == before - 1
 
 
-async def test_a_second_door_is_not_taken_up(rogue: Rogue, files: ExitStack) -> None:
-    rogue.send(READY)
-    await rogue.channel.ready
-    rogue.send(DOOR, listening(files))
-    while not rogue.doors:
+async def test_a_second_listener_is_not_accepted(
+    supervisor: HostileSupervisor, files: ExitStack
+) -> None:
+    supervisor.send(READY)
+    await supervisor.channel.ready
+    supervisor.send(LISTENER, open_listener(files))
+    while not supervisor.listeners:
         await asyncio.sleep(0)
     before = open_files()
-    rogue.send(DOOR, listening(files))
-    rogue.end.close()
-    assert await rogue.outcome() == "it ended"
-    assert len(rogue.doors) == 1
+    supervisor.send(LISTENER, open_listener(files))
+    supervisor.end.close()
+    assert await supervisor.outcome() == "it ended"
+    assert len(supervisor.listeners) == 1
     assert open_files() == before + 1 - 2  # what the test opened, less both ends of the channel
 
 
-async def test_many_descriptors_at_once_are_all_closed(rogue: Rogue, files: ExitStack) -> None:
+async def test_many_descriptors_at_once_are_all_closed(
+    supervisor: HostileSupervisor, files: ExitStack
+) -> None:
     fds = [files.enter_context(socket.socket()).fileno() for _ in range(200)]
     before = open_files()
-    rogue.send(DOOR, *fds)
-    assert "nobody asked for" in await rogue.outcome()
+    supervisor.send(LISTENER, *fds)
+    assert "unexpected descriptor" in await supervisor.outcome()
     assert open_files() == before - 1

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from tests.sandboxes.conftest import Grounds, Started, all_killed, inside, living, unlike
+from tests.sandboxes.conftest import LoopatHome, Started, all_killed, inside, living, unlike
 
 
 async def test_output_and_exit_code_come_back(any_tier: Started) -> None:
@@ -37,9 +37,9 @@ async def test_a_long_command_arrives_whole(any_tier: Started) -> None:
 
 
 async def test_long_output_keeps_head_and_tail_and_a_file(
-    any_tier: Started, grounds: Grounds
+    any_tier: Started, loopat_home: LoopatHome
 ) -> None:
-    grounds.limit(output=1000)
+    loopat_home.limit(output=1000)
     async with any_tier() as sandbox:
         result = await sandbox.run("seq 10000", timeout=10)
         assert result.output.startswith("1\n2\n3\n")
@@ -51,8 +51,8 @@ async def test_long_output_keeps_head_and_tail_and_a_file(
         assert short.output_file is None
 
 
-async def test_old_output_files_are_pruned(any_tier: Started, grounds: Grounds) -> None:
-    grounds.limit(output=10)
+async def test_old_output_files_are_pruned(any_tier: Started, loopat_home: LoopatHome) -> None:
+    loopat_home.limit(output=10)
     async with any_tier() as sandbox:
         await asyncio.gather(*(sandbox.run("seq 20", timeout=20) for _ in range(60)))
         last = await sandbox.run("seq 20", timeout=10)
@@ -61,10 +61,10 @@ async def test_old_output_files_are_pruned(any_tier: Started, grounds: Grounds) 
         assert await inside(sandbox, f"tail -1 {last.output_file}") == "20\n"
 
 
-async def test_an_agent_that_breaks_the_place_for_output_only_loses_the_file(
-    any_tier: Started, grounds: Grounds
+async def test_an_agent_that_breaks_the_output_directory_only_loses_the_file(
+    any_tier: Started, loopat_home: LoopatHome
 ) -> None:
-    grounds.limit(output=100)
+    loopat_home.limit(output=100)
     async with any_tier() as sandbox:
         result = await sandbox.run("touch ~/.loopat; seq 1000", timeout=10)
         assert result.output_file is None

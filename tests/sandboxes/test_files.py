@@ -10,7 +10,7 @@ import secrets
 import pytest
 
 from loopat_jupyter.loops.ports.sandbox import FileError
-from tests.sandboxes.conftest import Grounds, Started, inside
+from tests.sandboxes.conftest import LoopatHome, Started, inside
 
 
 async def test_write_read_and_edit(any_tier: Started) -> None:
@@ -129,8 +129,8 @@ async def test_grep_in_its_three_modes(any_tier: Started) -> None:
         ]
 
 
-async def test_an_endless_pattern_is_killed(any_tier: Started, grounds: Grounds) -> None:
-    grounds.limit(file_timeout=1)
+async def test_an_endless_pattern_is_killed(any_tier: Started, loopat_home: LoopatHome) -> None:
+    loopat_home.limit(file_timeout=1)
     async with any_tier() as sandbox:
         await sandbox.file("write", path="t", text="a" * 60 + "b\n")
         with pytest.raises(FileError, match="took too long"):

@@ -13,16 +13,16 @@ from loopat_jupyter.loops.models import GivenFolder, LoopRecord, now
 from loopat_jupyter.loops.ports.files import UploadPart
 from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.workspace.files import WorkspaceFiles
-from tests.sandboxes.conftest import Grounds, Started, inside
+from tests.sandboxes.conftest import LoopatHome, Started, inside
 
 OWNER = 64999 if os.geteuid() == 0 else None
 """Whom the sandboxes of a server that is root run as."""
 
 
 @pytest.fixture
-def files(grounds: Grounds) -> Iterator[WorkspaceFiles]:
+def files(loopat_home: LoopatHome) -> Iterator[WorkspaceFiles]:
     places = WorkspaceFiles(
-        lambda loop_id: grounds.home / "loops" / loop_id, max_size=1 << 20, owner=OWNER
+        lambda loop_id: loopat_home.home / "loops" / loop_id, max_size=1 << 20, owner=OWNER
     )
     yield places
     places.close()
@@ -43,9 +43,9 @@ async def get(files: WorkspaceFiles, loop: LoopRecord, path: str) -> bytes:
 
 
 async def test_both_sides_read_change_and_remove_the_same_files(
-    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
+    loopat_home: LoopatHome, any_tier: Started, files: WorkspaceFiles
 ) -> None:
-    spec = grounds.spec()
+    spec = loopat_home.spec()
     loop = loop_of(spec.loop_id)
     await put(files, loop, "early/one/a.txt", b"before it started\n")
     async with any_tier(spec) as sandbox:
@@ -81,13 +81,13 @@ async def test_both_sides_read_change_and_remove_the_same_files(
 
 
 async def test_a_folder_is_named_and_its_files_are_not_reached(
-    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
+    loopat_home: LoopatHome, any_tier: Started, files: WorkspaceFiles
 ) -> None:
-    source = grounds.top / "root" / "data"
+    source = loopat_home.top / "root" / "data"
     source.mkdir(parents=True)
     (source / "in.txt").write_text("there\n")
-    grounds.folders = (FolderMount(source, "data", False),)
-    spec = grounds.spec()
+    loopat_home.folders = (FolderMount(source, "data", False),)
+    spec = loopat_home.spec()
     loop = replace(loop_of(spec.loop_id), folders=(GivenFolder("data", False),))
 
     async def look() -> None:
@@ -109,9 +109,9 @@ async def test_a_folder_is_named_and_its_files_are_not_reached(
 
 
 async def test_what_the_agent_shut_is_shut_or_read_but_never_hangs(
-    grounds: Grounds, any_tier: Started, files: WorkspaceFiles
+    loopat_home: LoopatHome, any_tier: Started, files: WorkspaceFiles
 ) -> None:
-    spec = grounds.spec()
+    spec = loopat_home.spec()
     loop = loop_of(spec.loop_id)
     async with any_tier(spec) as sandbox:
         await inside(sandbox, "mkdir shut; echo x > shut/a; echo y > b; chmod 0 shut b; mkfifo p")

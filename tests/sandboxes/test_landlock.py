@@ -22,10 +22,18 @@ import pytest
 from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox
 from loopat_jupyter.sandboxes.landlock import probe, ruleset
 from loopat_jupyter.sandboxes.landlock.isolation import BY_ABI, isolation
-from loopat_jupyter.sandboxes.landlock.probe import PUSH, try_landlock, why_not
+from loopat_jupyter.sandboxes.landlock.probe import PROBE_SCRIPT, explain_errno, try_landlock
 from loopat_jupyter.sandboxes.landlock.ruleset import KNOWN_ABI, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
-from tests.sandboxes.conftest import SECRET, Grounds, inside, living, outside, unlike
+from tests.sandboxes.conftest import (
+    SECRET,
+    LoopatHome,
+    bind_to_free_port,
+    inside,
+    living,
+    outside,
+    unlike,
+)
 from tests.sandboxes.tiers import DENIED, TIERS
 
 pytestmark = pytest.mark.skipif(
@@ -42,9 +50,9 @@ def abi(request: pytest.FixtureRequest) -> int:
 
 
 @contextlib.asynccontextmanager
-async def started(grounds: Grounds, abi: int) -> AsyncIterator[Sandbox]:
-    tier = LandlockTier(grounds.settings(), abi)
-    sandbox = tier.create(grounds.spec())
+async def started(loopat_home: LoopatHome, abi: int) -> AsyncIterator[Sandbox]:
+    tier = LandlockTier(loopat_home.settings(), abi)
+    sandbox = tier.create(loopat_home.spec())
     await sandbox.start()
     try:
         yield sandbox
@@ -58,12 +66,12 @@ async def python(sandbox: Sandbox, code: str) -> str:
 
 
 @pytest.fixture
-def database(grounds: Grounds) -> Path:
-    grounds.home.mkdir()
-    path = grounds.home / "loopat.db"
+def database(loopat_home: LoopatHome) -> Path:
+    loopat_home.home.mkdir()
+    path = loopat_home.home / "loopat.db"
     path.write_text(SECRET)
     path.chmod(0o666)
-    grounds.top.chmod(0o755)
+    loopat_home.top.chmod(0o755)
     return path
 
 
@@ -101,10 +109,10 @@ for fd in range(3, 1024):
 """
 
 
-async def test_no_way_leads_to_the_homes_database(
-    grounds: Grounds, database: Path, abi: int
+async def test_no_path_leads_to_the_homes_database(
+    loopat_home: LoopatHome, database: Path, abi: int
 ) -> None:
-    async with started(grounds, abi) as sandbox:
+    async with started(loopat_home, abi) as sandbox:
         seen = await python(sandbox, WAYS.format(database=str(database)))
     assert SECRET not in seen
     assert len(seen.splitlines()) == 10, seen
@@ -146,32 +154,34 @@ change("utime a descriptor", lambda: os.utime(held(), (0, 0)))
 """
 
 
-async def test_nothing_outside_can_be_changed(grounds: Grounds, database: Path, abi: int) -> None:
+async def test_nothing_outside_can_be_changed(
+    loopat_home: LoopatHome, database: Path, abi: int
+) -> None:
     if os.geteuid() == 0:
         os.chown(database, 64999, 64999)
     before = database.stat()
-    names = sorted(p.name for p in grounds.home.iterdir())
-    async with started(grounds, abi) as sandbox:
+    names = sorted(p.name for p in loopat_home.home.iterdir())
+    async with started(loopat_home, abi) as sandbox:
         assert await python(sandbox, CHANGES.format(target=str(database))) == ""
     after = database.stat()
     assert database.read_text() == SECRET
     for field in ("st_mode", "st_mtime_ns", "st_uid", "st_ctime_ns", "st_nlink"):
         assert getattr(after, field) == getattr(before, field), field
-    assert {*names, "loops", "run"} == {p.name for p in grounds.home.iterdir()} | set(names)
+    assert {*names, "loops", "run"} == {p.name for p in loopat_home.home.iterdir()} | set(names)
 
 
-async def test_a_read_only_folder_cannot_be_changed(grounds: Grounds, abi: int) -> None:
-    folder = grounds.top / "data"
+async def test_a_read_only_folder_cannot_be_changed(loopat_home: LoopatHome, abi: int) -> None:
+    folder = loopat_home.top / "data"
     folder.mkdir()
     target = folder / "file"
     target.write_text(SECRET)
     target.chmod(0o666)
     folder.chmod(0o777)
-    grounds.folders = (FolderMount(folder, "data", write=False),)
+    loopat_home.folders = (FolderMount(folder, "data", write=False),)
     before = target.stat()
     code = CHANGES + "\nown = os.open(target, os.O_RDONLY)\n"
     code += "change('fchmod', os.fchmod, own, 0o700); change('futime', os.utime, own, (0, 0))\n"
-    async with started(grounds, abi) as sandbox:
+    async with started(loopat_home, abi) as sandbox:
         assert await inside(sandbox, "cat data/file") == SECRET
         assert await python(sandbox, code.format(target=str(target))) == ""
     assert target.read_text() == SECRET
@@ -224,14 +234,14 @@ print("done")
 """
 
 
-async def test_the_guard_survives_nonsense(grounds: Grounds, abi: int) -> None:
-    async with started(grounds, abi) as sandbox:
+async def test_the_monitor_survives_invalid_arguments(loopat_home: LoopatHome, abi: int) -> None:
+    async with started(loopat_home, abi) as sandbox:
         assert await python(sandbox, NONSENSE) == "done\n"
         assert await inside(sandbox, "touch f; chmod 600 f; stat -c %a f") == "600\n"
 
 
-async def test_the_loops_own_files_can_be_changed(grounds: Grounds, abi: int) -> None:
-    async with started(grounds, abi) as sandbox:
+async def test_the_loops_own_files_can_be_changed(loopat_home: LoopatHome, abi: int) -> None:
+    async with started(loopat_home, abi) as sandbox:
         assert await python(sandbox, OWN) == "0o100640 0o41777 0o40700\n"
         moved = "mkdir -p a b; touch -d 2001-02-03 a/f; cp -p a/f a/g; mv a/f b/f; tar cf t.tar a b"
         unpacked = "mkdir c; tar xf t.tar -C c; stat -c %y c/b/f | cut -c1-10"
@@ -266,25 +276,29 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
 reach("a unix socket of its own", lambda: socket.socket(socket.AF_UNIX).bind("own"))
 reach("a pair's datagram", lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(
     b"x", {path!r}))
-reach("the broker's port elsewhere", lambda: tcp().connect(("127.0.0.2", {door})))
-tcp().connect(("127.0.0.1", {door}))
+reach("the proxy's port elsewhere", lambda: tcp().connect(("127.0.0.2", {proxy_port})))
+tcp().connect(("127.0.0.1", {proxy_port}))
 waiting = tcp()
 waiting.setblocking(False)
-if waiting.connect_ex(("127.0.0.1", {door})) not in (0, 115): print("not connected")
+if waiting.connect_ex(("127.0.0.1", {proxy_port})) not in (0, 115): print("not connected")
 a, b = socket.socketpair()
 a.sendall(b"between us")
 print(b.recv(100).decode())
 """
 
 
-async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int) -> None:
-    grounds.top.chmod(0o755)
+async def test_nothing_can_be_reached_but_the_egress_proxy(
+    loopat_home: LoopatHome, abi: int
+) -> None:
+    loopat_home.top.chmod(0o755)
     path = Path("/tmp") / f"loopat-{secrets.token_hex(4)}"
     abstract = f"\0loopat-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as stack:
-        tcp = stack.enter_context(socket.create_server(("0.0.0.0", 0)))
+        tcp = stack.enter_context(socket.socket(socket.AF_INET))
+        tcp_port = bind_to_free_port(tcp, "0.0.0.0")
+        tcp.listen()
         udp = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        udp.bind(("127.0.0.1", 0))
+        udp_port = bind_to_free_port(udp, "127.0.0.1")
         listeners = []
         for address in (str(path), abstract):
             unix = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -293,13 +307,13 @@ async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int)
             listeners.append(unix)
         stack.callback(path.unlink)
         path.chmod(0o777)
-        async with started(grounds, abi) as sandbox:
+        async with started(loopat_home, abi) as sandbox:
             code = REACH.format(
-                port=tcp.getsockname()[1],
-                udp=udp.getsockname()[1],
+                port=tcp_port,
+                udp=udp_port,
                 path=str(path),
                 abstract=abstract,
-                door=sandbox.door_port,
+                proxy_port=sandbox.proxy_port,
             )
             assert await python(sandbox, code) == "between us\n"
         for listener in (tcp, *listeners):
@@ -311,10 +325,10 @@ async def test_nothing_can_be_reached_but_the_broker(grounds: Grounds, abi: int)
             udp.recv(10)
 
 
-async def test_without_a_broker_no_socket_can_be_made(grounds: Grounds) -> None:
-    tier = LandlockTier(grounds.settings(), kernel_abi())
+async def test_without_a_proxy_no_socket_can_be_made(loopat_home: LoopatHome) -> None:
+    tier = LandlockTier(loopat_home.settings(), kernel_abi())
     with socket.create_server(("127.0.0.1", 0)) as server:
-        said = probe.push(tier, grounds.spec(), "/nowhere", [server.getsockname()[1]] * 2)
+        said = probe.run_script(tier, loopat_home.spec(), "/nowhere", [server.getsockname()[1]] * 2)
         assert said == "a local port could be reached"
     tier.close()
 
@@ -322,14 +336,14 @@ async def test_without_a_broker_no_socket_can_be_made(grounds: Grounds) -> None:
 SIGNALS = """
 import ctypes, fcntl, os, signal
 libc = ctypes.CDLL(None, use_errno=True)
-supervisor, guard, server = {pids}
+supervisor, monitor, server = {pids}
 def send(name, call):
     try:
         call()
         print("SENT", name)
     except OSError:
         pass
-for name, pid in (("supervisor", supervisor), ("guard", guard), *{server_too}):
+for name, pid in (("supervisor", supervisor), ("monitor", monitor), *{server_too}):
     send(f"kill {{name}}", lambda: os.kill(pid, 9))
     send(f"group of {{name}}", lambda: os.kill(-pid, 9))
     send(f"pidfd of {{name}}", lambda: signal.pidfd_send_signal(os.pidfd_open(pid), 9))
@@ -342,20 +356,22 @@ print("done")
 """
 
 
-async def test_guard_and_supervisor_cannot_be_signalled(grounds: Grounds, abi: int) -> None:
-    async with started(grounds, abi) as sandbox:
-        [record] = (grounds.home / "run").glob("*.pid")
-        guard = int(record.read_text().split()[0])
-        [supervisor] = psutil.Process(guard).children()
+async def test_monitor_and_supervisor_cannot_be_signalled(
+    loopat_home: LoopatHome, abi: int
+) -> None:
+    async with started(loopat_home, abi) as sandbox:
+        [record] = (loopat_home.home / "run").glob("*.pid")
+        monitor = int(record.read_text().split()[0])
+        [supervisor] = psutil.Process(monitor).children()
         server = (("server", os.getpid()),) if abi >= 6 else ()
-        pids = (supervisor.pid, guard, os.getpid())
+        pids = (supervisor.pid, monitor, os.getpid())
         seen = await python(sandbox, SIGNALS.format(pids=pids, server_too=server))
         assert seen == "done\n"
         assert await inside(sandbox, "sleep 60 & kill -9 $! && echo own") == "own\n"
 
 
 async def test_other_processes_show_nothing(
-    grounds: Grounds, abi: int, monkeypatch: pytest.MonkeyPatch
+    loopat_home: LoopatHome, abi: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTER_TOKEN", SECRET)
     code = "import time; time.sleep(60)"
@@ -366,7 +382,7 @@ async def test_other_processes_show_nothing(
     )
     try:
         assert SECRET in outside(attack)
-        async with started(grounds, abi) as sandbox:
+        async with started(loopat_home, abi) as sandbox:
             seen = await inside(sandbox, attack)
             assert SECRET not in seen
             assert "python" not in seen
@@ -377,12 +393,12 @@ async def test_other_processes_show_nothing(
         other.wait()
 
 
-async def test_other_terminals_cannot_be_opened(grounds: Grounds, abi: int) -> None:
+async def test_other_terminals_cannot_be_opened(loopat_home: LoopatHome, abi: int) -> None:
     main, side = os.openpty()
     try:
         os.fchmod(side, 0o666)
         name = os.ttyname(side)
-        async with started(grounds, abi) as sandbox:
+        async with started(loopat_home, abi) as sandbox:
             seen = await inside(sandbox, f"echo x > {name}; head -c 1 {name}; echo > /dev/ptmx")
             assert len(DENIED.findall(seen)) == 3
     finally:
@@ -399,68 +415,68 @@ if os.fork() == 0:
 """
 
 
-async def test_one_that_forks_faster_than_it_can_be_found_ends_too(grounds: Grounds) -> None:
+async def test_one_that_forks_faster_than_it_can_be_found_ends_too(loopat_home: LoopatHome) -> None:
     if kernel_abi() < 6:
         pytest.skip("without scoped signals this is a listed gap")
     mark = unlike(99)
-    async with started(grounds, kernel_abi()) as sandbox:
+    async with started(loopat_home, kernel_abi()) as sandbox:
         code = f"# {mark}\n{HOPPING}"
         await sandbox.run(f"exec python -c {shlex.quote(code)}", timeout=10)
     assert living("python", "-c", code) == []
 
 
-async def test_a_killed_supervisor_leaves_nothing(grounds: Grounds, abi: int) -> None:
+async def test_a_killed_supervisor_leaves_nothing(loopat_home: LoopatHome, abi: int) -> None:
     mark = unlike(98)
-    async with started(grounds, abi) as sandbox:
+    async with started(loopat_home, abi) as sandbox:
         await inside(sandbox, f"setsid sleep {mark} >/dev/null 2>&1 &")
-        [record] = (grounds.home / "run").glob("*.pid")
+        [record] = (loopat_home.home / "run").glob("*.pid")
         [supervisor] = psutil.Process(int(record.read_text().split()[0])).children()
         supervisor.kill()
         await sandbox.wait_closed()
         assert living("sleep", mark) == []
 
 
-async def test_guard_and_supervisor_killed_together_leave_nothing(
-    grounds: Grounds, abi: int
+async def test_monitor_and_supervisor_killed_together_leave_nothing(
+    loopat_home: LoopatHome, abi: int
 ) -> None:
     mark = unlike(97)
-    async with started(grounds, abi) as sandbox:
+    async with started(loopat_home, abi) as sandbox:
         await inside(sandbox, f"setsid sleep {mark} >/dev/null 2>&1 &")
-        [record] = (grounds.home / "run").glob("*.pid")
-        guard = psutil.Process(int(record.read_text().split()[0]))
-        [supervisor] = guard.children()
-        for process in (guard, supervisor):
+        [record] = (loopat_home.home / "run").glob("*.pid")
+        monitor = psutil.Process(int(record.read_text().split()[0]))
+        [supervisor] = monitor.children()
+        for process in (monitor, supervisor):
             process.suspend()
-        guard.kill()
-        with contextlib.suppress(psutil.NoSuchProcess):  # the guard's death may have ended it
+        monitor.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the monitor's death may have ended it
             supervisor.kill()
         await sandbox.wait_closed()
         assert living("sleep", mark) == []
 
 
-async def test_the_temporary_directory_is_gone_afterwards(grounds: Grounds) -> None:
-    victim = grounds.top / "victim"
+async def test_the_temporary_directory_is_gone_afterwards(loopat_home: LoopatHome) -> None:
+    victim = loopat_home.top / "victim"
     victim.mkdir()
     (victim / "kept").write_text("kept")
-    async with started(grounds, kernel_abi()) as sandbox:
+    async with started(loopat_home, kernel_abi()) as sandbox:
         made = f"cd $TMPDIR; ln -s {victim} link; mkdir -p a/b; echo x > a/b/c; chmod 0 a/b a"
         await inside(sandbox, made)
-        assert len(list((grounds.home / "run").glob("*.tmp"))) == 1
-    assert list((grounds.home / "run").iterdir()) == []
+        assert len(list((loopat_home.home / "run").glob("*.tmp"))) == 1
+    assert list((loopat_home.home / "run").iterdir()) == []
     assert (victim / "kept").read_text() == "kept"
 
 
-async def test_what_a_notebook_does_with_processes_works(grounds: Grounds) -> None:
+async def test_what_a_notebook_does_with_processes_works(loopat_home: LoopatHome) -> None:
     pool = "import multiprocessing as m; print(m.get_context('fork').Pool(2).map(abs, [-1, -2]))"
     loop = "import asyncio; print(asyncio.run(asyncio.sleep(0, 'ran')))"
-    async with started(grounds, kernel_abi()) as sandbox:
+    async with started(loopat_home, kernel_abi()) as sandbox:
         assert await python(sandbox, pool) == "[1, 2]\n"
         assert await python(sandbox, loop) == "ran\n"
         assert await inside(sandbox, "cat <(echo through)") == "through\n"
         assert "model name" in await inside(sandbox, "cat /proc/cpuinfo") or os.uname().machine
 
 
-# ------------------------------------------------------------------ what is said
+# ------------------------------------------------------------------ messages
 
 
 def test_what_an_older_version_lacks_is_listed(abi: int) -> None:
@@ -478,26 +494,26 @@ def dict_of_gaps() -> set[str]:
     ids=["switched off", "not built", "forbidden"],
 )
 def test_a_kernel_without_landlock_is_refused_with_a_remedy(
-    grounds: Grounds, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+    loopat_home: LoopatHome, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
 ) -> None:
     def none() -> int:
-        raise ruleset.NoLandlock(number)
+        raise ruleset.LandlockUnavailable(number)
 
     monkeypatch.setattr(probe, "kernel_abi", none)
-    attempt = try_landlock(grounds.settings())
+    attempt = try_landlock(loopat_home.settings())
     assert attempt.tier is None
     assert remedy in attempt.probe.fix
-    assert why_not(number) == (attempt.probe.detail, attempt.probe.fix)
+    assert explain_errno(number) == (attempt.probe.detail, attempt.probe.fix)
 
 
-def test_the_probe_says_which_wall_does_not_hold(
-    grounds: Grounds, monkeypatch: pytest.MonkeyPatch
+def test_the_probe_names_the_restriction_that_does_not_hold(
+    loopat_home: LoopatHome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = 'refused("a file outside could be read", lambda: open(secret))'
-    assert secret in PUSH
-    broken = PUSH.replace(secret, secret.replace("open(secret)", "None"))
-    monkeypatch.setattr(probe, "PUSH", broken)
-    attempt = try_landlock(grounds.settings())
+    assert secret in PROBE_SCRIPT
+    broken = PROBE_SCRIPT.replace(secret, secret.replace("open(secret)", "None"))
+    monkeypatch.setattr(probe, "PROBE_SCRIPT", broken)
+    attempt = try_landlock(loopat_home.settings())
     assert attempt.tier is None
     assert "a file outside could be read" in attempt.probe.detail
-    assert list((grounds.home / "run").iterdir()) == []
+    assert list((loopat_home.home / "run").iterdir()) == []

@@ -24,20 +24,20 @@ from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.inside import bundle
 from loopat_jupyter.sandboxes.podman import mounts
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman, last_line
+from loopat_jupyter.sandboxes.podman.containers import reap_containers
 from loopat_jupyter.sandboxes.podman.limits import (
     controllers_in_force,
-    counts_of_kills,
-    kills_counted,
+    oom_kill_files,
 )
 from loopat_jupyter.sandboxes.podman.probe import check_version, how_to_fix
-from loopat_jupyter.sandboxes.podman.reaper import reap_containers
 from loopat_jupyter.sandboxes.podman.tier import PodmanTier
+from loopat_jupyter.sandboxes.runtime.cgroups import count_oom_kills
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from tests.sandboxes.conftest import (
     RUN,
     SECRET,
-    Grounds,
+    LoopatHome,
     all_end,
     inside,
     living,
@@ -46,7 +46,7 @@ from tests.sandboxes.conftest import (
     open_pidfds,
     unlike,
 )
-from tests.sandboxes.podman_ground import CI, base_image, tier_for, why_not
+from tests.sandboxes.podman_image import CI, base_image, tier_for, why_not
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -68,7 +68,7 @@ def processes_of(seconds: str) -> list[psutil.Process]:
 
 
 def begun(seconds: str) -> str:
-    """A command that waits inside until somebody sleeps for so long."""
+    """A command that waits inside until a process sleeps for so long."""
     return f"until grep -lz ^{seconds}$ /proc/[0-9]*/cmdline 2>/dev/null; do :; done"
 
 
@@ -78,16 +78,16 @@ def all_mounts_of(outer: psutil.Process) -> set[str]:
 
 
 class Ship:
-    """A podman tier on the grounds; each start takes the grounds' settings of that moment."""
+    """A podman tier on the loopat_home; each start takes the grounds' settings of that moment."""
 
-    def __init__(self, grounds: Grounds) -> None:
-        self.grounds = grounds
-        self.probed = tier_for(grounds.settings())
+    def __init__(self, loopat_home: LoopatHome) -> None:
+        self.loopat_home = loopat_home
+        self.probed = tier_for(loopat_home.settings())
         self.image = base_image(self.probed.podman)
         self.tiers: list[PodmanTier] = []
 
     def settings(self) -> SandboxSettings:
-        return replace(self.grounds.settings(), podman=PodmanSettings(image=self.image))
+        return replace(self.loopat_home.settings(), podman=PodmanSettings(image=self.image))
 
     def tier(self, settings: SandboxSettings | None = None) -> PodmanTier:
         tier = PodmanTier(
@@ -102,7 +102,7 @@ class Ship:
 
     @asynccontextmanager
     async def sailing(self, spec: SandboxSpec | None = None) -> AsyncIterator[Sandbox]:
-        sandbox = self.tier().create(spec or self.grounds.spec())
+        sandbox = self.tier().create(spec or self.loopat_home.spec())
         await sandbox.start()
         try:
             yield sandbox
@@ -121,8 +121,8 @@ class Ship:
 
 
 @pytest.fixture
-def ship(grounds: Grounds) -> Ship:
-    return Ship(grounds)
+def ship(loopat_home: LoopatHome) -> Ship:
+    return Ship(loopat_home)
 
 
 # ------------------------------------------------------------------ what it is
@@ -141,7 +141,7 @@ async def test_a_command_runs_in_the_image_without_any_privilege(ship: Ship) -> 
         assert await inside(sandbox, "id -un; echo $HOME") == "loop\n/home/loop\n"
 
 
-async def test_nobody_inside_is_root_on_the_host(ship: Ship) -> None:
+async def test_no_user_inside_is_root_on_the_host(ship: Ship) -> None:
     async with ship.sailing() as sandbox:
         running = asyncio.create_task(sandbox.run("sleep 951", timeout=60))
         await inside(sandbox, begun("951"))
@@ -152,7 +152,7 @@ async def test_nobody_inside_is_root_on_the_host(ship: Ship) -> None:
             await running
 
 
-async def test_only_the_loops_own_places_are_writable(ship: Ship) -> None:
+async def test_only_the_loops_own_directories_are_writable(ship: Ship) -> None:
     async with ship.sailing() as sandbox:
         said = await inside(
             sandbox,
@@ -197,7 +197,7 @@ async def test_the_supervisor_is_pid_1_and_cannot_be_touched(ship: Ship) -> None
 
 
 async def test_files_outlive_the_container_and_it_is_used_again(ship: Ship) -> None:
-    spec = ship.grounds.spec()
+    spec = ship.loopat_home.spec()
     ids = []
     for number in range(2):
         async with ship.sailing(spec) as sandbox:
@@ -211,10 +211,10 @@ async def test_files_outlive_the_container_and_it_is_used_again(ship: Ship) -> N
 
 
 async def test_a_container_whose_arguments_changed_is_made_anew(ship: Ship) -> None:
-    spec = ship.grounds.spec()
+    spec = ship.loopat_home.spec()
     async with ship.sailing(spec):
         first = ship.containers()
-    ship.grounds.limits = replace(ship.grounds.limits, tmp_size=1 << 20)
+    ship.loopat_home.limits = replace(ship.loopat_home.limits, tmp_size=1 << 20)
     async with ship.sailing(spec) as sandbox:
         assert ship.containers() != first
         assert len(ship.containers()) == 1
@@ -228,7 +228,7 @@ async def test_folders_are_read_only_or_writable_as_asked(ship: Ship, tmp_path: 
         (tmp_path / name / "there").write_text("yes")
         if os.geteuid() == 0:
             os.chown(tmp_path / name, 64999, 64999)
-    ship.grounds.folders = tuple(
+    ship.loopat_home.folders = tuple(
         FolderMount(tmp_path / name, f"f{number}", write)
         for number, (name, write) in enumerate(names.items())
     )
@@ -243,14 +243,18 @@ async def test_folders_are_read_only_or_writable_as_asked(ship: Ship, tmp_path: 
 async def test_a_folder_that_holds_the_home_and_the_runtime_directory_shows_neither(
     ship: Ship,
 ) -> None:
-    root = ship.grounds.top
+    root = ship.loopat_home.top
     runtime = root / "share/runtime"
-    for path in (ship.grounds.home / "loopat.db", runtime / "jpserver-1.json", root / "data.csv"):
+    for path in (
+        ship.loopat_home.home / "loopat.db",
+        runtime / "jpserver-1.json",
+        root / "data.csv",
+    ):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(SECRET)
     root.chmod(0o755)
-    ship.grounds.masks = (runtime,)
-    ship.grounds.folders = (FolderMount(root, "all", write=False),)
+    ship.loopat_home.masks = (runtime,)
+    ship.loopat_home.folders = (FolderMount(root, "all", write=False),)
     async with ship.sailing() as sandbox:
         assert (await inside(sandbox, f"grep -rl {SECRET} all 2>/dev/null")).split() == [
             "all/data.csv"
@@ -261,7 +265,7 @@ async def test_a_folder_that_holds_the_home_and_the_runtime_directory_shows_neit
 async def test_a_folder_that_became_a_symlink_is_refused(ship: Ship, tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "secret")
-    ship.grounds.folders = (FolderMount(tmp_path / "link", "data", write=False),)
+    ship.loopat_home.folders = (FolderMount(tmp_path / "link", "data", write=False),)
     with pytest.raises(SandboxSpawnFailed, match="link"):
         async with ship.sailing():
             pass
@@ -273,7 +277,7 @@ async def test_another_directory_than_was_meant_is_noticed(
 ) -> None:
     for name in ("meant", "other"):
         (tmp_path / name).mkdir()
-    ship.grounds.folders = (FolderMount(tmp_path / "meant", "data", write=False),)
+    ship.loopat_home.folders = (FolderMount(tmp_path / "meant", "data", write=False),)
 
     def swapped(source: Path, dest: str, write: bool) -> str:
         return shown(Path(str(source).replace("meant", "other")), dest, write)
@@ -303,7 +307,7 @@ async def test_what_is_said_of_limits_is_so(ship: Ship) -> None:
 
 
 async def test_a_fork_bomb_is_held(ship: Ship) -> None:
-    ship.grounds.limit(processes=40)
+    ship.loopat_home.limit(processes=40)
     async with ship.sailing() as sandbox:
         said = await inside(sandbox, "for i in $(seq 80); do sleep 50 & done 2>&1; echo end")
         assert "Resource temporarily unavailable" in said
@@ -311,7 +315,7 @@ async def test_a_fork_bomb_is_held(ship: Ship) -> None:
 
 
 async def test_memory_is_limited_for_all_processes_together(ship: Ship) -> None:
-    ship.grounds.limit(memory=192 << 20)
+    ship.loopat_home.limit(memory=192 << 20)
     take = "python3 -c 'x = bytearray(120 << 20); import time; time.sleep(30)'"
     async with ship.sailing() as sandbox:
         done = await sandbox.run(
@@ -332,10 +336,10 @@ def test_memory_kills_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    found = {pid: counts_of_kills(pid, proc, top) for pid in (1, 2, 3)}
-    assert [kills_counted(files) for files in found.values()] == [2, 1, 0]
+    found = {pid: oom_kill_files(pid, proc, top) for pid in (1, 2, 3)}
+    assert [count_oom_kills(files) for files in found.values()] == [2, 1, 0]
     found[1][0].unlink()
-    assert kills_counted(found[1]) == 0
+    assert count_oom_kills(found[1]) == 0
 
 
 def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:
@@ -361,12 +365,12 @@ def test_limits_are_read_from_both_kinds_of_cgroup(tmp_path: Path) -> None:
     assert controllers_in_force(3, proc, top) == set()
 
 
-# ------------------------------------------------------------------ life
+# ------------------------------------------------------------------ lifecycle
 
 
 async def test_many_start_at_once(ship: Ship) -> None:
     tier = ship.tier()
-    sandboxes = [tier.create(ship.grounds.spec()) for _ in range(4)]
+    sandboxes = [tier.create(ship.loopat_home.spec()) for _ in range(4)]
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     assert await asyncio.gather(*(inside(s, "echo up") for s in sandboxes)) == ["up\n"] * 4
     await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
@@ -376,7 +380,7 @@ async def test_a_cancelled_start_leaves_nothing_running(ship: Ship) -> None:
     tier = ship.tier()
     await tier.image.get()
     for steps in (1, 3, 6):
-        sandbox = tier.create(ship.grounds.spec())
+        sandbox = tier.create(ship.loopat_home.spec())
         starting = asyncio.create_task(sandbox.start())
         for _ in range(steps):
             await asyncio.sleep(0)
@@ -388,7 +392,7 @@ async def test_a_cancelled_start_leaves_nothing_running(ship: Ship) -> None:
 
 
 async def test_an_archived_loops_container_is_removed(ship: Ship) -> None:
-    tier, spec = ship.tier(), ship.grounds.spec()
+    tier, spec = ship.tier(), ship.loopat_home.spec()
     sandbox = tier.create(spec)
     await sandbox.start()
     await sandbox.stop()
@@ -399,9 +403,9 @@ async def test_an_archived_loops_container_is_removed(ship: Ship) -> None:
 
 
 async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
-    spec = ship.grounds.spec()
+    spec = ship.loopat_home.spec()
     async with ship.sailing(spec) as sandbox:
-        [pid_file] = (ship.grounds.home / "run" / "podman").glob("*.conmon")
+        [pid_file] = (ship.loopat_home.home / "run" / "podman").glob("*.conmon")
         conmon = psutil.Process(int(pid_file.read_text()))
         mounts = all_mounts_of(conmon)
         assert mounts or os.geteuid() != 0
@@ -438,15 +442,17 @@ asyncio.run(main())
 """
 
 
-def test_kill_9_of_the_server_leaves_no_process_and_no_mount(ship: Ship, grounds: Grounds) -> None:
+def test_kill_9_of_the_server_leaves_no_process_and_no_mount(
+    ship: Ship, loopat_home: LoopatHome
+) -> None:
     for name in ("w", "h"):
-        (grounds.home / name).mkdir(parents=True)
-    argv = [sys.executable, "-c", SERVER, str(grounds.home), ship.image]
+        (loopat_home.home / name).mkdir(parents=True)
+    argv = [sys.executable, "-c", SERVER, str(loopat_home.home), ship.image]
     server = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert server.stdout is not None
     with server, server.stdout:
         assert server.stdout.readline() == b"up\n"
-        conmon = int((grounds.home / "run/podman/loop_1.conmon").read_text())
+        conmon = int((loopat_home.home / "run/podman/loop_1.conmon").read_text())
         outer = psutil.Process(conmon)
         pidfds = open_pidfds([outer, *outer.children(recursive=True)])
         mounts = all_mounts_of(outer)
@@ -460,24 +466,23 @@ def test_kill_9_of_the_server_leaves_no_process_and_no_mount(ship: Ship, grounds
 async def test_the_reaper_stops_what_runs_of_this_home_and_nothing_else(
     ship: Ship, tmp_path: Path
 ) -> None:
-    spec = ship.grounds.spec()
+    spec = ship.loopat_home.spec()
     async with ship.sailing(spec) as sandbox:
         assert reap_containers(tmp_path / "another-home" / "run") == []
         assert await inside(sandbox, "echo lives") == "lives\n"
-        [name] = await asyncio.to_thread(reap_containers, ship.grounds.home / "run")
+        [name] = await asyncio.to_thread(reap_containers, ship.loopat_home.home / "run")
         assert spec.loop_id in name
         await sandbox.wait_closed()
     assert await ship.tier().retained() == [spec.loop_id]
-    assert reap_containers(ship.grounds.home / "run") == []
+    assert reap_containers(ship.loopat_home.home / "run") == []
 
 
 # ------------------------------------------------------------------ the image
 
 
 def test_the_supervisors_sources_suit_the_oldest_python() -> None:
-    for name in bundle.MODULES:
-        source = Path(bundle.__file__).with_name(f"{name}.py").read_text()
-        ast.parse(source, feature_version=bundle.OLDEST_PYTHON)
+    for source in bundle.MODULES.values():
+        ast.parse(source.read_text(), feature_version=bundle.OLDEST_PYTHON)
 
 
 def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -495,7 +500,7 @@ def test_a_python_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_
 
 async def test_an_image_that_is_not_here_is_named(ship: Ship) -> None:
     settings = replace(ship.settings(), podman=PodmanSettings(image="localhost/no-such:image"))
-    sandbox = ship.tier(settings).create(ship.grounds.spec())
+    sandbox = ship.tier(settings).create(ship.loopat_home.spec())
     with pytest.raises(SandboxSpawnFailed, match="localhost/no-such:image is not on this host"):
         await sandbox.start()
     await sandbox.stop()
@@ -508,7 +513,7 @@ async def test_an_image_without_what_is_needed_says_so_and_leaves_nothing(
     name = "localhost/loopat-test:empty"
     ship.probed.podman.call("import", str(tmp_path / "empty.tar"), name)
     settings = replace(ship.settings(), podman=PodmanSettings(image=name))
-    sandbox = ship.tier(settings).create(ship.grounds.spec())
+    sandbox = ship.tier(settings).create(ship.loopat_home.spec())
     with pytest.raises(SandboxSpawnFailed, match="python3"):
         await sandbox.start()
     assert ship.containers() == []
@@ -517,11 +522,11 @@ async def test_an_image_without_what_is_needed_says_so_and_leaves_nothing(
 async def test_the_shipped_containerfile_is_built_once_for_all_that_wait(
     ship: Ship, caplog: pytest.LogCaptureFixture
 ) -> None:
-    base = f"localhost/loopat-test:{RUN}"  # nobody has built on this one yet
+    base = f"localhost/loopat-test:{RUN}"  # no image was built on this one yet
     ship.probed.podman.call("tag", ship.image, base)
     tier = ship.tier(replace(ship.settings(), podman=PodmanSettings(base=base)))
     caplog.set_level("INFO", "loopat_jupyter")
-    sandboxes = [tier.create(ship.grounds.spec()) for _ in range(2)]
+    sandboxes = [tier.create(ship.loopat_home.spec()) for _ in range(2)]
     await asyncio.gather(*(sandbox.start() for sandbox in sandboxes))
     assert await inside(sandboxes[0], "echo $IN_IMAGE") == "yes\n"
     await asyncio.gather(*(sandbox.stop() for sandbox in sandboxes))
@@ -537,7 +542,7 @@ async def test_a_build_that_fails_says_why(ship: Ship, tmp_path: Path) -> None:
     file.parent.mkdir()
     file.write_text(f"FROM {ship.image}\nRUN echo no luck today >&2; exit 7\n")
     settings = replace(ship.settings(), podman=PodmanSettings(containerfile=file))
-    sandbox = ship.tier(settings).create(ship.grounds.spec())
+    sandbox = ship.tier(settings).create(ship.loopat_home.spec())
     with pytest.raises(SandboxSpawnFailed, match=r"exit status 7.*podman_image"):
         await sandbox.start()
     file.unlink()

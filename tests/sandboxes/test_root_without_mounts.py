@@ -35,7 +35,7 @@ pytestmark = [
 
 
 def run(mode: int) -> dict[str, object]:
-    """What the run says, where the directory that holds the home has this mode."""
+    """The output of the run where the directory that holds the home has this mode."""
     with tempfile.TemporaryDirectory(prefix="loopat-root-", dir="/var/tmp") as place:
         Path(place).chmod(mode)
         done = subprocess.run(

@@ -30,10 +30,10 @@ def decide(
     code: bytes | None = None,
 ) -> int:
     """What the kernel would answer to this call."""
-    code = code or seccomp.program(machine)
+    code = code or seccomp.filter_program(machine)
     assert code is not None
     program = [struct.unpack_from("=HBBI", code, at) for at in range(0, len(code), 8)]
-    audit = seccomp.MACHINES[machine].audit if audit is None else audit
+    audit = seccomp.ARCHITECTURES[machine].audit if audit is None else audit
     padded = [*arguments, *[0] * (6 - len(arguments))]
     data = struct.pack("<IIQ6Q", number, audit, 0, *padded)
     at = accumulator = 0
@@ -108,62 +108,62 @@ def test_each_call_gets_its_answer(
     assert decide(machine, number, *arguments) == answer
 
 
-ASK, EACCES, ENOTTY, EOPNOTSUPP = landlock_seccomp.ASK, 13, 25, 95
-PIDS = {landlock_seccomp.SUPERVISOR: 4321, landlock_seccomp.GUARD: 4320}
-DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
-"""The version of Landlock, and whether there is a broker."""
+NOTIFY, EACCES, ENOTTY, EOPNOTSUPP = landlock_seccomp.NOTIFY, 13, 25, 95
+PIDS = {landlock_seccomp.SUPERVISOR_MARK: 4321, landlock_seccomp.MONITOR_MARK: 4320}
+PROXIED, UNPROXIED, OLD = (7, True), (7, False), (1, True)
+"""The version of Landlock, and whether there is an egress proxy."""
 
 
 @pytest.mark.parametrize("machine", [X86, ARM])
 @pytest.mark.parametrize(
     ("where", "call", "arguments", "answer"),
     [
-        (DOOR, "socket", (2, 1 | 0o2000000, 0), ALLOW),
-        (DOOR, "socket", (2, 1, 6), ALLOW),
-        (DOOR, "socket", (2, 1, 262), ERRNO | EACCES),
-        (DOOR, "socket", (2, 2, 0), ERRNO | EACCES),
-        (DOOR, "socket", (2, 3, 1), ERRNO | EACCES),
-        (DOOR, "socket", (10, 1, 0), ERRNO | EAFNOSUPPORT),
-        (DOOR, "socket", (1, 1, 0), ERRNO | EAFNOSUPPORT),
-        (DOOR, "socket", (16, 3, 0), ERRNO | EAFNOSUPPORT),
-        (SHUT, "socket", (2, 1, 0), ERRNO | EAFNOSUPPORT),
-        (SHUT, "connect", (3,), ERRNO | EACCES),
-        (DOOR, "connect", (3,), ASK),
-        (DOOR, "bind", (3,), ERRNO | EACCES),
-        (DOOR, "listen", (3,), ERRNO | EACCES),
-        (DOOR, "socketpair", (1, 1), ALLOW),
-        (DOOR, "socketpair", (1, 5), ALLOW),
-        (DOOR, "socketpair", (1, 2), ERRNO | EACCES),
-        (DOOR, "sendto", (3, 0, 0, 0x4000), ALLOW),
-        (DOOR, "sendto", (3, 0, 0, 0x20000000), ERRNO | EOPNOTSUPP),
-        (DOOR, "sendmsg", (3, 0, 0x20004000), ERRNO | EOPNOTSUPP),
-        (DOOR, "sendmmsg", (3, 0, 1, 0x20000000), ERRNO | EOPNOTSUPP),
-        (DOOR, "kill", (99, 9), ALLOW),
-        (DOOR, "kill", (0, 9), ALLOW),
-        (DOOR, "kill", (4321, 9), ERRNO | EPERM),
-        (DOOR, "kill", (-4320 & 0xFFFFFFFF, 9), ERRNO | EPERM),
-        (DOOR, "kill", (-1 & 0xFFFFFFFF, 9), ERRNO | EPERM),
-        (DOOR, "tkill", (99, 9), ALLOW),
-        (DOOR, "tkill", (4321, 9), ERRNO | EPERM),
+        (PROXIED, "socket", (2, 1 | 0o2000000, 0), ALLOW),
+        (PROXIED, "socket", (2, 1, 6), ALLOW),
+        (PROXIED, "socket", (2, 1, 262), ERRNO | EACCES),
+        (PROXIED, "socket", (2, 2, 0), ERRNO | EACCES),
+        (PROXIED, "socket", (2, 3, 1), ERRNO | EACCES),
+        (PROXIED, "socket", (10, 1, 0), ERRNO | EAFNOSUPPORT),
+        (PROXIED, "socket", (1, 1, 0), ERRNO | EAFNOSUPPORT),
+        (PROXIED, "socket", (16, 3, 0), ERRNO | EAFNOSUPPORT),
+        (UNPROXIED, "socket", (2, 1, 0), ERRNO | EAFNOSUPPORT),
+        (UNPROXIED, "connect", (3,), ERRNO | EACCES),
+        (PROXIED, "connect", (3,), NOTIFY),
+        (PROXIED, "bind", (3,), ERRNO | EACCES),
+        (PROXIED, "listen", (3,), ERRNO | EACCES),
+        (PROXIED, "socketpair", (1, 1), ALLOW),
+        (PROXIED, "socketpair", (1, 5), ALLOW),
+        (PROXIED, "socketpair", (1, 2), ERRNO | EACCES),
+        (PROXIED, "sendto", (3, 0, 0, 0x4000), ALLOW),
+        (PROXIED, "sendto", (3, 0, 0, 0x20000000), ERRNO | EOPNOTSUPP),
+        (PROXIED, "sendmsg", (3, 0, 0x20004000), ERRNO | EOPNOTSUPP),
+        (PROXIED, "sendmmsg", (3, 0, 1, 0x20000000), ERRNO | EOPNOTSUPP),
+        (PROXIED, "kill", (99, 9), ALLOW),
+        (PROXIED, "kill", (0, 9), ALLOW),
+        (PROXIED, "kill", (4321, 9), ERRNO | EPERM),
+        (PROXIED, "kill", (-4320 & 0xFFFFFFFF, 9), ERRNO | EPERM),
+        (PROXIED, "kill", (-1 & 0xFFFFFFFF, 9), ERRNO | EPERM),
+        (PROXIED, "tkill", (99, 9), ALLOW),
+        (PROXIED, "tkill", (4321, 9), ERRNO | EPERM),
         (OLD, "tkill", (99, 9), ERRNO | EPERM),
-        (DOOR, "pidfd_open", (4320,), ERRNO | EPERM),
-        (DOOR, "fcntl", (0, 3), ALLOW),
-        (DOOR, "fcntl", (0, 8), ERRNO | EPERM),
-        (DOOR, "prlimit64", (0, 7), ALLOW),
-        (DOOR, "prlimit64", (99, 7), ERRNO | EPERM),
-        (DOOR, "setpriority", (0, 0), ALLOW),
-        (DOOR, "setpriority", (2, 0), ERRNO | EPERM),
-        (DOOR, "setpriority", (0, 99), ERRNO | EPERM),
-        (DOOR, "fchmod", (3, 0o644), ASK),
-        (DOOR, "utimensat", (3,), ASK),
-        (DOOR, "fchownat", (3,), ERRNO | EPERM),
-        (DOOR, "setxattr", (3,), ERRNO | EOPNOTSUPP),
-        (DOOR, "ioctl", (0, 0x5401), ALLOW),
-        (DOOR, "ioctl", (0, 0x80045430), ALLOW),
-        (DOOR, "ioctl", (0, 0x40049409), ALLOW),
-        (DOOR, "ioctl", (0, 0x40086602), ERRNO | ENOTTY),
-        (DOOR, "ioctl", (0, 0x8901), ERRNO | ENOTTY),
-        (DOOR, "truncate", (0, 0), ALLOW),
+        (PROXIED, "pidfd_open", (4320,), ERRNO | EPERM),
+        (PROXIED, "fcntl", (0, 3), ALLOW),
+        (PROXIED, "fcntl", (0, 8), ERRNO | EPERM),
+        (PROXIED, "prlimit64", (0, 7), ALLOW),
+        (PROXIED, "prlimit64", (99, 7), ERRNO | EPERM),
+        (PROXIED, "setpriority", (0, 0), ALLOW),
+        (PROXIED, "setpriority", (2, 0), ERRNO | EPERM),
+        (PROXIED, "setpriority", (0, 99), ERRNO | EPERM),
+        (PROXIED, "fchmod", (3, 0o644), NOTIFY),
+        (PROXIED, "utimensat", (3,), NOTIFY),
+        (PROXIED, "fchownat", (3,), ERRNO | EPERM),
+        (PROXIED, "setxattr", (3,), ERRNO | EOPNOTSUPP),
+        (PROXIED, "ioctl", (0, 0x5401), ALLOW),
+        (PROXIED, "ioctl", (0, 0x80045430), ALLOW),
+        (PROXIED, "ioctl", (0, 0x40049409), ALLOW),
+        (PROXIED, "ioctl", (0, 0x40086602), ERRNO | ENOTTY),
+        (PROXIED, "ioctl", (0, 0x8901), ERRNO | ENOTTY),
+        (PROXIED, "truncate", (0, 0), ALLOW),
         (OLD, "truncate", (0, 0), ERRNO | EPERM),
         (OLD, "openat", (0, 0, 0), ALLOW),
         (OLD, "openat", (0, 0, 0o1001), ALLOW),
@@ -174,7 +174,7 @@ DOOR, SHUT, OLD = (7, True), (7, False), (1, True)
 def test_the_strict_filter_gives_each_call_its_answer(
     machine: str, where: tuple[int, bool], call: str, arguments: tuple[int, ...], answer: int
 ) -> None:
-    code = monitor.marked(landlock_seccomp.strict_program(*where, machine), PIDS)
+    code = monitor.fill_in_pids(landlock_seccomp.strict_program(*where, machine), PIDS)
     number = landlock_seccomp.numbers(machine)[call]
     assert decide(machine, number, *arguments, code=code) == answer
 
@@ -191,11 +191,11 @@ def test_another_numbering_kills() -> None:
 
 
 def test_an_unknown_machine_has_no_filter() -> None:
-    assert seccomp.program("riscv64") is None
+    assert seccomp.filter_program("riscv64") is None
 
 
-def test_owners_are_swapped_and_nobody_is_lost() -> None:
-    ranges = [tuple(map(int, line.split())) for line in idmap.swapped(64999).splitlines()]
+def test_owners_are_swapped_and_no_id_is_lost() -> None:
+    ranges = [tuple(map(int, line.split())) for line in idmap.swap_map(64999).splitlines()]
     assert sum(count for _, _, count in ranges) == 2**32 - 1
     found = {inside: outside for inside, outside, count in ranges if count == 1}
     assert (found[0], found[64999]) == (64999, 0)

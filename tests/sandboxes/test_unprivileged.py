@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.sandboxes.launcher import process as launcher
-from tests.sandboxes.podman_ground import SECOND_RUN
+from tests.sandboxes.podman_image import SECOND_RUN
 
 UID = 64900
 SUBORDINATE = 1_000_000_000

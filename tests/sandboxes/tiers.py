@@ -1,7 +1,7 @@
-"""The tiers that isolate, as the acceptance suite tries them, and the walls each does not have.
+"""The tiers that isolate, as the acceptance suite tries them, and what each does not restrict.
 
-A wall that a tier does not have is named in ``GAPS`` with words of the tier's own list of gaps:
-the test then holds that the gap is listed, instead of the wall.
+A restriction that a tier lacks is named in ``gaps`` with words of the tier's own list of gaps: the
+test then checks that the gap is listed, instead of the restriction.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
-from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
+from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
-from tests.sandboxes import podman_ground
+from tests.sandboxes import podman_image
 
 DENIED = re.compile("Read-only|Permission denied|Operation not permitted")
-"""How a wall answers; tiers differ in which of these it is."""
+"""The errors of what is forbidden; tiers differ in which of these it is."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Tried:
     gaps: Mapping[str, str] = field(default_factory=dict)
     """Test name -> words of the gap in the tier's isolation."""
     not_tried: Mapping[str, str] = field(default_factory=dict)
-    """Test name -> why what it asks is not this tier's to give."""
+    """Test name -> why what it tests does not apply to this tier."""
     cycles: int = 200
     """How often a test that looks for what is left behind starts and stops a sandbox. The
-    environment variable ``LOOPAT_TEST_CYCLES`` says it for all of them."""
+    environment variable ``LOOPAT_TEST_CYCLES`` sets it for all of them."""
     image: Callable[[], str] = str
     """The image that a server of the test must be given; empty where the tier needs none."""
 
@@ -52,13 +52,13 @@ def landlock(settings: SandboxSettings) -> LandlockTier:
 def no_landlock() -> str | None:
     try:
         kernel_abi()
-    except NoLandlock as refusal:
+    except LandlockUnavailable as refusal:
         return f"this kernel offers no Landlock: {refusal}"
     return None
 
 
 def podman(settings: SandboxSettings) -> SandboxTier:
-    return podman_ground.tier_with_base(settings)
+    return podman_image.tier_with_base(settings)
 
 
 HOSTS_PERMISSIONS = "the host's permissions apply"
@@ -93,7 +93,7 @@ TIERS = {
     ),
     "podman": Tried(
         podman,
-        podman_ground.why_not_tried,
+        podman_image.why_not_tried,
         AS_ROOT if os.geteuid() == 0 else {},
         {
             "test_only_what_the_hosts_etc_must_show_is_there": "the image's /etc is its own",
@@ -109,7 +109,7 @@ TIERS = {
             ),
         },
         cycles=20,  # each takes half a second
-        image=podman_ground.image,
+        image=podman_image.image,
     ),
 }
 """Every tier that isolates, by name."""

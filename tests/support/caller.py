@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import httpx
 
 from . import invariants
+from .described import check_described
 from .sse import WAIT, Event, EventStream
 
 ERRORS: dict[int, dict[str, set[str]]] = {
@@ -283,6 +284,7 @@ async def _check_answer(answer: httpx.Response) -> None:
     if answer.status_code >= 400:
         await answer.aread()
         check_error(answer)
+    check_described(answer)
 
 
 def _check_stream_head(answer: httpx.Response) -> None:

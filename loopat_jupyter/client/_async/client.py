@@ -1,4 +1,4 @@
-"""The asyncio client. It belongs to one event loop."""
+"""The client object: a server's loops and API tokens."""
 
 from __future__ import annotations
 
@@ -19,21 +19,25 @@ from .transport import AsyncTransport
 
 
 class AsyncTokens:
-    """``client.tokens``: API tokens. The server lets only a browser session manage them,
-    unless its administrator decided otherwise."""
+    """``client.tokens``: API tokens.
 
-    def __init__(self, carrier: AsyncTransport) -> None:
-        self._carrier = carrier
+    Unless the server's administrator decided otherwise, only a browser session may manage them.
+    """
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def create(self, label: str | None = None) -> ApiToken:
-        """A new token; its ``token`` is shown this once."""
-        return await self._carrier.request(_requests.create_token(label))
+        """Create a token. Its secret, ``token``, is in this response only."""
+        return await self._transport.request(_requests.create_token(label))
 
     async def list(self) -> builtins.list[ApiToken]:
-        return await self._carrier.request(_requests.list_tokens())
+        """All tokens of the caller, without their secrets."""
+        return await self._transport.request(_requests.list_tokens())
 
     async def revoke(self, token_id: str) -> None:
-        await self._carrier.request(_requests.revoke_token(token_id))
+        """Revoke a token. Raises ``NotFoundError`` where there is none of that id."""
+        await self._transport.request(_requests.revoke_token(token_id))
 
 
 class AsyncClient:
@@ -41,11 +45,11 @@ class AsyncClient:
 
     Args:
         url: the Jupyter server's base URL (as in the browser, without ``/lab``), or an
-            address that was found.
+            address as :func:`find_server` returns it.
         token: a ``la_…`` API token, or the Jupyter server's (or a Hub's) token.
-        transport: carries the requests instead of the network, for tests.
-        verify: as ``httpx`` takes it: ``False``, or an ``ssl.SSLContext`` of your own.
-        retry: how persistent to be.
+        transport: an httpx transport that replaces the network, for tests.
+        verify: as ``httpx`` takes it: ``False``, or an ``ssl.SSLContext``.
+        retry: how often and how long requests are retried.
         headers: sent with every request.
 
     Raises:
@@ -63,22 +67,24 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         address = url if isinstance(url, ServerAddress) else ServerAddress(check_url(url), token)
-        self._carrier = AsyncTransport(
+        self._transport = AsyncTransport(
             address,
             transport=transport,
             verify=verify,
             retry=retry or RetryPolicy(),
             headers=headers,
         )
-        self.loops = AsyncLoops(self._carrier)
-        self.tokens = AsyncTokens(self._carrier)
+        self.loops = AsyncLoops(self._transport)
+        self.tokens = AsyncTokens(self._transport)
 
     @property
     def address(self) -> ServerAddress:
-        return self._carrier.address
+        """The server's address, with the token that is sent to it."""
+        return self._transport.address
 
     async def aclose(self) -> None:
-        await self._carrier.aclose()
+        """Close all connections. Turns continue in the server."""
+        await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -96,7 +102,11 @@ class AsyncClient:
 
 
 def connect_async(**options: Any) -> AsyncClient:
-    """As :func:`connect`, for asyncio callers.
+    """A client of the server that this process belongs to.
+
+    ``options`` as for :class:`AsyncClient`. Looks, in this order, at ``LOOPAT_URL`` with
+    ``LOOPAT_TOKEN``, at ``JUPYTERHUB_API_TOKEN``, and for the running server whose pid is
+    ``JPY_PARENT_PID``.
 
     Raises:
         ServerNotFound: none of the three applies.

@@ -1,34 +1,52 @@
-"""What goes in and out of a loop besides turns: files, transcripts. For asyncio callers."""
+"""A loop's files and transcripts."""
 
 from __future__ import annotations
 
-import asyncio
 import os
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, overload
 
-from .. import _file_requests as calls
-from .._local_files import local_path, open_local, pieces, target_name
-from .._loop_view import LoopView
+from .. import _requests
+from .._files import download_path, open_regular_file, read_parts, upload_name
 from .._models import FileInfo, LoopInfo
+from .concurrency import run_blocking
 from .transport import AsyncTransport
 
 
-class AsyncLoopFiles(LoopView):
-    """Files lie in the loop's workdir; a name is a path from there on, with ``/``."""
+class AsyncLoopFiles:
+    """A loop's state as last received, its files, and its transcripts.
 
-    def __init__(self, carrier: AsyncTransport, info: LoopInfo) -> None:
-        super().__init__(info)
-        self._carrier = carrier
+    ``info`` is the loop as the server last described it; ``refresh()`` requests it again. Files
+    lie in the loop's workdir; a file's name is its path below the workdir, with ``/``.
+    """
+
+    def __init__(self, transport: AsyncTransport, info: LoopInfo) -> None:
+        self._transport = transport
+        self.info = info
+
+    @property
+    def id(self) -> str:
+        return self.info.id
+
+    @property
+    def title(self) -> str:
+        return self.info.title
+
+    @property
+    def archived(self) -> bool:
+        return self.info.archived
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.title!r}>"
 
     # ------------------------------------------------------------- files
 
     async def files(self, path: str = "") -> list[FileInfo]:
-        """What lies in the directory ``path`` of the workdir, in the order of the names."""
+        """The entries of the directory ``path`` of the workdir, sorted by name."""
         found: list[FileInfo] = []
         after: str | None = None
         while True:
-            page = await self._carrier.request(calls.list_files(self.id, path, 100, after))
+            page = await self._transport.request(_requests.list_files(self.id, path, 100, after))
             found += page.data
             if not page.has_more or page.last_id is None:
                 return found
@@ -39,45 +57,49 @@ class AsyncLoopFiles(LoopView):
     ) -> FileInfo:
         """Copy a local file, or bytes, into the workdir, also while a turn runs.
 
-        The file appears whole, and replaces one of the same name. ``name`` defaults to the local
-        file's own; directories in it are made.
+        The file appears complete, and replaces one of the same name. ``name`` defaults to the
+        local file's own; directories in it are created.
 
         Raises:
-            InvalidRequestError: the loop is archived, the name cannot be, or the file is larger
-                than the server's limit (``body_too_large``).
+            InvalidRequestError: the loop is archived, the name is not allowed, or the file is
+                larger than the server's limit (``body_too_large``).
             OSError: the local file cannot be read.
             ValueError: ``name`` is no path in a workdir.
         """
-        target = target_name(source, name)
+        target = upload_name(source, name)
         if not isinstance(source, str | os.PathLike):
             return await self._put_bytes(bytes(source), target)
-        file, size = await asyncio.to_thread(open_local, source)
+        file, size = await run_blocking(open_regular_file, source)
         with file:
             return await self._put_file(file, size, target)
 
     async def _put_bytes(self, data: bytes, name: str) -> FileInfo:
-        if len(data) <= calls.PART:
-            got = await self._carrier.request(calls.write_file(self.id, name, data))
-            assert got.file is not None
-            return got.file
-        upload, size = calls.new_upload(), len(data)
+        part_size, size = _requests.UPLOAD_PART_BYTES, len(data)
+        if size <= part_size:
+            request = _requests.write_file(self.id, name, data)
+            received = await self._transport.request(request)
+            assert received.file is not None
+            return received.file
+        upload = _requests.new_upload_id()
         file: FileInfo | None = None
-        for offset in range(0, size, calls.PART):
-            piece = data[offset : offset + calls.PART]
-            part = calls.write_part(self.id, name, piece, upload, offset, size)
-            file = (await self._carrier.request(part)).file
+        for offset in range(0, size, part_size):
+            part = data[offset : offset + part_size]
+            request = _requests.write_part(self.id, name, part, upload, offset, size)
+            received = await self._transport.request(request)
+            file = received.file
         assert file is not None
         return file
 
     async def _put_file(self, source: BinaryIO, size: int, name: str) -> FileInfo:
-        if size <= calls.PART:
-            return await self._put_bytes(await asyncio.to_thread(source.read), name)
-        upload = calls.new_upload()
+        if size <= _requests.UPLOAD_PART_BYTES:
+            return await self._put_bytes(await run_blocking(source.read), name)
+        upload = _requests.new_upload_id()
         file: FileInfo | None = None
-        parts = pieces(source, size)
-        while (part := await asyncio.to_thread(next, parts, None)) is not None:
-            call = calls.write_part(self.id, name, part[1], upload, part[0], size)
-            file = (await self._carrier.request(call)).file
+        parts = read_parts(source, size)
+        while (part := await run_blocking(next, parts, None)) is not None:
+            request = _requests.write_part(self.id, name, part[1], upload, part[0], size)
+            received = await self._transport.request(request)
+            file = received.file
         assert file is not None
         return file
 
@@ -86,19 +108,19 @@ class AsyncLoopFiles(LoopView):
     @overload
     async def get(self, name: str, path: str | os.PathLike[str]) -> Path: ...
     async def get(self, name: str, path: str | os.PathLike[str] | None = None) -> bytes | Path:
-        """A file of the workdir: its bytes, or with ``path`` where it was written here.
+        """A file of the workdir: its bytes, or with ``path`` the path it was written to.
 
-        ``path`` is a file, or a directory to write it into under its own name. What an agent made
-        is not to be trusted: look before you open it.
+        ``path`` is a file, or a directory to write it into under its own name. Agents make these
+        files: do not trust their content.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such file.
             InvalidRequestError: it is no regular file (symlinks are not followed), or too large.
         """
         if path is None:
-            return await self._carrier.request(calls.read_file(self.id, name))
-        target = local_path(path, name)
-        await self._carrier.save(calls.save_file(self.id, name), target)
+            return await self._transport.request(_requests.read_file(self.id, name))
+        target = download_path(path, name)
+        await self._transport.download(_requests.download_file(self.id, name), target)
         return target
 
     # ------------------------------------------------------------- transcripts
@@ -117,28 +139,29 @@ class AsyncLoopFiles(LoopView):
     ) -> dict[str, Any]: ...
     async def transcript(
         self,
-        format: calls.TranscriptFormat = "md",
+        format: _requests.TranscriptFormat = "md",
         *,
         turn: str | None = None,
         last: int | None = None,
     ) -> str | dict[str, Any]:
-        """The loop's story: Markdown (``md``), or as a ``dict`` its data or a notebook.
+        """The loop's transcript: Markdown (``md``), or as a ``dict`` its data or a notebook.
 
-        ``turn``: of that turn alone; ``last``: of so many turns, the newest.
+        ``turn``: of that turn only; ``last``: of that many of the newest turns.
         """
-        found: str | dict[str, Any] = await self._carrier.request(
-            calls.transcript(self.id, format, turn, last)
+        found: str | dict[str, Any] = await self._transport.request(
+            _requests.get_transcript(self.id, format, turn, last)
         )
         return found
 
     async def to_notebook(
         self, path: str | os.PathLike[str], *, turn: str | None = None, last: int | None = None
     ) -> Path:
-        """Write the loop's story as a notebook; returns where it is.
+        """Write the loop's transcript as a notebook and return its path.
 
-        A directory gets a file named by the loop's id. Nothing is executed; the cells with the
-        agent's commands are marked so that nbclient and papermill do not run them either.
+        In a directory the file is named by the loop's id. Nothing is executed; the cells with the
+        agent's commands are tagged so that nbclient and papermill do not execute them either.
         """
-        target = local_path(path, f"{self.id}.ipynb")
-        await self._carrier.save(calls.save_transcript(self.id, "ipynb", turn, last), target)
+        target = download_path(path, f"{self.id}.ipynb")
+        request = _requests.download_transcript(self.id, "ipynb", turn, last)
+        await self._transport.download(request, target)
         return target

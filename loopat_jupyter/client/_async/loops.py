@@ -1,4 +1,4 @@
-"""The collection of a caller's loops, for asyncio callers."""
+"""The collection of the caller's loops."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .transport import AsyncTransport
 class AsyncLoops:
     """``client.loops``: the caller's own loops."""
 
-    def __init__(self, carrier: AsyncTransport) -> None:
-        self._carrier = carrier
+    def __init__(self, transport: AsyncTransport) -> None:
+        self._transport = transport
 
     async def create(
         self,
@@ -26,8 +26,11 @@ class AsyncLoops:
         repo: str | None = None,
         folders: Sequence[Folder] | None = None,
     ) -> AsyncLoop:
-        """Make a loop. Not sent again after a broken connection: it might then be made twice."""
-        call = _requests.create_loop(
+        """Create a loop.
+
+        Not retried after a broken connection, since it might then be created twice.
+        """
+        request = _requests.create_loop(
             title,
             metadata,
             None if profiles is None else list(profiles),
@@ -35,7 +38,7 @@ class AsyncLoops:
             repo,
             None if folders is None else list(folders),
         )
-        return AsyncLoop(self._carrier, await self._carrier.request(call))
+        return AsyncLoop(self._transport, await self._transport.request(request))
 
     async def list(
         self, *, archived: bool = False, page_size: int = 100
@@ -45,7 +48,7 @@ class AsyncLoops:
         while True:
             page = await self.page(limit=page_size, after=after, archived=archived)
             for info in page.data:
-                yield AsyncLoop(self._carrier, info)
+                yield AsyncLoop(self._transport, info)
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
@@ -58,12 +61,14 @@ class AsyncLoops:
         before: str | None = None,
         archived: bool = False,
     ) -> LoopPage:
-        """One page of the listing, as the server cut it."""
-        return await self._carrier.request(_requests.list_loops(limit, after, before, archived))
+        """One page of the listing, as the server returned it."""
+        return await self._transport.request(_requests.list_loops(limit, after, before, archived))
 
     async def get(self, loop_id: str) -> AsyncLoop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return AsyncLoop(self._carrier, await self._carrier.request(_requests.get_loop(loop_id)))
+        info = await self._transport.request(_requests.get_loop(loop_id))
+        return AsyncLoop(self._transport, info)
 
     async def archive(self, loop_id: str) -> None:
-        await self._carrier.request(_requests.archive_loop(loop_id))
+        """Archive a loop: its turns end, its record stays. Archiving again changes nothing."""
+        await self._transport.request(_requests.archive_loop(loop_id))

@@ -1,1 +1,4 @@
-"""The synchronous carrier of the core, over ``httpx.Client``."""
+"""The blocking client, generated from ``_async`` by ``tools/generate_sync_client.py``.
+
+Only ``concurrency.py`` and this file are written by hand.
+"""

@@ -1,4 +1,5 @@
-"""The synchronous client. Safe to share between threads; a stream belongs to one of them."""
+# Generated from ../_async/client.py by `python tools/generate_sync_client.py`: edit that file.
+"""The client object: a server's loops and API tokens."""
 
 from __future__ import annotations
 
@@ -19,21 +20,25 @@ from .transport import Transport
 
 
 class Tokens:
-    """``client.tokens``: API tokens. The server lets only a browser session manage them,
-    unless its administrator decided otherwise."""
+    """``client.tokens``: API tokens.
 
-    def __init__(self, carrier: Transport) -> None:
-        self._carrier = carrier
+    Unless the server's administrator decided otherwise, only a browser session may manage them.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def create(self, label: str | None = None) -> ApiToken:
-        """A new token; its ``token`` is shown this once."""
-        return self._carrier.request(_requests.create_token(label))
+        """Create a token. Its secret, ``token``, is in this response only."""
+        return self._transport.request(_requests.create_token(label))
 
     def list(self) -> builtins.list[ApiToken]:
-        return self._carrier.request(_requests.list_tokens())
+        """All tokens of the caller, without their secrets."""
+        return self._transport.request(_requests.list_tokens())
 
     def revoke(self, token_id: str) -> None:
-        self._carrier.request(_requests.revoke_token(token_id))
+        """Revoke a token. Raises ``NotFoundError`` where there is none of that id."""
+        self._transport.request(_requests.revoke_token(token_id))
 
 
 class Client:
@@ -41,11 +46,11 @@ class Client:
 
     Args:
         url: the Jupyter server's base URL (as in the browser, without ``/lab``), or an
-            address that was found.
+            address as :func:`find_server` returns it.
         token: a ``la_…`` API token, or the Jupyter server's (or a Hub's) token.
-        transport: carries the requests instead of the network, for tests.
-        verify: as ``httpx`` takes it: ``False``, or an ``ssl.SSLContext`` of your own.
-        retry: how persistent to be.
+        transport: an httpx transport that replaces the network, for tests.
+        verify: as ``httpx`` takes it: ``False``, or an ``ssl.SSLContext``.
+        retry: how often and how long requests are retried.
         headers: sent with every request.
 
     Raises:
@@ -63,22 +68,24 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         address = url if isinstance(url, ServerAddress) else ServerAddress(check_url(url), token)
-        self._carrier = Transport(
+        self._transport = Transport(
             address,
             transport=transport,
             verify=verify,
             retry=retry or RetryPolicy(),
             headers=headers,
         )
-        self.loops = Loops(self._carrier)
-        self.tokens = Tokens(self._carrier)
+        self.loops = Loops(self._transport)
+        self.tokens = Tokens(self._transport)
 
     @property
     def address(self) -> ServerAddress:
-        return self._carrier.address
+        """The server's address, with the token that is sent to it."""
+        return self._transport.address
 
     def close(self) -> None:
-        self._carrier.close()
+        """Close all connections. Turns continue in the server."""
+        self._transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -96,10 +103,11 @@ class Client:
 
 
 def connect(**options: Any) -> Client:
-    """A client of the server this process belongs to; ``options`` as for :class:`Client`.
+    """A client of the server that this process belongs to.
 
-    Looks, in this order, at ``LOOPAT_URL`` with ``LOOPAT_TOKEN``, at ``JUPYTERHUB_API_TOKEN``,
-    and for the running server whose pid is ``JPY_PARENT_PID``.
+    ``options`` as for :class:`Client`. Looks, in this order, at ``LOOPAT_URL`` with
+    ``LOOPAT_TOKEN``, at ``JUPYTERHUB_API_TOKEN``, and for the running server whose pid is
+    ``JPY_PARENT_PID``.
 
     Raises:
         ServerNotFound: none of the three applies.

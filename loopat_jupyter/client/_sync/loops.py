@@ -1,4 +1,5 @@
-"""The collection of a caller's loops, for synchronous callers."""
+# Generated from ../_async/loops.py by `python tools/generate_sync_client.py`: edit that file.
+"""The collection of the caller's loops."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from .transport import Transport
 class Loops:
     """``client.loops``: the caller's own loops."""
 
-    def __init__(self, carrier: Transport) -> None:
-        self._carrier = carrier
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def create(
         self,
@@ -26,8 +27,11 @@ class Loops:
         repo: str | None = None,
         folders: Sequence[Folder] | None = None,
     ) -> Loop:
-        """Make a loop. Not sent again after a broken connection: it might then be made twice."""
-        call = _requests.create_loop(
+        """Create a loop.
+
+        Not retried after a broken connection, since it might then be created twice.
+        """
+        request = _requests.create_loop(
             title,
             metadata,
             None if profiles is None else list(profiles),
@@ -35,14 +39,15 @@ class Loops:
             repo,
             None if folders is None else list(folders),
         )
-        return Loop(self._carrier, self._carrier.request(call))
+        return Loop(self._transport, self._transport.request(request))
 
     def list(self, *, archived: bool = False, page_size: int = 100) -> Iterator[Loop]:
         """All loops, newest created first, through all pages; ``archived`` ones on request."""
         after: str | None = None
         while True:
             page = self.page(limit=page_size, after=after, archived=archived)
-            yield from (Loop(self._carrier, info) for info in page.data)
+            for info in page.data:
+                yield Loop(self._transport, info)
             if not page.has_more or page.last_id is None:
                 return
             after = page.last_id
@@ -55,12 +60,14 @@ class Loops:
         before: str | None = None,
         archived: bool = False,
     ) -> LoopPage:
-        """One page of the listing, as the server cut it."""
-        return self._carrier.request(_requests.list_loops(limit, after, before, archived))
+        """One page of the listing, as the server returned it."""
+        return self._transport.request(_requests.list_loops(limit, after, before, archived))
 
     def get(self, loop_id: str) -> Loop:
         """The loop with its runtime state. Raises ``NotFoundError``."""
-        return Loop(self._carrier, self._carrier.request(_requests.get_loop(loop_id)))
+        info = self._transport.request(_requests.get_loop(loop_id))
+        return Loop(self._transport, info)
 
     def archive(self, loop_id: str) -> None:
-        self._carrier.request(_requests.archive_loop(loop_id))
+        """Archive a loop: its turns end, its record stays. Archiving again changes nothing."""
+        self._transport.request(_requests.archive_loop(loop_id))

@@ -1,8 +1,8 @@
-"""Sends calls over ``httpx.Client``, again where the retry policy says so."""
+# Generated from ../_async/transport.py by `python tools/generate_sync_client.py`: edit that file.
+"""Sends API requests with httpx, and again where the retry policy says so."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,15 +12,20 @@ import httpx
 from .. import _http
 from .._address import ServerAddress
 from .._errors import LoopatError
-from .._local_files import whole_file
+from .._files import atomic_write
 from .._requests import ApiRequest
-from .._retry import Attempts, RetryPolicy
+from .._retry import RetryPolicy, RetryState
+from .concurrency import run_blocking, sleep
 
 T = TypeVar("T")
 
 
 class Transport:
-    """One connection pool to one server. ``answered`` are the choices resolved through it."""
+    """One connection pool to one server, shared by all handles of a client.
+
+    Attributes:
+        resolved_choices: the ids of the choices that were resolved through this transport.
+    """
 
     def __init__(
         self,
@@ -36,60 +41,67 @@ class Transport:
         options = _http.client_options(address, headers)
         self.address = address
         self.retry = retry
-        self.answered: set[str] = set()
+        self.resolved_choices: set[str] = set()
         self._http = httpx.Client(transport=transport, verify=verify, **options)
 
-    def request(self, call: ApiRequest[T]) -> T:
-        """Send ``call`` and read its answer; raises what the answer or its absence means."""
-        attempts = Attempts(self.retry, call)
-        while True:
-            try:
-                response = self._http.request(**_http.request_options(call))
-                return _http.success(call, response)
-            except httpx.TransportError as error:
-                delay = attempts.after(_http.unreachable(error, self.address.api_url), error)
-            except LoopatError as error:
-                delay = attempts.after(error)
-            time.sleep(delay)
-
-    def open(self, call: ApiRequest[None]) -> httpx.Response:
-        """Send ``call`` once and return its open stream; the caller closes it.
+    def request(self, request: ApiRequest[T]) -> T:
+        """Send ``request`` and return its parsed response.
 
         Raises:
-            httpx.TransportError: no answer came.
-            LoopatError: an answer came, and it is no stream.
+            LoopatError: the response, or its absence after the last attempt.
         """
-        request = self._http.build_request(**_http.request_options(call))
-        response = self._http.send(request, stream=True)
+        state = RetryState(self.retry, request)
+        while True:
+            try:
+                response = self._http.request(**_http.request_options(request))
+                return _http.parse_success(request, response)
+            except httpx.TransportError as error:
+                failure = _http.connection_error(error, self.address.api_url)
+                delay = state.delay_after(failure, error)
+            except LoopatError as error:
+                delay = state.delay_after(error)
+            sleep(delay)
+
+    def open_stream(self, request: ApiRequest[None]) -> httpx.Response:
+        """Send ``request`` once and return its open event stream; the caller closes it.
+
+        Raises:
+            httpx.TransportError: there was no response.
+            LoopatError: the response is no event stream.
+        """
+        sent = self._http.build_request(**_http.request_options(request))
+        response = self._http.send(sent, stream=True)
         if _http.is_stream(response):
             return response
         try:
             response.read()
         finally:
             response.close()
-        raise _http.refusal(response)
+        raise _http.error_of(response)
 
-    def save(self, call: ApiRequest[None], path: Path) -> None:
-        """Send ``call`` and write what comes into the file ``path``, whole or not at all."""
-        attempts = Attempts(self.retry, call)
+    def download(self, request: ApiRequest[None], path: Path) -> None:
+        """Send ``request`` and write the body to the file ``path``, completely or not at all."""
+        state = RetryState(self.retry, request)
         while True:
             try:
-                return self._save(call, path)
+                return self._download_once(request, path)
             except httpx.TransportError as error:
-                delay = attempts.after(_http.unreachable(error, self.address.api_url), error)
+                failure = _http.connection_error(error, self.address.api_url)
+                delay = state.delay_after(failure, error)
             except LoopatError as error:
-                delay = attempts.after(error)
-            time.sleep(delay)
+                delay = state.delay_after(error)
+            sleep(delay)
 
-    def _save(self, call: ApiRequest[None], path: Path) -> None:
-        options = _http.request_options(call)
+    def _download_once(self, request: ApiRequest[None], path: Path) -> None:
+        options = _http.request_options(request)
         with self._http.stream(**options) as response:
             if not response.is_success:
                 response.read()
-                raise _http.refusal(response)
-            with whole_file(path) as file:
+                raise _http.error_of(response)
+            with atomic_write(path) as file:
                 for chunk in response.iter_bytes():
-                    file.write(chunk)
+                    run_blocking(file.write, chunk)
 
     def close(self) -> None:
+        """Close all connections."""
         self._http.close()

@@ -34,11 +34,15 @@ from ..tools.outcome import ToolLimits
 from ..tools.tools import TOOLS
 from .context_window import ContextWindow, FittedPrompt, text_size
 from .history import Conversation, read_conversation
-from .model_call import ModelRetryPolicy, call_model
+from .model_call import ModelRetryPolicy, call_failure, call_model
+from .progress import EMPTY_REPLY_NOTE, check_progress, is_empty, is_final
 from .tool_calls import run_tool_calls
 
 SPECS = tuple(tool.spec for tool in TOOLS.values())
 SPECS_SIZE = sum(text_size(spec.description + json.dumps(spec.schema)) for spec in SPECS)
+
+LARGE_REQUEST = 4_000
+"""Tokens. A refusal that can be read as one because of length is believed from here on."""
 
 ComposeInstructions = Callable[[Turn], Awaitable[str]]
 """What an agent is told before the conversation: its loop, profiles and knowledge."""
@@ -114,8 +118,9 @@ class _BuiltinTurn:
         while True:
             if exchanges:
                 await run_tool_calls(exchanges[-1], self.host, self.limits.tools)
-                if not exchanges[-1].response.calls:
+                if is_final(exchanges[-1].response):
                     return
+                check_progress(exchanges, self.model.name)
             if len(exchanges) >= self.limits.model_calls:
                 raise TurnFailure(
                     f"The turn has asked its model {self.limits.model_calls} times without "
@@ -166,11 +171,15 @@ class _ModelSteps:
         here: list[Message] = [self.message]
         for exchange in exchanges:
             here.extend(exchange.messages())
+            if is_empty(exchange.response):
+                here.append(UserMessage(EMPTY_REPLY_NOTE, current=True))
         turns = [*self.past.turns, here]
         fitted = self.window.fit(turns, self.compaction)
         try:
             response = await self._ask(fitted)
         except ModelError as error:
+            if not error.too_long and fitted.estimate < LARGE_REQUEST:
+                raise call_failure(self.model, error) from error
             fitted = self.window.fit(turns, self.compaction, tighter_than=fitted.estimate)
             response = await self._ask_again(fitted, error)
         response = replace(response, estimate=fitted.estimate)
@@ -188,6 +197,8 @@ class _ModelSteps:
         try:
             return await self._ask(fitted)
         except ModelError:
+            if not reason.too_long:
+                raise call_failure(self.model, reason) from reason
             raise TurnFailure(
                 f"The conversation does not fit into {self.model.name}, even with everything "
                 f"left out that could be: {reason.message}"

@@ -43,7 +43,7 @@ async def call_model(
     """The model's answer, its deltas already shown.
 
     Raises:
-        ModelError: ``too_long``, and nothing has been shown.
+        ModelError: ``too_long`` or ``maybe_too_long``, and nothing has been shown.
         TurnFailed: the provider did not answer, or its answer broke off.
     """
     give_up = time.monotonic() + patience.total
@@ -54,12 +54,16 @@ async def call_model(
         try:
             return await _stream(model, request, shown)
         except ModelError as error:
-            if error.too_long and not shown.anything:
+            if (error.too_long or error.maybe_too_long) and not shown.anything:
                 raise
             wait = patience.wait(attempt, error.retry_after)
             late = attempt >= patience.attempts or time.monotonic() + wait > give_up
             if shown.anything or not error.retryable or late:
-                raise _failure(model, error, shown, attempt) from error
+                if shown.anything:
+                    raise TurnFailure(
+                        f"The answer of {model.name} broke off: {error.message}"
+                    ) from error
+                raise call_failure(model, error, attempt) from error
         await asyncio.sleep(wait)
 
 
@@ -93,8 +97,7 @@ async def _stream(model: Model, request: ModelRequest, shown: _DeltaSink) -> Mod
     return response
 
 
-def _failure(model: Model, error: ModelError, shown: _DeltaSink, attempts: int) -> TurnFailure:
-    if shown.anything:
-        return TurnFailure(f"The answer of {model.name} broke off: {error.message}")
+def call_failure(model: Model, error: ModelError, attempts: int = 1) -> TurnFailure:
+    """The end of a turn whose model could not be called."""
     tried = f" (tried {attempts} times)" if attempts > 1 else ""
     return TurnFailure(f"{model.name} did not answer{tried}: {error.message}")

@@ -29,6 +29,7 @@ from ..tools.inputs import AskUserQuestionInput, EditInput, WriteInput
 from ..tools.outcome import ToolLimits, ToolOutcome
 from ..tools.questions import answer_text, questions_of
 from ..tools.tools import TOOLS, InvalidInput, Tool, ToolContext, inside_workdir
+from .progress import CUT_CALL, is_cut_off
 
 RESULT_UNKNOWN = (
     "The server stopped while this ran, and its result was lost. It may have taken effect in "
@@ -54,6 +55,9 @@ async def run_tool_calls(exchange: ModelStep, host: TurnHost, limits: ToolLimits
     suspended: TurnSuspended | None = None
     for call in calls:
         try:
+            if is_cut_off(exchange.response, call):
+                jobs.append((call, _fixed(ToolOutcome(False, CUT_CALL))))
+                continue
             jobs.append((call, await _decide(call, host, limits, ran=call.id in exchange.started)))
         except TurnSuspended as outcome:
             suspended = suspended or outcome

@@ -9,7 +9,6 @@ comes back: where an answer repeats it, it is blotted out.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import re
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -18,6 +17,7 @@ from urllib.parse import quote, urlsplit
 from ...context.config_file import NO_KEY, SelectedModel
 from ...loops.errors import TurnFailure
 from ...loops.ports.network import Headers, ModelRequestRefused, ModelResponse
+from ..models.http import base_url, tls_context
 from .http_pool import ConnectionPool, HttpRequest, HttpResponse
 from .model_field import AmbiguousModel, ModelFieldParser
 from .proxy_tunnel import UpstreamAddress
@@ -236,13 +236,10 @@ class ModelUpstreamFactory:
         """The model of ``choice``, to be lent. Raises ``TurnFailure`` for the demo."""
         if choice.api == "demo":
             raise TurnFailure(NO_PROVIDER)
-        connection = await asyncio.to_thread(
-            importlib.import_module, "loopat_jupyter.engines.models.http"
-        )
         if self._carrier is None:
-            tls = await asyncio.to_thread(connection.tls_context)
+            tls = await asyncio.to_thread(tls_context)
             self._carrier = self._carrier or ConnectionPool(tls)
-        return ProviderUpstream(choice, connection.base_url(choice), self._carrier)
+        return ProviderUpstream(choice, base_url(choice), self._carrier)
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""

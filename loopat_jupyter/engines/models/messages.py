@@ -67,10 +67,11 @@ class TokenCounts:
 
 @dataclass(frozen=True, slots=True)
 class ModelReply:
-    """One answer of a model.
+    """One reply of a model.
 
-    ``estimate`` is how large we took the request to be. ``cut``: the answer ends where the
-    model's output limit was, not where the model wanted; not journaled.
+    ``native``: the API, address and model that made it. ``estimate`` is how large the request was
+    taken to be, in tokens. ``cut``: it ends at the model's output limit, not where the model
+    wanted. ``paused``: the provider wants to be called again with it, to continue.
     """
 
     parts: tuple[Part, ...]
@@ -79,6 +80,7 @@ class ModelReply:
     native: Native | None = None
     estimate: int = 0
     cut: bool = False
+    paused: bool = False
 
     @property
     def text(self) -> str:
@@ -157,6 +159,7 @@ def response_entry(response: ModelReply) -> dict[str, Any]:
         "tokens": [tokens.input, tokens.output, tokens.cache_read, tokens.cache_write],
         "estimate": response.estimate,
     }
+    entry |= {name: True for name in ("cut", "paused") if getattr(response, name)}
     return entry if response.native is None else {**entry, "native": dict(response.native)}
 
 
@@ -276,6 +279,8 @@ def _read_response(entry: Mapping[str, Any]) -> ModelReply:
         TokenCounts(*entry["tokens"]),
         entry.get("native"),
         entry["estimate"],
+        entry.get("cut", False),
+        entry.get("paused", False),
     )
 
 

@@ -1,24 +1,22 @@
-"""From a configured model to one that can be asked.
+"""From a configured model to one that can be called.
 
-Each provider address has one pooled HTTP client, shared by all loops and closed with the engine.
-The code that speaks to providers takes seconds to import; it is imported when the first turn
-needs it, in a thread. The demo never needs it.
+Each provider has one pooled HTTP client, shared by all loops and closed with the engine. A client
+reads certificates when it is made, so that happens in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+
+import httpx2
 
 from ...context.config_file import SelectedModel
 from .demo import DemoModel
+from .http import base_url, open_http_client
 from .port import Model
+from .remote import RemoteModel
 
 MODELS_KEPT = 64
 
@@ -29,35 +27,33 @@ class ModelPool:
     def __init__(self) -> None:
         self._demo = DemoModel()
         self._models: OrderedDict[SelectedModel, Model] = OrderedDict()
-        self._clients: dict[tuple[str, str], Any] = {}
-        self._making = threading.Lock()
+        self._clients: dict[tuple[str, str], httpx2.AsyncClient] = {}
+        self._opening = threading.Lock()
 
     async def model(self, choice: SelectedModel) -> Model:
-        """The model for ``choice``; the same one for the same choice."""
+        """The model for ``choice``; the same one for the same choice.
+
+        Raises:
+            ConfigError: the server's environment names a proxy or certificates that cannot be used.
+        """
         if choice.api == "demo":
             return self._demo
         model = self._models.get(choice)
         if model is None:
-            model = await asyncio.to_thread(self._make, choice)
+            model = await asyncio.to_thread(self._open, choice)
         self._models[choice] = model
         self._models.move_to_end(choice)
         if len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
         return model
 
-    def _make(self, choice: SelectedModel) -> Model:
-        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
-        with self._making, gc_paused():
-            return self._open(choice)
-
     def _open(self, choice: SelectedModel) -> Model:
-        connection = importlib.import_module(f"{__package__}.http")
-        remote = importlib.import_module(f"{__package__}.pydantic_ai")
-        address = (choice.provider, connection.base_url(choice))
-        if address not in self._clients:
-            self._clients[address] = connection.open_http_client()
-        model: Model = remote.RemoteModel(choice, self._clients[address])
-        return model
+        """In a thread of its own, which goes on when the turn that waits for it is cancelled."""
+        address = (choice.provider, base_url(choice))
+        with self._opening:
+            if address not in self._clients:
+                self._clients[address] = open_http_client(address[1])
+            return RemoteModel(choice, self._clients[address])
 
     async def close(self) -> None:
         """Close all connections. Idempotent."""
@@ -65,17 +61,3 @@ class ModelPool:
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """Without the collector of cyclic garbage: an SDK makes very many objects, and they stay. To
-    look through them again and again would be a quarter of its import."""
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

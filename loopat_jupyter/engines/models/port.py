@@ -48,7 +48,10 @@ class ModelError(Exception):
     """A call failed. The message is the provider's own words, without any secret.
 
     ``retryable``: the same call may succeed later; ``retry_after`` is the provider's wish in
-    seconds. ``too_long``: the conversation does not fit into the model's window.
+    seconds. ``too_long``: the conversation does not fit into
+    the model's window, whose size in tokens is ``window`` where the provider named it;
+    ``maybe_too_long``: its words can be read so. ``output_limit``: more output tokens were asked
+    for than it gives. ``status`` and ``detail`` are its answer, for who can ask in another way.
     """
 
     def __init__(
@@ -58,12 +61,22 @@ class ModelError(Exception):
         retryable: bool = False,
         retry_after: float | None = None,
         too_long: bool = False,
+        maybe_too_long: bool = False,
+        window: int | None = None,
+        output_limit: int | None = None,
+        status: int = 0,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.retryable = retryable
         self.retry_after = retry_after
         self.too_long = too_long
+        self.maybe_too_long = maybe_too_long
+        self.window = window
+        self.output_limit = output_limit
+        self.status = status
+        self.detail = detail
 
 
 class Model(Protocol):

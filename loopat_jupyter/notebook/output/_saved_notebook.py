@@ -15,7 +15,6 @@ from urllib.parse import quote
 import httpx
 
 from loopat_jupyter.client import ServerAddress
-from loopat_jupyter.client._address import API_PATH
 
 from ._mime_bundle import STORY_MIME, StoryRecord
 
@@ -62,10 +61,9 @@ def read_notebook(address: ServerAddress) -> SavedNotebook | None:
     kernel = kernel_id()
     if kernel is None or address.authorization is None or (address.token or "").startswith("la_"):
         return None
-    base = address.api_url.removesuffix(API_PATH)
     transport = httpx.HTTPTransport(uds=address.socket) if address.socket else None
     with httpx.Client(
-        base_url=base,
+        base_url=address.server_url,
         headers={"Authorization": address.authorization},
         timeout=TIMEOUT,
         trust_env=not address.is_local,

@@ -1,16 +1,19 @@
-"""One ES module of several: what anywidget takes is a single text.
+"""Bundles ES modules into one: anywidget takes a widget's JavaScript as a single text.
 
-The sources under ``static/`` are ordinary ES modules, one concept each, that Node and editors
-understand as they are. :func:`compose` puts an entry and what it imports into one text, each
-module a function of its own, so that names never meet. It knows the few forms that the sources
-use, and refuses what it does not know::
+The sources below ``static/`` are ordinary ES modules that Node and editors understand as they are.
+:func:`compose` puts an entry module and what it imports into one text, each module wrapped in a
+function of its own, so that their names do not collide. It supports only the forms of import and
+export that the sources use, and raises ``ValueError`` for any other::
 
     import { a, b as c } from "./other.js";      export function f() {}   (async, class, const)
     import whole from "./other.cjs";             export { f, g as h };    (last statement)
                                                  export default …;        (in the entry)
 
-A ``.cjs`` file (what a library ships) is wrapped as CommonJS; its default is ``module.exports``.
-There is no build step, so what is debugged in the browser is what is in the repository.
+A ``.cjs`` file (as a library ships it) is wrapped as CommonJS; its default is ``module.exports``.
+
+A bundler such as esbuild would support every form, but needs Node, or a binary of its own, for each
+build from source and each editable install. This module needs neither, runs when Python imports
+the widgets (some milliseconds), and the code in the browser's debugger is that in the repository.
 """
 
 from __future__ import annotations
@@ -30,10 +33,10 @@ _LEFT_OVER = re.compile(r"^(?:import\b|export\b).*$", re.MULTILINE)
 
 
 def compose(entry: str) -> str:
-    """The module ``static/<entry>`` and all it imports, as one text.
+    """The module ``static/<entry>`` and all that it imports, as one module.
 
     Raises:
-        ValueError: an import that goes in a circle, or a form that is not known here.
+        ValueError: modules import each other in a circle, or a form is not supported.
     """
     composer = _Composer()
     name = composer.add(STATIC / entry, ())
@@ -46,14 +49,14 @@ def styles(*names: str) -> str:
 
 
 class _Composer:
-    """Modules in the order in which they must run, each added once."""
+    """Collects modules in the order in which they must run, each once."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
         self._names: dict[Path, str] = {}
 
     def add(self, path: Path, above: tuple[Path, ...]) -> str:
-        """Add ``path`` after what it imports; the name of its exports' object."""
+        """Add ``path`` after its imports, and return the name of its exports object."""
         path = path.resolve()
         if path in above:
             raise ValueError(f"{path.name} imports itself, by way of {above[-1].name}")

@@ -1,10 +1,10 @@
 """The way through the kernel, for pages that cannot reach the server themselves.
 
-The browser half (``static/kernel.js``) sends calls as custom messages of the widget; a relay
-carries them out with the client (:mod:`._desk`), in a thread of its own that exists from the first
-call on, and answers. Nothing here depends on the kernel's main thread but that it hands messages
-over, so a kernel with subshells answers even while a cell runs. ``close`` ends the thread and every
-stream in it; a relay that was forgotten does not keep the process alive.
+The browser half (``static/connection/kernel_transport.js``) sends calls as custom messages of the
+widget; a relay carries them out with the client (:mod:`._desk`), in a thread of its own that exists
+from the first call on, and answers. Nothing here depends on the kernel's main thread but that it
+hands messages over, so a kernel with subshells answers even while a cell runs. ``close`` ends the
+thread and every stream in it; a relay that was forgotten does not keep the process alive.
 """
 
 from __future__ import annotations

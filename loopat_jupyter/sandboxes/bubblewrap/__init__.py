@@ -1,0 +1,1 @@
+"""The tier ``bubblewrap``: user namespaces through the program ``bwrap``. Runs in the server."""

@@ -1,4 +1,4 @@
-"""What to do about a host on which bubblewrap does not work, by what it or the kernel said."""
+"""How to fix a host on which bubblewrap does not work, by its error message or kernel settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TOO_OLD = "this bubblewrap is too old, 0.11 is needed: pip install bubblewrap-bi
 
 
 def how_to_fix(detail: str) -> str:
-    """The most likely remedy for what bwrap, or the kernel, said."""
+    """The most likely remedy, by bwrap's error message and the kernel's settings."""
     if "Unknown option" in detail:
         return TOO_OLD
     for switch, bad, remedy in KERNEL_SWITCHES:

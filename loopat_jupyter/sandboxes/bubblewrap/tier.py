@@ -1,14 +1,13 @@
-"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces of its own.
+"""The tier ``bubblewrap``: user, pid, mount, network, ipc, uts and cgroup namespaces.
 
 Invariants
 ----------
-* bwrap is started with an empty environment: its own first process would show whatever it was
-  started with in ``/proc/1/environ``, ``--clearenv`` or not.
-* Everything bound is opened here first and handed over as a descriptor, so that a name cannot
-  change its meaning between the check and the mount.
+* bwrap is started with an empty environment: even with ``--clearenv``, ``/proc/1/environ`` would
+  show inside what it was started with.
+* Everything that is bound is opened here first and passed as a descriptor, so that a path cannot
+  lead to another file between the check and the mount.
 * A root server never runs bwrap as root: the sandbox would keep root's access to files. The
-  launcher drops to ``sandbox_uid``, after it has gathered the mounts that this user could not
-  reach by name.
+  launcher drops to ``sandbox_uid``, after it has mounted what this user could not reach.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
@@ -26,25 +24,24 @@ from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import sealed_file
 from loopat_jupyter.sandboxes.launcher import process as staging
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import make_ready
+from loopat_jupyter.sandboxes.launcher.ownership import prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
+from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP
 from loopat_jupyter.sandboxes.runtime.mounts import (
     HOME,
     UID,
     USER,
     WORKDIR,
     Bind,
-    Data,
-    Entry,
+    DataFile,
+    MountEntry,
     Symlink,
     Tmpfs,
-    plan,
+    mount_plan,
 )
-from loopat_jupyter.sandboxes.runtime.probe import await_end
-from loopat_jupyter.sandboxes.runtime.sandbox import SupervisedSandbox
-from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.sandbox import LauncherTier, SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 FLAGS = (
@@ -52,9 +49,9 @@ FLAGS = (
     *("--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "loopat"),
     *("--uid", str(UID), "--gid", str(UID)),
 )
-PROBE_WORD = "loopat-probe-passed"
+PROBE_PASSED = "loopat-probe-passed"
 NO_FILTER = "system calls are not filtered on this machine's architecture"
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="bubblewrap",
     isolates=True,
     enforced=(
@@ -73,7 +70,7 @@ TIER = SandboxIsolation(
         "read-only",
         "what the kernel counts for each user (inotify and epoll watches, terminals) is shared "
         "with the server",
-        *([] if program() else [NO_FILTER]),
+        *([] if filter_program() else [NO_FILTER]),
     ),
 )
 
@@ -89,63 +86,36 @@ def find_bwrap() -> Path | None:
     return Path(system) if system else None
 
 
-class BubblewrapTier:
-    """Makes bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
+class BubblewrapTier(LauncherTier):
+    """Creates bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
 
     def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
-        self._settings = settings
+        super().__init__(settings, Launcher(), ISOLATION)
         self._bwrap = bwrap
-        self._launcher = Launcher()
-        self._isolation = with_cgroups(TIER, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
 
     def create(self, spec: SandboxSpec) -> BubblewrapSandbox:
         return BubblewrapSandbox(spec, self._settings, self._launcher, self._bwrap, self._isolation)
 
     def probe(self) -> None:
-        """Start a sandbox that ends at once, with the very flags that loops get. Blocks.
+        """Start a sandbox that ends at once, with the flags that loops get. Blocks.
 
-        Raises ``SandboxSpawnFailed`` with what bwrap said.
+        Raises ``SandboxSpawnFailed`` with bwrap's error message.
         """
         run_dir = self._settings.run_dir
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory:
-            places = [Path(directory) / name for name in ("workdir", "home")]
-            for place in places:
-                place.mkdir()
-            self._try(SandboxSpec("probe", places[0], places[1]))
-
-    def _try(self, spec: SandboxSpec) -> None:
-        launch = LaunchPlan()
-        said = os.memfd_create("loopat-probe")
-        try:
-            launch.stderr = launch.add(os.dup(said))
-            command: list[str | tuple[str, int]] = ["/bin/sh", "-c", f"echo {PROBE_WORD} >&2"]
-            self.create(spec).prepare(launch, command)
-            started = self._launcher.launch(launch)
-            await_end(started.pidfd)
-            text = os.pread(said, 4000, 0).decode(errors="replace").strip()
-        finally:
-            launch.close()
-            os.close(said)
-        if text != PROBE_WORD:
+            directories = [Path(directory) / name for name in ("workdir", "home")]
+            for path in directories:
+                path.mkdir()
+            sandbox = self.create(SandboxSpec("probe", directories[0], directories[1]))
+            text = self.probe_output(sandbox, ["/bin/sh", "-c", f"echo {PROBE_PASSED} >&2"])
+        if text != PROBE_PASSED:
             raise SandboxSpawnFailed(text.splitlines()[-1] if text else "bwrap ended silently")
-
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        """End the launcher, and every sandbox that is still there."""
-        self._launcher.close()
 
 
 class BubblewrapSandbox(SupervisedSandbox):
+    """A loop's processes in namespaces of their own; its outer process is bwrap."""
+
     workdir = str(WORKDIR)
     home = str(HOME)
 
@@ -163,33 +133,33 @@ class BubblewrapSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         return clean_environment(self._settings, self.home, USER)
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
-        make_ready((self._spec.workdir, self._spec.home), uid)
-        refuse_occupied(self._spec)
-        arguments = Arguments(launch, uid)
-        launch.argv.append(arguments.program(self._bwrap))
-        launch.argv.extend(FLAGS)
-        for entry in plan(self._spec, self._settings):
+        prepare_directories((self._spec.workdir, self._spec.home), uid)
+        refuse_occupied_mount_points(self._spec)
+        arguments = BwrapArguments(plan, uid)
+        plan.argv.append(arguments.program(self._bwrap))
+        plan.argv.extend(FLAGS)
+        for entry in mount_plan(self._spec, self._settings):
             arguments.entry(entry)
-        filter_ = program()
+        filter_ = filter_program()
         if filter_ is not None:
-            index = launch.add(sealed_file("loopat-seccomp", filter_))
-            launch.argv += ["--seccomp", ("{}", index)]
-        launch.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+            index = plan.add_fd(sealed_file("loopat-seccomp", filter_))
+            plan.argv += ["--seccomp", ("{}", index)]
+        plan.argv += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
         size = str(self._settings.limits.memory_files)
-        launch.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
-        launch.argv += ["--remount-ro", "/"]
-        launch.argv += ["--chdir", "/", "--", *supervisor]
+        plan.argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]  # noqa: S108
+        plan.argv += ["--remount-ro", "/"]
+        plan.argv += ["--chdir", "/", "--", *supervisor]
 
 
-def refuse_occupied(spec: SandboxSpec) -> None:
-    """A folder is mounted over a plain directory or nothing: a symlink there would lead the mount
-    to another place inside. Raises ``SandboxSpawnFailed``."""
+def refuse_occupied_mount_points(spec: SandboxSpec) -> None:
+    """Check that a folder's mount point is a plain directory or missing: a symlink there would lead
+    the mount to another place inside. Raises ``SandboxSpawnFailed``."""
     for folder in spec.folders:
         point = spec.workdir / folder.name
         if point.is_symlink() and point.readlink() == folder.source:
-            point.unlink()  # how a tier without mounts shows it
+            point.unlink()  # made by a tier without mounts
         if point.is_symlink() or (point.exists() and not point.is_dir()):
             raise SandboxSpawnFailed(
                 f"The folder {folder.name!r} cannot be shown: the workdir holds something else of "
@@ -197,16 +167,16 @@ def refuse_occupied(spec: SandboxSpec) -> None:
             )
 
 
-class Arguments:
-    """Turns mount entries into bwrap's arguments and the descriptors they speak of."""
+class BwrapArguments:
+    """Turns mount entries into bwrap's arguments, and adds their descriptors to the plan."""
 
-    def __init__(self, launch: LaunchPlan, uid: int | None) -> None:
-        self._launch = launch
-        self._launch.uid = uid
+    def __init__(self, plan: LaunchPlan, uid: int | None) -> None:
+        self._plan = plan
+        self._plan.uid = uid
         self._staged = uid is not None
 
     def program(self, path: Path) -> str:
-        """Where the child finds bwrap; the wheel's lies beside the libraries it needs."""
+        """The path of bwrap for the child. The wheel's lies beside the libraries that it needs."""
         if not self._staged:
             return str(path)
         top = path.parent.parent
@@ -214,19 +184,19 @@ class Arguments:
         for part in (path.parent, libraries):
             if part.is_dir():
                 name = str(part.relative_to(top.parent))
-                self._launch.stage.append((self._open(part, no_follow=False), name, False))
+                self._plan.stage.append((self._open(part, no_follow=False), name, False))
         return f"{staging.STAGE}/{path.relative_to(top.parent)}"
 
-    def entry(self, entry: Entry) -> None:
-        argv = self._launch.argv
+    def entry(self, entry: MountEntry) -> None:
+        argv = self._plan.argv
         dest = str(entry.dest)
         match entry:
             case Bind():
                 self._bind(entry)
             case Tmpfs():
                 argv += ["--perms", f"{entry.mode:o}", "--size", str(entry.size), "--tmpfs", dest]
-            case Data():
-                index = self._launch.add(sealed_file("loopat-etc", entry.content))
+            case DataFile():
+                index = self._plan.add_fd(sealed_file("loopat-etc", entry.content))
                 how = "--ro-bind-data" if entry.over else "--file"
                 argv += ["--perms", "0444", how, ("{}", index), dest]
             case Symlink():
@@ -236,10 +206,10 @@ class Arguments:
         index = self._open(bind.source, bind.shared)
         flag = "--bind" if bind.write else "--ro-bind"
         if self._staged and (bind.shared or not reachable(bind.source)):
-            self._launch.stage.append((index, str(index), bind.shared))
-            self._launch.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
+            self._plan.stage.append((index, str(index), bind.shared))
+            self._plan.argv += [flag, f"{staging.STAGE}/{index}", str(bind.dest)]
         else:
-            self._launch.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
+            self._plan.argv += [f"{flag}-fd", ("{}", index), str(bind.dest)]
 
     def _open(self, path: Path, no_follow: bool) -> int:
         try:
@@ -249,11 +219,11 @@ class Arguments:
             raise SandboxSpawnFailed(
                 f"A directory of the loop cannot be mounted: {path.name}: {why}."
             ) from error
-        return self._launch.add(fd)
+        return self._plan.add_fd(fd)
 
 
 def reachable(path: Path) -> bool:
-    """Whether any user can get to ``path`` by its name, also when the stage covers its place."""
+    """Whether every user can reach ``path`` by its name, also when the stage is mounted."""
     if path.is_relative_to(staging.STAGE):
         return False
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.parents)

@@ -1,10 +1,10 @@
-"""The programs that run inside a sandbox, as one sealed file in memory.
+"""Packs the modules that run inside a sandbox into one sealed file in memory. Runs in the server.
 
-The sandbox sees no ``loopat_jupyter``: the supervisor and its modules are handed over as an
-inherited file descriptor, which its Python runs as ``/proc/self/fd/N``. They are compiled here
-where the sandbox has the server's own Python, and are sent as source where it has another.
-Modules are found by name in the bundle and executed when first imported, so that the supervisor
-can say that it is there before it has paid for imports.
+The package is not installed in the sandbox: the supervisor and its modules are passed as an
+inherited file descriptor, which the sandbox's Python runs as ``/proc/self/fd/N``. Where that
+Python is the server's own they are compiled here; where it may be another they are passed as
+source. An import hook finds modules by name in the bundle and executes them when they are first
+imported, so that the supervisor sends its first frame before it has imported anything.
 """
 
 from __future__ import annotations
@@ -18,10 +18,15 @@ from pathlib import Path
 
 PACKAGE = "loopat_jupyter.sandboxes.inside"
 _PACKAGES = ("loopat_jupyter", "loopat_jupyter.sandboxes", PACKAGE)
-MODULES = (
-    *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
-    *("file_process", "file_ops", "file_search", "protocol"),
-)
+_FOLDER = Path(__file__).parent
+MODULES = {
+    f"{PACKAGE}.{name}": _FOLDER / f"{name}.py"
+    for name in (
+        *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
+        *("file_process", "file_ops", "file_search", "protocol"),
+    )
+} | {"loopat_jupyter.sandboxes.process_tree": _FOLDER.with_name("process_tree.py")}
+"""Where each module of the bundle has its source."""
 
 _COMPILED = """
 import os, sys
@@ -41,7 +46,7 @@ CODE = {bundle!r}
 """
 
 _LOADER = """
-class Bundle:
+class BundleImporter:
     def find_spec(self, name, path=None, target=None):
         if name in CODE:
             return type(sys.__spec__)(name, self, is_package=CODE[name] is None)
@@ -53,30 +58,30 @@ class Bundle:
         if CODE[module.__name__] is not None:
             exec(CODE[module.__name__], module.__dict__)
 
-sys.meta_path.insert(0, Bundle())
+sys.meta_path.insert(0, BundleImporter())
 from {package}.supervisor import main
 main({control}, *map(int, sys.argv[1:]))
 """
 
 CONTROL_FD = 3
-"""Where the supervisor finds its control channel."""
+"""The descriptor of the supervisor's control channel."""
 BUNDLE_FD = 4
-"""Where its Python finds this bundle."""
+"""The descriptor of this bundle."""
 ERRORS_FD = 5
-"""Where a bundle of sources writes what goes wrong before there is a channel."""
+"""The descriptor that a bundle of sources uses as stderr until the channel works."""
 OLDEST_PYTHON = (3, 9)
-"""What the supervisor's sources need."""
+"""The oldest Python that can run the supervisor's sources."""
 RULES_FD = 5
-"""Where it finds the rules of what it starts; named in its arguments where there are some."""
+"""The descriptor of the Landlock rules for the processes that the supervisor starts. It is named
+in the supervisor's arguments where there are any."""
 
 
 @cache
 def bundle_bytes() -> bytes:
     """The bundle as the content of a ``.pyc`` file for the running Python."""
     code: dict[str, object] = dict.fromkeys(_PACKAGES)
-    for name in MODULES:
-        source = Path(__file__).with_name(f"{name}.py")
-        code[f"{PACKAGE}.{name}"] = compile(source.read_bytes(), f"<{name}>", "exec", optimize=0)
+    for name, source in MODULES.items():
+        code[name] = compile(source.read_bytes(), f"<{source.stem}>", "exec", optimize=0)
     loader = (_COMPILED + _LOADER).format(
         control=CONTROL_FD, bundle=marshal.dumps(code), package=PACKAGE
     )
@@ -91,8 +96,8 @@ def bundle_bytes() -> bytes:
 def source_bundle() -> bytes:
     """The bundle as a script that any Python from ``OLDEST_PYTHON`` on can run."""
     code: dict[str, str | None] = dict.fromkeys(_PACKAGES)
-    for name in MODULES:
-        code[f"{PACKAGE}.{name}"] = Path(__file__).with_name(f"{name}.py").read_text()
+    for name, source in MODULES.items():
+        code[name] = source.read_text()
     script = (_SOURCE + _LOADER).format(
         control=CONTROL_FD,
         errors=ERRORS_FD,
@@ -104,7 +109,7 @@ def source_bundle() -> bytes:
 
 
 def sealed_file(name: str, content: bytes) -> int:
-    """A read-only file in memory; the caller owns the descriptor."""
+    """A read-only file in memory (a sealed memfd); the caller owns the descriptor."""
     fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     view = memoryview(content)
     while view:

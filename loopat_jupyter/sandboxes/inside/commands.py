@@ -1,10 +1,9 @@
-"""Starting processes inside the sandbox, and the one shell command: standard library only.
+"""Starts processes inside the sandbox, and runs shell commands with captured output.
 
-Every process gets a session and process group of its own, the loop's limits, a clean
-environment, and no descriptor of the supervisor's.
+Every process gets its own session and process group, the loop's resource limits, a clean
+environment, and none of the supervisor's descriptors.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: S606
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import fcntl
 import os
 import resource
 
-from loopat_jupyter.sandboxes.inside.output_capture import Capture
+from loopat_jupyter.sandboxes.inside.output_capture import OutputCapture
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from typing import Any
 
-    from loopat_jupyter.sandboxes.inside.types import Host
+    from loopat_jupyter.sandboxes.inside.types import JobContext
 else:
     import _signal as signal  # the module around it costs milliseconds
 
@@ -29,11 +28,12 @@ READ_SIZE = 65_536
 DRAIN_MAX = 1 << 20
 LANDLOCK_RESTRICT_SELF, PR_SET_DUMPABLE = 446, 4
 THROTTLE = 0.01
-"""Seconds between two reads from a command that floods; bounds what discarding costs."""
+"""Seconds between two reads from a command whose output is discarded; bounds the processor time
+that discarding takes."""
 
 
 def apply_limits(config: dict[str, Any]) -> None:
-    """Give this process, and all it starts, the loop's limits."""
+    """Set the loop's resource limits for this process and all that it starts."""
     processes = config["processes"]
     if processes is not None:
         processes += config.get("others", 0)
@@ -51,10 +51,11 @@ def apply_limits(config: dict[str, Any]) -> None:
         resource.setrlimit(name, (value, value))
 
 
-def submit(config: dict[str, Any]) -> None:
-    """Lay the agent's own rules on this process, where the tier has some (Landlock).
+def apply_agent_rules(config: dict[str, Any]) -> None:
+    """Restrict this process by the agent's Landlock rules, where the tier has any.
 
-    The guard must be able to look at who asks it, which the supervisor's seal would forbid.
+    The monitor reads the memory of processes whose system calls it handles, so this process is made
+    dumpable again: it was forked from the supervisor, which is not.
     """
     if config["rules"] is None:
         return
@@ -85,7 +86,7 @@ def start_process(
         raise
     if pid == 0:
         try:
-            _become(config, argv, streams, cwd, env, terminal)
+            _exec_child(config, argv, streams, cwd, env, terminal)
         except OSError as error:
             where = f": {error.filename}" if error.filename else ""
             os.write(report, f"{error.errno} {os.strerror(error.errno or 0)}{where}".encode())
@@ -102,7 +103,7 @@ def start_process(
     return pid
 
 
-def _become(
+def _exec_child(
     config: dict[str, Any],
     argv: list[str],
     streams: tuple[int, int, int],
@@ -121,13 +122,13 @@ def _become(
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     apply_limits(config)
-    submit(config)
+    apply_agent_rules(config)
     os.chdir(cwd or config["workdir"])
     os.execvpe(argv[0], argv, {**config["env"], **(env or {})})
 
 
 def kill_group(pid: int, number: int) -> None:
-    """Signal a process group; one that has ended is as good as killed."""
+    """Send a signal to a process group. One that has ended already is no error."""
     try:
         os.killpg(pid, number)
     except ProcessLookupError:
@@ -135,29 +136,32 @@ def kill_group(pid: int, number: int) -> None:
 
 
 class Command:
-    """``bash -c`` with captured output; answers when bash itself ends."""
+    """``bash -c`` with captured output. The reply is sent when bash itself ends, also where
+    processes that it started go on; a background command's reply is sent at once."""
 
-    def __init__(self, host: Host, request: int, ask: dict[str, Any]) -> None:
-        self._host = host
-        self._request = request
-        self._timeout: float = ask["timeout"]
-        self._background: bool = ask["background"]
+    def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
+        self._context = context
+        self._request_id = request_id
+        self._timeout: float = request["timeout"]
+        self._background: bool = request["background"]
         self._timed_out = False
-        self._answered = False
+        self._replied = False
         self._timer: int | None = None
-        config = host.config
-        name = f"{os.urandom(4).hex()}-{request}.txt"
-        self._capture = Capture(config["output_dir"], name, config["output"], config["kept_output"])
-        self._start(ask["command"])
+        config = context.config
+        name = f"{os.urandom(4).hex()}-{request_id}.txt"
+        self._capture = OutputCapture(
+            config["output_dir"], name, config["output"], config["kept_output"]
+        )
+        self._start(request["command"])
 
     def _start(self, command: str) -> None:
         if self._background:
-            self._capture.spill()
+            self._capture.spill_to_file()
         self._pipe, writer = os.pipe()
         null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         try:
             argv = ["bash", "-c", command]
-            self._pid = start_process(self._host.config, argv, streams=(null, writer, writer))
+            self._pid = start_process(self._context.config, argv, streams=(null, writer, writer))
         except OSError:
             os.close(self._pipe)
             raise
@@ -165,41 +169,41 @@ class Command:
             os.close(writer)
             os.close(null)
         os.set_blocking(self._pipe, False)
-        self._host.watch(self._pipe, self._readable)
-        self._host.expect(self._pid, self._exited)
+        self._context.watch(self._pipe, self._on_readable)
+        self._context.on_exit(self._pid, self._on_exit)
         if self._background:
-            self._answer(None, pid=self._pid)
+            self._send_result(None, pid=self._pid)
         else:
-            self._timer = self._host.after(self._timeout, self._expired)
+            self._timer = self._context.call_later(self._timeout, self._on_timeout)
 
     def kill(self, number: int) -> None:
         kill_group(self._pid, number)
 
-    def note(self, pid: int, text: str) -> None:
-        """Say in the output why a process (maybe one of this command's) was killed."""
+    def report_kill(self, pid: int, text: str) -> None:
+        """Write into the output why a process was killed, if it is one of this command's."""
         try:
             if pid == self._pid or os.getpgid(pid) == self._pid:
-                self._capture.add(f"\n[{text}]\n".encode())
+                self._capture.append(f"\n[{text}]\n".encode())
         except ProcessLookupError:
             return
 
-    def _expired(self) -> None:
+    def _on_timeout(self) -> None:
         self._timer = None
         self._timed_out = True
         self.kill(signal.SIGKILL)
 
-    def _readable(self) -> None:
-        self._take()
-        if self._pipe >= 0 and ((self._answered and not self._background) or self._capture.full):
-            self._host.unwatch(self._pipe)
-            self._host.after(THROTTLE, self._resume)
+    def _on_readable(self) -> None:
+        self._read_output()
+        if self._pipe >= 0 and ((self._replied and not self._background) or self._capture.full):
+            self._context.unwatch(self._pipe)
+            self._context.call_later(THROTTLE, self._resume)
 
     def _resume(self) -> None:
         if self._pipe >= 0:
-            self._host.watch(self._pipe, self._readable)
+            self._context.watch(self._pipe, self._on_readable)
 
-    def _take(self) -> int:
-        """Read once; the number of bytes, 0 when there is nothing for now or ever."""
+    def _read_output(self) -> int:
+        """Read once; the number of bytes, 0 where there is nothing yet or the pipe has ended."""
         if self._pipe < 0:
             return 0
         try:
@@ -207,34 +211,34 @@ class Command:
         except BlockingIOError:
             return 0
         if data:
-            self._capture.add(data)
+            self._capture.append(data)
         else:
-            self._host.unwatch(self._pipe)
+            self._context.unwatch(self._pipe)
             os.close(self._pipe)
             self._pipe = -1
-            if self._answered:
+            if self._replied:
                 self._capture.close()
         return len(data)
 
-    def _exited(self, code: int) -> None:
-        if self._answered:
+    def _on_exit(self, code: int) -> None:
+        if self._replied:
             return
         if self._timer is not None:
-            self._host.cancel(self._timer)
+            self._context.cancel_timer(self._timer)
         drained = 0
-        while drained < DRAIN_MAX and (count := self._take()):
+        while drained < DRAIN_MAX and (count := self._read_output()):
             drained += count
-        self._answer(None if self._timed_out else code)
+        self._send_result(None if self._timed_out else code)
 
-    def _answer(self, code: int | None, pid: int | None = None) -> None:
-        self._answered = True
+    def _send_result(self, code: int | None, pid: int | None = None) -> None:
+        self._replied = True
         exit_code = "null" if code is None else str(code)
         file = f'"{self._capture.path}"' if self._capture.spilled else "null"
         end = (
             f'{{"exit": {exit_code}, "timed_out": {"true" if self._timed_out else "false"}, '
             f'"file": {file}, "pid": {"null" if pid is None else pid}}}'
         )
-        self._host.answer(self._request, self._capture.text(), end)
+        self._context.send_reply(self._request_id, self._capture.text(), end)
         if self._pipe < 0:
             self._capture.close()
-        self._host.finished(self._request)
+        self._context.forget_job(self._request_id)

@@ -1,13 +1,12 @@
-"""File operations on behalf of the agent, run inside the sandbox: standard library only.
+"""File operations on behalf of the agent: resolve, read, write and edit.
 
-Each runs in a process of its own with the loop's limits, so that one that hangs or grows can be
-killed. Relative paths are relative to the workdir. Every failure is one line for the agent.
-``confined`` writes hold at the moment of writing: the parent directory is reached by descriptors,
-one component at a time, without following a symlink, below the workdir.
+They run in :mod:`.file_process`, one process for each. Relative paths are relative to the workdir.
+Every failure is one line for the agent. A ``confined`` write cannot leave the workdir, also where a
+path is changed meanwhile: the parent directory is opened one component at a time, below the
+workdir, without following a symlink.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105, TRY301
+# ruff: noqa: PTH103, PTH112, PTH117, PTH119, PTH120, SIM105
 
 from __future__ import annotations
 
@@ -26,29 +25,12 @@ FILE_MAX = 64 * 1024 * 1024
 BINARY_PROBE = 8192
 
 
-class Refused(Exception):
-    """What the agent is told."""
+class FileOperationRefused(Exception):
+    """The operation was refused; the message is for the agent."""
 
 
-def perform(op: str, args: dict[str, Any], workdir: str, home: str) -> dict[str, Any]:
-    """Run one operation; the answer, or ``{"error": line}``."""
-    try:
-        operation = OPERATIONS.get(op)
-        if operation is None:
-            raise Refused(f"There is no file operation {op}.")
-        return operation(Place(workdir, home), **args)
-    except Refused as error:
-        return {"error": str(error)}
-    except OSError as error:
-        return {"error": f"{args.get('path') or workdir}: {error.strerror or error}"}
-    except (TypeError, ValueError) as error:
-        return {"error": str(error).splitlines()[0] if str(error) else "Bad arguments."}
-    except MemoryError:
-        return {"error": "The operation needs more memory than the sandbox has."}
-
-
-class Place:
-    """Where relative paths begin, and what counts as inside."""
+class WorkdirPaths:
+    """Paths as the agent gives them: relative to the workdir, ``~`` for the home, or absolute."""
 
     def __init__(self, workdir: str, home: str) -> None:
         self.workdir = os.path.realpath(workdir)
@@ -56,31 +38,31 @@ class Place:
 
     def absolute(self, path: str) -> str:
         if not isinstance(path, str) or not path:
-            raise Refused("A path is needed.")
+            raise FileOperationRefused("A path is needed.")
         if "\0" in path:
-            raise Refused("A path cannot contain a NUL character.")
+            raise FileOperationRefused("A path cannot contain a NUL character.")
         if path == "~" or path.startswith("~/"):
             path = self.home + path[1:]
-        return path if os.path.isabs(path) else self.below(path)
+        return path if os.path.isabs(path) else self.join(path)
 
-    def below(self, path: str) -> str:
-        """A relative path, from the workdir; ``..`` is left for the file system to resolve."""
+    def join(self, path: str) -> str:
+        """A relative path joined to the workdir; ``..`` is left for the file system to resolve."""
         return self.workdir if path == "." else f"{self.workdir}/{path.removeprefix('./')}"
 
-    def inside(self, real: str) -> bool:
+    def contains(self, real: str) -> bool:
         return real == self.workdir or real.startswith(self.workdir + "/")
 
 
-def resolve(place: Place, path: str) -> dict[str, Any]:
-    real = os.path.realpath(place.absolute(path))
-    return {"path": real, "inside_workdir": place.inside(real)}
+def resolve(paths: WorkdirPaths, path: str) -> dict[str, Any]:
+    real = os.path.realpath(paths.absolute(path))
+    return {"path": real, "inside_workdir": paths.contains(real)}
 
 
 # ------------------------------------------------------------------ read
 
 
-def read(place: Place, path: str, offset: int = 1, limit: int = 2000) -> dict[str, Any]:
-    text = text_of(path, slurp(place.absolute(path), path))
+def read(paths: WorkdirPaths, path: str, offset: int = 1, limit: int = 2000) -> dict[str, Any]:
+    text = decode_text(path, read_regular_file(paths.absolute(path), path))
     lines = text.splitlines()
     start = max(1, offset)
     chosen: list[str] = []
@@ -100,125 +82,137 @@ def read(place: Place, path: str, offset: int = 1, limit: int = 2000) -> dict[st
     }
 
 
-def slurp(absolute: str, path: str) -> bytes:
-    """The content of a regular file of bearable size."""
+def read_regular_file(absolute: str, path: str) -> bytes:
+    """The content of a regular file of at most ``FILE_MAX`` bytes.
+
+    ``O_NONBLOCK``: opening a fifo that nobody writes to would otherwise wait.
+    """
     fd = os.open(absolute, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)
         if stat.S_ISDIR(found.st_mode):
-            raise Refused(f"{path} is a directory.")
+            raise FileOperationRefused(f"{path} is a directory.")
         if not stat.S_ISREG(found.st_mode):
-            raise Refused(f"{path} is not a regular file.")
+            raise FileOperationRefused(f"{path} is not a regular file.")
         if found.st_size > FILE_MAX:
-            raise Refused(f"{path} is larger than {FILE_MAX >> 20} MiB; use Bash to look into it.")
+            raise FileOperationRefused(
+                f"{path} is larger than {FILE_MAX >> 20} MiB; use Bash to look into it."
+            )
         with os.fdopen(fd, "rb", closefd=False) as file:
             return file.read(FILE_MAX)
     finally:
         os.close(fd)
 
 
-def text_of(path: str, data: bytes) -> str:
+def decode_text(path: str, data: bytes) -> str:
     if b"\0" in data[:BINARY_PROBE]:
-        raise Refused(f"{path} is a binary file.")
+        raise FileOperationRefused(f"{path} is a binary file.")
     return data.decode(errors="replace")
 
 
 # ------------------------------------------------------------------ write
 
 
-def write(place: Place, path: str, text: str, confined: bool = False) -> dict[str, Any]:
+def write(paths: WorkdirPaths, path: str, text: str, confined: bool = False) -> dict[str, Any]:
     data = text.encode(errors="replace")
-    parent, name, real = open_parent(place, path, confined, create=True)
+    parent, name, real = open_parent(paths, path, confined, create=True)
     try:
-        created = put(parent, name, data)
+        created = replace_file(parent, name, data)
     finally:
         os.close(parent)
     return {"created": created, "bytes": len(data), "path": real}
 
 
 def edit(
-    place: Place, path: str, old: str, new: str, replace_all: bool = False, confined: bool = False
+    paths: WorkdirPaths,
+    path: str,
+    old: str,
+    new: str,
+    replace_all: bool = False,
+    confined: bool = False,
 ) -> dict[str, Any]:
     if old == new:
-        raise Refused("The old and the new text are the same.")
+        raise FileOperationRefused("The old and the new text are the same.")
     if not old:
-        raise Refused("The old text is empty; use Write to make a file.")
-    parent, name, real = open_parent(place, path, confined, create=False)
+        raise FileOperationRefused("The old text is empty; use Write to make a file.")
+    parent, name, real = open_parent(paths, path, confined, create=False)
     try:
-        data = slurp(f"/proc/self/fd/{parent}/{name}", path)
+        data = read_regular_file(f"/proc/self/fd/{parent}/{name}", path)
         if b"\0" in data[:BINARY_PROBE]:
-            raise Refused(f"{path} is a binary file.")
+            raise FileOperationRefused(f"{path} is a binary file.")
         before, after = (t.encode(errors="surrogateescape") for t in (old, new))
         count = data.count(before)
         if count == 0:
-            raise Refused(f"The old text was not found in {path}.")
+            raise FileOperationRefused(f"The old text was not found in {path}.")
         if count > 1 and not replace_all:
-            raise Refused(
+            raise FileOperationRefused(
                 f"The old text occurs {count} times in {path}; give more of its surroundings, "
                 "or replace all."
             )
-        put(parent, name, data.replace(before, after))
+        replace_file(parent, name, data.replace(before, after))
     finally:
         os.close(parent)
     return {"replacements": count, "path": real}
 
 
-def open_parent(place: Place, path: str, confined: bool, create: bool) -> tuple[int, str, str]:
-    """The directory a file is written in, its name there, and its whole path.
+def open_parent(
+    paths: WorkdirPaths, path: str, confined: bool, create: bool
+) -> tuple[int, str, str]:
+    """The open directory that holds the file, the file's name there, and its whole path.
 
     The path's symlinks are resolved first. When ``confined``, the result must lie in the workdir
-    and is walked again by descriptors that follow no symlink, so that a change made meanwhile
-    fails rather than leads out.
+    and is opened again component by component without following a symlink, so that a symlink made
+    meanwhile is refused.
     """
-    real = os.path.realpath(place.absolute(path))
+    real = os.path.realpath(paths.absolute(path))
     if os.path.isdir(real):
-        raise Refused(f"{path} is a directory.")
+        raise FileOperationRefused(f"{path} is a directory.")
     if not confined:
         parent = os.path.dirname(real)
         if create:
             os.makedirs(parent, exist_ok=True)
         return os.open(parent, os.O_PATH | os.O_DIRECTORY), os.path.basename(real), real
-    if not place.inside(real):
-        raise Refused(f"{path} is outside the working directory.")
+    if not paths.contains(real):
+        raise FileOperationRefused(f"{path} is outside the working directory.")
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
-    fd = os.open(place.workdir, flags)
-    *parts, name = real[len(place.workdir) + 1 :].split("/")
+    fd = os.open(paths.workdir, flags)
+    *parts, name = real[len(paths.workdir) + 1 :].split("/")
     for part in parts:
-        fd = step(fd, part, flags, create, path)
+        fd = open_child(fd, part, flags, create, path)
     return fd, name, real
 
 
-def step(parent: int, part: str, flags: int, create: bool, path: str) -> int:
-    """One component further; closes ``parent``."""
+def open_child(parent: int, part: str, flags: int, create: bool, path: str) -> int:
+    """Open the directory ``part`` of ``parent``, and close ``parent``."""
     try:
         if create:
             try:
                 os.mkdir(part, dir_fd=parent)
             except FileExistsError:
-                pass  # the usual case; what it is, the next line finds out
+                pass  # the usual case; os.open() refuses what is no directory
         return os.open(part, flags, dir_fd=parent)
     except NotADirectoryError:
-        raise Refused(f"{path} is outside the working directory.") from None
+        raise FileOperationRefused(f"{path} is outside the working directory.") from None
     finally:
         os.close(parent)
 
 
-def put(parent: int, name: str, data: bytes) -> bool:
-    """Replace the file as a whole, keeping its mode; whether it is new.
+def replace_file(parent: int, name: str, data: bytes) -> bool:
+    """Replace the file as a whole, through a temporary file beside it, and keep its mode.
 
-    Where the directory cannot take a second file (a file that is itself a mount point), or the
-    file is no regular one, it is written in place, without following a symlink.
+    Returns whether the file is new. Raises :class:`FileOperationRefused` for what is no regular
+    file, or cannot be written to: renaming over it would need no right to it.
     """
     try:
         found = os.stat(name, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
         found = None
     if found is not None and not stat.S_ISREG(found.st_mode):
-        raise Refused(f"{name} is not a regular file.")
+        raise FileOperationRefused(f"{name} is not a regular file.")
     if found is not None and not os.access(
         f"/proc/self/fd/{parent}/{name}", os.W_OK, follow_symlinks=False
     ):
-        raise Refused(f"{name}: Permission denied")
+        raise FileOperationRefused(f"{name}: Permission denied")
     temporary = f".{name[:200]}.{os.urandom(4).hex()}"
     mode = stat.S_IMODE(found.st_mode) if found is not None else 0o666
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -235,23 +229,9 @@ def put(parent: int, name: str, data: bytes) -> bool:
     return found is None
 
 
-def glob(place: Place, **args: Any) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside import file_search
-
-    return file_search.glob(place, **args)
-
-
-def grep(place: Place, **args: Any) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside import file_search
-
-    return file_search.grep(place, **args)
-
-
 OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "resolve": resolve,
     "read": read,
     "write": write,
     "edit": edit,
-    "glob": glob,
-    "grep": grep,
 }

@@ -1,7 +1,7 @@
-"""The supervisor's side of a file operation: a forked process that can be killed.
+"""Runs one file operation in a forked process with the loop's limits, so that it can be killed
+when it hangs or takes too much memory."""
 
-Standard library only; runs inside the sandbox.
-"""
+# ruff: noqa: TRY301
 
 from __future__ import annotations
 
@@ -9,40 +9,46 @@ import json
 import os
 
 from loopat_jupyter.sandboxes.inside import file_ops, protocol
-from loopat_jupyter.sandboxes.inside.commands import READ_SIZE, apply_limits, kill_group, submit
+from loopat_jupyter.sandboxes.inside.commands import (
+    READ_SIZE,
+    apply_agent_rules,
+    apply_limits,
+    kill_group,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from typing import Any
 
-    from loopat_jupyter.sandboxes.inside.types import Host
+    from loopat_jupyter.sandboxes.inside.types import JobContext
 else:
     import _signal as signal  # the module around it costs milliseconds
 
 
 class FileProcess:
-    """One file operation. Its answer is relayed as it comes; its end is the end."""
+    """One file operation. What the process writes is sent on as it comes; when the process ends
+    the reply ends."""
 
-    def __init__(self, host: Host, request: int, ask: dict[str, Any]) -> None:
-        self._host = host
-        self._request = request
-        self._killed = ""
+    def __init__(self, context: JobContext, request_id: int, request: dict[str, Any]) -> None:
+        self._context = context
+        self._request_id = request_id
+        self._kill_reason = ""
         self._pipe, writer = os.pipe()
         try:
             self._pid = os.fork()
             if self._pid == 0:
-                self._work(writer, ask)
+                self._run_child(writer, request)
         except OSError:
             os.close(self._pipe)
             raise
         finally:
             os.close(writer)
-        self._timer = host.after(host.config["file_timeout"], self._expired)
-        host.watch(self._pipe, self._readable)
-        host.expect(self._pid, self._exited)
+        self._timer = context.call_later(context.config["file_timeout"], self._on_timeout)
+        context.watch(self._pipe, self._on_readable)
+        context.on_exit(self._pid, self._on_exit)
 
-    def _work(self, writer: int, ask: dict[str, Any]) -> None:
+    def _run_child(self, writer: int, request: dict[str, Any]) -> None:
         try:
             os.setsid()
             for number in (signal.SIGINT, signal.SIGCHLD):
@@ -50,45 +56,66 @@ class FileProcess:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             signal.set_wakeup_fd(-1)
             os.dup2(writer, 0)
-            config = self._host.config
-            submit(config)
+            config = self._context.config
+            apply_agent_rules(config)
             os.closerange(1, 4096)
             apply_limits(config)
             os.chdir(config["workdir"])
-            answer = file_ops.perform(
-                ask["file_op"], ask["args"], config["workdir"], config["home"]
+            result = run_operation(
+                request["file_op"], request["args"], config["workdir"], config["home"]
             )
             with os.fdopen(0, "wb", closefd=False) as out:
-                out.write(json.dumps(answer).encode())
+                out.write(json.dumps(result).encode())
         finally:
             os._exit(0)
 
     def kill(self, number: int) -> None:
-        self._killed = "The file operation was interrupted."
+        self._kill_reason = "The file operation was interrupted."
         kill_group(self._pid, number)
 
-    def note(self, pid: int, text: str) -> None:
+    def report_kill(self, pid: int, text: str) -> None:
         if pid == self._pid:
-            self._killed = text
+            self._kill_reason = text
 
-    def _expired(self) -> None:
-        self._killed = "The file operation took too long."
+    def _on_timeout(self) -> None:
+        self._kill_reason = "The file operation took too long."
         kill_group(self._pid, signal.SIGKILL)
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         data = os.read(self._pipe, READ_SIZE)
-        for piece in protocol.chunks(data):
-            self._host.send(protocol.OUT, self._request, piece)
+        for piece in protocol.split_payload(data):
+            self._context.send_frame(protocol.OUT, self._request_id, piece)
         if not data:
-            self._host.unwatch(self._pipe)
+            self._context.unwatch(self._pipe)
 
-    def _exited(self, _code: int) -> None:
-        self._host.cancel(self._timer)
-        self._host.unwatch(self._pipe)
+    def _on_exit(self, _code: int) -> None:
+        self._context.cancel_timer(self._timer)
+        self._context.unwatch(self._pipe)
         while data := os.read(self._pipe, READ_SIZE):
-            for piece in protocol.chunks(data):
-                self._host.send(protocol.OUT, self._request, piece)
+            for piece in protocol.split_payload(data):
+                self._context.send_frame(protocol.OUT, self._request_id, piece)
         os.close(self._pipe)
-        end = {"error": self._killed} if self._killed else {}
-        self._host.send(protocol.END, self._request, json.dumps(end).encode())
-        self._host.finished(self._request)
+        end = {"error": self._kill_reason} if self._kill_reason else {}
+        self._context.send_frame(protocol.END, self._request_id, json.dumps(end).encode())
+        self._context.forget_job(self._request_id)
+
+
+def run_operation(op: str, args: dict[str, Any], workdir: str, home: str) -> dict[str, Any]:
+    """Run one operation; its result, or ``{"error": line}``."""
+    try:
+        operations = file_ops.OPERATIONS
+        if op not in operations:  # a search: its module costs more to import than the others
+            from loopat_jupyter.sandboxes.inside import file_search
+
+            operations = file_search.OPERATIONS
+        if op not in operations:
+            raise file_ops.FileOperationRefused(f"There is no file operation {op}.")
+        return operations[op](file_ops.WorkdirPaths(workdir, home), **args)
+    except file_ops.FileOperationRefused as error:
+        return {"error": str(error)}
+    except OSError as error:
+        return {"error": f"{args.get('path') or workdir}: {error.strerror or error}"}
+    except (TypeError, ValueError) as error:
+        return {"error": str(error).splitlines()[0] if str(error) else "Bad arguments."}
+    except MemoryError:
+        return {"error": "The operation needs more memory than the sandbox has."}

@@ -1,10 +1,10 @@
-"""Finding files and lines for the agent, run inside the sandbox: standard library only.
+"""Finds files by pattern and lines by regular expression, for the agent.
 
-Symlinks to directories are not followed, so that a search ends; version-control directories
-are left out. Results are bounded, and say so when something was left out.
+It runs in :mod:`.file_process`. Symlinks to directories are not followed, so that a search ends;
+version-control directories are left out. Results are bounded, and ``truncated`` says whether
+something was left out.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: PTH112, PTH116, PTH117, PTH118, PTH119
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ import os
 import re
 import stat
 
+from loopat_jupyter.sandboxes.inside.file_ops import FileOperationRefused, WorkdirPaths
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
-    from loopat_jupyter.sandboxes.inside.file_ops import Place
 
-
-SKIPPED = frozenset({".git", ".hg", ".svn"})
+SKIPPED_DIRECTORIES = frozenset({".git", ".hg", ".svn"})
 LINE_MAX = 500
-ANSWER_MAX = 256 * 1024
+REPLY_MAX = 256 * 1024
 GREP_FILE_MAX = 16 * 1024 * 1024
 
 
-def glob(place: Place, pattern: str, path: str | None = None, limit: int = 1000) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside.file_ops import Refused
-
+def glob(
+    paths: WorkdirPaths, pattern: str, path: str | None = None, limit: int = 1000
+) -> dict[str, Any]:
     if not pattern:
-        raise Refused("A pattern is needed.")
-    base = place.absolute(path or ".")
+        raise FileOperationRefused("A pattern is needed.")
+    base = paths.absolute(path or ".")
     if os.path.isabs(pattern):
         base, pattern = _split_absolute(pattern)
     matches = glob_regex(pattern)
     found: list[tuple[float, str]] = []
-    for relative, full in walk(base):
+    for relative, full in walk_files(base):
         if matches.fullmatch(relative):
-            found.append((_modified(full), full))
+            found.append((_mtime(full), full))
     found.sort(key=lambda item: (-item[0], item[1]))
-    return bounded("paths", [name for _, name in found], limit)
+    return limit_results("paths", [name for _, name in found], limit)
 
 
 def _split_absolute(pattern: str) -> tuple[str, str]:
@@ -53,26 +53,26 @@ def _split_absolute(pattern: str) -> tuple[str, str]:
     return "/".join(parts[:fixed]) or "/", "/".join(parts[fixed:])
 
 
-def _modified(path: str) -> float:
+def _mtime(path: str) -> float:
     try:
         return os.lstat(path).st_mtime
     except FileNotFoundError:
-        return 0.0  # gone since it was listed; it sorts last
+        return 0.0  # removed since it was listed; it sorts last
 
 
-def walk(base: str) -> Iterator[tuple[str, str]]:
+def walk_files(base: str) -> Iterator[tuple[str, str]]:
     """Every file below ``base``: its path from there, and its whole path."""
     if not os.path.isdir(base):
         raise NotADirectoryError(20, "Not a directory", base)
     for directory, names, files in os.walk(base):
-        names[:] = sorted(n for n in names if n not in SKIPPED)
+        names[:] = sorted(n for n in names if n not in SKIPPED_DIRECTORIES)
         for name in files:
             full = os.path.join(directory, name)
             yield full[len(base.rstrip("/")) + 1 :], full
 
 
 def glob_regex(pattern: str) -> re.Pattern[str]:
-    """A glob as a regular expression: ``**/`` any directories, ``{a,b}`` either."""
+    """A glob as a regular expression: ``**/`` matches any directories, ``{a,b}`` one of them."""
     pattern = os.path.normpath(pattern)
     out, i, depth = "", 0, 0
     while i < len(pattern):
@@ -100,24 +100,22 @@ def glob_regex(pattern: str) -> re.Pattern[str]:
 
 
 def grep(
-    place: Place,
+    paths: WorkdirPaths,
     pattern: str,
     path: str | None = None,
     glob: str | None = None,
     mode: str = "files_with_matches",
     limit: int = 500,
 ) -> dict[str, Any]:
-    from loopat_jupyter.sandboxes.inside.file_ops import Refused
-
     if mode not in ("files_with_matches", "content", "count"):
-        raise Refused(f"There is no output mode {mode}.")
+        raise FileOperationRefused(f"There is no output mode {mode}.")
     try:
         wanted = re.compile(pattern)
     except re.error as error:
-        raise Refused(f"The pattern is not a regular expression: {error}.") from None
+        raise FileOperationRefused(f"The pattern is not a regular expression: {error}.") from None
     lines: list[str] = []
-    for name in _searched(place.absolute(path or "."), glob):
-        hits = list(_matches(name, wanted, 1 if mode == "files_with_matches" else limit + 1))
+    for name in _files_to_search(paths.absolute(path or "."), glob):
+        hits = list(_matching_lines(name, wanted, 1 if mode == "files_with_matches" else limit + 1))
         if not hits:
             continue
         if mode == "content":
@@ -126,23 +124,23 @@ def grep(
             lines.append(name if mode == "files_with_matches" else f"{name}:{len(hits)}")
         if len(lines) > limit:
             break
-    return bounded("lines", lines, limit)
+    return limit_results("lines", lines, limit)
 
 
-def _searched(base: str, only: str | None) -> Iterator[str]:
+def _files_to_search(base: str, only: str | None) -> Iterator[str]:
     if not os.path.isdir(base):
         os.stat(base)
         yield base
         return
     matches = glob_regex(only) if only else None
-    for relative, full in walk(base):
+    for relative, full in walk_files(base):
         name = relative if only and "/" in only else os.path.basename(relative)
         if matches is None or matches.fullmatch(name):
             yield full
 
 
-def _matches(name: str, wanted: re.Pattern[str], most: int) -> Iterator[tuple[int, str]]:
-    """The first ``most`` matching lines of a text file; nothing for what cannot be read."""
+def _matching_lines(name: str, wanted: re.Pattern[str], limit: int) -> Iterator[tuple[int, str]]:
+    """The first ``limit`` matching lines of a text file; nothing for what cannot be read."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -158,17 +156,20 @@ def _matches(name: str, wanted: re.Pattern[str], most: int) -> Iterator[tuple[in
         if wanted.search(line):
             yield number, line[:LINE_MAX]
             count += 1
-            if count >= most:
+            if count >= limit:
                 return
 
 
-def bounded(key: str, found: list[str], limit: int) -> dict[str, Any]:
-    """At most ``limit`` entries and ``ANSWER_MAX`` bytes of them."""
+def limit_results(key: str, found: list[str], limit: int) -> dict[str, Any]:
+    """At most ``limit`` entries and ``REPLY_MAX`` bytes of them."""
     kept: list[str] = []
     size = 0
     for entry in found[:limit]:
         size += len(entry.encode(errors="replace")) + 1
-        if size > ANSWER_MAX:
+        if size > REPLY_MAX:
             break
         kept.append(entry.encode(errors="replace").decode())
     return {key: kept, "truncated": len(kept) < len(found)}
+
+
+OPERATIONS: dict[str, Callable[..., dict[str, Any]]] = {"glob": glob, "grep": grep}

@@ -1,24 +1,25 @@
-"""The memory of all processes of a sandbox together, watched from inside: standard library only.
+"""Limits the memory of all processes of a sandbox together, by looking at it from inside.
 
-Where no cgroup is delegated to us, nothing in the kernel limits a sum over processes; each
-process has a limit of its own (``RLIMIT_DATA``), and this looks at the sum a few times a second
-while there is any process. Shared pages are counted once for the decision (proportional sizes),
-which is dearer and therefore done only when the plain sum is over.
+Where no cgroup is delegated to the server, nothing in the kernel limits a sum over processes: each
+has a limit of its own (``RLIMIT_DATA``), and the watch reads the sum a few times a second while
+there is any process. The decision counts shared pages once (proportional set sizes). Those take
+the kernel longer to compute, so they are read only when the plain sum is over the limit.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH116, PTH123, PTH208
+# ruff: noqa: PTH116, PTH123
 
 from __future__ import annotations
 
 import os
+
+from loopat_jupyter.sandboxes import process_tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
-    from loopat_jupyter.sandboxes.inside.types import Clock
+    from loopat_jupyter.sandboxes.inside.types import Timers
 else:
     import _signal as signal  # the module around it costs milliseconds
 
@@ -28,33 +29,33 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class MemoryWatch:
-    """Kills the largest process when all together are over the limit."""
+    """Kills the largest process when all together are over ``limit`` bytes."""
 
-    def __init__(self, clock: Clock, limit: int, note: Callable[[int, str], None]) -> None:
-        self._clock = clock
+    def __init__(self, timers: Timers, limit: int, report_kill: Callable[[int, str], None]) -> None:
+        self._timers = timers
         self._limit = limit
-        self._note = note
+        self._report_kill = report_kill
         self._running = False
 
-    def wake(self) -> None:
-        """A process was started; look until there is none."""
+    def ensure_running(self) -> None:
+        """Call this when a process was started; the watch goes on until there is none."""
         if not self._running:
             self._running = True
-            self._clock.after(INTERVAL, self._look)
+            self._timers.call_later(INTERVAL, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         sizes = resident_bytes(os.getpid())
         if sum(sizes.values()) > self._limit:
-            sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
+            sizes = {pid: proportional_bytes(pid, size) for pid, size in sizes.items()}
             if sum(sizes.values()) > self._limit:
                 self._kill(max(sizes, key=lambda pid: sizes[pid]))
         self._running = bool(sizes)
         if self._running:
-            self._clock.after(INTERVAL, self._look)
+            self._timers.call_later(INTERVAL, self._check)
 
     def _kill(self, pid: int) -> None:
         limit = self._limit / (1 << 30)
-        self._note(pid, f"killed: the sandbox used more than its {limit:.3g} GiB of memory")
+        self._report_kill(pid, f"killed: the sandbox used more than its {limit:.3g} GiB of memory")
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -63,48 +64,28 @@ class MemoryWatch:
 
 def resident_bytes(root: int) -> dict[int, int]:
     """Resident bytes of every process below ``root``."""
-    parents: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if not name.isdecimal():
-            continue
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        parents[int(name)] = int(fields[1])
-        sizes[int(name)] = int(fields[21]) * PAGE
-    return {pid: size for pid, size in sizes.items() if _below(pid, root, parents)}
+    table = process_tree.process_table()
+    return {
+        pid: int(table[pid][process_tree.RESIDENT_PAGES]) * PAGE
+        for pid in process_tree.descendants(root, table)
+    }
 
 
-def others(root: int) -> int:
-    """Threads of this user that are not below ``root``: what its limit of processes counts too."""
-    own = resident_bytes(root)
+def count_other_threads(root: int) -> int:
+    """Threads of this user outside the processes below ``root``: ``RLIMIT_NPROC`` counts them."""
+    table = process_tree.process_table()
     count = 0
-    for name in os.listdir("/proc"):
-        if not name.isdecimal() or int(name) in own:
-            continue
+    for pid in table.keys() - set(process_tree.descendants(root, table)):
         try:
-            if os.stat(f"/proc/{name}").st_uid == os.getuid():
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    count += int(file.read().rpartition(b")")[2].split()[17])
+            if os.stat(f"/proc/{pid}").st_uid == os.getuid():
+                count += int(table[pid][process_tree.THREADS])
         except (FileNotFoundError, ProcessLookupError):
             continue
     return count
 
 
-def _below(pid: int, root: int, parents: dict[int, int]) -> bool:
-    seen = 0
-    while pid != root and pid in parents and seen < len(parents):
-        pid, seen = parents[pid], seen + 1
-        if pid == root:
-            return True
-    return False
-
-
-def proportional(pid: int, resident_size: int) -> int:
-    """A process's share of memory, each shared page divided among its users."""
+def proportional_bytes(pid: int, resident_size: int) -> int:
+    """A process's memory with each shared page divided by the number of its users (PSS)."""
     try:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
             for line in file:

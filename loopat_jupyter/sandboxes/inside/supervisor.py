@@ -1,14 +1,11 @@
-"""The loop's process inside its sandbox: starts commands, and nothing else.
+"""The server's process inside a sandbox: it starts what the server asks for.
 
-It runs as pid 1 of the sandbox's namespace, or where a filter protects its pid, so nothing inside
-can kill or stop it, and it is not dumpable, so nothing inside can trace it. It owns the control
-channel; no process it starts inherits that. It dies with the server: the end of the channel is its
-end, and that of everything inside.
-
-Standard library only; imports are kept few, because the sandbox's start waits for them.
+It is pid 1 of the sandbox's pid namespace, or a seccomp filter protects its pid, so that nothing
+inside can kill or stop it; it is not dumpable, so nothing inside can trace it. It owns the control
+channel, which no process that it starts inherits. When the channel ends (the server has stopped,
+or was killed) it ends, and with it everything inside.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
 # ruff: noqa: S302, SIM105
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from loopat_jupyter.sandboxes.inside.memory_watch import MemoryWatch
-    from loopat_jupyter.sandboxes.inside.spawn import Stream
+    from loopat_jupyter.sandboxes.inside.spawn import SpawnJob
     from loopat_jupyter.sandboxes.inside.types import Job
 else:
     import _signal as signal  # the module around it costs milliseconds
@@ -36,24 +33,24 @@ else:
 COUNT_INTERVAL = 5.0
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
-FIRST_TO_GO, SPARED = b"1000", b"500"
-"""Whom the kernel kills first when memory runs out: what the agent started, not this process."""
+OOM_SCORE_CHILDREN, OOM_SCORE_SELF = b"1000", b"500"
+"""Values of oom_score_adj: when memory runs out the kernel kills what the agent started first."""
 
 
 def main(control: int, rules: int | None = None) -> None:
-    """Serve the channel until it ends. ``rules``: what each process it starts submits to."""
-    supervisor = Supervisor(control, rules, _seal(control, rules))
+    """Serve the channel until it ends. ``rules``: the Landlock rules of each process it starts."""
+    supervisor = Supervisor(control, rules, harden_process(control, rules))
     try:
         supervisor.serve()
     finally:
-        supervisor.end()
+        supervisor.kill_descendants()
 
 
-def _seal(control: int, rules: int | None) -> int | None:
-    """Let go of everything inherited but the channel; become untraceable.
+def harden_process(control: int, rules: int | None) -> int | None:
+    """Close everything inherited but the channel, and forbid tracing this process.
 
-    The descriptor by which this process says how willingly it goes when memory runs out: the file
-    cannot be opened any more afterwards. Where there are rules it cannot be opened at all.
+    Returns the open ``oom_score_adj`` of this process, which cannot be opened any more afterwards.
+    ``None`` where there are Landlock rules: they do not allow to open it at all.
     """
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
@@ -65,7 +62,7 @@ def _seal(control: int, rules: int | None) -> int | None:
     score = None
     if not rules:
         score = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        os.write(score, SPARED)
+        os.write(score, OOM_SCORE_SELF)
     import ctypes
     import resource
 
@@ -79,14 +76,14 @@ def _seal(control: int, rules: int | None) -> int | None:
     return score
 
 
-def _filter_calls(program: bytes) -> None:
-    """Put this process, and all it starts, under a system call filter (see ``seccomp.py``)."""
+def install_filter(program: bytes) -> None:
+    """Install a system call filter for this process and all it starts (see ``seccomp.py``)."""
     import ctypes
     import struct
 
     libc = ctypes.CDLL(None, use_errno=True)
     code = ctypes.create_string_buffer(program, len(program))
-    # struct sock_fprog: the number of instructions, and where they are.
+    # struct sock_fprog: the number of instructions, and their address.
     what = struct.pack("HP", len(program) // 8, ctypes.addressof(code))
     if libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, what, 0, 0):
         raise OSError(ctypes.get_errno(), "prctl")
@@ -98,19 +95,19 @@ class Supervisor:
     def __init__(self, control: int, rules: int | None, score: int | None) -> None:
         self.config: dict[str, Any] = {}
         self._rules = rules
-        self._score = score
+        self._oom_score_fd = score
         self._control = control
         self._poll = select.poll()
-        self._ready: dict[int, Callable[[], None]] = {}
-        self._children: dict[int, Callable[[int], None]] = {}
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._exit_callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: dict[int, tuple[float, Callable[[], None]]] = {}
-        self._timer = 0
+        self._last_timer = 0
         self._jobs: dict[int, Job] = {}
-        self._streams: dict[int, Stream] = {}
+        self._spawned: dict[int, SpawnJob] = {}
         self._parts: dict[int, bytearray] = {}
         self._memory: MemoryWatch | None = None
-        self._counted = -COUNT_INTERVAL
-        self._open = True
+        self._counted_at = -COUNT_INTERVAL
+        self._connected = True
 
     # ------------------------------------------------------------------ the loop
 
@@ -122,11 +119,11 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self.watch(wake, lambda: self._reap(wake))
-        self.watch(self._control, self._receive)
-        while self._open:
+        self.watch(self._control, self._receive_frame)
+        while self._connected:
             for fd, _ in self._poll.poll(self._next_timer()):
-                if fd in self._ready:
-                    self._ready[fd]()
+                if fd in self._callbacks:
+                    self._callbacks[fd]()
             self._run_timers()
 
     def _next_timer(self) -> float | None:
@@ -146,7 +143,7 @@ class Supervisor:
         try:
             os.read(wake, 4096)
         except BlockingIOError:
-            pass  # a spurious wake-up; the children are asked all the same
+            pass  # a spurious wake-up; waitpid() is called all the same
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -154,89 +151,90 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            exited = self._children.pop(pid, None)
+            exited = self._exit_callbacks.pop(pid, None)
             if exited:
                 exited(os.waitstatus_to_exitcode(status))
 
     # ------------------------------------------------------------------ for jobs
 
     def watch(self, fd: int, ready: Callable[[], None], *, write: bool = False) -> None:
-        self._ready[fd] = ready
+        self._callbacks[fd] = ready
         self._poll.register(fd, select.POLLOUT if write else select.POLLIN)
 
     def unwatch(self, fd: int) -> None:
-        if self._ready.pop(fd, None):
+        if self._callbacks.pop(fd, None):
             self._poll.unregister(fd)
 
-    def expect(self, pid: int, exited: Callable[[int], None]) -> None:
-        self._children[pid] = exited
+    def on_exit(self, pid: int, exited: Callable[[int], None]) -> None:
+        self._exit_callbacks[pid] = exited
 
-    def after(self, seconds: float, call: Callable[[], None]) -> int:
-        self._timer += 1
-        self._timers[self._timer] = (time.monotonic() + seconds, call)
-        return self._timer
+    def call_later(self, seconds: float, call: Callable[[], None]) -> int:
+        self._last_timer += 1
+        self._timers[self._last_timer] = (time.monotonic() + seconds, call)
+        return self._last_timer
 
-    def cancel(self, timer: int) -> None:
+    def cancel_timer(self, timer: int) -> None:
         self._timers.pop(timer, None)
 
-    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+    def send_frame(self, kind: bytes, request: int, payload: bytes = b"") -> None:
         try:
-            os.write(self._control, protocol.frame(kind, request, payload))
+            os.write(self._control, protocol.encode_frame(kind, request, payload))
         except (BrokenPipeError, ConnectionResetError):
-            self._open = False
+            self._connected = False
 
-    def answer(self, request: int, data: bytes, end: str) -> None:
-        """Send a whole answer: the data in pieces, then the end."""
-        for piece in protocol.chunks(data):
-            self.send(protocol.OUT, request, piece)
-        self.send(protocol.END, request, end.encode())
+    def send_reply(self, request: int, data: bytes, end: str) -> None:
+        """Send a whole reply: the data in frames, then its end."""
+        for piece in protocol.split_payload(data):
+            self.send_frame(protocol.OUT, request, piece)
+        self.send_frame(protocol.END, request, end.encode())
 
-    def finished(self, request: int) -> None:
+    def forget_job(self, request: int) -> None:
         self._jobs.pop(request, None)
-        self._streams.pop(request, None)
+        self._spawned.pop(request, None)
 
     # ------------------------------------------------------------------ the channel
 
-    def _receive(self) -> None:
+    def _receive_frame(self) -> None:
         packet = os.read(self._control, protocol.PACKET_MAX)
         if not packet:
-            self._open = False
+            self._connected = False
             return
-        kind, request, payload = protocol.parse(packet)
+        kind, request, payload = protocol.decode_frame(packet)
         if kind == protocol.REQUEST_PART:
             self._parts.setdefault(request, bytearray()).extend(payload)
         elif kind == protocol.REQUEST:
             whole = bytes(self._parts.pop(request, b"")) + payload
-            self._request(request, marshal.loads(whole))
+            self._handle_request(request, marshal.loads(whole))
         elif kind == protocol.KILL:
             if job := self._jobs.get(request):
                 job.kill(payload[0])
-        elif stream := self._streams.get(request):
-            stream.receive(kind, payload)
+        elif stream := self._spawned.get(request):
+            stream.receive_frame(kind, payload)
 
-    def _request(self, request: int, ask: dict[str, Any]) -> None:
-        if ask["op"] == "configure":
-            self.config = {**ask["config"], "rules": self._rules}
-            self._open_way_out(self.config["proxy"])
+    def _handle_request(self, request_id: int, request: dict[str, Any]) -> None:
+        if request["op"] == "configure":
+            self.config = {**request["config"], "rules": self._rules}
+            self._configure_proxy(self.config["proxy"])
             if self.config["filter"] is not None:
-                _filter_calls(self.config["filter"])
+                install_filter(self.config["filter"])
             return
-        self._rank(FIRST_TO_GO)  # what is started inherits it
+        self._set_oom_score(OOM_SCORE_CHILDREN)  # processes that are forked now inherit it
         try:
-            self._start(request, ask)
+            self._start_job(request_id, request)
         except OSError as error:
-            self._refuse(request, error)
+            self._send_error(request_id, error)
         else:
             self._watch_memory()
         finally:
-            self._rank(SPARED)
+            self._set_oom_score(OOM_SCORE_SELF)
 
-    def _rank(self, score: bytes) -> None:
-        if self._score is not None:
-            os.write(self._score, score)
+    def _set_oom_score(self, score: bytes) -> None:
+        if self._oom_score_fd is not None:
+            os.write(self._oom_score_fd, score)
 
-    def _open_way_out(self, proxy: dict[str, Any] | None) -> None:
-        """Have programs inside use the broker; where its door is to be in here, make it."""
+    def _configure_proxy(self, proxy: dict[str, Any] | None) -> None:
+        """Set the proxy variables of programs inside; open the proxy's listener where there is no
+        port yet, and send it to the server."""
         if proxy is None:
             return
         from loopat_jupyter.sandboxes.inside.proxy_listener import (
@@ -247,40 +245,42 @@ class Supervisor:
 
         port: int | None = proxy["port"]
         if port is None:
-            door, port = open_listener()
-            send_fd(self._control, protocol.frame(protocol.DOOR, 0), door)
-            os.close(door)
+            listener, port = open_listener()
+            send_fd(self._control, protocol.encode_frame(protocol.LISTENER, 0), listener)
+            os.close(listener)
         self.config["env"].update(proxy_environment(port, proxy["credentials"]))
 
-    def _start(self, request: int, ask: dict[str, Any]) -> None:
+    def _start_job(self, request_id: int, request: dict[str, Any]) -> None:
         if self.config["shared_user"]:
-            self._count_others()
-        if ask["op"] == "run":
+            self._update_other_threads()
+        if request["op"] == "run":
             from loopat_jupyter.sandboxes.inside.commands import Command
 
-            command = Command(self, request, ask)
-            if not ask["background"]:
-                self._jobs[request] = command
-        elif ask["op"] == "file":
+            command = Command(self, request_id, request)
+            if not request["background"]:
+                self._jobs[request_id] = command
+        elif request["op"] == "file":
             from loopat_jupyter.sandboxes.inside.file_process import FileProcess
 
-            self._jobs[request] = FileProcess(self, request, ask)
-        elif ask["op"] == "spawn":
-            from loopat_jupyter.sandboxes.inside.spawn import Stream
+            self._jobs[request_id] = FileProcess(self, request_id, request)
+        elif request["op"] == "spawn":
+            from loopat_jupyter.sandboxes.inside.spawn import SpawnJob
 
-            self._jobs[request] = self._streams[request] = Stream(self, request, ask)
+            self._jobs[request_id] = self._spawned[request_id] = SpawnJob(self, request_id, request)
         else:
-            raise OSError(0, f"unknown request {ask['op']}")
+            raise OSError(0, f"unknown request {request['op']}")
 
-    def _count_others(self) -> None:
-        """The kernel counts processes by user, and this user has others: they are added to the
-        limit, as many as there were some moments ago."""
-        if time.monotonic() < self._counted + COUNT_INTERVAL:
+    def _update_other_threads(self) -> None:
+        """Count the user's threads outside the sandbox, at most every ``COUNT_INTERVAL`` seconds.
+
+        The kernel counts processes by user, so they are added to the limit of processes.
+        """
+        if time.monotonic() < self._counted_at + COUNT_INTERVAL:
             return
-        from loopat_jupyter.sandboxes.inside.memory_watch import others
+        from loopat_jupyter.sandboxes.inside.memory_watch import count_other_threads
 
-        self._counted = time.monotonic()
-        self.config["others"] = others(os.getpid())
+        self._counted_at = time.monotonic()
+        self.config["others"] = count_other_threads(os.getpid())
 
     def _watch_memory(self) -> None:
         if not self.config["memory_watch"]:
@@ -288,21 +288,21 @@ class Supervisor:
         if self._memory is None:
             from loopat_jupyter.sandboxes.inside.memory_watch import MemoryWatch
 
-            self._memory = MemoryWatch(self, self.config["memory"], self._note)
-        self._memory.wake()
+            self._memory = MemoryWatch(self, self.config["memory"], self._report_kill)
+        self._memory.ensure_running()
 
-    def _note(self, pid: int, text: str) -> None:
+    def _report_kill(self, pid: int, text: str) -> None:
         for job in self._jobs.values():
-            job.note(pid, text)
+            job.report_kill(pid, text)
 
-    def _refuse(self, request: int, error: OSError) -> None:
+    def _send_error(self, request: int, error: OSError) -> None:
         import json
 
-        self.answer(request, b"", json.dumps({"error": error.strerror or str(error)}))
+        self.send_reply(request, b"", json.dumps({"error": error.strerror or str(error)}))
 
-    def end(self) -> None:
-        """Leave nothing behind. Where we are pid 1, our end is the namespace's end; where there
-        are rules there is a guard, which sees to it."""
+    def kill_descendants(self) -> None:
+        """Kill every process below this one. Not needed as pid 1, whose end is that of the
+        namespace, nor with Landlock rules, where the monitor does it."""
         if os.getpid() == 1 or self._rules:
             return
         from loopat_jupyter.sandboxes.inside.memory_watch import resident_bytes

@@ -1,8 +1,8 @@
-"""What a Landlock sandbox may open: grants on real paths, independent of who enforces them.
+"""What a Landlock sandbox may open: rights on paths of the host.
 
-There are no mounts here, so nothing can be covered, and a rule cannot forbid. A directory that
-holds something masked is therefore split: its other children are granted one by one, down to the
-mask. Such a directory itself cannot be listed, and what appears in it later is not granted.
+Without mounts nothing can be covered, and a Landlock rule can only allow. A directory that holds
+something masked is therefore split: its other children are granted one by one, down to the mask.
+Such a directory itself cannot be listed, and what is made in it later is not granted.
 
 Nothing below ``/proc/<pid>`` is granted to the agent: it would show the command lines of every
 process on the host.
@@ -28,18 +28,16 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     WRITE_FILE,
 )
-from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_part
+from loopat_jupyter.sandboxes.runtime.mounts import ETC_SHOWN, Bind, host_mounts, is_masked
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-TMP = ".loopat/tmp"
-"""Below the loop's home: the sandbox's own temporary directory."""
-ETC_REAL = (
+ETC_READABLE = (
     *("group", "host.conf", "hosts", "nsswitch.conf", "passwd"),
     *("bash.bashrc", "bashrc", "inputrc", "profile", "profile.d"),
     *("debian_version", "*-release", "python3*"),
 )
-"""What cannot be made up without mounts: accounts, and what programs take ill when it is there and
-cannot be read. Patterns."""
+"""Patterns of what has to be the host's own without mounts: accounts, and files that programs fail
+on when they exist and cannot be read."""
 DEVICES = ("full", "null", "random", "tty", "urandom", "zero")
 TERMINALS = ("pts", "ptmx")
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108
@@ -61,51 +59,50 @@ class Grant:
     shared: bool = False
 
 
-def own_tmp(spec: SandboxSpec) -> Path:
-    return spec.home / TMP
-
-
 @cache
 def host_grants(settings: SandboxSettings) -> tuple[Grant, ...]:
     """What is the same for every loop: the system, the Python environment, devices."""
-    entries, _, masks = host_part(settings)
+    entries, _, masks = host_mounts(settings)
     grants = [
-        g for e in entries if isinstance(e, Bind) for g in split(Grant(e.source, READ), masks)
+        g
+        for e in entries
+        if isinstance(e, Bind)
+        for g in split_around_masks(Grant(e.source, READ), masks)
     ]
-    shown = [path for pattern in ETC_REAL for path in sorted(Path("/etc").glob(pattern))]
+    shown = [path for pattern in ETC_READABLE for path in sorted(Path("/etc").glob(pattern))]
     for path in (*shown, *(Path("/etc") / name for name in ETC_SHOWN)):
         if path.exists():
-            grants += split(Grant(path.resolve(), READ), masks)
+            grants += split_around_masks(Grant(path.resolve(), READ), masks)
     for top, names, rights in (("/dev", DEVICES, DEVICE), ("/proc", PROC_FILES, READ_FILE)):
         paths = [Path(top) / name for name in names]
         grants += [Grant(path, rights) for path in paths if path.exists()]
     if SHARED_MEMORY.is_dir():
-        # No right to list it: what others share there is found by its exact name only.
+        # No right to list it: objects of others can be opened by their exact names only.
         shared = MAKE_REG | REMOVE_FILE | READ_FILE | WRITE_FILE | TRUNCATE
         grants.append(Grant(SHARED_MEMORY, shared))
     return tuple(dict.fromkeys(grants))
 
 
-def own_grants(spec: SandboxSpec, settings: SandboxSettings) -> list[Grant]:
+def loop_grants(spec: SandboxSpec, settings: SandboxSettings) -> list[Grant]:
     """The loop's own directories and its folders."""
-    _, _, masks = host_part(settings)
+    _, _, masks = host_mounts(settings)
     grants = [Grant(own.resolve(), WRITE) for own in (spec.workdir, spec.home)]
     for folder in spec.folders:
         rights = WRITE if folder.write else READ
-        grants += split(Grant(folder.source, rights, shared=True), masks)
+        grants += split_around_masks(Grant(folder.source, rights, shared=True), masks)
     return grants
 
 
 def supervisor_grants() -> list[Grant]:
-    """What the supervisor may do besides: find the loop's processes, and open terminals."""
+    """What the supervisor may open besides: ``/proc``, to find processes, and terminals."""
     found = [Grant(Path("/proc"), READ_FILE | READ_DIR)]
     return [*found, *(Grant(Path("/dev") / name, DEVICE | READ_DIR) for name in TERMINALS)]
 
 
-def split(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
-    """The grant without what is masked."""
+def split_around_masks(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
+    """The grant without what is masked: itself, or grants on what lies beside the masks."""
     top = grant.path
-    if any(top == mask for mask in masks) or (grant.shared and _within(top, masks)):
+    if any(top == mask for mask in masks) or (grant.shared and is_masked(top, masks)):
         return
     inside = [mask for mask in masks if mask.is_relative_to(top) and os.path.lexists(mask)]
     if not inside:
@@ -114,8 +111,4 @@ def split(grant: Grant, masks: Iterable[Path]) -> Iterator[Grant]:
     with os.scandir(top) as children:
         names = sorted(c.name for c in children if not c.is_symlink())
     for name in names:
-        yield from split(Grant(top / name, grant.rights, grant.shared), inside)
-
-
-def _within(path: Path, masks: Iterable[Path]) -> bool:
-    return any(path.is_relative_to(mask) for mask in masks)
+        yield from split_around_masks(Grant(top / name, grant.rights, grant.shared), inside)

@@ -1,4 +1,4 @@
-"""What the tier ``landlock`` really enforces, by the version of Landlock in the kernel."""
+"""What the tier ``landlock`` enforces, by the version of Landlock in the kernel."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ BY_ABI = (
     ),
     (7, "what is denied is not in the kernel's audit log"),
 )
-"""From which version on it is closed, and what is open before."""
+"""Gaps, and the version of Landlock that closes each."""
 ROOT_SHARED = "all loops of a server that is root have the same user"
 UNMAPPED = "what root owns in a given folder is another user's inside, and its permissions apply"
 
 
 def isolation(abi: int, *, root: bool, mounts: bool = False) -> SandboxIsolation:
-    """``root``: the server is, and its sandboxes have a user of their own. ``mounts``: it may
-    mount, so that folders are shown to that user as its own."""
+    """The tier's isolation. ``root``: the server is root, and its sandboxes have another user.
+    ``mounts``: it may mount, so that folders belong to that user in an idmapped mount."""
     still_open = [gap for since, gap in BY_ABI if abi < since]
     if root:
         still_open += [ROOT_SHARED] if mounts else [ROOT_SHARED, UNMAPPED]

@@ -1,27 +1,23 @@
-"""The guard of one Landlock sandbox: its outer process, forked from the launcher.
+"""The monitor of one Landlock sandbox: its outer process, forked from the launcher.
 
-There is no pid namespace here whose end would be everybody's. Instead the guard is the parent to
-which whatever is left of the sandbox falls: when the supervisor ends, or the launcher, or when it
-is told to, it kills everything inside, waits until nothing is left, empties the sandbox's
-temporary directory, and ends. Meanwhile it answers what the system call filter asks
+There is no pid namespace whose end would kill all processes. Instead the monitor is the subreaper
+to which orphans of the sandbox are reparented: when the supervisor or the launcher ends, or on
+SIGTERM, it kills everything inside, waits until nothing is left, empties the sandbox's temporary
+directory, and ends. Meanwhile it handles the system calls that the filter passes to it
 (:mod:`.syscall_handler`).
 
-Three layers of Landlock, each within the one before:
+There are three layers of Landlock rules, each within the one before:
 
-1. the guard's own: signals reach nothing outside, so that *kill everybody* means the sandbox;
-2. the supervisor's: files, TCP, and signals not even to the guard;
-3. the agent's, which the supervisor gives each process it starts: no ``/proc``, no terminals.
-
-It runs in the launcher's child: standard library only, and no import of ours.
+1. the monitor's own: signals reach nothing outside, so that ``kill(-1)`` means the sandbox;
+2. the supervisor's: files, TCP, and signals not even to the monitor;
+3. the agent's, which the supervisor applies to each process it starts: no ``/proc``, no terminals.
 """
 
-# Lean on purpose: it runs beside every sandbox of its tier.
-# ruff: noqa: PTH101, PTH123, PTH208
+# ruff: noqa: PTH101, PTH123
 
 from __future__ import annotations
 
 import ctypes
-import importlib
 import os
 import select
 import signal
@@ -29,26 +25,18 @@ import socket
 import struct
 from typing import Any
 
+from loopat_jupyter.sandboxes import process_tree
+from loopat_jupyter.sandboxes.landlock import syscall_handler
+from loopat_jupyter.sandboxes.launcher.process import check, libc
+
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 RESTRICT_SELF = 446
 SECCOMP = {"x86_64": 317, "aarch64": 277}
 SET_MODE_FILTER, NEW_LISTENER = 1, 8
-PINNED = 0x200000
-"""O_PATH."""
-
-libc = ctypes.CDLL(None, use_errno=True)
-syscall_handler = importlib.import_module(f"{__package__}.syscall_handler")
 
 
 class Terminated(BaseException):
-    """The guard was told to end."""
-
-
-def check(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{what}: {os.strerror(number)}")
-    return result
+    """The monitor got SIGTERM."""
 
 
 def prctl(option: int, value: int) -> None:
@@ -56,22 +44,26 @@ def prctl(option: int, value: int) -> None:
 
 
 def apply_restrictions(restrictions: dict[str, Any], fds: list[int], launcher: int) -> None:
-    """Returns in the process that is to become the supervisor; the guard never returns."""
+    """Fork the supervisor. Returns in the child, restricted; the monitor never returns.
+
+    ``restrictions`` is described by ``LandlockSandbox.prepare``, ``fds`` are the descriptors that
+    its indexes mean, and ``launcher`` is the pid of the parent.
+    """
     prctl(PR_SET_NO_NEW_PRIVS, 1)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     if restrictions["outer"] is not None:
         restrict_self(fds[restrictions["outer"]])
-    ours, theirs = socket.socketpair()
+    monitor_end, supervisor_end = socket.socketpair()
     signal.signal(signal.SIGTERM, on_sigterm)
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        ours.close()
-        confine(restrictions, fds, theirs)
+        monitor_end.close()
+        restrict_supervisor(restrictions, fds, supervisor_end)
         return
     try:
-        theirs.close()
-        run_monitor(restrictions, fds, pid, ours, launcher)
+        supervisor_end.close()
+        run_monitor(restrictions, fds, pid, monitor_end, launcher)
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
     finally:
@@ -86,43 +78,45 @@ def restrict_self(ruleset: int) -> None:
     check(libc.syscall(RESTRICT_SELF, ruleset, 0), "landlock")
 
 
-# ------------------------------------------------------------------ the supervisor to be
+# ------------------------------------------------------------------ the supervisor
 
 
-def confine(restrictions: dict[str, Any], fds: list[int], guard: socket.socket) -> None:
-    """Submit to the rules and the filters, and hand the guard the filter's questions."""
-    prctl(PR_SET_DUMPABLE, 1)  # after a change of user one's own /proc is closed
+def restrict_supervisor(
+    restrictions: dict[str, Any], fds: list[int], monitor: socket.socket
+) -> None:
+    """Apply the rules and filters to this process; send the monitor the filter's listener."""
+    prctl(PR_SET_DUMPABLE, 1)  # after a change of user a process cannot open its own /proc files
     with open("/proc/self/oom_score_adj", "w") as score:
         score.write("500")
     restrict_self(fds[restrictions["inner"]])
     pids = {restrictions["marks"][0]: os.getpid(), restrictions["marks"][1]: os.getppid()}
-    install(restrictions["filters"][0], 0)
-    listener = install(marked(restrictions["filters"][1], pids), NEW_LISTENER)
-    socket.send_fds(guard, [b"x"], [listener])
+    install_filter(restrictions["filters"][0], 0)
+    listener = install_filter(fill_in_pids(restrictions["filters"][1], pids), NEW_LISTENER)
+    socket.send_fds(monitor, [b"x"], [listener])
     os.close(listener)
-    guard.close()
+    monitor.close()
 
 
-def install(program: bytes, flags: int) -> int:
-    """Install a filter; the listener, where one was asked for."""
+def install_filter(program: bytes, flags: int) -> int:
+    """Install a seccomp filter; with ``NEW_LISTENER`` returns the listener's descriptor."""
     code = ctypes.create_string_buffer(program, len(program))
     described = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
     call = SECCOMP[os.uname().machine]
     return check(libc.syscall(call, SET_MODE_FILTER, flags, described), "seccomp")
 
 
-def marked(program: bytes, pids: dict[int, int]) -> bytes:
-    """The program with the pids, and the groups of those pids, in the marked places."""
+def fill_in_pids(program: bytes, pids: dict[int, int]) -> bytes:
+    """The program with pids in the place of their marks, and negated ones for process groups."""
     groups = {-mark & 0xFFFFFFFF: -pid & 0xFFFFFFFF for mark, pid in pids.items()}
-    places = {**pids, **groups}
+    values = {**pids, **groups}
     found = bytearray(program)
     for at in range(0, len(program), 8):
         code, yes, no, value = struct.unpack_from("=HBBI", program, at)
-        struct.pack_into("=HBBI", found, at, code, yes, no, places.get(value, value))
+        struct.pack_into("=HBBI", found, at, code, yes, no, values.get(value, value))
     return bytes(found)
 
 
-# ------------------------------------------------------------------ the guard
+# ------------------------------------------------------------------ the monitor
 
 
 def run_monitor(
@@ -132,21 +126,21 @@ def run_monitor(
     channel: socket.socket,
     launcher: int,
 ) -> None:
-    """Answer until the supervisor or the launcher is gone; then leave nothing."""
+    """Handle system calls until the supervisor or the launcher ends; then kill what is left."""
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         prctl(PR_SET_DUMPABLE, 0)
         if os.getppid() == launcher:
-            watch(restrictions, supervisor, channel, fds[restrictions["tmp"]])
+            serve(restrictions, supervisor, channel, fds[restrictions["tmp"]])
     except Terminated:
-        pass  # the end is the same
+        pass  # what follows is the same as when the supervisor ends
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        clear(restrictions["outer"] is not None)
-        empty(fds[restrictions["tmp"]])
+        kill_all(restrictions["outer"] is not None)
+        empty_directory(fds[restrictions["tmp"]])
 
 
-def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
+def serve(restrictions: dict[str, Any], supervisor: int, channel: socket.socket, tmp: int) -> None:
     ended = os.pidfd_open(supervisor)
     _, fds, _, _ = socket.recv_fds(channel, 1, 1)
     channel.close()
@@ -155,11 +149,12 @@ def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
     keep = {0, 1, 2, ended, fds[0], tmp}
     for fd in range(3, 1024):
         if fd not in keep:
-            close(fd)
-    # Entries of /proc are made anew when nobody holds them, and a rule would not know them.
-    pins = [os.open(path, PINNED) for path in restrictions["pin"]]
-    answering = syscall_handler.SyscallHandler(
-        fds[0], restrictions["calls"], restrictions["roots"], restrictions["broker"]
+            close_if_open(fd)
+    # The kernel makes a new inode for an entry of /proc that nobody holds open, and the Landlock
+    # rule, which holds the old inode, would not match it.
+    pins = [os.open(path, os.O_PATH) for path in restrictions["pin"]]
+    handler = syscall_handler.SyscallHandler(
+        fds[0], restrictions["calls"], restrictions["roots"], restrictions["proxy_port"]
     )
     poll = select.poll()
     poll.register(ended, select.POLLIN)
@@ -169,29 +164,29 @@ def watch(restrictions: dict[str, Any], supervisor: int, channel: socket.socket,
             if fd == ended:
                 return
             if event & select.POLLIN:
-                answering.answer()
-            else:  # nobody is left under the filter
+                handler.handle_next()
+            else:  # no process has the filter any more
                 poll.unregister(fd)
 
 
-def close(fd: int) -> None:
+def close_if_open(fd: int) -> None:
     try:
         os.close(fd)
     except OSError:
         return
 
 
-def clear(scoped: bool) -> None:
-    """Kill everything inside until nothing is left. It all falls to this process, in the end.
+def kill_all(scoped: bool) -> None:
+    """Kill everything inside until this process has no child left; it is the subreaper.
 
-    ``scoped``: signals from here reach the sandbox alone, so everybody can be killed at one blow,
-    also those that fork faster than anyone could look.
+    ``scoped``: signals from here reach the sandbox alone, so ``kill(-1)`` kills all processes at
+    once, also those that fork faster than ``/proc`` can be read.
     """
     while True:
         if scoped:
             kill(-1)
         else:
-            for pid in below(os.getpid()):
+            for pid in process_tree.descendants(os.getpid()):
                 kill(pid)
         try:
             os.waitpid(-1, 0)
@@ -206,25 +201,8 @@ def kill(pid: int) -> None:
         return
 
 
-def below(root: int) -> list[int]:
-    """Every process that descends from ``root``."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    parents[int(name)] = int(file.read().rpartition(b")")[2].split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-    found: list[int] = []
-    ring = {root}
-    while ring := {pid for pid, parent in parents.items() if parent in ring}:
-        found += ring
-    return found
-
-
-def empty(directory: int) -> None:
-    """Remove what is in a directory; what resists is left. Follows no symlink."""
+def empty_directory(directory: int) -> None:
+    """Remove what is in an open directory, as far as possible. Follows no symlink."""
     with os.scandir(directory) as entries:
         found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
     for name, is_directory in found:
@@ -238,14 +216,14 @@ def empty(directory: int) -> None:
 
 
 def remove_directory(parent: int, name: str) -> None:
-    fd = os.open(name, PINNED | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
     try:
         os.chmod(f"/proc/self/fd/{fd}", 0o700)
         opened = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_DIRECTORY)
     finally:
         os.close(fd)
     try:
-        empty(opened)
+        empty_directory(opened)
     finally:
         os.close(opened)
     os.rmdir(name, dir_fd=parent)

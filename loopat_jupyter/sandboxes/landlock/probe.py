@@ -1,4 +1,4 @@
-"""Trying the tier ``landlock`` on this host: a real sandbox, from which the walls are pushed."""
+"""Tries the tier ``landlock`` on this host: starts a real sandbox and tests its restrictions."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.landlock import seccomp
-from loopat_jupyter.sandboxes.landlock.ruleset import NoLandlock, kernel_abi
+from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier
-from loopat_jupyter.sandboxes.launcher.client import LaunchPlan, base_python
-from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe, await_end
+from loopat_jupyter.sandboxes.launcher.client import base_python
+from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PASSED = "loopat-probe-passed"
-PUSH = """
+PROBE_SCRIPT = """
 import os, sys
 def refused(what, call):
     try:
@@ -36,7 +36,7 @@ refused("a file outside could be written to", lambda: open(secret, "a"))
 refused("a file outside could be emptied", lambda: os.truncate(secret, 0))
 refused("the mode of a file outside could be changed", lambda: os.chmod(secret, 0o644))
 refused("a local port could be reached", lambda: reach(sys.argv[2]))
-refused("the guard could be signalled", lambda: os.kill(os.getppid(), 0))
+refused("the monitor could be signalled", lambda: os.kill(os.getppid(), 0))
 try:
     with open("probe", "w") as file:
         file.write("x")
@@ -58,13 +58,13 @@ FORBIDDEN = (
 )
 NO_NUMBERS = "run the server on x86-64 or aarch64; elsewhere system calls cannot be filtered"
 FILTER = (
-    "the kernel or the container does not let the guard look at what the sandbox asks; set the "
-    "kernel's kernel.yama.ptrace_scope to 1 or 0, and allow the system call seccomp"
+    "the kernel or the container does not let the monitor read the arguments of system calls; set "
+    "the kernel's kernel.yama.ptrace_scope to 1 or 0, and allow the system call seccomp"
 )
 
 
-def why_not(number: int) -> tuple[str, str]:
-    """What an error of the kernel's means, and the remedy."""
+def explain_errno(number: int) -> tuple[str, str]:
+    """What the kernel's error number means, and the remedy."""
     if number == errno.EOPNOTSUPP:
         return "Landlock is switched off", SWITCHED_OFF
     if number == errno.ENOSYS:
@@ -79,8 +79,8 @@ def try_landlock(settings: SandboxSettings) -> Attempt:
         return Attempt(None, TierProbe("landlock", False, detail, NO_NUMBERS))
     try:
         abi = kernel_abi()
-    except NoLandlock as refusal:
-        return Attempt(None, TierProbe("landlock", False, *why_not(refusal.errno)))
+    except LandlockUnavailable as refusal:
+        return Attempt(None, TierProbe("landlock", False, *explain_errno(refusal.errno)))
     tier = LandlockTier(settings, abi)
     try:
         probe(tier, settings.run_dir)
@@ -90,53 +90,49 @@ def try_landlock(settings: SandboxSettings) -> Attempt:
             "."
         )
         return Attempt(None, TierProbe("landlock", False, detail, how_to_fix(detail)))
-    detail = f"a sandbox was started and its walls held (Landlock version {abi})"
+    detail = f"a sandbox was started and its restrictions held (Landlock version {abi})"
     return Attempt(tier, TierProbe("landlock", True, detail))
 
 
 def how_to_fix(detail: str) -> str:
-    """``OUT_OF_REACH`` brings its own remedy."""
+    """The remedy for a failed probe; none for ``NOT_REACHABLE``, which names its own."""
     return "" if "LOOPAT_HOME" in detail else FILTER
 
 
 def probe(tier: LandlockTier, run_dir: Path) -> None:
-    """Start a sandbox with the very walls that loops get, and push each. Blocks.
+    """Start a sandbox with the restrictions that loops get, and try to break each. Blocks.
 
-    Raises ``SandboxSpawnFailed`` with what did not hold, or what the kernel said.
+    Raises ``SandboxSpawnFailed`` with the restriction that did not hold, or the kernel's error.
     """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix="probe-", dir=run_dir) as directory,
         socket.create_server(("127.0.0.1", 0)) as server,
-        socket.create_server(("127.0.0.1", 0)) as broker,
+        socket.create_server(("127.0.0.1", 0)) as proxy,
     ):
-        places = [Path(directory) / name for name in ("workdir", "home")]
-        for place in places:
-            place.mkdir()
+        directories = [Path(directory) / name for name in ("workdir", "home")]
+        for path in directories:
+            path.mkdir()
         secret = Path(directory) / "secret"
         secret.write_text("")
         secret.chmod(0o666)
-        spec = SandboxSpec(Path(directory).name, places[0], places[1])
-        ports = [listener.getsockname()[1] for listener in (server, broker)]
-        said = push(tier, spec, str(secret), ports)
-    if said != PASSED:
-        raise SandboxSpawnFailed(said.splitlines()[-1] if said else "the sandbox ended silently")
+        spec = SandboxSpec(Path(directory).name, directories[0], directories[1])
+        ports = [listener.getsockname()[1] for listener in (server, proxy)]
+        output = run_script(tier, spec, str(secret), ports)
+    if output != PASSED:
+        raise SandboxSpawnFailed(
+            output.splitlines()[-1] if output else "the sandbox ended silently"
+        )
 
 
-def push(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
-    """What the sandbox said; the second port is its broker's."""
-    launch = LaunchPlan()
-    said = os.memfd_create("loopat-probe")
+def run_script(tier: LandlockTier, spec: SandboxSpec, secret: str, ports: list[int]) -> str:
+    """Run the probe's script in a sandbox; what it wrote to stderr. The second port is the one of
+    its egress proxy."""
     sandbox = tier.create(spec)
-    sandbox.door_port = ports[1]
+    sandbox.proxy_port = ports[1]
+    code = f"import os; os.chdir({str(spec.workdir)!r})\n{PROBE_SCRIPT}"
+    python = [base_python(), "-I", "-S", "-B", "-c", code]
     try:
-        launch.stderr = launch.add(os.dup(said))
-        code = f"import os; os.chdir({str(spec.workdir)!r})\n{PUSH}"
-        python = [base_python(), "-I", "-S", "-B", "-c", code]
-        sandbox.prepare(launch, [*python, secret, *map(str, ports)])
-        await_end(tier.launch(launch).pidfd)
-        return os.pread(said, 4000, 0).decode(errors="replace").strip()
+        return tier.probe_output(sandbox, [*python, secret, *map(str, ports)])
     finally:
-        launch.close()
-        os.close(said)
-        sandbox.clean_up()
+        sandbox.remove_tmp()

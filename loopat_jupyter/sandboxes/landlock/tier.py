@@ -1,4 +1,4 @@
-"""The tier ``landlock``: no namespaces; Landlock, two system call filters and a guard.
+"""The tier ``landlock``: no namespaces; Landlock, two system call filters and a monitor.
 
 Invariants
 ----------
@@ -6,11 +6,11 @@ Invariants
   (:mod:`loopat_jupyter.sandboxes.landlock.grants`), and the filter refuses what Landlock does not
   restrict (:mod:`loopat_jupyter.sandboxes.landlock.seccomp`).
 * Paths inside are the host's own; folders appear in the workdir as symlinks.
-* Every rule is made from a descriptor that was opened here, so that a name cannot change its
-  meaning in between.
-* A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher shows that
-  user what only root could reach.
-* What remains open is in its :class:`SandboxIsolation`, by the version of Landlock found here.
+* Every rule is made from a descriptor that was opened here, so that a path cannot lead to another
+  file in between.
+* A root server's sandbox runs as ``sandbox_uid``; where root may mount, the launcher makes what
+  only root could reach reachable for that user.
+* What is not restricted is listed in its :class:`SandboxIsolation`, by the version of Landlock.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import os
 import shutil
 import signal
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from loopat_jupyter.sandboxes.landlock.grants import (
     PROC_FILES,
     Grant,
     host_grants,
-    own_grants,
+    loop_grants,
     supervisor_grants,
 )
 from loopat_jupyter.sandboxes.landlock.isolation import isolation
@@ -43,66 +43,47 @@ from loopat_jupyter.sandboxes.landlock.ruleset import (
     WRITE,
     Ruleset,
 )
-from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan
-from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, make_ready
+from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
+from loopat_jupyter.sandboxes.launcher.ownership import grant_traverse, prepare_directories
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.none import user_name
 from loopat_jupyter.sandboxes.runtime import seccomp
 from loopat_jupyter.sandboxes.runtime.environment import clean_environment
-from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
-from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_part
-from loopat_jupyter.sandboxes.runtime.sandbox import BIRTH_GRACE, SupervisedSandbox
+from loopat_jupyter.sandboxes.runtime.mounts import USER, Bind, host_mounts
+from loopat_jupyter.sandboxes.runtime.sandbox import START_GRACE, LauncherTier, SupervisedSandbox
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-GUARD_GRACE = 20.0
-"""How long the guard may take to end everything and to empty the temporary directory."""
+MONITOR_GRACE = 20.0
+"""Seconds that the monitor may take to kill everything and to empty the temporary directory."""
 CAP_SYS_ADMIN = 21
-OUT_OF_REACH = (
+NOT_REACHABLE = (
     "The sandbox's user cannot get to {what}: a directory on the way is closed to others, and "
     "this server may not mount. Move it to where every user may pass (for the home of loopat, set "
     "LOOPAT_HOME), or run the server as an ordinary user."
 )
 
 
-class LandlockTier:
-    """Makes Landlock sandboxes; see :class:`~loopat_jupyter.loops.ports.sandbox.SandboxTier`.
-    ``abi`` is the version of Landlock to use, at most the kernel's."""
+class LandlockTier(LauncherTier):
+    """Creates Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`.
+
+    ``abi`` is the version of Landlock to use, at most the kernel's.
+    """
 
     def __init__(self, settings: SandboxSettings, abi: int) -> None:
-        self._settings = settings
         self._abi = min(abi, KNOWN_ABI)
-        self._launcher = Launcher(sole=True)
         root = os.geteuid() == 0
         own = isolation(self._abi, root=root, mounts=root and may_mount())
-        self._isolation = with_cgroups(own, enforced_controllers(settings))
-
-    @property
-    def isolation(self) -> SandboxIsolation:
-        return self._isolation
+        super().__init__(settings, Launcher(kills_orphans=True), own)
 
     def create(self, spec: SandboxSpec) -> LandlockSandbox:
         return LandlockSandbox(spec, self._settings, self._launcher, self._isolation, self._abi)
 
-    def launch(self, launch: LaunchPlan) -> Launched:
-        """Start what was prepared; for the probe, which needs no event loop."""
-        return self._launcher.launch(launch)
-
-    async def retained(self) -> Sequence[str]:
-        return ()
-
-    async def remove(self, loop_id: str) -> None:
-        """Nothing of a loop's sandbox is kept."""
-
-    def close(self) -> None:
-        """End the launcher, and every sandbox that is still there."""
-        self._launcher.close()
-
 
 class LandlockSandbox(SupervisedSandbox):
-    """A loop's processes beside the server's own, behind rules and filters.
+    """A loop's processes in the host's own namespaces, restricted by rules and filters.
 
-    ``door_port`` is the one port on 127.0.0.1 that can be connected to from inside: the broker's.
-    Where it is ``None`` no socket can be made at all.
+    ``proxy_port`` is the one port on 127.0.0.1 that can be connected to from inside. Where it is
+    ``None`` no socket can be made at all.
     """
 
     own_network = False
@@ -116,7 +97,6 @@ class LandlockSandbox(SupervisedSandbox):
         abi: int,
     ) -> None:
         super().__init__(spec, settings, launcher, isolation)
-        self._guards = launcher
         self._abi = abi
         self.workdir = str(spec.workdir.resolve())
         self.home = str(spec.home.resolve())
@@ -131,43 +111,43 @@ class LandlockSandbox(SupervisedSandbox):
     def environment(self) -> dict[str, str]:
         user = USER if os.geteuid() == 0 else user_name()
         env = clean_environment(self._settings, self.home, user)
-        # The host's own settings for git are there and cannot be read, which git takes ill.
+        # The host's settings for git exist and cannot be read, and git would fail on that.
         return {**env, "TMPDIR": str(self._tmp), "GIT_CONFIG_NOSYSTEM": "1"}
 
-    def prepare(self, launch: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
+    def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
         uid = self._settings.sandbox_uid if os.geteuid() == 0 else None
         own = (self._spec.workdir, self._spec.home, self._tmp)
         self._tmp.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_ready(own, uid)
+        prepare_directories(own, uid)
         link_folders(self._spec)
-        grants = [*own_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
+        grants = [*loop_grants(self._spec, self._settings), Grant(self._tmp, WRITE)]
         if uid is not None:
-            launch.uid = uid
-            self._make_reachable(launch, uid, own)
+            plan.uid = uid
+            self._make_reachable(plan, uid, own)
         outer = None
         if self._abi >= 6:
-            outer = launch.add(Ruleset(self._abi, scope=SCOPE_SIGNAL).take())
-        inner, agent = rulesets(self._abi, [*host_grants(self._settings), *grants])
-        launch.fixed.append((RULES_FD, launch.add(agent)))
-        launch.restrictions = {
+            outer = plan.add_fd(Ruleset(self._abi, scope=SCOPE_SIGNAL).detach())
+        inner, agent = build_rulesets(self._abi, [*host_grants(self._settings), *grants])
+        plan.fixed.append((RULES_FD, plan.add_fd(agent)))
+        plan.restrictions = {
             "outer": outer,
-            "inner": launch.add(inner),
+            "inner": plan.add_fd(inner),
             "filters": (
-                seccomp.program(),
-                landlock_seccomp.strict_program(self._abi, self.door_port is not None),
+                seccomp.filter_program(),
+                landlock_seccomp.strict_program(self._abi, self.proxy_port is not None),
             ),
-            "marks": (landlock_seccomp.SUPERVISOR, landlock_seccomp.GUARD),
+            "marks": (landlock_seccomp.SUPERVISOR_MARK, landlock_seccomp.MONITOR_MARK),
             "calls": landlock_seccomp.notified(),
             "roots": [str(g.path) for g in grants if g.rights == WRITE],
-            "broker": self.door_port,
-            "tmp": launch.add(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
+            "proxy_port": self.proxy_port,
+            "tmp": plan.add_fd(os.open(self._tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)),
             "pin": [f"/proc/{name}" for name in PROC_FILES if Path("/proc", name).exists()],
         }
-        launch.argv = [*supervisor, str(RULES_FD)]
+        plan.argv = [*supervisor, str(RULES_FD)]
 
-    def _make_reachable(self, launch: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
-        """See that the user whom root drops to gets to every path that is granted."""
-        entries, _, _ = host_part(self._settings)
+    def _make_reachable(self, plan: LaunchPlan, uid: int, own: Iterable[Path]) -> None:
+        """Make every granted path reachable for the user ``uid``. Raises ``SandboxSpawnFailed``."""
+        entries, _, _ = host_mounts(self._settings)
         host = [e.source for e in entries if isinstance(e, Bind)]
         folders = [folder.source for folder in self._spec.folders]
         if not may_mount():
@@ -177,39 +157,40 @@ class LandlockSandbox(SupervisedSandbox):
             ]
             grant_traverse(own, tops[0] if tops else run_dir, uid)
             for path in (*own, *host, *folders):
-                if not passable(path, uid):
-                    raise SandboxSpawnFailed(OUT_OF_REACH.format(what=path.name))
+                if not can_traverse(path, uid):
+                    raise SandboxSpawnFailed(NOT_REACHABLE.format(what=path.name))
             return
         for path in dict.fromkeys(p.resolve() for p in (*own, *host)):
-            if not passable(path, uid):
+            if not can_traverse(path, uid):
                 fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-                launch.reach.append((launch.add(fd), str(path), False))
+                plan.reach.append((plan.add_fd(fd), str(path), False))
         for path in folders:
-            launch.reach.append((launch.add(open_grant(path, shared=True)), str(path), True))
+            plan.reach.append((plan.add_fd(open_grant(path, shared=True)), str(path), True))
 
     def end_processes(self) -> None:
-        """The supervisor is killed and the guard does the rest; then force."""
+        """Kill the supervisor; the monitor then kills all others. After a grace period both."""
         if len(self._pids) == 2:
-            self.send(self._pids[1], signal.SIGKILL)
+            self.send_signal(self._pids[1], signal.SIGKILL)
             return
-        grace = GUARD_GRACE if self._supervised else BIRTH_GRACE
-        asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
+        grace = MONITOR_GRACE if self._supervised else START_GRACE
+        asyncio.get_running_loop().call_later(grace, self.signal_all, signal.SIGKILL)
 
     def close(self) -> None:
-        """The guard left nothing; should it have been killed, the launcher makes sure of it."""
-        sweeping = asyncio.ensure_future(asyncio.to_thread(self._guards.sweep))
-        sweeping.add_done_callback(self._close)
+        """The monitor has killed everything; if it was killed itself, the launcher does it."""
+        assert self._launcher is not None
+        killing = asyncio.ensure_future(asyncio.to_thread(self._launcher.kill_orphans))
+        killing.add_done_callback(self._close)
 
     def _close(self, *_: object) -> None:
-        self.clean_up()
+        self.remove_tmp()
         super().close()
 
-    def clean_up(self) -> None:
-        """The guard has emptied it; what it could not is taken away here."""
+    def remove_tmp(self) -> None:
+        """Remove the temporary directory, and what the monitor could not remove in it."""
         shutil.rmtree(self._tmp, ignore_errors=True)
 
 
-def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
+def build_rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
     """The supervisor's rules, and the agent's within them; the caller owns both."""
     inner = Ruleset(abi, files=True, tcp=True, scope=SCOPE_ABSTRACT_UNIX | SCOPE_SIGNAL)
     try:
@@ -219,18 +200,18 @@ def rulesets(abi: int, grants: Iterable[Grant]) -> tuple[int, int]:
         raise
     try:
         for grant in grants:
-            give(grant, inner, agent)
+            add_rule(grant, inner, agent)
         for grant in supervisor_grants():
-            give(grant, inner)
-        return inner.take(), agent.take()
+            add_rule(grant, inner)
+        return inner.detach(), agent.detach()
     finally:
         inner.close()
         agent.close()
 
 
-def give(grant: Grant, *sets: Ruleset) -> None:
+def add_rule(grant: Grant, *sets: Ruleset) -> None:
     if not grant.shared and not grant.path.exists():
-        return  # it went away since the plan was made
+        return  # removed since the grants were made
     fd = open_grant(grant.path, shared=grant.shared)
     try:
         for rules in sets:
@@ -240,7 +221,8 @@ def give(grant: Grant, *sets: Ruleset) -> None:
 
 
 def open_grant(path: Path, *, shared: bool) -> int:
-    """``O_PATH``. No symlink is followed on the way to a folder. Raises ``SandboxSpawnFailed``."""
+    """Open with ``O_PATH``; for a ``shared`` folder no symlink is followed on the way. Raises
+    ``SandboxSpawnFailed``."""
     try:
         if shared:
             return open_beneath(path, directory=False)
@@ -253,8 +235,8 @@ def open_grant(path: Path, *, shared: bool) -> int:
 
 
 def link_folders(spec: SandboxSpec) -> None:
-    """A symlink in the workdir for each folder; an empty directory is another tier's place for
-    it. Raises ``SandboxSpawnFailed`` when there is anything else."""
+    """Make a symlink in the workdir for each folder, in the place of an empty directory too, which
+    is another tier's mount point. Raises ``SandboxSpawnFailed`` when there is anything else."""
     for folder in spec.folders:
         link = spec.workdir / folder.name
         if link.is_symlink() and link.readlink() == folder.source:
@@ -271,15 +253,15 @@ def link_folders(spec: SandboxSpec) -> None:
 
 
 def may_mount() -> bool:
-    """Whether this process has the capability to."""
+    """Whether this process has the capability to mount (CAP_SYS_ADMIN)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> CAP_SYS_ADMIN & 1)
     return False
 
 
-def passable(path: Path, uid: int) -> bool:
-    """Whether the user (and group) ``uid`` may pass every directory on the way to ``path``."""
+def can_traverse(path: Path, uid: int) -> bool:
+    """Whether the user (and group) ``uid`` may traverse every directory on the way to ``path``."""
     for parent in path.resolve().parents:
         found = parent.stat()
         bit = stat.S_IXOTH

@@ -1,4 +1,7 @@
-"""Handing a loop's directories to the user its sandbox runs as, where the server is root."""
+"""Makes a loop's directories belong to the user that its sandbox runs as, where the server is root.
+
+Runs in the server, before the launcher starts the sandbox.
+"""
 
 from __future__ import annotations
 
@@ -8,46 +11,48 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def make_ready(places: Iterable[Path], uid: int | None) -> None:
-    """A loop's own directories, as its sandbox needs them at the start."""
-    for own in places:
+def prepare_directories(paths: Iterable[Path], uid: int | None) -> None:
+    """Make a loop's own directories usable for the sandbox that is about to start.
+
+    ``uid`` is the user that a root server's sandbox runs as, else ``None``.
+    """
+    for own in paths:
         if uid is not None:
-            hand_over(own, uid)
-        # The agent may have shut its own directory; then nothing would ever start in it.
+            chown_tree(own, uid)
+        # The agent may have closed its own directory; then no sandbox could start in it.
         own.chmod(own.stat().st_mode | 0o700)
 
 
-def grant_traverse(places: Iterable[Path], top: Path, uid: int) -> None:
-    """Let the group ``uid``, and nobody else, pass ``top`` and what lies between it and
-    ``places``. For a root server that cannot mount."""
-    for parent in dict.fromkeys(parent for place in places for parent in place.resolve().parents):
+def grant_traverse(paths: Iterable[Path], top: Path, uid: int) -> None:
+    """Let the group ``uid``, and nobody else, traverse ``top`` and the directories between it and
+    ``paths``. For a root server that cannot mount."""
+    for parent in dict.fromkeys(parent for path in paths for parent in path.resolve().parents):
         if parent.is_relative_to(top) and not parent.stat().st_mode & stat.S_IXOTH:
             os.chown(parent, -1, uid)
             parent.chmod(stat.S_IMODE(parent.stat().st_mode) | stat.S_IXGRP)
 
 
-def hand_over(top: Path, uid: int) -> None:
-    """Make what the server put under ``top`` belong to ``uid``.
+def chown_tree(top: Path, uid: int) -> None:
+    """Change the owner of what the server put under ``top`` to ``uid``.
 
-    A directory goes after all that it holds, so that its owner says whether the whole was done.
-    Once ``top`` was handed over only its direct entries are looked at, and those that are the
-    server's (a repository cloned meanwhile, say) are handed over whole. Symlinks are never
-    followed.
+    A directory is changed after all that it holds, so that its own owner shows whether all of it
+    was changed. Once ``top`` was changed only its direct entries are read, and those of the server
+    (a repository cloned meanwhile, say) are changed as a whole. Symlinks are never followed.
     """
     if top.lstat().st_uid != uid:
-        _whole(top, uid)
+        _chown_all(top, uid)
         return
     with os.scandir(top) as entries:
         for entry in entries:
             if entry.stat(follow_symlinks=False).st_uid == uid:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                _whole(Path(entry.path), uid)
+                _chown_all(Path(entry.path), uid)
             else:
                 os.chown(entry.path, uid, uid, follow_symlinks=False)
 
 
-def _whole(top: Path, uid: int) -> None:
+def _chown_all(top: Path, uid: int) -> None:
     for _, directories, files, parent in os.fwalk(top, topdown=False, follow_symlinks=False):
         for name in (*directories, *files):
             found = os.stat(name, dir_fd=parent, follow_symlinks=False)

@@ -1,18 +1,17 @@
-"""The small process outside that starts sandboxes for the server.
+"""The launcher: a small process beside the server that starts sandboxes for it.
 
-Why there is one: a child of the server itself would be forked from a large process with
-threads, would stop the event loop while that lasts, and dies with the *thread* that made it
-(``--die-with-parent``). It is also where a root server's privileges end: in a child of this
-process the mounts a sandbox needs are gathered in a private mount namespace at paths that the
-unprivileged user can reach, and then the user is dropped, before bubblewrap runs.
+A child of the server itself would be forked from a large process with threads, would block the
+event loop while that lasts, and would die with the *thread* that made it (``--die-with-parent``).
+The launcher is also where a root server gives up its privileges: a child of it makes the mounts
+that the sandbox needs in a private mount namespace, at paths that the unprivileged user can reach,
+and then changes its user, before bubblewrap runs.
 
-It runs as a script, standard library only, and holds one end of a ``SOCK_SEQPACKET`` pair. Each
-request is one packet (``marshal``) with the descriptors it speaks of; the answer is the child's
-pid and a pidfd, or an error. The end of the channel is its end, and that of every sandbox.
+It holds one end of a ``SOCK_SEQPACKET`` pair. Each request is one packet (``marshal``) with its
+descriptors; the reply is the child's pid and a pidfd, or an error. When the channel ends, the
+launcher kills every sandbox that it started and ends.
 """
 
-# Lean on purpose: what this file imports is paid for in every sandbox.
-# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, PTH123, PTH208, S302, S606
+# ruff: noqa: PTH100, PTH103, PTH115, PTH119, PTH120, S302, S606
 
 from __future__ import annotations
 
@@ -30,16 +29,17 @@ from typing import Any
 
 PACKAGE = "loopat_jupyter.sandboxes.launcher"
 if __name__ == "__main__":
-    # Run as a script: stand-ins for the packages above, whose own code is not loaded.
+    # Run as a script: empty packages take the place of the real ones, whose code is not loaded.
     _folder = os.path.dirname(os.path.abspath(__file__))
     sys.modules[f"{PACKAGE}.process"] = sys.modules["__main__"]
     for _name in (PACKAGE, *(PACKAGE.rsplit(".", depth)[0] for depth in (1, 2))):
         sys.modules[_name] = type(sys)(_name)
         sys.modules[_name].__path__ = [_folder]
         _folder = os.path.dirname(_folder)
-idmap = importlib.import_module(f"{PACKAGE}.idmap")
+from loopat_jupyter.sandboxes import process_tree  # noqa: E402
+from loopat_jupyter.sandboxes.launcher import idmap  # noqa: E402
 
-STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs of our own, in a private mount namespace
+STAGE = "/tmp"  # noqa: S108 - covered by a tmpfs, in a private mount namespace
 REQUEST_MAX = 60_000
 FDS_MAX = 120
 CLONE_NEWNS = 0x20000
@@ -50,15 +50,17 @@ MODULES = {
     "reach": f"{PACKAGE}.reachable_mounts",
     "restrictions": "loopat_jupyter.sandboxes.landlock.monitor",
 }
-"""What carries out these parts of a request."""
+"""The modules that carry out these parts of a request, by the request's key."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check(result: int, what: str) -> None:
+def check(result: int, what: str) -> int:
+    """The result of a call of the C library. Raises ``OSError`` where it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -69,9 +71,10 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str | No
 
 
 def reopen(fd: int) -> int:
-    """The same file, seen from this mount namespace: a mount cannot be bound from another one.
+    """Open the same file in this mount namespace: mounts of another one cannot be bound here.
 
-    It is found by its name, without following any symlink, and must be the very same.
+    It is found by its path, without following a symlink. Raises ``OSError`` where device and inode
+    show that another file is there now.
     """
     path = os.readlink(f"/proc/self/fd/{fd}")
     found = os.open("/", os.O_PATH)
@@ -83,29 +86,29 @@ def reopen(fd: int) -> int:
     return found
 
 
-def stage_mounts(places: list[tuple[int, str, bool]], fds: list[int], users: int) -> None:
+def stage_mounts(mounts: list[tuple[int, str, bool]], fds: list[int], user_namespace: int) -> None:
     """Bind the given descriptors at ``STAGE/<name>``, for this process and its children only.
 
-    Some are bound through the map of ``users``.
+    ``user_namespace`` is the map for those that are to be mapped; see :mod:`.idmap`.
     """
     check(libc.unshare(CLONE_NEWNS), "unshare")
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    sources = {index: reopen(fds[index]) for index, _, _ in places}
+    sources = {index: reopen(fds[index]) for index, _, _ in mounts}
     mount("loopat", STAGE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755,size=1m")
-    for index, name, mapped in places:
+    for index, name, mapped in mounts:
         source, target = sources[index], f"{STAGE}/{name}"
         if stat.S_ISDIR(os.fstat(source).st_mode):
             os.makedirs(target, 0o755)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
-        if not (mapped and bind_mapped(source, target, users)):
+        if not (mapped and try_bind_mapped(source, target, user_namespace)):
             mount(f"/proc/self/fd/{source}", target, None, MS_BIND | MS_REC)
 
 
-def bind_mapped(source: int, target: str, users: int) -> bool:
-    """Whether it could be mounted with owners mapped; the server reads on stderr why not."""
+def try_bind_mapped(source: int, target: str, user_namespace: int) -> bool:
+    """Mount with owners mapped; whether that was possible. The server reads on stderr why not."""
     try:
-        idmap.bind(source, target, users)
+        idmap.bind_mapped(source, target, user_namespace)
     except OSError as error:
         name = os.path.basename(os.readlink(f"/proc/self/fd/{source}"))
         os.write(2, f"the owners of folder {name} cannot be mapped: {error.strerror}\n".encode())
@@ -119,8 +122,9 @@ def drop_privileges(uid: int) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def place(request: dict[str, Any], fds: list[int]) -> list[int]:
-    """Give the descriptors that have fixed numbers those, and keep the rest for the child."""
+def install_fds(request: dict[str, Any], fds: list[int]) -> list[int]:
+    """Give descriptors their fixed numbers and close what else is below 512; returns copies of all
+    ``fds`` for the child."""
     lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD, 512) for fd in fds]
     os.closerange(3, 512)
     for number, index in request["fixed"]:
@@ -129,7 +133,7 @@ def place(request: dict[str, Any], fds: list[int]) -> list[int]:
 
 
 def exec_child(request: dict[str, Any], fds: list[int]) -> None:
-    """In the child: gather, drop, run."""
+    """In the child: make the mounts, drop privileges, and execute the program."""
     launcher = os.getppid()
     os.dup2(fds[request["stderr"]], 2)
     if request["cgroup"] is not None:
@@ -139,35 +143,33 @@ def exec_child(request: dict[str, Any], fds: list[int]) -> None:
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    fds = place(request, fds)
+    fds = install_fds(request, fds)
     if request["stage"]:
-        users = -1
-        if any(mapped for _, _, mapped in request["stage"]) and idmap.supported():
-            users = idmap.namespace(request["uid"])
-        stage_mounts(request["stage"], fds, users)
+        user_namespace = idmap.namespace_for(request["stage"], request["uid"])
+        stage_mounts(request["stage"], fds, user_namespace)
     if request["reach"]:
-        module("reach").make_reachable(request, fds)
+        import_part("reach").make_reachable(request, fds)
     if request["uid"] is not None:
         drop_privileges(request["uid"])
     if request["restrictions"] is not None:
-        module("restrictions").apply_restrictions(request["restrictions"], fds, launcher)
+        import_part("restrictions").apply_restrictions(request["restrictions"], fds, launcher)
     argv = [a if isinstance(a, str) else a[0].format(fds[a[1]]) for a in request["argv"]]
     os.execve(argv[0], argv, request["env"])
 
 
-def module(part: str) -> Any:
+def import_part(part: str) -> Any:
     return importlib.import_module(MODULES[part])
 
 
 def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
-    """Start one sandbox; its outer pid and a pidfd.
+    """Start one sandbox; the pid of its outer process and a pidfd.
 
-    The child begins when the pidfd is there. Whether it gets to run bubblewrap is not waited for
-    (a mount may hang, and others want to start): what went wrong it says on its stderr.
+    The child waits until the pidfd is open. Its exec is not waited for (a mount may hang, and other
+    sandboxes are to start): it writes errors to its stderr.
     """
     for name in ("reach", "restrictions"):
         if request[name]:  # imported once here, not in every child
-            module(name)
+            import_part(name)
     hold, release = os.pipe()
     try:
         pid = os.fork()
@@ -187,16 +189,16 @@ def launch(request: dict[str, Any], fds: list[int]) -> tuple[int, int]:
 
 
 def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
-    """Answer requests until the server is gone."""
+    """Serve requests until the server has closed its end."""
     while True:
         if orphans is not None:
-            orphans.kill_until(channel)
+            orphans.reap_until_readable(channel)
         packet, fds, _, _ = socket.recv_fds(channel, REQUEST_MAX, FDS_MAX)
         if not packet:
             return
         request = marshal.loads(packet)
-        if orphans is not None and "sweep" in request:
-            orphans.sweep()
+        if orphans is not None and "kill_orphans" in request:
+            orphans.kill_all()
             channel.send(marshal.dumps({}))
             continue
         try:
@@ -214,7 +216,7 @@ def serve(channel: socket.socket, orphans: OrphanReaper | None) -> None:
 
 
 class OrphanReaper:
-    """What falls to this process without having been started by it: killed as it comes."""
+    """Kills processes that are reparented to this one without having been started by it."""
 
     def __init__(self) -> None:
         self.started: set[int] = set()
@@ -224,8 +226,8 @@ class OrphanReaper:
         signal.set_wakeup_fd(signalled, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
 
-    def kill_until(self, channel: socket.socket) -> None:
-        """Returns when the channel has something."""
+    def reap_until_readable(self, channel: socket.socket) -> None:
+        """Reap and kill as children end; returns when the channel is readable."""
         while True:
             ready, _, _ = select.select([channel.fileno(), self._wake], [], [])
             if self._wake in ready:
@@ -235,7 +237,7 @@ class OrphanReaper:
                 return
 
     def _reap(self) -> None:
-        """Somebody died; its children may have come here."""
+        """A child has ended; its own children may have been reparented to this process."""
         while True:
             try:
                 pid, _ = os.waitpid(-1, os.WNOHANG)
@@ -244,30 +246,30 @@ class OrphanReaper:
             if pid == 0:
                 break
             self.started.discard(pid)
-        for pid in self._fallen():
+        for pid in self._orphans():
             os.kill(pid, signal.SIGKILL)
 
-    def sweep(self) -> None:
-        """Kill them until there are none, and what falls here then."""
-        while fallen := self._fallen():
+    def kill_all(self) -> None:
+        """Kill orphans until there are none, also those that appear meanwhile."""
+        while fallen := self._orphans():
             for pid in fallen:
                 os.kill(pid, signal.SIGKILL)
             for pid in fallen:
                 os.waitpid(pid, 0)
 
-    def _fallen(self) -> list[int]:
-        return [pid for pid in children(os.getpid()) if pid not in self.started]
+    def _orphans(self) -> list[int]:
+        return [pid for pid in process_tree.children(os.getpid()) if pid not in self.started]
 
 
-def end() -> None:
-    """Kill what was started, and what that left behind, until there is nothing.
+def kill_children() -> None:
+    """Kill what was started, and what that leaves behind, until there is nothing.
 
-    Orphans come to this process. bwrap killed in its first moments leaves a child that waits for
-    it for ever, so its death alone is not enough.
+    Orphans are reparented to this process. A bwrap that is killed in its first moments leaves a
+    child that waits for it for ever, so to kill bwrap alone is not enough.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     while True:
-        for pid in children(os.getpid()):
+        for pid in process_tree.children(os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -278,26 +280,12 @@ def end() -> None:
             return
 
 
-def children(parent: int) -> list[int]:
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == parent:
-                found.append(int(name))
-    return found
-
-
 if __name__ == "__main__":
     check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     try:
-        orphans = OrphanReaper() if sys.argv[2:] == ["sole"] else None
+        orphans = OrphanReaper() if sys.argv[2:] == ["kill-orphans"] else None
         serve(socket.socket(fileno=int(sys.argv[1])), orphans)
     finally:
-        end()
+        kill_children()

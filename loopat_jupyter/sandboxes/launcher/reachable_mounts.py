@@ -1,51 +1,40 @@
-"""Paths that only root can reach, made reachable for the user a root server drops to.
+"""Makes paths that only root can reach reachable for the user that a root server drops to.
 
-In a private mount namespace the closed directories on the way are covered with open, empty ones
-in which just what is needed is shown again, where it was. Folders are shown through an idmapped
-mount, as in the other tiers. Needs the capability to mount; where a container keeps that from
-root, everything has to lie where the user can get to it.
-
-Runs in the launcher's child: standard library only, and no import of ours.
+In a private mount namespace the closed directories on the way are covered with open, empty ones,
+in which only what is needed is mounted again at its own path. Folders are mounted idmapped, as in
+the other tiers. Needs the capability to mount; where a container withholds it from root, everything
+has to lie where the user can reach it. Runs in the launcher's child.
 """
 
-# Lean on purpose: the launcher imports it.
 # ruff: noqa: PTH103, PTH116, PTH120
 
 from __future__ import annotations
 
-import importlib
 import os
 import stat
-import sys
 from typing import Any
 
-CLONE_NEWNS, MS_REC, MS_PRIVATE = 0x20000, 16384, 1 << 18
+from loopat_jupyter.sandboxes.launcher import idmap, process
 
 
 def make_reachable(request: dict[str, Any], fds: list[int]) -> None:
-    """Show each path of ``request["reach"]`` where it is, in a namespace of this process's own."""
-    launcher: Any = sys.modules[f"{__package__}.process"]
-    launcher.check(launcher.libc.unshare(CLONE_NEWNS), "unshare")
-    launcher.mount("none", "/", None, MS_REC | MS_PRIVATE)
-    places = sorted(request["reach"], key=lambda place: len(place[1]))
-    sources = {path: launcher.reopen(fds[index]) for index, path, _ in places}
-    for closed in covers(closed_ancestor(path) for path in sources):
-        launcher.mount("loopat", closed, "tmpfs", 0, "mode=0755,size=1m")
-    remapped = [path for _, path, mapped in places if mapped]
-    users = users_map(request, bool(remapped))
-    for _, path, mapped in places:
+    """Mount each path of ``request["reach"]`` where it is, in this process's own namespace."""
+    process.check(process.libc.unshare(process.CLONE_NEWNS), "unshare")
+    process.mount("none", "/", None, process.MS_REC | process.MS_PRIVATE)
+    mounts = sorted(request["reach"], key=lambda mount: len(mount[1]))
+    sources = {path: process.reopen(fds[index]) for index, path, _ in mounts}
+    for closed in outermost(closed_ancestor(path) for path in sources):
+        process.mount("loopat", closed, "tmpfs", 0, "mode=0755,size=1m")
+    remapped = [path for _, path, mapped in mounts if mapped]
+    user_namespace = idmap.namespace_for(mounts, request["uid"])
+    for _, path, mapped in mounts:
         source = sources[path]
         if not os.path.lexists(path):
-            make_place(path, stat.S_ISDIR(os.fstat(source).st_mode))
+            create_mount_point(path, stat.S_ISDIR(os.fstat(source).st_mode))
         elif not mapped and not any(path.startswith(f"{shown}/") for shown in remapped):
             continue
-        if not (mapped and launcher.bind_mapped(source, path, users)):
-            launcher.mount(f"/proc/self/fd/{source}", path, None, launcher.MS_BIND | MS_REC)
-
-
-def users_map(request: dict[str, Any], wanted: bool) -> int:
-    idmap = importlib.import_module(f"{__package__}.idmap")
-    return idmap.namespace(request["uid"]) if wanted and idmap.supported() else -1
+        if not (mapped and process.try_bind_mapped(source, path, user_namespace)):
+            process.mount(f"/proc/self/fd/{source}", path, None, process.MS_BIND | process.MS_REC)
 
 
 def closed_ancestor(path: str) -> str | None:
@@ -58,8 +47,8 @@ def closed_ancestor(path: str) -> str | None:
     return None
 
 
-def covers(closed: Any) -> list[str]:
-    """Each once, and none that another one hides."""
+def outermost(closed: Any) -> list[str]:
+    """The given directories, each once, without those below another one."""
     found: list[str] = []
     for path in sorted({path for path in closed if path is not None}):
         if not any(path.startswith(f"{other}/") for other in found):
@@ -67,7 +56,7 @@ def covers(closed: Any) -> list[str]:
     return found
 
 
-def make_place(path: str, directory: bool) -> None:
+def create_mount_point(path: str, directory: bool) -> None:
     if directory:
         os.makedirs(path, 0o755)
         return

@@ -1,4 +1,4 @@
-"""Opening a path so that no symlink on the way, or at its end, can lead it elsewhere."""
+"""Opens a path without following a symlink, on the way or at its end. Runs in the server."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ FLAGS = os.O_PATH | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def open_beneath(path: Path, *, directory: bool = True) -> int:
-    """Open a path component by component, refusing every symlink; ``O_PATH``. It must be a
-    ``directory``, unless that is false. Raises ``OSError``."""
+    """Open an absolute path (``O_PATH``) component by component.
+
+    ``directory``: it must be one. Raises ``OSError``, for a symlink too.
+    """
     fd = os.open("/", FLAGS | os.O_DIRECTORY)
-    for place, part in enumerate(path.parts[1:], start=2):
+    for depth, part in enumerate(path.parts[1:], start=2):
         parent = fd
-        last = place == len(path.parts) and not directory
+        last = depth == len(path.parts) and not directory
         try:
             fd = os.open(part, FLAGS if last else FLAGS | os.O_DIRECTORY, dir_fd=parent)
         finally:

@@ -1,0 +1,4 @@
+"""The tier ``podman``: a container for each loop, made by the podman command.
+
+Runs in the server.
+"""

@@ -1,9 +1,8 @@
-"""Calling podman: bounded in time and in what it may say, with a clean environment.
+"""Runs the podman command, bounded in time and in output, with a clean environment.
 
-Calls block and belong in a thread; the one that can take minutes, a build, is in
-:mod:`.podman_image` and does not block. podman is started directly and not by the launcher: what
-it leaves running (conmon, which ends and cleans up a container) must outlive a killed server for
-the moment it needs.
+Calls block and belong in a thread; a build, which can take minutes, is in :mod:`.image` and does
+not block. podman is started directly and not by the launcher: conmon, which it leaves running and
+which cleans up when a container ends, must outlive a killed server for a moment.
 """
 
 from __future__ import annotations
@@ -19,45 +18,47 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
+from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 
 CALL_TIMEOUT = 60.0
-SAID_MAX = 256 * 1024
+OUTPUT_MAX = 256 * 1024
 FIRST_FREE = 10
-"""Descriptors are lifted to here first, so that giving one its number covers no other."""
-PASSED = (
+"""Descriptors are first duplicated to numbers from here on, so that dup2() to their final numbers
+overwrites none of them."""
+PASSED_ENVIRONMENT = (
     *("HOME", "USER", "LOGNAME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_DATA_HOME"),
     *("CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "CONTAINERS_REGISTRIES_CONF"),
     *("REGISTRY_AUTH_FILE", "DBUS_SESSION_BUS_ADDRESS", "TMPDIR", "STORAGE_DRIVER"),
 )
-"""Of the server's environment, what says where podman keeps its things. No container gets it."""
-PASSED_TO_BUILDS = (
+"""Variables of the server's environment that tell podman where its configuration and its storage
+are. No container gets them."""
+BUILD_ENVIRONMENT = (
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
 )
-ELSEWHERE = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
-"""Runs a program where nobody can leave a file: conmon writes one named ``oom`` into the directory
-it was started in when a container has used up its memory."""
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+IN_PROC = ("/bin/sh", "-c", 'cd /proc && exec "$0" "$@"')
+"""Runs a program in a directory where no file can be made: conmon writes a file ``oom`` into its
+working directory when a container has used up its memory."""
 
 
 class PodmanFailed(SandboxSpawnFailed):
-    """podman said no; the message is its last line."""
+    """podman failed; the message is the last line of its output."""
 
 
 def find_podman() -> Path | None:
-    found = shutil.which("podman", path=os.environ.get("PATH", PATH))
+    found = shutil.which("podman", path=os.environ.get("PATH", SYSTEM_PATH))
     return Path(found) if found else None
 
 
-def environment(*more: str) -> dict[str, str]:
-    """podman's environment: where its things are, and a fixed path."""
-    kept = {name: os.environ[name] for name in (*PASSED, *more) if name in os.environ}
-    return {"PATH": PATH, "LANG": "C.UTF-8", **kept}
+def podman_environment(*more: str) -> dict[str, str]:
+    """podman's environment: a fixed ``PATH``, and these variables of the server's, where set."""
+    kept = {name: os.environ[name] for name in (*PASSED_ENVIRONMENT, *more) if name in os.environ}
+    return {"PATH": SYSTEM_PATH, "LANG": "C.UTF-8", **kept}
 
 
 @dataclass(frozen=True, slots=True)
 class Podman:
-    """The program, and which runtime it is to use (empty: its own choice)."""
+    """The program, and the OCI runtime that it is to use (empty: its own choice)."""
 
     program: Path
     runtime: str = ""
@@ -70,42 +71,47 @@ class Podman:
         self,
         *arguments: str,
         timeout: float = CALL_TIMEOUT,
-        hand_in: Sequence[int] = (),
+        pass_fds: Sequence[int] = (),
     ) -> str:
-        """Run it; what it printed. Blocks.
+        """Run podman with these arguments; its stdout. Blocks for at most ``timeout`` seconds.
 
-        ``hand_in`` are descriptors that a container which is started gets, as 3 and up.
+        ``pass_fds`` are descriptors for a container that is started, which has them as 3 and up.
 
         Raises:
-            PodmanFailed: with its last line, or that it took too long.
+            PodmanFailed: it ended with an error, or took too long.
         """
         with ExitStack() as opened:
             out, err = (
-                _owned(opened, os.memfd_create(name, os.MFD_CLOEXEC)) for name in ("out", "err")
+                _close_with(opened, os.memfd_create(name, os.MFD_CLOEXEC))
+                for name in ("out", "err")
             )
-            code = self._run(arguments, (out, err), hand_in, timeout)
-            said = os.pread(err, SAID_MAX, 0).decode(errors="replace")
+            code = self._run(arguments, (out, err), pass_fds, timeout)
+            stderr = os.pread(err, OUTPUT_MAX, 0).decode(errors="replace")
             if code:
-                raise PodmanFailed(last_line(said) or f"podman ended with status {code}")
-            return os.pread(out, SAID_MAX, 0).decode(errors="replace")
+                raise PodmanFailed(last_line(stderr) or f"podman ended with status {code}")
+            return os.pread(out, OUTPUT_MAX, 0).decode(errors="replace")
 
     def _run(
-        self, arguments: Sequence[str], output: tuple[int, int], hand_in: Sequence[int], time: float
+        self,
+        arguments: Sequence[str],
+        output: tuple[int, int],
+        pass_fds: Sequence[int],
+        time: float,
     ) -> int:
-        env = environment()
-        if hand_in:
-            env["LISTEN_FDS"] = str(len(hand_in))
+        env = podman_environment()
+        if pass_fds:
+            env["LISTEN_FDS"] = str(len(pass_fds))
         with ExitStack() as opened:
             lifted = [
-                _owned(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
-                for fd in (*output, *hand_in)
+                _close_with(opened, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE))
+                for fd in (*output, *pass_fds)
             ]
-            places = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
+            actions = [(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(lifted, 1)]
             null = (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
-            argv = [*ELSEWHERE, *self.argv(*arguments)]
+            argv = [*IN_PROC, *self.argv(*arguments)]
             try:
                 pid = os.posix_spawn(
-                    argv[0], argv, env, file_actions=[null, *places], setsid=True, setsigmask=()
+                    argv[0], argv, env, file_actions=[null, *actions], setsid=True, setsigmask=()
                 )
             except OSError as error:
                 raise PodmanFailed(f"podman cannot be run: {error.strerror}") from error
@@ -114,7 +120,7 @@ class Podman:
     def _wait(self, pid: int, timeout: float) -> int:
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:  # no file is left, so it cannot be waited for as long as it may take
+        except OSError:  # without a descriptor it cannot be waited for with a time limit
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             raise
@@ -132,15 +138,15 @@ class Podman:
         return os.waitstatus_to_exitcode(status)
 
 
-def _owned(opened: ExitStack, fd: int) -> int:
-    """The descriptor, which is closed with the others."""
+def _close_with(opened: ExitStack, fd: int) -> int:
+    """The descriptor, which is closed when the stack is."""
     opened.callback(os.close, fd)
     return fd
 
 
-def last_line(said: str) -> str:
-    """The line that says what went wrong, without podman's decoration."""
-    lines = [line for line in said.splitlines() if line.strip() and "level=warning" not in line]
+def last_line(output: str) -> str:
+    """The last line of output that is no warning, without podman's prefix;."""
+    lines = [line for line in output.splitlines() if line.strip() and "level=warning" not in line]
     if not lines:
         return ""
     line = lines[-1].strip().removeprefix("Error: ")

@@ -1,7 +1,7 @@
-"""The containers of one home: made, started, found again and removed. Everything here blocks.
+"""The containers of one home: created, started, listed and removed. Every call blocks.
 
-Each is named after its loop and the home it belongs to and labelled with both, so that a server
-finds those of its own home, and only those, also when an earlier server made them.
+Each is named after its loop and its home and labelled with both, so that a server finds the
+containers of its own home, and only those, also when an earlier server created them.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed
+from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 
 LABEL = "loopat.home"
 LOOP, DIGEST = "loopat.loop", "loopat.arguments"
 FOLDER = "podman"
-"""Below the run directory: it exists where this home has ever had a container."""
+"""Below the run directory. It exists if this home has ever had a container."""
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +27,17 @@ def home_label(run_dir: Path) -> str:
 
 
 class Containers:
+    """The containers of the home that ``run_dir`` belongs to."""
+
     def __init__(self, podman: Podman, run_dir: Path) -> None:
         self._podman = podman
         self._label = home_label(run_dir)
         self._folder = run_dir / FOLDER
         self._known: dict[str, str] = {}
-        self._lock = threading.Lock()
 
     @property
     def files(self) -> Path:
-        """Where small files that containers show are kept."""
+        """The directory for small files that are mounted into containers."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self._folder
 
@@ -45,17 +45,18 @@ class Containers:
         return f"loopat-{loop_id}-{self._label}"
 
     def pid_files(self, loop_id: str) -> list[str]:
-        """The options that make podman say which processes it started."""
+        """The options by which podman writes the pids of what it started to files."""
         conmon, init = self._pid_paths(loop_id)
         return [f"--conmon-pidfile={conmon}", f"--pidfile={init}"]
 
     def _pid_paths(self, loop_id: str) -> tuple[Path, Path]:
         return self.files / f"{loop_id}.conmon", self.files / f"{loop_id}.init"
 
-    def ensure(self, loop_id: str, digest: str, options: Sequence[str]) -> None:
-        """There is a container with these arguments, and it is not running.
+    def ensure_created(self, loop_id: str, digest: str, options: Sequence[str]) -> None:
+        """Make sure that there is a container with these options that is not running.
 
-        Raises ``PodmanFailed``.
+        ``digest`` is a hash of the options; a container with another one is replaced. Raises
+        ``PodmanFailed``.
         """
         if self._known.get(loop_id) == digest:
             return
@@ -68,7 +69,7 @@ class Containers:
         self._known[loop_id] = digest
 
     def _digest(self, name: str) -> str | None:
-        """The arguments of a container that is there and at rest, by their hash."""
+        """The digest of a container's options; ``None`` where there is none that is not running."""
         try:
             [found] = json.loads(self._podman.call("container", "inspect", name))
         except PodmanFailed:
@@ -78,7 +79,7 @@ class Containers:
         digest = found["Config"]["Labels"].get(DIGEST)
         return digest if isinstance(digest, str) else None
 
-    def start(self, loop_id: str, hand_in: Sequence[int]) -> tuple[int, int]:
+    def start(self, loop_id: str, pass_fds: Sequence[int]) -> tuple[int, int]:
         """Start it; the pids of conmon and of the container's first process.
 
         Raises ``PodmanFailed``.
@@ -86,7 +87,7 @@ class Containers:
         paths = self._pid_paths(loop_id)
         for path in paths:
             path.unlink(missing_ok=True)
-        self._podman.call("start", self.name(loop_id), hand_in=hand_in)
+        self._podman.call("start", self.name(loop_id), pass_fds=pass_fds)
         try:
             conmon, init = (int(path.read_text()) for path in paths)
         except (OSError, ValueError):
@@ -99,7 +100,7 @@ class Containers:
         name = self.name(loop_id)
         try:
             self._remove(name)
-        except PodmanFailed:  # its conmon was killed, so nobody has told podman that it ended
+        except PodmanFailed:  # its conmon was killed, so podman does not know that it ended
             try:
                 self._podman.call("stop", "--time=0", name)
                 self._remove(name)
@@ -111,12 +112,12 @@ class Containers:
     def _remove(self, name: str) -> None:
         self._podman.call("rm", "--force", "--ignore", "--time=0", name)
 
-    def loops(self) -> list[str]:
+    def loops_with_container(self) -> list[str]:
         """The loops of this home that have a container."""
         return self._list('{{index .Labels "' + LOOP + '"}}')
 
     def stop_leftovers(self) -> list[str]:
-        """Stop what an earlier server left running; the containers' names."""
+        """Stop the containers that an earlier server left running; their names."""
         running = self._list("{{.Names}}", "--filter=status=running")
         for name in running:
             self._podman.call("stop", "--time=0", name)
@@ -125,10 +126,26 @@ class Containers:
 
     def _list(self, what: str, *filters: str) -> list[str]:
         try:
-            said = self._podman.call(
+            output = self._podman.call(
                 "ps", "--all", f"--filter=label={LABEL}={self._label}", *filters, f"--format={what}"
             )
         except PodmanFailed as error:
             log.warning("podman does not say which containers there are: %s", error.message)
             return []
-        return said.split()
+        return output.split()
+
+
+def reap_containers(run_dir: Path) -> list[str]:
+    """Stop the containers of this home that an earlier server left running; their names. Blocks.
+
+    Normally there are none: a container ends with its channel, and that with its server. A stopped
+    one is kept for its loop. A home that never had a container has no folder for them, and podman
+    is not called for it.
+    """
+    program = find_podman()
+    if program is None or not (run_dir / FOLDER).is_dir():
+        return []
+    try:
+        return Containers(Podman(program), run_dir).stop_leftovers()
+    except PodmanFailed:
+        return []

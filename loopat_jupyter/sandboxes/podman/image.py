@@ -1,8 +1,8 @@
-"""The image that podman sandboxes run: named by the administrator, or built here when first needed.
+"""The image that podman sandboxes run: named by the administrator, or built when first needed.
 
-An image that is built is tagged with a hash of what it is built from, so a new Containerfile
-gives a new image and an old one is never taken for it. Several loops that need it at once wait
-for one build. A build that is cancelled keeps the steps it has finished.
+An image that is built is tagged with a hash of what it is built from, so that a new Containerfile
+gives a new image. Several loops that need it at once wait for one build. A build that is cancelled
+keeps the steps that it has finished.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.sandboxes.launcher.process import children
 from loopat_jupyter.sandboxes.podman.cli import (
-    PASSED_TO_BUILDS,
+    BUILD_ENVIRONMENT,
     Podman,
     PodmanFailed,
-    environment,
     last_line,
+    podman_environment,
 )
+from loopat_jupyter.sandboxes.process_tree import descendants
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings
 
-SHIPPED = Path(__file__).with_name("Containerfile")
+CONTAINERFILE = Path(__file__).with_name("Containerfile")
 BUILD_TIMEOUT = 1800.0
 END_TRIES, END_GRACE = 10, 1.0
 LINE_MAX = 1 << 16
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image that is here, and the environment it gives its programs."""
+    """An image on this host, and the environment that it sets for its programs."""
 
     name: str
     id: str
@@ -45,7 +45,7 @@ class Image:
 
 
 class ImageSource:
-    """Where the tier's image comes from."""
+    """Finds or builds the tier's image."""
 
     def __init__(self, podman: Podman, settings: PodmanSettings) -> None:
         self._podman = podman
@@ -70,27 +70,27 @@ class ImageSource:
 
     @property
     def _containerfile(self) -> Path:
-        return self._settings.containerfile or SHIPPED
+        return self._settings.containerfile or CONTAINERFILE
 
     async def get(self) -> Image:
-        """The image; built first where it has to be, which may take minutes.
+        """The image; built first where it is missing, which may take minutes.
 
-        Raises ``SandboxSpawnFailed`` with what podman said and what to do.
+        Raises ``SandboxSpawnFailed`` with podman's error and what to do.
         """
         async with self._lock:
             if self._found is None:
                 name = self.name
-                found = await asyncio.to_thread(self.look, name)
+                found = await asyncio.to_thread(self.inspect, name)
                 if found is None:
-                    await self._make(name)
-                    found = await asyncio.to_thread(self.look, name)
+                    await self._build_checked(name)
+                    found = await asyncio.to_thread(self.inspect, name)
                 if found is None:
                     raise SandboxSpawnFailed("podman built the sandbox image and does not find it.")
                 self._found = found
             return self._found
 
-    def look(self, name: str) -> Image | None:
-        """What podman knows of the image; ``None`` when it is not here. Blocks."""
+    def inspect(self, name: str) -> Image | None:
+        """The image, or ``None`` when it is not on this host. Blocks."""
         try:
             self._podman.call("image", "exists", name)
         except PodmanFailed:
@@ -99,7 +99,7 @@ class ImageSource:
         pairs = (entry.partition("=") for entry in found["Config"].get("Env") or ())
         return Image(name, found["Id"], {key: value for key, _, value in pairs})
 
-    async def _make(self, name: str) -> None:
+    async def _build_checked(self, name: str) -> None:
         if self._settings.image:
             raise SandboxSpawnFailed(
                 f"The image {name} is not on this host. Pull or build it as the server's user "
@@ -108,12 +108,12 @@ class ImageSource:
         log.warning("Building the sandbox image %s. Loops wait for it; it can take minutes.", name)
         try:
             async with asyncio.timeout(BUILD_TIMEOUT):
-                code, said = await self._build(name)
+                code, output = await self._build(name)
         except TimeoutError:
-            code, said = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
+            code, output = 1, f"it took more than {BUILD_TIMEOUT / 60:.0f} minutes"
         if code:
             raise SandboxSpawnFailed(
-                f"The sandbox image could not be built: {last_line(said).rstrip('.')}. "
+                f"The sandbox image could not be built: {last_line(output).rstrip('.')}. "
                 "The server's log has podman's whole output. Where no registry can be reached, "
                 "name an image that is here with LoopatExtension.podman_image, or a base for it "
                 "with LoopatExtension.podman_base."
@@ -121,11 +121,11 @@ class ImageSource:
         log.warning("The sandbox image %s is built.", name)
 
     async def _build(self, name: str) -> tuple[int, str]:
-        """Run the build, each line to the log; its status and its last lines."""
+        """Run the build, with its output to the log; its exit status and its last lines."""
         file = self._containerfile
         arguments = ["--file", str(file), "--tag", name, "--format", "oci"]
-        # Its steps come from the administrator or this package; the host's own network needs no
-        # slirp4netns, and no tun device, for them.
+        # The steps come from the administrator or this package. With the host's network they need
+        # neither slirp4netns nor a tun device.
         arguments.append("--network=host")
         if self._settings.base:
             arguments += ["--build-arg", f"BASE={self._settings.base}"]
@@ -134,29 +134,29 @@ class ImageSource:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=environment(*PASSED_TO_BUILDS),
+            env=podman_environment(*BUILD_ENVIRONMENT),
             limit=LINE_MAX,
             start_new_session=True,
         )
         assert process.stdout is not None
-        said = ""
+        output = ""
         try:
             while piece := await process.stdout.read(LINE_MAX):
                 text = piece.decode(errors="replace")
-                said = (said + text)[-LINE_MAX:]
+                output = (output + text)[-LINE_MAX:]
                 for line in text.splitlines():
                     log.info("podman build: %s", line)
-            return await process.wait(), said
+            return await process.wait(), output
         finally:
             if process.returncode is None:
-                await _end(process)
+                await _stop_build(process)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """End a build that nobody waits for.
+async def _stop_build(process: asyncio.subprocess.Process) -> None:
+    """End a build whose caller was cancelled.
 
-    The step that runs has a session of its own and would outlive podman: it is killed, and podman
-    then clears up as after any step that failed. By force only when it does not.
+    The step that runs has its own session and would outlive podman: it is killed, and podman then
+    cleans up as after any step that failed. podman itself is killed only when it does not.
     """
     for _ in range(END_TRIES):
         if not await asyncio.to_thread(_kill_steps, process.pid):
@@ -172,9 +172,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _kill_steps(build: int) -> int:
-    """Kill the processes below a build that are in another session; how many there were."""
+    """Kill the processes below a build that are in another session; their number."""
     found = 0
-    for pid in _descendants(build):
+    for pid in descendants(build):
         try:
             if os.getsid(pid) != build:
                 os.kill(pid, signal.SIGKILL)
@@ -182,8 +182,3 @@ def _kill_steps(build: int) -> int:
         except ProcessLookupError:
             continue
     return found
-
-
-def _descendants(pid: int) -> list[int]:
-    below = children(pid)
-    return below + [lower for child in below for lower in _descendants(child)]

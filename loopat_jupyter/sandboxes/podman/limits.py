@@ -1,18 +1,18 @@
-"""Whether the limits that podman was asked for are really set on a container.
+"""Reads which limits are really set on a container.
 
-Rootless podman ignores them on cgroup version 1 with only a warning, and where its runtime has
-no cgroup to manage it sets none. So the kernel is asked, for the process itself.
+Rootless podman ignores limits on cgroup version 1 with only a warning, and sets none where its
+runtime has no cgroup to manage. So they are read from the cgroup of the container's process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 UNLIMITED = 1 << 60
-"""Version 1 says "no limit" with a very large number."""
-FILES = {
+"""Version 1 has a very large number for "no limit"."""
+LIMIT_FILES = {
     # controller: its file in version 2, and its hierarchy and file in version 1
     "memory": ("memory.max", "memory.limit_in_bytes"),
     "pids": ("pids.max", "pids.max"),
@@ -20,40 +20,31 @@ FILES = {
 }
 
 
-KILLS = ("memory.events", "memory.oom_control")
-"""Where the kernel counts what it killed for want of memory, in version 2 and in version 1."""
+OOM_KILL_FILES = ("memory.events", "memory.oom_control")
+"""Where the kernel counts the processes that it killed because memory ran out, in version 2 and in
+version 1."""
 
 
 def controllers_in_force(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> set[str]:
-    """The controllers that limit this process, as seen in its own cgroup."""
+    """The controllers that limit this process in its own cgroup."""
     return {
         name
-        for name, (version_2, version_1) in FILES.items()
-        if any(map(_limits, _own_files(pid, name, version_2, version_1, proc, top)))
+        for name, (version_2, version_1) in LIMIT_FILES.items()
+        if any(map(_is_limited, _cgroup_files(pid, name, version_2, version_1, proc, top)))
     }
 
 
-def counts_of_kills(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
-    """The files of this process's cgroup that say how many were killed for want of memory."""
-    return [file for file in _own_files(pid, "memory", *KILLS, proc, top) if file.exists()]
+def oom_kill_files(pid: int, proc: Path = Path("/proc"), top: Path = CGROUPS) -> list[Path]:
+    """The files of this process's cgroup that count kills because memory ran out."""
+    return [
+        file for file in _cgroup_files(pid, "memory", *OOM_KILL_FILES, proc, top) if file.exists()
+    ]
 
 
-def kills_counted(files: Iterable[Path]) -> int:
-    """How many processes these files say were killed; none once the cgroup is gone."""
-    found = 0
-    for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found
-
-
-def _own_files(
+def _cgroup_files(
     pid: int, name: str, version_2: str, version_1: str, proc: Path, top: Path
 ) -> Iterator[Path]:
-    """Where a controller's file for the process's own cgroup can be."""
+    """The paths where a controller's file for the process's own cgroup can be."""
     for line in (proc / str(pid) / "cgroup").read_text().splitlines():
         _, hierarchies, path = line.split(":", 2)
         if hierarchies == "":
@@ -62,7 +53,7 @@ def _own_files(
             yield top / name / path.lstrip("/") / version_1
 
 
-def _limits(file: Path) -> bool:
+def _is_limited(file: Path) -> bool:
     try:
         value = file.read_text().split()[0]
     except (OSError, IndexError):

@@ -1,8 +1,8 @@
 """The mounts of a podman container, as its arguments.
 
-What is shown is the loop's own and what it was given; the system is the image's. Sources are
-named, since podman takes nothing else: that each name led to what was meant is checked when the
-container has started and before anything runs in it (:func:`verify`).
+The loop's directories and folders are mounted; the system is the image's. podman takes sources by
+their paths only, so when the container has started, and before anything of the agent's runs in it,
+:func:`verify_mounts` checks that each path led to the directory that was meant.
 """
 
 from __future__ import annotations
@@ -16,15 +16,20 @@ from pathlib import Path
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
-from loopat_jupyter.sandboxes.runtime.mounts import Bind, Data, Entry, Tmpfs, own_plan
+from loopat_jupyter.sandboxes.runtime.mounts import (
+    HOSTS,
+    Bind,
+    DataFile,
+    MountEntry,
+    Tmpfs,
+    loop_mount_plan,
+)
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
-HOSTS = b"127.0.0.1 localhost\n::1 localhost\n"
 
-
-def arguments(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list[str]:
-    """podman's ``--mount`` options. ``files`` is where small files that are shown may be kept."""
-    entries = [*own_plan(spec, settings), Data(Path("/etc/hosts"), HOSTS)]
+def mount_options(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list[str]:
+    """podman's ``--mount`` options. ``files`` is the directory for small files to be mounted."""
+    entries = [*loop_mount_plan(spec, settings), DataFile(Path("/etc/hosts"), HOSTS)]
     found: list[str] = []
     for entry in entries:
         for option in _options(entry, files):
@@ -32,19 +37,19 @@ def arguments(spec: SandboxSpec, settings: SandboxSettings, files: Path) -> list
     return found
 
 
-def _options(entry: Entry, files: Path) -> Iterable[str]:
+def _options(entry: MountEntry, files: Path) -> Iterable[str]:
     dest = str(entry.dest)
     match entry:
         case Bind():
             yield _bind(entry.source, dest, entry.write)
-            if not entry.write:  # read-only does not reach the mounts below it
+            if not entry.write:  # a read-only mount does not make the mounts below it read-only
                 for below in mounts_below(entry.source):
                     yield _bind(below, f"{dest}/{below.relative_to(entry.source)}", False)
         case Tmpfs():
             size = (f"tmpfs-size={entry.size}", f"tmpfs-mode={entry.mode:04o}")
-            # Without the last one, what is to be covered would be copied into the cover.
+            # Without notmpcopyup, what is to be covered would be copied into the tmpfs.
             yield _option("type=tmpfs", f"dst={dest}", *size, "ro=true", "notmpcopyup")
-        case Data():
+        case DataFile():
             name = entry.dest.name if entry.content else "empty"
             path = files / name
             if not path.exists():
@@ -67,7 +72,7 @@ def _option(*fields: str) -> str:
 
 
 def mounts_below(path: Path) -> list[Path]:
-    """Mount points of this host below ``path``."""
+    """The mount points of this host below ``path``."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point = Path(
@@ -78,14 +83,14 @@ def mounts_below(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def verify(pid: int, spec: SandboxSpec, settings: SandboxSettings) -> None:
-    """Check that the started container shows the very directories that were meant.
+def verify_mounts(pid: int, spec: SandboxSpec, settings: SandboxSettings) -> None:
+    """Check that the started container has the directories that were meant.
 
-    A folder whose name was turned into a symlink meanwhile would have led the mount elsewhere.
-    Raises ``SandboxSpawnFailed``.
+    A folder that was replaced by a symlink meanwhile would have led the mount elsewhere. ``pid`` is
+    the container's first process. Raises ``SandboxSpawnFailed``.
     """
     top = f"/proc/{pid}/root"
-    for entry in own_plan(spec, settings):
+    for entry in loop_mount_plan(spec, settings):
         if not isinstance(entry, Bind):
             continue
         try:

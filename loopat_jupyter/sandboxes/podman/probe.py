@@ -1,8 +1,8 @@
-"""Trying podman on this host: which of its runtimes starts a container, and which limits hold.
+"""Tries podman on this host: which OCI runtime starts a container, and which limits hold.
 
-A container is really started, with the host's own ``/usr`` as its system, since the image may
-not be there yet. crun and runc each fail on hosts where the other works (crun refuses hybrid
-cgroups, say), and some hosts allow no cgroup at all; the first combination that works is taken.
+A container is really started, with the host's own ``/usr`` as its system, since the image may not
+be there yet. crun and runc each fail on hosts where the other works (crun refuses hybrid cgroups,
+say), and some hosts allow no cgroup at all; the first combination that works is used.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.ports.sandbox import SandboxIsolation
-from loopat_jupyter.sandboxes.podman.cli import PATH, Podman, PodmanFailed, find_podman
+from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 from loopat_jupyter.sandboxes.podman.limits import controllers_in_force
-from loopat_jupyter.sandboxes.podman.tier import FLAGS, PodmanTier, limit_options
+from loopat_jupyter.sandboxes.podman.tier import (
+    FLAGS,
+    PodmanTier,
+    limit_options,
+    sandbox_uid,
+    user_options,
+)
+from loopat_jupyter.sandboxes.runtime.environment import SYSTEM_PATH
 from loopat_jupyter.sandboxes.runtime.limits import MEMORY_GAP, enforced_controllers, with_cgroups
-from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS, UID
+from loopat_jupyter.sandboxes.runtime.mounts import SYSTEM_DIRS
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
-from loopat_jupyter.sandboxes.runtime.seccomp import program
+from loopat_jupyter.sandboxes.runtime.seccomp import filter_program
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 PROBE_TIMEOUT = 20.0
@@ -34,13 +41,13 @@ MISSING = (
 OWN_CGROUP_GAP = (
     "processes of other loops count against a loop's limit of processes, since no cgroup limits it"
 )
-TIER = SandboxIsolation(
+ISOLATION = SandboxIsolation(
     tier="podman",
     isolates=True,
     enforced=(
         "an image and toolchain of its own, read-only",
         "own pid, mount, network, ipc, uts and cgroup namespaces; no nested ones",
-        "no capabilities, an unprivileged user, system call filters (podman's and ours)",
+        "no capabilities, an unprivileged user, system call filters (podman's and the server's)",
         "no network",
         "only the loop's workdir, home and folders, and a /tmp of its own, are writable",
         "the server's environment, Jupyter's runtime directory and other loops are not there",
@@ -63,8 +70,8 @@ ROOT_GAP = (
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A combination that works, and the controllers that were in force."""
+class WorkingCombination:
+    """A runtime and a use of cgroups that work together, and the controllers in force."""
 
     podman: Podman
     cgroups: bool
@@ -94,58 +101,58 @@ def try_podman(settings: SandboxSettings) -> Attempt:
     return Attempt(tier, TierProbe("podman", True, detail, controllers=found.controllers))
 
 
-def isolation(found: Found) -> SandboxIsolation:
-    gaps = list(TIER.gaps)
-    if program() is None:
+def isolation(found: WorkingCombination) -> SandboxIsolation:
+    gaps = list(ISOLATION.gaps)
+    if filter_program() is None:
         gaps.append(NO_FILTER)
     if os.geteuid() == 0:
         gaps.append(ROOT_GAP)
         if "pids" not in found.controllers:
             gaps.append(OWN_CGROUP_GAP)
-    whole = SandboxIsolation(TIER.tier, TIER.isolates, TIER.enforced, tuple(gaps))
+    whole = SandboxIsolation(ISOLATION.tier, ISOLATION.isolates, ISOLATION.enforced, tuple(gaps))
     return with_cgroups(whole, found.controllers)
 
 
 def check_version(podman: Podman) -> None:
-    """Raises ``PodmanFailed`` for a podman that lacks what we ask of it."""
-    said = podman.call("version", "--format={{.Client.Version}}", timeout=PROBE_TIMEOUT).strip()
-    numbers = [int(part) for part in said.split(".")[:2] if part.isdecimal()]
+    """Raises ``PodmanFailed`` for a podman that is older than ``OLDEST``."""
+    version = podman.call("version", "--format={{.Client.Version}}", timeout=PROBE_TIMEOUT).strip()
+    numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
     if tuple(numbers) < OLDEST:
-        raise PodmanFailed(f"podman {said} is too old, {OLDEST[0]}.{OLDEST[1]} is needed")
+        raise PodmanFailed(f"podman {version} is too old, {OLDEST[0]}.{OLDEST[1]} is needed")
 
 
 def combinations(path: Path, settings: SandboxSettings) -> Iterator[tuple[Podman, bool]]:
-    """Ways to run a container: podman's own choice of runtime first. Where this server has
-    cgroups of its own to give, podman need not make any."""
-    others = [name for name in ("crun", "runc") if shutil.which(name, path=PATH)]
+    """The combinations to try: podman's own choice of runtime first. Where the server has its own
+    cgroup for sandboxes, without one of podman's first."""
+    others = [name for name in ("crun", "runc") if shutil.which(name, path=SYSTEM_PATH)]
     for cgroups in (False, True) if settings.cgroup is not None else (True, False):
         for runtime in ("", *others):
             yield Podman(path, runtime), cgroups
 
 
-def probe(path: Path, settings: SandboxSettings) -> Found:
-    """The first combination that starts a container. Raises what podman said of the first."""
+def probe(path: Path, settings: SandboxSettings) -> WorkingCombination:
+    """The first combination that starts a container. Raises the first one's ``PodmanFailed``."""
     first: PodmanFailed | None = None
     settings.run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     for podman, cgroups in combinations(path, settings):
         try:
-            controllers = _start(podman, cgroups, settings)
+            controllers = _try_combination(podman, cgroups, settings)
         except PodmanFailed as error:
             first = first or error
             continue
-        return Found(podman, cgroups, enforced_controllers(settings) or controllers)
+        return WorkingCombination(podman, cgroups, enforced_controllers(settings) or controllers)
     assert first is not None
     raise first
 
 
-def _start(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozenset[str]:
-    """Start one with the flags that loops get, look at its limits, and end it."""
+def _try_combination(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozenset[str]:
+    """Start a container with the flags that loops get, read its limits, and remove it."""
     with tempfile.TemporaryDirectory(prefix="probe-", dir=settings.run_dir) as directory:
         top = Path(directory) / "root"
         name = f"loopat-{Path(directory).name}"
         pid_file = Path(directory) / "pid"
-        argv = [*FLAGS, *_user(settings), *limit_options(settings, cgroups)]
-        argv += [f"--name={name}", f"--pidfile={pid_file}", *_system(top)]
+        argv = [*FLAGS, *user_options(sandbox_uid(settings)), *limit_options(settings, cgroups)]
+        argv += [f"--name={name}", f"--pidfile={pid_file}", *_host_root(top)]
         try:
             podman.call("create", *argv, "--rootfs", str(top), "60", timeout=PROBE_TIMEOUT)
             podman.call("start", name, timeout=PROBE_TIMEOUT)
@@ -157,14 +164,9 @@ def _start(podman: Podman, cgroups: bool, settings: SandboxSettings) -> frozense
             podman.call("rm", "--force", "--ignore", "--time=0", name, timeout=PROBE_TIMEOUT)
 
 
-def _user(settings: SandboxSettings) -> list[str]:
-    if os.geteuid() == 0:
-        return [f"--user={settings.sandbox_uid}:{settings.sandbox_uid}"]
-    return [f"--user={UID}:{UID}", f"--userns=keep-id:uid={UID},gid={UID}"]
-
-
-def _system(top: Path) -> list[str]:
-    """A root file system that is the host's own, and a program that waits in it."""
+def _host_root(top: Path) -> list[str]:
+    """Make a root file system of the host's own system at ``top``; the options that mount it and
+    run a program that waits."""
     for name in ("proc", "sys", "dev", "etc", "run", "tmp", "usr"):
         (top / name).mkdir(parents=True)
     options = ["--entrypoint=/usr/bin/sleep", "--mount=type=bind,src=/usr,dst=/usr,ro=true"]
@@ -179,7 +181,7 @@ def _system(top: Path) -> list[str]:
 
 
 def how_to_fix(detail: str) -> str:
-    """The most likely remedy for what podman said."""
+    """The most likely remedy for podman's error."""
     if "subuid" in detail or "newuidmap" in detail or "subgid" in detail:
         return (
             "the server's user has no subordinate ids; as root: "

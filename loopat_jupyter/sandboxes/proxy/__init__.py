@@ -1,7 +1,7 @@
-"""The broker: a sandbox's one way out of its empty network. It runs in the server.
+"""The egress proxy of a sandbox, through which alone it reaches the network. Runs in the server.
 
-Its listening socket lies on the sandbox's own loopback: where the sandbox has a network namespace
-the supervisor makes it inside and hands it out, so that no process inside has to forward anything
-and nothing of the host is bound in. What comes in is an HTTP proxy's traffic, and a model
-provider's API under ``/model``; nothing that is read here is trusted.
+It listens on the sandbox's own loopback interface: where the sandbox has a network namespace, the
+supervisor opens the socket inside and sends it to the server, so that no process inside has to
+forward anything and nothing of the host is mounted. It serves HTTP proxy requests, and the model
+gateway under ``/model``. Nothing that it reads is trusted.
 """

@@ -1,8 +1,9 @@
-"""One connection from inside: HTTP/1.1 read strictly, and answered.
+"""One client connection from inside a sandbox: HTTP/1.1 requests in, responses out.
 
-:mod:`h11` parses; this adds the streams, the bounds on time and size, and answers of our own. A
-visitor that breaks the protocol gets one answer and is gone. Nothing that is written waits in this
-process: a write returns when the kernel has all of it, so a slow reader costs no memory here.
+:mod:`h11` parses strictly; this adds the streams, the bounds on time and size, and error responses.
+A client that breaks the protocol gets one error response, and the connection ends. Nothing that is
+written is buffered in this process: a write returns when the kernel has all of it, so that a slow
+client takes no memory here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
-from types import TracebackType
 
 import h11
 
@@ -20,143 +20,125 @@ from loopat_jupyter.loops.ports.network import Headers
 
 HEAD_LIMIT = 64 * 1024
 """Bytes of a request's line and headers."""
-LINE_KEPT = 1024
-"""Bytes of what came last, to say in the audit what could not be understood."""
+LINE_MAX = 1024
+"""Bytes of the last data that are kept, for the audit of a request that could not be parsed."""
 READ_SIZE = 64 * 1024
-IDLE = 300.0
-"""Seconds in which a kept connection may send its next request whole, or go on with a body."""
-LINGER = 5.0
+IDLE_TIMEOUT = 300.0
+"""Seconds for the whole next request of a kept connection, or for the next part of a body."""
+LINGER_TIMEOUT = 5.0
 LINGER_SIZE = 16 * 1024 * 1024
-"""Seconds and bytes for which a visitor that still sends is heard out, unread, at the end."""
+"""Seconds and bytes for which data of a client that still sends is read and dropped at the end."""
 REASON_MAX = 200
 VERSIONS = (b"1.0", b"1.1")
 _UNPRINTABLE = re.compile(r"[^ -~]+")
 
 
 class ClientDisconnected(Exception):
-    """The visitor left, was silent too long, or does not speak HTTP/1.1."""
+    """The client closed the connection, was silent too long, or does not speak HTTP/1.1."""
 
 
-class CancelScope:
-    """What is done for a visitor, and may be ended from outside while it is done.
+def cancel_scope(scope: asyncio.Timeout) -> None:
+    """Cancel what runs in an ``asyncio.timeout(None)``, which then raises ``TimeoutError``.
 
-    An asynchronous context; left with ``TimeoutError`` where :meth:`end` ended it.
+    Unlike the cancellation of a task it ends at the scope, and code there that cleans up can wait.
+    Idempotent.
     """
-
-    def __init__(self) -> None:
-        self._scope = asyncio.timeout(None)
-
-    async def __aenter__(self) -> CancelScope:
-        await self._scope.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._scope.__aexit__(kind, error, trace)
-
-    @property
-    def ended(self) -> bool:
-        return self._scope.expired()
-
-    def end(self) -> None:
-        """End it at the next turn of the event loop. Idempotent."""
-        if not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time())
+    if not scope.expired():
+        scope.reschedule(asyncio.get_running_loop().time())
 
 
 class _DisconnectWatcher(asyncio.StreamReaderProtocol):
-    """Tells when the other side has closed, also while nobody reads."""
+    """Notices when the client closes the connection, also while nothing is read."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         super().__init__(reader, loop=asyncio.get_running_loop())
-        self.left = False
-        self.errand: CancelScope | None = None
+        self.disconnected = False
+        self.scope: asyncio.Timeout | None = None
 
     def eof_received(self) -> bool:
-        self._leave()
+        self._on_disconnect()
         return bool(super().eof_received())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._leave()
+        self._on_disconnect()
         super().connection_lost(exc)
 
-    def _leave(self) -> None:
-        self.left = True
-        if self.errand is not None:
-            self.errand.end()
+    def _on_disconnect(self) -> None:
+        self.disconnected = True
+        if self.scope is not None:
+            cancel_scope(self.scope)
 
 
 class ClientConnection:
+    """The server side of a connection. ``bytes_received`` and ``bytes_sent`` count the bodies of
+    the current request and its response."""
+
     def __init__(
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        doorstep: _DisconnectWatcher,
+        watcher: _DisconnectWatcher,
     ) -> None:
         self.reader = reader
         self.writer = writer
-        self._doorstep = doorstep
+        self._watcher = watcher
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_LIMIT)
         self.malformed: tuple[str, str] | None = None
-        """A line of what came last and was no request, and what is wrong with it."""
-        self._latest = b""
-        self.received = 0
-        self.sent = 0
+        """A line of the last data, which was no valid request, and what is wrong with it."""
+        self._last_data = b""
+        self.bytes_received = 0
+        self.bytes_sent = 0
 
     @classmethod
-    async def receive(cls, connection: socket.socket) -> ClientConnection:
-        """Take over an accepted connection."""
+    async def accept(cls, connection: socket.socket) -> ClientConnection:
+        """Take over an accepted connection. Raises ``OSError`` where it was closed meanwhile."""
         loop = asyncio.get_running_loop()
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         reader = asyncio.StreamReader(limit=READ_SIZE, loop=loop)
-        doorstep = _DisconnectWatcher(reader)
-        transport, _ = await loop.connect_accepted_socket(lambda: doorstep, connection)
+        watcher = _DisconnectWatcher(reader)
+        transport, _ = await loop.connect_accepted_socket(lambda: watcher, connection)
         transport.set_write_buffer_limits(0)
-        return cls(reader, asyncio.StreamWriter(transport, doorstep, reader, loop), doorstep)
+        return cls(reader, asyncio.StreamWriter(transport, watcher, reader, loop), watcher)
 
     # ------------------------------------------------------------------ requests
 
-    async def request(self) -> h11.Request | None:
+    async def read_request(self) -> h11.Request | None:
         """The next request; ``None`` when there is none. Raises :class:`ClientDisconnected`."""
         if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
             self._http.start_next_cycle()
         if self._http.our_state is not h11.IDLE:
             return None
-        self.received = self.sent = 0
+        self.bytes_received = self.bytes_sent = 0
         try:
-            async with asyncio.timeout(IDLE):
-                event = await self._event()
+            async with asyncio.timeout(IDLE_TIMEOUT):
+                event = await self._next_event()
         except TimeoutError as error:
             raise ClientDisconnected from error
         except h11.RemoteProtocolError as error:
-            await self._refuse_malformed(error.error_status_hint, "This is no valid HTTP/1.1.")
+            await self._reject_malformed(error.error_status_hint, "This is no valid HTTP/1.1.")
             return None
         if not isinstance(event, h11.Request):
             return None
         if event.http_version not in VERSIONS:
-            await self.refuse(505, "bad_request", "Only HTTP/1.1 is spoken here.")
+            await self.send_error(505, "bad_request", "Only HTTP/1.1 is spoken here.")
             return None
         if {b"content-length", b"transfer-encoding"} <= {name for name, _ in event.headers}:
-            await self._refuse_malformed(400, "The length of this request is said twice.")
+            await self._reject_malformed(400, "This request gives its length twice.")
             return None
         return event
 
-    async def _refuse_malformed(self, status: int, why: str) -> None:
-        line = self._latest.partition(b"\n")[0].decode("latin-1")
+    async def _reject_malformed(self, status: int, why: str) -> None:
+        line = self._last_data.partition(b"\n")[0].decode("latin-1")
         self.malformed = (line, why)
-        await self.refuse(status, "bad_request", why)
+        await self.send_error(status, "bad_request", why)
 
-    async def body(self) -> AsyncIterator[bytes]:
+    async def read_body(self) -> AsyncIterator[bytes]:
         """The request's body as it comes. Raises :class:`ClientDisconnected`."""
         if self._http.they_are_waiting_for_100_continue:
-            await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            await self._send_event(h11.InformationalResponse(status_code=100, headers=[]))
         try:
-            while isinstance(event := await self._body_event(), h11.Data):
-                self.received += len(event.data)
+            while isinstance(event := await self._next_body_event(), h11.Data):
+                self.bytes_received += len(event.data)
                 yield bytes(event.data)
         except (TimeoutError, h11.RemoteProtocolError) as error:
             raise ClientDisconnected from error
@@ -167,76 +149,79 @@ class ClientConnection:
         names = {name for name, _ in request.headers}
         return b"content-length" in names or b"transfer-encoding" in names
 
-    def cancel_on_disconnect(self, errand: CancelScope | None) -> None:
-        """End this errand when the visitor leaves; ``None``: none. One that has closed its own
-        side has left: whoever speaks HTTP/1.1 keeps it open for the answer."""
-        self._doorstep.errand = errand
-        if errand is not None and self._doorstep.left:
-            errand.end()
+    def cancel_on_disconnect(self, scope: asyncio.Timeout | None) -> None:
+        """Cancel this scope when the client disconnects; ``None`` for no scope any more.
+
+        A client that has closed its own side counts as disconnected: with HTTP/1.1 it is kept open
+        until the response has come.
+        """
+        self._watcher.scope = scope
+        if scope is not None and self._watcher.disconnected:
+            cancel_scope(scope)
 
     @property
-    def left(self) -> bool:
-        return self._doorstep.left
+    def disconnected(self) -> bool:
+        return self._watcher.disconnected
 
-    async def _body_event(self) -> object:
+    async def _next_body_event(self) -> object:
         event = self._http.next_event()
         if event is not h11.NEED_DATA:
             return event
-        async with asyncio.timeout(IDLE):
-            return await self._event()
+        async with asyncio.timeout(IDLE_TIMEOUT):
+            return await self._next_event()
 
-    async def _event(self) -> object:
+    async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
             try:
                 data = await self.reader.read(READ_SIZE)
             except OSError as error:
                 raise ClientDisconnected from error
-            self._latest = data[:LINE_KEPT]
+            self._last_data = data[:LINE_MAX]
             self._http.receive_data(data)
         return event
 
-    # ------------------------------------------------------------------ answers
+    # ------------------------------------------------------------------ responses
 
     @property
-    def answering(self) -> bool:
-        """Whether an answer has begun."""
+    def response_started(self) -> bool:
+        """Whether the head of a response was sent."""
         return self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
 
-    async def begin(self, status: int, headers: Headers, reason: str = "") -> None:
+    async def send_head(self, status: int, headers: Headers, reason: str = "") -> None:
         encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         shown = _UNPRINTABLE.sub(" ", reason)[:REASON_MAX].encode()
-        await self._send(h11.Response(status_code=status, headers=encoded, reason=shown))
+        await self._send_event(h11.Response(status_code=status, headers=encoded, reason=shown))
 
-    async def send(self, data: bytes) -> None:
-        self.sent += len(data)
-        await self._send(h11.Data(data=data))
+    async def send_body(self, data: bytes) -> None:
+        self.bytes_sent += len(data)
+        await self._send_event(h11.Data(data=data))
 
-    async def end(self) -> None:
-        await self._send(h11.EndOfMessage())
+    async def end_response(self) -> None:
+        await self._send_event(h11.EndOfMessage())
 
-    async def refuse(self, status: int, code: str, why: str, headers: Headers = ()) -> None:
-        """Answer with an error that says why, in the body and in the status line: clients of a
-        proxy show the one or the other. The connection ends with it."""
-        if self.answering:
-            raise ClientDisconnected  # all that can be done is to break it off
+    async def send_error(self, status: int, code: str, why: str, headers: Headers = ()) -> None:
+        """Send an error response with its reason in the body and in the status line, since clients
+        of a proxy show the one or the other. The connection ends with it."""
+        if self.response_started:
+            raise ClientDisconnected  # the response can only be cut off
         body = json.dumps({"error": {"type": "loopat_network", "code": code, "message": why}})
         own = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        # What is left of a request's body is not read.
-        await self.begin(status, [*own, *headers, ("connection", "close")], why)
-        await self.send(body.encode())
-        await self.end()
+        # "close", since the rest of the request's body is not read.
+        await self.send_head(status, [*own, *headers, ("connection", "close")], why)
+        await self.send_body(body.encode())
+        await self.end_response()
 
-    async def tunnel(self) -> bytes:
-        """Say that the tunnel stands; what the visitor has sent into it already."""
-        async for _ in self.body():
-            raise ClientDisconnected  # what asks for a tunnel has no body
-        await self._send(
+    async def accept_tunnel(self) -> bytes:
+        """Send the response to CONNECT; what the client has sent into the tunnel already."""
+        async for _ in self.read_body():
+            raise ClientDisconnected  # a CONNECT request has no body
+        await self._send_event(
             h11.Response(status_code=200, headers=[], reason=b"Connection established")
         )
         early, _ = self._http.trailing_data
         return early
 
-    async def _send(self, event: h11.Event) -> None:
+    async def _send_event(self, event: h11.Event) -> None:
         if not (data := self._http.send(event)):
             return
         transport = self.writer.transport
@@ -245,7 +230,7 @@ class ClientConnection:
         self.writer.write(data)
         if transport.get_write_buffer_size():
             try:
-                async with asyncio.timeout(IDLE):
+                async with asyncio.timeout(IDLE_TIMEOUT):
                     await self.writer.drain()
             except (OSError, TimeoutError) as error:
                 raise ClientDisconnected from error
@@ -253,17 +238,17 @@ class ClientConnection:
     # ------------------------------------------------------------------ the end
 
     async def lingering_close(self) -> None:
-        """Say that nothing more comes, and hear the visitor out for a while: a connection that is
-        closed with something unread is reset, and the last answer could be lost with it."""
+        """Close the sending side, then read and drop what the client still sends, within bounds: a
+        connection that is closed with data unread is reset, and the response could be lost."""
         left = LINGER_SIZE
         try:
             self.writer.write_eof()
-            async with asyncio.timeout(LINGER):
+            async with asyncio.timeout(LINGER_TIMEOUT):
                 while left > 0 and (data := await self.reader.read(READ_SIZE)):
                     left -= len(data)
         except (OSError, TimeoutError):
             return
 
-    def drop(self) -> None:
-        """Let go of the connection, now. Idempotent."""
+    def abort(self) -> None:
+        """Close the connection at once. Idempotent."""
         self.writer.transport.abort()

@@ -1,51 +1,54 @@
-"""How many connections the brokers of all sandboxes may hold together.
+"""Limits the connections that the egress proxies of all sandboxes hold together.
 
-Each sandbox is sure of a few, whatever the others do; what it takes beyond those comes from one
-store for the whole server, so that no number of sandboxes can take the files that the server's
-own connections, kernels and database need.
+A few are guaranteed to each sandbox, whatever the others do; beyond those there is one limit for
+the whole server, so that no number of sandboxes can use up the open files that the server's own
+connections, kernels and database need.
 """
 
 from __future__ import annotations
 
 import resource
 
-ASSURED = 4
-"""Of each sandbox."""
-FILES_EACH = 2
-"""A visitor's connection, and the one made for it."""
-SHARE = 4
-"""The brokers may take one in so many of the files that this process may open."""
-AT_MOST = 4096
-"""Where that is not limited."""
+GUARANTEED = 4
+"""Connections of each sandbox that do not count against the shared limit."""
+FILES_PER_CONNECTION = 2
+"""The client's connection, and the one to its destination."""
+FILES_SHARE = 4
+"""The proxies may use one in so many of the files that this process may open."""
+LIMIT_MAX = 4096
+"""The highest shared limit, and the one where open files are not limited."""
 
 
 class ConnectionLimiter:
-    """Counts for all brokers that share it. ``most``: beyond the assured ones; by default what
-    the limit on open files allows at that moment (a server may raise its own when it starts)."""
+    """Counts the connections of all proxies that share it.
 
-    def __init__(self, most: int | None = None) -> None:
-        self._given = most
-        self._beyond = 0
+    ``limit``: connections beyond the guaranteed ones. By default it follows from the limit on open
+    files at the moment, which a server may raise when it starts.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._fixed_limit = limit
+        self._shared = 0
 
     @property
-    def most(self) -> int:
-        if self._given is not None:
-            return self._given
+    def limit(self) -> int:
+        if self._fixed_limit is not None:
+            return self._fixed_limit
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft == resource.RLIM_INFINITY:
-            return AT_MOST
-        return min(AT_MOST, soft // (SHARE * FILES_EACH))
+            return LIMIT_MAX
+        return min(LIMIT_MAX, soft // (FILES_SHARE * FILES_PER_CONNECTION))
 
     def acquire(self, held: int) -> bool:
-        """Whether a sandbox that holds so many connections may take one more."""
-        if held < ASSURED:
+        """Whether a sandbox with ``held`` connections may have one more; counts it."""
+        if held < GUARANTEED:
             return True
-        if self._beyond >= self.most:
+        if self._shared >= self.limit:
             return False
-        self._beyond += 1
+        self._shared += 1
         return True
 
     def release(self, held: int) -> None:
-        """One of a sandbox's connections ended; ``held`` are left."""
-        if held >= ASSURED:
-            self._beyond -= 1
+        """Call this when one of a sandbox's connections has ended and ``held`` are left."""
+        if held >= GUARANTEED:
+            self._shared -= 1

@@ -1,8 +1,8 @@
-"""From a destination to a connection: resolved once, and what was found is what is dialled.
+"""Connects to a destination: its name is resolved once, and the addresses found are dialled.
 
-A name that leads into this machine or its private networks is refused, whatever allow-list it is
-on: the server's own port, the cloud's metadata service and the neighbours are not the agent's. Of
-a name with several addresses all must be public, so that no answer order decides.
+A name with an address of this machine or of a private network is refused, on whatever allow-list it
+is: the server's own port, the cloud's metadata service and other hosts there are not for the agent.
+All addresses of a name must be public, so that the order of the resolver's answers does not matter.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from loopat_jupyter.sandboxes.proxy.resolver import Resolver
 CONNECT_TIMEOUT = 10.0
 """Seconds for the lookup and the connection together."""
 READ_LIMIT = 64 * 1024
-TRIED = 4
-"""Addresses of one name, one after the other."""
-LOCAL = (
+ADDRESSES_TRIED = 4
+"""Addresses of one name that are tried, one after the other."""
+LOCAL_ADDRESS = (
     "{host} leads into the server's own machine or private networks, which no sandbox may reach."
 )
 
@@ -30,7 +30,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-_NOT_OF_THE_INTERNET = tuple(
+_NOT_PUBLIC = tuple(
     ipaddress.ip_network(text)
     for text in (
         # They carry an IPv4 address inside: NAT64, 6to4 and its relays, Teredo, compatible.
@@ -44,7 +44,7 @@ _NOT_OF_THE_INTERNET = tuple(
 
 
 class Unreachable(Exception):
-    """The connection was not made. ``refused``: on purpose, and nothing can permit it."""
+    """No connection was made. ``refused``: by this module, and no grant can allow it."""
 
     def __init__(self, message: str, *, refused: bool = False) -> None:
         super().__init__(message)
@@ -53,51 +53,51 @@ class Unreachable(Exception):
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is one of the internet's, and no way back into the host's networks."""
+    """Whether an address is on the internet, and does not lead back into the host's networks."""
     try:
         address: Address = ipaddress.ip_address(text)
     except ValueError:  # one with a zone, for example
         return False
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         return False
-    if any(address in net for net in _NOT_OF_THE_INTERNET):
+    if any(address in net for net in _NOT_PUBLIC):
         return False
     if not address.is_global or address.is_multicast or address.is_reserved:
         return False
-    return not _is_ours(address)
+    return not _is_own_address(address)
 
 
-def _is_ours(address: Address) -> bool:
-    """Whether it is this machine's own, if a public one: what would be sent from it to itself.
-    Nothing is sent."""
+def _is_own_address(address: Address) -> bool:
+    """Whether a public address is this machine's own: it is then the source address of a packet to
+    itself. A datagram socket is connected for that, and nothing is sent."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((str(address), 9))
             return ipaddress.ip_address(probe.getsockname()[0]) == address
-    except OSError:  # there is no way there at all
+    except OSError:  # no route leads there
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """``resolve`` and ``is_public`` are the real ones but in tests."""
+    """Opens connections to destinations. Tests replace ``resolve`` and ``is_public``."""
 
     resolve: Resolve = field(default_factory=Resolver)
     is_public: Callable[[str], bool] = is_public
 
     def refuse_local(self, destination: Destination) -> None:
-        """Raises :class:`Unreachable` where the very name says that nobody may permit it."""
+        """Raises :class:`Unreachable` where the name or address itself is not public."""
         host = destination.host
         if destination.is_address:
             local = not self.is_public(host)
         else:
             local = host == "localhost" or host.endswith(".localhost")
         if local:
-            raise Unreachable(LOCAL.format(host=host), refused=True)
+            raise Unreachable(LOCAL_ADDRESS.format(host=host), refused=True)
 
     async def dial(self, destination: Destination) -> Streams:
-        """A connection to it. Raises :class:`Unreachable`."""
+        """Connect to a destination within ``CONNECT_TIMEOUT``. Raises :class:`Unreachable`."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._connect(destination, await self._addresses(destination))
@@ -115,8 +115,8 @@ class Dialer:
         if not addresses:
             raise Unreachable(f"The name {destination.host} has no address.")
         if not all(map(self.is_public, addresses)):
-            raise Unreachable(LOCAL.format(host=destination.host), refused=True)
-        return list(dict.fromkeys(addresses))[:TRIED]
+            raise Unreachable(LOCAL_ADDRESS.format(host=destination.host), refused=True)
+        return list(dict.fromkeys(addresses))[:ADDRESSES_TRIED]
 
     async def _connect(self, destination: Destination, addresses: list[str]) -> Streams:
         *first, last = addresses

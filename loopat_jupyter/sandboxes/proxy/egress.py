@@ -1,8 +1,8 @@
-"""Requests of a sandbox to the world: ``CONNECT`` tunnels and plain HTTP, by allow-list.
+"""Proxy requests of a sandbox: ``CONNECT`` tunnels and plain HTTP, by allow-list.
 
-The destination is parsed once (:mod:`loopat_jupyter.loops.destinations`) and that spelling is
-matched, resolved, dialled and written into the request that goes out. What is refused is told
-why, and what a person could permit is remembered, so that one can be asked.
+The destination is parsed once (:mod:`loopat_jupyter.loops.destinations`), and that one spelling is
+matched, resolved, dialled and written into the forwarded request. A refusal names its reason, and
+destinations that a person could allow are recorded by :mod:`.egress_policy`.
 """
 
 from __future__ import annotations
@@ -20,96 +20,99 @@ from loopat_jupyter.loops.destinations import (
     Destination,
     parse_destination,
 )
-from loopat_jupyter.sandboxes.proxy.audit_record import AuditRecord
+from loopat_jupyter.sandboxes.proxy.audit import AuditRecord
 from loopat_jupyter.sandboxes.proxy.connection import (
     READ_SIZE,
-    CancelScope,
     ClientConnection,
     ClientDisconnected,
 )
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer, Streams, Unreachable
 from loopat_jupyter.sandboxes.proxy.egress_policy import EgressPolicy
-from loopat_jupyter.sandboxes.proxy.headers import end_to_end, has
-from loopat_jupyter.sandboxes.proxy.relay import SILENCE, Relay
+from loopat_jupyter.sandboxes.proxy.headers import end_to_end, has_header
+from loopat_jupyter.sandboxes.proxy.relay import IDLE_TIMEOUT, Relay
 
 
 class EgressProxy:
-    def __init__(self, gatekeeper: EgressPolicy, dialler: Dialer) -> None:
-        self._gatekeeper = gatekeeper
-        self._dialler = dialler
+    """Forwards the proxy requests of one sandbox."""
+
+    def __init__(self, policy: EgressPolicy, dialer: Dialer) -> None:
+        self._policy = policy
+        self._dialer = dialer
 
     async def connect(
-        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+        self, client: ClientConnection, request: h11.Request, record: AuditRecord
     ) -> None:
-        """A tunnel for whatever the visitor speaks, TLS as a rule. Its connection ends with it."""
+        """Serve a CONNECT request: a tunnel, for TLS as a rule. The connection ends with it."""
         record.kind = "connect"
-        if visitor.has_body(request):
+        if client.has_body(request):
             raise BadDestination("a request for a tunnel has no body")
-        destination = self._named(request.target.decode("ascii"), None, record)
-        if not self._gatekeeper.allows(destination):
-            # Only a wait for a person is given up: who has closed its own side of a tunnel may
-            # still hear what the other one says.
-            async with _cancel_on_disconnect(visitor):
-                await self._gatekeeper.authorize(destination)
+        destination = self._parse_destination(request.target.decode("ascii"), None, record)
+        if not self._policy.allows(destination):
+            # Only the wait for a person is cancelled: a client that has closed its own side of a
+            # tunnel may still read what comes from the other.
+            async with _cancel_on_disconnect(client):
+                await self._policy.authorize(destination)
         reader, writer = await self._dial(destination, record)
         try:
-            early = await visitor.tunnel()
+            early = await client.accept_tunnel()
             writer.write(early)
-            relay = Relay((visitor.reader, visitor.writer), (reader, writer))
+            relay = Relay((client.reader, client.writer), (reader, writer))
             try:
                 await relay.run()
             finally:
                 record.bytes_out, record.bytes_in = relay.sent + len(early), relay.received
         finally:
-            writer.transport.abort()  # what was to be flushed is; see dialling
+            writer.transport.abort()  # nothing is buffered: the write buffer's limit is 0
 
     async def forward(
-        self, visitor: ClientConnection, request: h11.Request, record: AuditRecord
+        self, client: ClientConnection, request: h11.Request, record: AuditRecord
     ) -> None:
-        """A plain request, in the absolute form that proxies are sent."""
+        """Serve a plain HTTP request, whose target has the absolute form."""
         record.kind = "http"
-        url = _split(request.target.decode("ascii"))
+        url = _split_url(request.target.decode("ascii"))
         try:
-            async with _cancel_on_disconnect(visitor):
-                destination = self._named(url.netloc, HTTP_PORT, record)
-                await self._gatekeeper.authorize(destination)
+            async with _cancel_on_disconnect(client):
+                destination = self._parse_destination(url.netloc, HTTP_PORT, record)
+                await self._policy.authorize(destination)
                 streams = await self._dial(destination, record)
                 target = (url.path or "/") + (f"?{url.query}" if url.query else "")
                 try:
-                    await _ForwardedRequest(visitor, request, streams, record).run(target)
+                    await _ForwardedRequest(client, request, streams, record).forward(target)
                 finally:
                     streams[1].transport.abort()
         finally:
-            record.bytes_out, record.bytes_in = visitor.received, visitor.sent
+            record.bytes_out, record.bytes_in = client.bytes_received, client.bytes_sent
 
-    def _named(self, authority: str, port: int | None, record: AuditRecord) -> Destination:
+    def _parse_destination(
+        self, authority: str, port: int | None, record: AuditRecord
+    ) -> Destination:
         destination = record.destination = parse_destination(authority, port)
-        self._dialler.refuse_local(destination)
+        self._dialer.refuse_local(destination)
         return destination
 
     async def _dial(self, destination: Destination, record: AuditRecord) -> Streams:
-        streams = await self._dialler.dial(destination)
+        streams = await self._dialer.dial(destination)
         record.verdict = "allowed"
         return streams
 
 
 @asynccontextmanager
-async def _cancel_on_disconnect(visitor: ClientConnection) -> AsyncIterator[None]:
+async def _cancel_on_disconnect(client: ClientConnection) -> AsyncIterator[None]:
     """Cancel the body, with ``ClientDisconnected``, when the client closes its connection."""
-    errand = CancelScope()
+    scope = asyncio.timeout(None)
     try:
-        async with errand:
-            visitor.cancel_on_disconnect(errand)
+        async with scope:
+            client.cancel_on_disconnect(scope)
             yield
     except TimeoutError as error:
-        if errand.ended:
+        if scope.expired():
             raise ClientDisconnected from error
         raise
     finally:
-        visitor.cancel_on_disconnect(None)
+        client.cancel_on_disconnect(None)
 
 
-def _split(target: str) -> SplitResult:
+def _split_url(target: str) -> SplitResult:
     try:
         url = urlsplit(target)
     except ValueError:
@@ -122,59 +125,59 @@ def _split(target: str) -> SplitResult:
 
 
 class _ForwardedRequest:
-    """One plain request and its answer, over a connection of its own."""
+    """One plain HTTP request and its response, over its own connection to the destination."""
 
     def __init__(
-        self, visitor: ClientConnection, request: h11.Request, streams: Streams, record: AuditRecord
+        self, client: ClientConnection, request: h11.Request, streams: Streams, record: AuditRecord
     ) -> None:
         assert record.destination is not None
-        self._visitor = visitor
+        self._client = client
         self._request = request
         self._reader, self._writer = streams
         self._destination: Destination = record.destination
         self._http = h11.Connection(h11.CLIENT)
 
-    async def run(self, target: str) -> None:
+    async def forward(self, target: str) -> None:
         there = self._destination
         host = str(there).removesuffix(f":{HTTP_PORT}")
         headers = [("host", host), *end_to_end(self._request.headers), ("connection", "close")]
-        if self._visitor.has_body(self._request) and not has(headers, "content-length"):
+        if self._client.has_body(self._request) and not has_header(headers, "content-length"):
             headers.append(("transfer-encoding", "chunked"))
         try:
-            await self._send(
+            await self._send_event(
                 h11.Request(method=self._request.method, target=target, headers=headers)
             )
-            async for piece in self._visitor.body():
-                await self._send(h11.Data(data=piece))
-            await self._send(h11.EndOfMessage())
-            await self._answer()
+            async for piece in self._client.read_body():
+                await self._send_event(h11.Data(data=piece))
+            await self._send_event(h11.EndOfMessage())
+            await self._forward_response()
         except h11.RemoteProtocolError as error:
             raise Unreachable(f"{there} sent what is no valid HTTP/1.1.") from error
         except OSError as error:
             raise Unreachable(f"The connection to {there} broke off.") from error
 
-    async def _answer(self) -> None:
-        response = await self._event()
+    async def _forward_response(self) -> None:
+        response = await self._next_event()
         while isinstance(response, h11.InformationalResponse):
-            response = await self._event()
+            response = await self._next_event()
         if not isinstance(response, h11.Response):
             raise ConnectionResetError
-        await self._visitor.begin(
+        await self._client.send_head(
             response.status_code, end_to_end(response.headers), response.reason.decode("latin-1")
         )
-        while isinstance(event := await self._event(), h11.Data):
-            await self._visitor.send(bytes(event.data))
-        await self._visitor.end()
+        while isinstance(event := await self._next_event(), h11.Data):
+            await self._client.send_body(bytes(event.data))
+        await self._client.end_response()
 
-    async def _send(self, event: h11.Event) -> None:
+    async def _send_event(self, event: h11.Event) -> None:
         if data := self._http.send(event):
             self._writer.write(data)
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(IDLE_TIMEOUT):
                 await self._writer.drain()
 
-    async def _event(self) -> object:
+    async def _next_event(self) -> object:
         while (event := self._http.next_event()) is h11.NEED_DATA:
-            async with asyncio.timeout(SILENCE):
+            async with asyncio.timeout(IDLE_TIMEOUT):
                 data = await self._reader.read(READ_SIZE)
             self._http.receive_data(data)
         return event

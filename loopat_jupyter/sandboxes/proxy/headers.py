@@ -1,7 +1,8 @@
-"""Which headers of a message go on to the next hop, and which end here.
+"""Which headers of a message are forwarded, and which are for one connection only.
 
-What frames a message (``Content-Length``, ``Transfer-Encoding``) is this hop's own: a length goes
-on only where it was what framed the message, so that no two readers can see two different ends.
+The headers that frame a message (``Content-Length``, ``Transfer-Encoding``) are each hop's own: a
+length is forwarded only where it framed the message, so that no two readers can see different ends
+of it (request smuggling).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _HOP_BY_HOP = frozenset(
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """The headers that are not of one connection, nor named by ``Connection`` as such."""
+    """The headers without the hop-by-hop ones and those that ``Connection`` names."""
     pairs = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers]
     names = {name for name, _ in pairs}
     if not names & {"connection", "transfer-encoding"}:
@@ -33,5 +34,5 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     return [pair for pair in pairs if pair[0] not in dropped]
 
 
-def has(headers: Headers, wanted: str) -> bool:
+def has_header(headers: Headers, wanted: str) -> bool:
     return any(name == wanted for name, _ in headers)

@@ -1,12 +1,13 @@
-"""Where a broker takes its connections: the listening socket, and who may come in.
+"""Accepts connections at an egress proxy's listening socket.
 
-A door that was handed out from inside shares its file description with whoever made it. That side
-can turn ``O_NONBLOCK`` off and take a connection away in the moment between the event that
-announces it and the ``accept``, which then waits for ever. So such a door is never asked on the
-event loop: a thread of its own takes each connection, and only that thread could be made to wait.
+A socket that was made inside the sandbox shares its file description with the process that made it.
+That process can clear ``O_NONBLOCK``, and accept a connection itself between the event that
+announces it and the server's ``accept``, which then blocks for ever. So such a socket is never
+accepted from on the event loop: a thread accepts each connection, and only that thread can block.
 
-A door on the host's loopback can be found by everybody on the machine. The kernel is asked whose
-the other end is, and anybody but the sandbox's user is turned away before they take a place.
+A socket on the host's loopback interface can be connected to by everybody on the machine. The
+kernel tells the user of the other end, and connections of others than the sandbox's user are closed
+before they are counted.
 """
 
 from __future__ import annotations
@@ -21,126 +22,133 @@ import threading
 from loopat_jupyter.sandboxes.proxy.peer_uid import peer_uid
 
 ACCEPT_RETRY = 1.0
-"""Seconds, when there are no files or threads to be had: nothing says when there are again."""
-SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-NOTHING_THERE = (BlockingIOError, InterruptedError, ConnectionAbortedError)
+"""Seconds to wait when there are no more files or threads: no event tells when there are again."""
+OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+NO_CONNECTION = (BlockingIOError, InterruptedError, ConnectionAbortedError)
 
 log = logging.getLogger(__name__)
 
 
 class Listener:
-    """One door, owned until :meth:`close`. ``ours``: it was made here and nobody else has it.
-    ``user``: only sockets of this user id are let in; ``None``: everybody's."""
+    """Accepts connections at one listening socket, which it owns until :meth:`close`.
+
+    ``private``: it was made in this process and no other has it. ``uid``: only connections of this
+    user are accepted; ``None``: all.
+    """
 
     def __init__(
-        self, door: socket.socket, loop_id: str, *, ours: bool, user: int | None = None
+        self, listener: socket.socket, loop_id: str, *, private: bool, uid: int | None = None
     ) -> None:
-        door.setblocking(False)
-        self.port: int = door.getsockname()[1]
-        self._door = door
+        listener.setblocking(False)
+        self.port: int = listener.getsockname()[1]
+        self._socket = listener
         self._loop_id = loop_id
-        self._ours = ours
-        self._user = user
-        self._taking: asyncio.Future[socket.socket | OSError] | None = None
-        self._left = False
+        self._private = private
+        self._uid = uid
+        self._accepting: asyncio.Future[socket.socket | OSError] | None = None
+        self._released = False
 
-    async def next(self) -> socket.socket | None:
-        """The next connection; ``None`` when the door takes none any more."""
+    async def accept(self) -> socket.socket | None:
+        """The next connection; ``None`` when the socket accepts none any more."""
         while True:
             try:
-                connection = await (self._accept() if self._ours else self._accept_in_thread())
-            except NOTHING_THERE:
+                connection = await (
+                    self._accept_on_loop() if self._private else self._accept_in_thread()
+                )
+            except NO_CONNECTION:
                 continue
             except OSError as error:
-                log.warning("The broker of %s cannot take a visitor: %s", self._loop_id, error)
-                if error.errno not in SHORT_OF:
+                log.warning(
+                    "The egress proxy of %s cannot accept a connection: %s", self._loop_id, error
+                )
+                if error.errno not in OUT_OF_RESOURCES:
                     return None
                 await asyncio.sleep(ACCEPT_RETRY)
                 continue
-            if self._user in (None, peer_uid(connection, self._user)):
+            if self._uid in (None, peer_uid(connection, self._uid)):
                 return connection
             connection.close()
 
-    async def _accept(self) -> socket.socket:
-        connection, _ = await asyncio.get_running_loop().sock_accept(self._door)
+    async def _accept_on_loop(self) -> socket.socket:
+        connection, _ = await asyncio.get_running_loop().sock_accept(self._socket)
         return connection
 
     async def _accept_in_thread(self) -> socket.socket:
         await self._wait_readable()
-        self._taking = self._take()
-        outcome = await asyncio.shield(self._taking)
-        self._taking = None
+        self._accepting = self._start_accept()
+        outcome = await asyncio.shield(self._accepting)
+        self._accepting = None
         if isinstance(outcome, OSError):
             raise outcome
         return outcome
 
     async def _wait_readable(self) -> None:
-        """Returns when somebody is at the door, or was."""
+        """Returns when a connection waits, or waited: it may be gone by then."""
         loop = asyncio.get_running_loop()
-        knocked = asyncio.Event()
-        loop.add_reader(self._door, knocked.set)
+        readable = asyncio.Event()
+        loop.add_reader(self._socket, readable.set)
         try:
-            await knocked.wait()
+            await readable.wait()
         finally:
-            loop.remove_reader(self._door)
+            loop.remove_reader(self._socket)
 
-    def _take(self) -> asyncio.Future[socket.socket | OSError]:
-        """Accept in a thread. The door's number is not used there: it may be another file's by
-        the time the thread begins."""
+    def _start_accept(self) -> asyncio.Future[socket.socket | OSError]:
+        """Accept in a thread, from a duplicate of the descriptor: the number of the original may be
+        another file's by the time the thread runs."""
         loop = asyncio.get_running_loop()
-        taken: asyncio.Future[socket.socket | OSError] = loop.create_future()
-        door = self._door.dup()
-        door.setblocking(False)
+        accepted: asyncio.Future[socket.socket | OSError] = loop.create_future()
+        listener = self._socket.dup()
+        listener.setblocking(False)
 
-        def take() -> None:
+        def accept() -> None:
             outcome: socket.socket | OSError
             try:
-                with door:
-                    outcome, _ = door.accept()
+                with listener:
+                    outcome, _ = listener.accept()
                 outcome.setblocking(False)
             except OSError as error:
                 outcome = error
             try:
-                loop.call_soon_threadsafe(taken.set_result, outcome)
+                loop.call_soon_threadsafe(accepted.set_result, outcome)
             except RuntimeError:  # the server has stopped meanwhile
                 return
 
         try:
-            threading.Thread(target=take, name="loopat-door", daemon=True).start()
+            threading.Thread(target=accept, name="loopat-accept", daemon=True).start()
         except RuntimeError as error:
-            door.close()
+            listener.close()
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from error
-        return taken
+        return accepted
 
     def release(self) -> None:
-        """Take nobody any more. A thread that waits at the door is woken. Idempotent."""
-        if self._left:
+        """Stop accepting, and wake a thread that waits in ``accept``. Idempotent."""
+        if self._released:
             return
-        self._left = True
+        self._released = True
         self._wake()
-        if self._taking is None:
-            self._door.close()
+        if self._accepting is None:
+            self._socket.close()
         else:
-            self._taking.add_done_callback(self._reject)
+            self._accepting.add_done_callback(self._reject)
 
-    def _reject(self, taking: asyncio.Future[socket.socket | OSError]) -> None:
-        """Whom the thread let in when nobody waited for it any more; it was the last."""
-        if isinstance(outcome := taking.result(), socket.socket):
+    def _reject(self, accepting: asyncio.Future[socket.socket | OSError]) -> None:
+        """Close what the thread accepted after :meth:`release`, and the socket."""
+        if isinstance(outcome := accepting.result(), socket.socket):
             outcome.close()
-        self._taking = None
-        self._door.close()
+        self._accepting = None
+        self._socket.close()
 
     async def close(self) -> None:
-        """When it returns no thread and no file is left. The sandbox has ended by then, so nobody
-        can open the door again behind us."""
+        """Returns when no thread and no open file is left. The sandbox has ended by then, so no
+        process of it can make the socket listen again."""
         self.release()
-        while self._taking is not None:
+        while self._accepting is not None:
             self._wake()
-            await asyncio.wait([self._taking])
+            await asyncio.wait([self._accepting])
             await asyncio.sleep(0)  # its callbacks
 
     def _wake(self) -> None:
         try:
-            self._door.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # it was shut from the other side
+            return  # it was shut down by the process that made it

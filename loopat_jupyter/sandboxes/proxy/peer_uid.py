@@ -1,7 +1,7 @@
-"""Whose the other end of a connection on this machine is: the user that made its socket.
+"""Finds the user at the other end of a connection on this machine: the one who made its socket.
 
-The kernel's socket diagnostics answer for one connection at once; where they are not built in,
-the table of all connections is read.
+The kernel's socket diagnostics (sock_diag(7)) look up one connection; where they are not built in,
+the table of all connections in ``/proc/net/tcp`` is read.
 """
 
 from __future__ import annotations
@@ -17,61 +17,59 @@ ERROR = 2
 NO_COOKIE = b"\xff" * 8
 ALL_STATES = 0xFFFFFFFF
 UID_AT = 16 + 4 + 48 + 12
-"""In the answer: after its header, the states, the names of both ends, and three counters."""
+"""Offset in the reply: after the header, the states, both ends' names, and three counters."""
 TABLE = Path("/proc/net/tcp")
 
 
 def peer_uid(connection: socket.socket, unknown: int | None = None) -> int | None:
-    """The user id at the other end of an IPv4 connection over loopback.
+    """The uid at the other end of an IPv4 connection over loopback.
 
-    ``None`` when that end is gone already; ``unknown`` where this kernel says nothing of it.
+    ``None`` when that end was closed already; ``unknown`` where the kernel does not tell it.
     """
     try:
-        far, near = connection.getpeername(), connection.getsockname()
+        peer, own = connection.getpeername(), connection.getsockname()
     except OSError:
         return None
     try:
-        return _asked(far, near)
+        return _ask_kernel(peer, own)
     except (OSError, ValueError, struct.error):
-        pass  # no diagnostics in this kernel, or not for us
+        pass  # the kernel has no diagnostics, or forbids them to this process
     try:
-        return _looked_up(far, near)
+        return _look_up_in_table(peer, own)
     except (OSError, ValueError):
         return unknown
 
 
-def _asked(far: tuple[str, int], near: tuple[str, int]) -> int | None:
-    ports = far[1].to_bytes(2, "big") + near[1].to_bytes(2, "big")
-    addresses = b"".join(socket.inet_aton(end[0]).ljust(16, b"\0") for end in (far, near))
+def _ask_kernel(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
+    ports = peer[1].to_bytes(2, "big") + own[1].to_bytes(2, "big")
+    addresses = b"".join(socket.inet_aton(end[0]).ljust(16, b"\0") for end in (peer, own))
     name = ports + addresses + bytes(4) + NO_COOKIE
     wanted = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, ALL_STATES) + name
     header = struct.pack("=IHHII", 16 + len(wanted), SOCK_DIAG_BY_FAMILY, REQUEST, 1, 0)
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK
-    with socket.socket(socket.AF_NETLINK, kind, NETLINK_SOCK_DIAG) as kernel:
+    socket_type = socket.SOCK_RAW | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_NETLINK, socket_type, NETLINK_SOCK_DIAG) as kernel:
         kernel.sendto(header + wanted, (0, 0))
-        answer = kernel.recv(8192)  # it was made while the question was taken
-    _, what = struct.unpack_from("=IH", answer)
-    if what == ERROR:
-        [code] = struct.unpack_from("=i", answer, 16)
+        reply = kernel.recv(8192)  # the kernel has queued it before sendto() returned
+    _, kind = struct.unpack_from("=IH", reply)
+    if kind == ERROR:
+        [code] = struct.unpack_from("=i", reply, 16)
         if code == -errno.ENOENT:
             return None
         raise OSError(-code, "no diagnostics")
-    if what != SOCK_DIAG_BY_FAMILY:
+    if kind != SOCK_DIAG_BY_FAMILY:
         raise ValueError
-    [user] = struct.unpack_from("=I", answer, UID_AT)
+    [user] = struct.unpack_from("=I", reply, UID_AT)
     return int(user)
 
 
-def _looked_up(far: tuple[str, int], near: tuple[str, int]) -> int | None:
+def _look_up_in_table(peer: tuple[str, int], own: tuple[str, int]) -> int | None:
+    # The kernel prints each address as the machine's own 32-bit number.
     wanted = [
-        f"{int.from_bytes(socket.inet_aton(a), 'little'):08X}:{p:04X}" for a, p in (far, near)
+        f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"
+        for address, port in (peer, own)
     ]
     for line in TABLE.read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1:3] == wanted:
             return int(fields[7])
     return None
-
-
-def _as_in_the_table(address: str, port: int) -> str:
-    return f"{int.from_bytes(socket.inet_aton(address), sys.byteorder):08X}:{port:04X}"

@@ -1,4 +1,4 @@
-"""Bytes between two streams, both ways, until both have ended; never more than a buffer of them."""
+"""Copies bytes between two streams in both directions, with one buffer for each in memory."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import asyncio
 from dataclasses import dataclass
 
 READ_SIZE = 64 * 1024
-SILENCE = 600.0
-"""Seconds in which neither side has sent anything, after which a tunnel is ended."""
+IDLE_TIMEOUT = 600.0
+"""Seconds after which a tunnel ends in which neither side has sent anything."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
 class _Flow:
-    """One direction, and how much has gone that way."""
+    """One direction, the bytes that were copied, and when the last were (the loop's time)."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     count: int = 0
-    moved: float = 0.0
+    last_moved: float = 0.0
 
-    async def run(self) -> None:
+    async def copy(self) -> None:
         loop = asyncio.get_running_loop()
-        self.moved = loop.time()
+        self.last_moved = loop.time()
         while data := await self.reader.read(READ_SIZE):
-            self.moved = loop.time()
+            self.last_moved = loop.time()
             self.count += len(data)
             self.writer.write(data)
             await self.writer.drain()
@@ -52,18 +52,18 @@ class Relay:
         """Returns when both directions have ended, one broke, or both were silent too long."""
         try:
             async with asyncio.TaskGroup() as group:
-                watch = group.create_task(self._watch())
+                watch = group.create_task(self._watch_idle())
                 await asyncio.wait(
-                    [group.create_task(flow.run()) for flow in (self._out, self._in)]
+                    [group.create_task(flow.copy()) for flow in (self._out, self._in)]
                 )
                 watch.cancel()
         except* (OSError, TimeoutError):
-            pass  # that is how tunnels end
+            pass  # the usual end of a tunnel
 
-    async def _watch(self) -> None:
+    async def _watch_idle(self) -> None:
         loop = asyncio.get_running_loop()
         since = loop.time()
-        while (left := since + SILENCE - loop.time()) > 0:
+        while (left := since + IDLE_TIMEOUT - loop.time()) > 0:
             await asyncio.sleep(left)
-            since = max(self._out.moved, self._in.moved)
+            since = max(self._out.last_moved, self._in.last_moved)
         raise TimeoutError

@@ -1,8 +1,8 @@
-"""Names to addresses, by the system's resolver, without holding anybody up.
+"""Resolves names by the system's resolver, in threads that block nothing else.
 
-The system's call blocks, for half a minute where a name server is silent. Each lookup has a thread
-of its own that ends with it; a sandbox has a few at once, and shares none with the server's own
-work. Nobody waits for such a thread when the server stops.
+``getaddrinfo`` blocks, for half a minute where a name server does not respond. Each lookup has a
+thread of its own that ends with it; a sandbox has a few at once, and they take none from the
+server's thread pool. The server does not wait for them when it stops.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from collections.abc import Sequence
 from loopat_jupyter.loops.destinations import Destination
 
 LOOKUPS = 4
-"""At once, of one sandbox."""
+"""Lookups of one sandbox at the same time."""
 
 
 class Resolver:
-    """Callable: the addresses of a host, in the system's order. Raises ``OSError``."""
+    """A callable that returns the addresses of a host in the system's order. It raises
+    ``OSError``."""
 
     def __init__(self) -> None:
-        self._turnstile = asyncio.Semaphore(LOOKUPS)
+        self._semaphore = asyncio.Semaphore(LOOKUPS)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         if Destination(host, port).is_address:
@@ -32,8 +33,8 @@ class Resolver:
         found: asyncio.Future[list[str]] = loop.create_future()
 
         def end(outcome: list[str] | OSError) -> None:
-            self._turnstile.release()
-            if found.done():  # nobody waits any more
+            self._semaphore.release()
+            if found.done():  # the caller was cancelled
                 return
             if isinstance(outcome, OSError):
                 found.set_exception(outcome)
@@ -45,12 +46,12 @@ class Resolver:
             with contextlib.suppress(RuntimeError):  # the server has stopped meanwhile
                 loop.call_soon_threadsafe(end, outcome)
 
-        # The place at the turnstile is the thread's, not the caller's, who may give up earlier.
-        await self._turnstile.acquire()
+        # Held until the thread ends, and not only until the caller is cancelled.
+        await self._semaphore.acquire()
         try:
             threading.Thread(target=look, name="loopat-lookup", daemon=True).start()
         except RuntimeError as error:
-            self._turnstile.release()
+            self._semaphore.release()
             raise OSError(str(error)) from error
         return await found
 

@@ -1,8 +1,8 @@
 """The server's end of a sandbox's control channel.
 
-What comes in is not trusted: a frame that is too short, of an unknown id, or more than its
-consumer allows is a :class:`ProtocolViolation`, and the sandbox is ended for it. At most
-``BATCH`` frames are taken per turn of the event loop, so a flood cannot starve it.
+Frames from the sandbox are not trusted: one that is too short, has an unknown id, or is more than
+its consumer allows is a :class:`ProtocolViolation`, for which the sandbox is ended. At most
+``BATCH`` frames are read in one turn of the event loop, so that a flood cannot block it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from loopat_jupyter.loops.ports.sandbox import FileError
 from loopat_jupyter.sandboxes.inside import protocol
 
 BATCH = 32
 MARSHAL_VERSION = 4
-"""What every Python since 3.4 reads: a sandbox may have another one than the server."""
+"""The version that every Python since 3.4 reads: a sandbox may have another than the server."""
 CREDENTIALS_SIZE = 12
 ANCILLARY_SIZE = socket.CMSG_SPACE(CREDENTIALS_SIZE) + socket.CMSG_SPACE(4)
 
 
 class ProtocolViolation(Exception):
-    """The sandbox sent what no supervisor of ours sends."""
+    """The sandbox sent something that the supervisor never sends."""
 
 
-class Consumer(Protocol):
-    """Whoever waits for the frames of one request."""
+class FrameConsumer(Protocol):
+    """Takes the frames of one request."""
 
-    def frame(self, kind: bytes, payload: bytes) -> bool:
-        """Take a frame; true when it was the last. Raises :class:`ProtocolViolation`."""
+    def receive_frame(self, kind: bytes, payload: bytes) -> bool:
+        """Take a frame; whether it was the last. Raises :class:`ProtocolViolation`."""
 
     def lost(self, error: Exception) -> None:
         """No more frames will come."""
 
 
-class Request:
-    """A request with one bounded answer: bytes, and the object that ends it."""
+class PendingReply:
+    """The reply to a request: at most ``limit`` bytes, and the JSON object that ends it."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -50,11 +51,11 @@ class Request:
             asyncio.get_running_loop().create_future()
         )
 
-    def frame(self, kind: bytes, payload: bytes) -> bool:
+    def receive_frame(self, kind: bytes, payload: bytes) -> bool:
         if kind == protocol.OUT:
             self._data += payload
             if len(self._data) > self._limit:
-                raise ProtocolViolation("an answer over its limit")
+                raise ProtocolViolation("a reply over its limit")
             return False
         if kind != protocol.END:
             raise ProtocolViolation("an unexpected frame")
@@ -66,11 +67,11 @@ class Request:
     def lost(self, error: Exception) -> None:
         if not self.done.done():
             self.done.set_exception(error)
-            self.done.exception()  # whoever still waits is told; nobody need
+            self.done.exception()  # marks it as retrieved: perhaps nobody waits any more
 
 
 def parse_end(payload: bytes) -> dict[str, Any]:
-    """The object in an ``END`` frame."""
+    """The object in an ``END`` frame. Raises :class:`ProtocolViolation`."""
     try:
         value = json.loads(payload)
     except (ValueError, RecursionError) as error:
@@ -80,48 +81,68 @@ def parse_end(payload: bytes) -> dict[str, Any]:
     return value
 
 
+def parse_file_reply(data: bytes, end: dict[str, Any]) -> dict[str, Any]:
+    """The result of a file operation. Raises ``FileError``, also for a reply that is no object."""
+    if "error" in end:
+        raise FileError(str(end["error"])[:2000])
+    try:
+        reply = json.loads(data)
+    except (ValueError, RecursionError):
+        raise FileError("The file operation was cut off.") from None
+    if not isinstance(reply, dict):
+        raise FileError("The file operation gave no answer.")
+    if "error" in reply:
+        raise FileError(str(reply["error"])[:2000])
+    return reply
+
+
 class Channel:
-    """Frames in and out, on the running event loop."""
+    """Sends and receives frames on the running event loop, and owns the socket.
+
+    ``on_lost`` is called with a reason when the channel ends or the sandbox breaks the protocol.
+    ``on_listener`` is called once, with the egress proxy's listening socket when the supervisor
+    sends it; where it is ``None`` no descriptor is expected.
+    """
 
     def __init__(
         self,
         end: socket.socket,
-        lost: Callable[[str], None],
-        on_door: Callable[[socket.socket], None] | None = None,
+        on_lost: Callable[[str], None],
+        on_listener: Callable[[socket.socket], None] | None = None,
     ) -> None:
         self._socket = end
-        self._lost = lost
-        self._on_door = on_door
-        self._door_came = False
+        self._on_lost = on_lost
+        self._on_listener = on_listener
+        self._listener_received = False
         self._loop = asyncio.get_running_loop()
-        self._consumers: dict[int, Consumer] = {}
+        self._consumers: dict[int, FrameConsumer] = {}
         self._outbox: deque[bytes] = deque()
-        self._next = 0
+        self._last_id = 0
         self._open = True
         self.ready: asyncio.Future[int] = self._loop.create_future()
-        """The supervisor's pid in our namespace, once it has said that it is there."""
+        """The supervisor's pid in the server's namespace, known when its first frame has come."""
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._loop.add_reader(end, self._readable)
+        self._loop.add_reader(end, self._on_readable)
 
     # ------------------------------------------------------------------ out
 
-    def request(self, consumer: Consumer | None, **ask: Any) -> int:
-        """Send a request; its frames go to ``consumer``. Returns its id."""
-        self._next += 1
-        number = self._next
+    def request(self, consumer: FrameConsumer | None, **fields: Any) -> int:
+        """Send a request, whose frames go to ``consumer``; the request's id."""
+        self._last_id += 1
+        number = self._last_id
         if consumer is not None:
             self._consumers[number] = consumer
-        *parts, last = protocol.chunks(marshal.dumps(ask, MARSHAL_VERSION))
+        *parts, last = protocol.split_payload(marshal.dumps(fields, MARSHAL_VERSION))
         for part in parts:
-            self.send(protocol.REQUEST_PART, number, part)
-        self.send(protocol.REQUEST, number, last)
+            self.send_frame(protocol.REQUEST_PART, number, part)
+        self.send_frame(protocol.REQUEST, number, last)
         return number
 
-    def send(self, kind: bytes, request: int, payload: bytes = b"") -> None:
+    def send_frame(self, kind: bytes, request: int, payload: bytes = b"") -> None:
         if not self._open:
             return
-        self._outbox.append(protocol.frame(kind, request, payload))
+        self._outbox.append(protocol.encode_frame(kind, request, payload))
         if len(self._outbox) == 1:
             self._flush()
 
@@ -134,14 +155,14 @@ class Channel:
                 return
             except OSError as error:
                 self.close()
-                self._lost(f"its channel broke ({os.strerror(error.errno or 0)})")
+                self._on_lost(f"its channel broke ({os.strerror(error.errno or 0)})")
                 return
             self._outbox.popleft()
         self._loop.remove_writer(self._socket)
 
     # ------------------------------------------------------------------ in
 
-    def _readable(self) -> None:
+    def _on_readable(self) -> None:
         for _ in range(BATCH):
             if not self._open:
                 return
@@ -150,21 +171,21 @@ class Channel:
             except BlockingIOError:
                 return
             except ProtocolViolation as error:
-                self._lost(f"its supervisor broke the protocol ({error})")
+                self._on_lost(f"its supervisor broke the protocol ({error})")
                 return
             except OSError:
                 packet = b""
             if not packet:
-                self._lost("it ended")
+                self._on_lost("it ended")
                 return
             try:
-                self._dispatch(*protocol.parse(packet))
+                self._dispatch(*protocol.decode_frame(packet))
             except (ProtocolViolation, ValueError) as error:
-                self._lost(f"its supervisor broke the protocol ({error})")
+                self._on_lost(f"its supervisor broke the protocol ({error})")
                 return
 
     def _receive(self) -> bytes:
-        if self.ready.done() and self._on_door is None:
+        if self.ready.done() and self._on_listener is None:
             return self._socket.recv(protocol.PACKET_MAX)
         packet, ancillary, _, _ = self._socket.recvmsg(
             protocol.PACKET_MAX, ANCILLARY_SIZE, socket.MSG_CMSG_CLOEXEC
@@ -173,43 +194,44 @@ class Channel:
             if level != socket.SOL_SOCKET:
                 continue
             if kind == socket.SCM_RIGHTS:
-                self._take_door(packet, data)
+                self._receive_listener(packet, data)
             elif kind == socket.SCM_CREDENTIALS and packet and not self.ready.done():
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
                 self.ready.set_result(int.from_bytes(data[:4], sys.byteorder))
         return packet
 
-    def _take_door(self, packet: bytes, rights: bytes) -> None:
-        """A descriptor came: the one listening socket that was expected, or nothing of use."""
+    def _receive_listener(self, packet: bytes, rights: bytes) -> None:
+        """Take the one listening socket that is expected; close any other descriptor and raise
+        :class:`ProtocolViolation`."""
         fds = [
             int.from_bytes(rights[at : at + 4], sys.byteorder) for at in range(0, len(rights), 4)
         ]
-        on_door, self._on_door = self._on_door, None
-        door = _listening(fds[0]) if len(fds) == 1 else None
-        if on_door is None or door is None or packet[:1] != protocol.DOOR:
-            for fd in fds if door is None else ():
+        on_listener, self._on_listener = self._on_listener, None
+        listener = _as_listener(fds[0]) if len(fds) == 1 else None
+        if on_listener is None or listener is None or packet[:1] != protocol.LISTENER:
+            for fd in fds if listener is None else ():
                 os.close(fd)
-            if door is not None:
-                door.close()
-            raise ProtocolViolation("a descriptor nobody asked for")
-        self._door_came = True
-        on_door(door)
+            if listener is not None:
+                listener.close()
+            raise ProtocolViolation("an unexpected descriptor")
+        self._listener_received = True
+        on_listener(listener)
 
     def _dispatch(self, kind: bytes, request: int, payload: bytes) -> None:
         if kind == protocol.READY and request == 0:
             return
-        if kind == protocol.DOOR and request == 0 and self._door_came:
+        if kind == protocol.LISTENER and request == 0 and self._listener_received:
             return
         consumer = self._consumers.get(request)
         if consumer is None:
-            raise ProtocolViolation("a frame nobody asked for")
-        if consumer.frame(kind, payload):
+            raise ProtocolViolation("a frame of an unknown request")
+        if consumer.receive_frame(kind, payload):
             del self._consumers[request]
 
     # ------------------------------------------------------------------ end
 
     def fail(self, error: Exception) -> None:
-        """Tell everybody who waits that nothing will come."""
+        """Fail every pending request."""
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
             consumer.lost(error)
@@ -226,14 +248,14 @@ class Channel:
             self._socket.close()
 
 
-def _listening(fd: int) -> socket.socket | None:
-    """The descriptor as a socket, if it is what a broker listens on. Else it is the caller's."""
+def _as_listener(fd: int) -> socket.socket | None:
+    """The descriptor as a socket, if it is a listening IPv4 socket; else the caller keeps it."""
     try:
-        door = socket.socket(fileno=fd)
+        listener = socket.socket(fileno=fd)
     except OSError:
         return None
-    listens = door.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    if door.family == socket.AF_INET and door.type == socket.SOCK_STREAM and listens:
-        return door
-    door.detach()
+    listens = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listener.family == socket.AF_INET and listener.type == socket.SOCK_STREAM and listens:
+        return listener
+    listener.detach()
     return None

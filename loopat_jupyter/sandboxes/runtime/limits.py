@@ -1,8 +1,8 @@
-"""Which limits are real on this host, and by what they hold; for people.
+"""Which limits are in force on this host, and by which mechanism; for people to read.
 
 The kernel's cgroups limit a loop as a whole; resource limits hold for each process; the
-supervisor's watcher looks at the sum of memory a few times a second. Where nothing holds a limit
-this says so.
+supervisor's memory watch reads the sum of memory a few times a second. A limit that nothing
+enforces is listed as such.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STRAY_GAP = "a process that leaves its parents and outlives a killed supervisor 
 
 @dataclass(frozen=True, slots=True)
 class LimitInForce:
-    """A limit and what holds it: ``cgroup``, ``rlimit``, ``watcher``, ``supervisor``, or
+    """A limit and what enforces it: ``cgroup``, ``rlimit``, ``watcher``, ``supervisor``, or
     ``not at all``."""
 
     limit: str
@@ -33,13 +33,13 @@ class LimitInForce:
 
 
 def enforced_controllers(settings: SandboxSettings) -> frozenset[str]:
-    """The controllers in force where each sandbox gets a cgroup of ours; ``tree`` stands for the
-    cgroup itself, which ends whatever is in it."""
+    """The cgroup controllers in force where the server gives each sandbox a cgroup. ``tree`` stands
+    for the cgroup itself, through which all its processes can be killed."""
     return frozenset((*settings.cgroup.controllers, TREE)) if settings.cgroup else frozenset()
 
 
 def limits_in_force(tier: str, controllers: Iterable[str]) -> list[LimitInForce]:
-    """What holds each limit in a tier. ``controllers`` are the cgroup controllers in force."""
+    """What enforces each limit in a tier. ``controllers`` are the cgroup controllers in force."""
     held = frozenset(controllers)
     processes = "not at all" if tier == "none" else "rlimit"
     return [
@@ -54,7 +54,7 @@ def limits_in_force(tier: str, controllers: Iterable[str]) -> list[LimitInForce]
 
 
 def with_cgroups(isolation: SandboxIsolation, controllers: Iterable[str]) -> SandboxIsolation:
-    """The same tier where these controllers hold its limits: what it enforces, and fewer gaps."""
+    """The isolation with these controllers in force: one more thing enforced, and fewer gaps."""
     closed = {"memory": MEMORY_GAP, "pids": PROCESSES_GAP, TREE: STRAY_GAP}
     held = frozenset(controllers)
     if not held:

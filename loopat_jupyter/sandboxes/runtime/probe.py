@@ -1,4 +1,4 @@
-"""What it is to try a tier on this host. Each tier has a function that does it."""
+"""The result of trying a tier on this host. Each tier has a function that tries it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_MS = 10_000
 class TierProbe:
     """What trying a tier on this host showed. ``fix`` is empty where it works.
 
-    ``controllers`` are the cgroup controllers in force; what that comes to is said by
+    ``controllers`` are the cgroup controllers in force; see
     :func:`loopat_jupyter.sandboxes.runtime.limits.limits_in_force`.
     """
 
@@ -31,18 +31,18 @@ class TierProbe:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A tier that was really tried: ready to serve, or ``None`` and why in ``probe``."""
+    """A tier that was tried: ready to be used, or ``None`` with the reason in ``probe``."""
 
     tier: SandboxTier | None
     probe: TierProbe
 
 
 Try = Callable[[SandboxSettings], Attempt]
-"""Tries a tier with the settings that loops get. Blocks; leaves nothing where it fails."""
+"""Tries a tier with the settings that loops get. Blocks, and leaves nothing where it fails."""
 
 
 def await_end(pidfd: int) -> None:
-    """Wait for a probe to end, and end it when it does not. Closes the descriptor."""
+    """Wait for a probe's process to end, and kill it when it does not. Closes the descriptor."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     if not poll.poll(TIMEOUT_MS):

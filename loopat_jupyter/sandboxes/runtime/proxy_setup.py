@@ -1,4 +1,4 @@
-"""A sandbox's broker as it is made with the sandbox, and what the supervisor is told of it."""
+"""Makes a sandbox's egress proxy, and the part of the supervisor's configuration that names it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,35 @@ from typing import Any
 
 from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.inside.proxy_listener import open_listener
-from loopat_jupyter.sandboxes.proxy.server import USER, EgressProxyServer
+from loopat_jupyter.sandboxes.proxy.server import PROXY_USER, EgressProxyServer
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 
 def make_proxy(spec: SandboxSpec, settings: SandboxSettings, *, shared: bool) -> EgressProxyServer:
-    """``shared``: the sandbox shares the host's loopback; else its supervisor makes the door."""
-    crowd = settings.crowd
+    """The egress proxy of a sandbox that is about to start. ``shared``: the sandbox shares the
+    host's loopback interface; else its supervisor opens the listener."""
+    limiter = settings.connection_limiter
     return EgressProxyServer(
-        spec.loop_id, spec.egress, settings.audit, _now, shared=shared, crowd=crowd
+        spec.loop_id, spec.egress, settings.audit, _now, shared=shared, limiter=limiter
     )
 
 
-def open_on_host(broker: EgressProxyServer, user: int) -> int:
-    """Make the broker's door on the host's loopback, for this user's processes alone; its port.
+def open_on_host(proxy: EgressProxyServer, user: int) -> int:
+    """Listen on the host's loopback interface, for the processes of ``user`` (a uid) alone.
 
-    Raises ``OSError``.
+    Returns the port. Raises ``OSError``.
     """
-    door, port = open_listener()
-    broker.start(socket.socket(fileno=door), ours=True, user=user)
+    listener, port = open_listener()
+    proxy.start(socket.socket(fileno=listener), private=True, uid=user)
     return port
 
 
-def proxy_config(broker: EgressProxyServer | None, port: int | None) -> dict[str, Any]:
-    """Where the supervisor finds the door; it makes one itself where ``port`` is ``None``."""
-    key = broker.proxy_key if broker is not None else None
-    return {"port": port, "credentials": f"{USER}:{key}@" if key else ""}
+def proxy_config(proxy: EgressProxyServer | None, port: int | None) -> dict[str, Any]:
+    """Where the proxy listens, for the supervisor, which without a ``port`` opens the listener."""
+    key = proxy.proxy_key if proxy is not None else None
+    return {"port": port, "credentials": f"{PROXY_USER}:{key}@" if key else ""}
 
 
 def _now() -> str:
-    """The time as the contract writes it."""
+    """The time as the API writes it."""
     return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,7 +1,7 @@
-"""Records of living sandboxes on disk, so that the next server can prove that none is left.
+"""Records running sandboxes on disk, so that the next server can kill those that are left.
 
-``run/<loop_id>.pid`` holds the pid and start time of a sandbox's outer process. A pid alone
-proves nothing (it may have been reused); with its start time it does.
+``run/<loop_id>.pid`` holds the pid and the start time of a sandbox's outer process. A pid alone may
+have been reused; with the start time it is unique.
 """
 
 from __future__ import annotations
@@ -13,38 +13,37 @@ import shutil
 import signal
 from pathlib import Path
 
+from loopat_jupyter.sandboxes import process_tree
+
 WAIT_MS = 5000
 
 log = logging.getLogger(__name__)
 
 
 def start_time(pid: int) -> str | None:
-    """When the process was started, in the kernel's own unit; ``None`` when there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return stat.rpartition(b")")[2].split()[19].decode()
+    """When the process was started, in clock ticks since boot; ``None`` when there is none."""
+    fields = process_tree.read_stat(pid)
+    return fields[process_tree.START_TIME].decode() if fields is not None else None
 
 
-def record(run_dir: Path, loop_id: str, pid: int) -> None:
-    """Note a sandbox's outer process. One that has ended already needs no note."""
+def record_sandbox(run_dir: Path, loop_id: str, pid: int) -> None:
+    """Record a sandbox's outer process, unless it has ended already."""
     try:
         started = start_time(pid)
         if started is None:
             return
         run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (run_dir / f"{loop_id}.pid").write_text(f"{pid} {started}\n")
-    except OSError as error:  # it dies with the server all the same; the note is the second net
-        log.warning("The sandbox of %s could not be noted in %s: %s", loop_id, run_dir, error)
+    except OSError as error:  # it ends with the server all the same; this is a second safeguard
+        log.warning("The sandbox of %s could not be recorded in %s: %s", loop_id, run_dir, error)
 
 
-def forget(run_dir: Path, loop_id: str) -> None:
+def forget_sandbox(run_dir: Path, loop_id: str) -> None:
     (run_dir / f"{loop_id}.pid").unlink(missing_ok=True)
 
 
 def reap_leftovers(run_dir: Path) -> list[int]:
-    """Kill every recorded sandbox that still lives; the pids killed. Blocks until they ended."""
+    """Kill every recorded sandbox that still runs; their pids. Blocks until they have ended."""
     killed = []
     for path in sorted(run_dir.glob("*.pid")):
         pid = _kill_recorded(path.read_text())
@@ -57,21 +56,15 @@ def reap_leftovers(run_dir: Path) -> list[int]:
     return killed
 
 
-def below(root: int) -> list[int]:
-    """Every living process that descends from ``root``."""
-    parents: dict[int, int] = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields[0] not in (b"Z", b"X"):
-            parents[int(process.name)] = int(fields[1])
-    found: list[int] = []
-    ring = {root}
-    while ring := {pid for pid, parent in parents.items() if parent in ring}:
-        found += ring
-    return found
+def _living_descendants(root: int) -> list[int]:
+    """The processes below ``root`` but zombies: a parent that is stopped never reaps them."""
+    table = process_tree.process_table()
+    living = {
+        pid: fields
+        for pid, fields in table.items()
+        if fields[process_tree.STATE] not in process_tree.ENDED
+    }
+    return process_tree.descendants(root, living)
 
 
 def _kill(pid: int) -> None:
@@ -84,7 +77,7 @@ def _kill(pid: int) -> None:
 def _kill_recorded(line: str) -> int | None:
     fields = line.split()
     if len(fields) != 2 or not fields[0].isdecimal():
-        return None  # cut off while it was written; the process died with its server
+        return None  # the server died while it wrote this, and the process with it
     pid = int(fields[0])
     try:
         pidfd = os.pidfd_open(pid)
@@ -93,8 +86,8 @@ def _kill_recorded(line: str) -> int | None:
     try:
         if start_time(pid) != fields[1]:
             return None
-        # Where the outer process is a guard, its end alone is nobody else's.
-        while descendants := below(pid):
+        # Where the outer process is a Landlock monitor, its end does not end the others.
+        while descendants := _living_descendants(pid):
             for descendant in descendants:
                 _kill(descendant)
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -1,9 +1,9 @@
-"""A sandbox that has our supervisor inside: what all tiers have in common.
+"""A sandbox with the supervisor inside, and a tier with a launcher: what tiers have in common.
 
-A tier says how the outer process is made (:meth:`SupervisedSandbox.prepare`); everything after
-that is here: the channel, commands, file operations, and the end. The sandbox is *closed* when
-its outer process and its supervisor are both gone; the supervisor is the first process of its
-pid namespace, and the kernel lets it go only after everything else inside.
+A tier defines how the outer process is made (:meth:`SupervisedSandbox.prepare`); the channel,
+commands, file operations, spawned processes and the end are here. The sandbox is *closed* when its
+outer process and its supervisor have both ended. The supervisor is the first process of its pid
+namespace, and the kernel lets it end only after all others of the namespace.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
 from loopat_jupyter.sandboxes.proxy.server import EgressProxyServer
-from loopat_jupyter.sandboxes.runtime.channel import Channel, Request
-from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers
+from loopat_jupyter.sandboxes.runtime.channel import Channel, PendingReply, parse_file_reply
+from loopat_jupyter.sandboxes.runtime.limits import enforced_controllers, with_cgroups
+from loopat_jupyter.sandboxes.runtime.probe import await_end
 from loopat_jupyter.sandboxes.runtime.proxy_setup import make_proxy, open_on_host, proxy_config
-from loopat_jupyter.sandboxes.runtime.reaper import forget, record
-from loopat_jupyter.sandboxes.runtime.replies import parse_file_reply
+from loopat_jupyter.sandboxes.runtime.reaper import forget_sandbox, record_sandbox
 from loopat_jupyter.sandboxes.runtime.sandbox_cgroup import SandboxCgroup
 from loopat_jupyter.sandboxes.runtime.settings import KIB, MIB, SandboxSettings
 from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 
 START_TIMEOUT = 20.0
-GRACE = 10.0
-"""How long the supervisor may be silent after a time limit of its own has passed."""
-BIRTH_GRACE = 5.0
+REPLY_GRACE = 10.0
+"""Seconds that the supervisor may take beyond the time limit that it enforces itself."""
+START_GRACE = 5.0
 OUTER_GRACE = 1.0
-"""How long bwrap may take to end when its supervisor has."""
+"""Seconds that bwrap may take to end when its supervisor has ended."""
 KILL_GRACE = 3.0
-FILE_ANSWER_MAX = 4 * MIB
-SHORT = (
+FILE_REPLY_MAX = 4 * MIB
+SHORT_OF_RESOURCES = (
     "The server could not start a sandbox ({why}). It may be short of memory, processes or open "
     "files: free some, and send the message again."
 )
@@ -63,63 +63,63 @@ class SupervisedSandbox:
         self._launcher = launcher
         self._isolation = isolation
         self._channel: Channel | None = None
-        self._broker: EgressProxyServer | None = None
+        self._proxy: EgressProxyServer | None = None
         self._pids: list[int] = []
         self._launching = False
         self._supervised = False
-        self._said = ""
+        self._stderr_text = ""
         self._stderr: int | None = None
-        self.door_port: int | None = None
+        self.proxy_port: int | None = None
         self._lost: SandboxLost | None = None
         self._closing = False
         self._closed = asyncio.Event()
-        self._membership = SandboxCgroup(settings, spec.loop_id)
+        self._cgroup = SandboxCgroup(settings, spec.loop_id)
 
     # ------------------------------------------------------------------ for tiers
 
     workdir: str
     home: str
     own_network = True
-    """Whether the sandbox has a network namespace; else the broker's door is on the host's."""
+    """Whether it has a network namespace; else the egress proxy listens on the host's loopback."""
     proxied = True
-    """Whether programs inside are told to use the broker."""
+    """Whether the proxy variables of programs inside name the egress proxy."""
 
     def prepare(self, plan: LaunchPlan, supervisor: list[str | tuple[str, int]]) -> None:
-        """Complete ``plan`` so that it runs ``supervisor`` in the sandbox. Runs in a thread."""
+        """Complete ``plan`` so that it runs the argv ``supervisor`` inside. Runs in a thread."""
         raise NotImplementedError
 
     def environment(self) -> dict[str, str]:
-        """The environment of everything that runs inside."""
+        """The environment of all processes that the supervisor starts."""
         raise NotImplementedError
 
     def outside_uid(self) -> int:
-        """The user on the host whose processes run inside, where it shares the host's network."""
+        """The uid on the host of the processes inside, where they share the host's network."""
         return os.geteuid()
 
     def bundle(self) -> bytes:
-        """What the Python inside is given to run."""
+        """What the Python inside runs; see :mod:`loopat_jupyter.sandboxes.inside.bundle`."""
         return bundle_bytes()
 
-    def begin(self, plan: LaunchPlan) -> Launched:
-        """Make the outer process. Runs in a thread; what it leaves open belongs to ``plan``."""
+    def launch_outer(self, plan: LaunchPlan) -> Launched:
+        """Start the outer process. Runs in a thread; ``plan`` owns descriptors that stay open."""
         assert self._launcher is not None
         self.prepare(plan, [base_python(), "-I", "-S", "-B", f"/proc/self/fd/{BUNDLE_FD}"])
         launched = self._launcher.launch(plan)
-        record(self._settings.run_dir, self._spec.loop_id, launched.pid)
+        record_sandbox(self._settings.run_dir, self._spec.loop_id, launched.pid)
         return launched
 
     def end_processes(self) -> None:
-        """Make everything end; called again when one of the two has ended.
+        """Make the outer process and the supervisor end; called again when one of them has ended.
 
-        The supervisor first: the outer process then reaps it and ends by itself. One that has
-        not come up yet finds its channel ended when it does; to kill the outer process before
-        would leave bwrap's first child waiting for it for ever.
+        The supervisor is killed first: the outer process then reaps it and ends by itself. A
+        supervisor that has not started yet finds its channel closed when it does; to kill the outer
+        process before that would leave bwrap's first child waiting for it for ever.
         """
         if len(self._pids) == 2:
-            self.send(self._pids[1], signal.SIGKILL)
+            self.send_signal(self._pids[1], signal.SIGKILL)
         else:
-            grace = OUTER_GRACE if self._supervised else BIRTH_GRACE
-            asyncio.get_running_loop().call_later(grace, self.send_all, signal.SIGKILL)
+            grace = OUTER_GRACE if self._supervised else START_GRACE
+            asyncio.get_running_loop().call_later(grace, self.signal_all, signal.SIGKILL)
 
     # ------------------------------------------------------------------ life
 
@@ -129,9 +129,9 @@ class SupervisedSandbox:
 
     @property
     def network(self) -> Network:
-        if self._broker is None:
+        if self._proxy is None:
             raise SandboxLost("The sandbox has not been started.")
-        return self._broker
+        return self._proxy
 
     @property
     def alive(self) -> bool:
@@ -141,20 +141,20 @@ class SupervisedSandbox:
         if self._channel is not None:
             raise SandboxSpawnFailed("This sandbox was started before.")
         try:
-            theirs = self._open_channel()
+            supervisor_end = self._open_channel()
         except OSError as error:
-            await self._give_up()
-            raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
+            await self._abandon_start()
+            raise SandboxSpawnFailed(SHORT_OF_RESOURCES.format(why=error.strerror)) from error
         assert self._channel is not None
         self._channel.request(None, op="configure", config=self.configuration())
         self._launching = True
-        starting = asyncio.ensure_future(asyncio.to_thread(self._launch, theirs))
+        starting = asyncio.ensure_future(asyncio.to_thread(self._launch, supervisor_end))
         starting.add_done_callback(self._on_launched)
         try:
             await asyncio.shield(starting)
             async with asyncio.timeout(START_TIMEOUT):
                 pid = await self._channel.ready
-            self._watch(pid)
+            self._follow_supervisor(pid)
         except BaseException as error:
             if not starting.done():
                 await asyncio.wait([starting])
@@ -162,69 +162,69 @@ class SupervisedSandbox:
             if isinstance(error, TimeoutError | SandboxLost):
                 raise SandboxSpawnFailed(self._start_error()) from error
             if isinstance(error, OSError):
-                raise SandboxSpawnFailed(SHORT.format(why=error.strerror)) from error
+                raise SandboxSpawnFailed(SHORT_OF_RESOURCES.format(why=error.strerror)) from error
             raise
 
     def _open_channel(self) -> socket.socket:
-        """Make the broker and this side of the channel; the other side. Raises ``OSError``."""
+        """Make the egress proxy and the channel; the supervisor's end. Raises ``OSError``."""
         shared = not self.own_network
-        broker = self._broker = make_proxy(self._spec, self._settings, shared=shared)
+        proxy = self._proxy = make_proxy(self._spec, self._settings, shared=shared)
         if shared:
-            self.door_port = open_on_host(broker, self.outside_uid())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(ours, self._mark_lost, None if shared else broker.start)
-        return theirs
+            self.proxy_port = open_on_host(proxy, self.outside_uid())
+        server_end, supervisor_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = Channel(server_end, self._mark_lost, None if shared else proxy.start)
+        return supervisor_end
 
-    async def _give_up(self) -> None:
-        """Nothing of the sandbox was made but perhaps its broker."""
+    async def _abandon_start(self) -> None:
+        """Close a sandbox of which nothing was made but perhaps the egress proxy."""
         self._lost = SandboxLost("The sandbox is gone: it was never made.")
         self._closing = True
         self._closed.set()
-        if self._broker is not None:
-            await self._broker.close()
+        if self._proxy is not None:
+            await self._proxy.close()
 
-    def _launch(self, theirs: socket.socket) -> Launched:
+    def _launch(self, supervisor_end: socket.socket) -> Launched:
         plan = LaunchPlan(uid=None)
         try:
-            with theirs:
-                control = plan.add(os.dup(theirs.fileno()))
-            bundle = plan.add(sealed_file("loopat-supervisor", self.bundle()))
+            with supervisor_end:
+                control = plan.add_fd(os.dup(supervisor_end.fileno()))
+            bundle = plan.add_fd(sealed_file("loopat-supervisor", self.bundle()))
             self._stderr = os.memfd_create("loopat-stderr")
-            plan.stderr = plan.add(os.dup(self._stderr))
+            plan.stderr = plan.add_fd(os.dup(self._stderr))
             plan.fixed = [(CONTROL_FD, control), (BUNDLE_FD, bundle)]
-            self._membership.begin(plan)
-            return self.begin(plan)
+            self._cgroup.create(plan)
+            return self.launch_outer(plan)
         finally:
             plan.close()
 
     def _on_launched(self, starting: asyncio.Future[Launched]) -> None:
-        """The outer process is there, or was never made."""
+        """The outer process was started, or could not be."""
         self._launching = False
         if not starting.cancelled() and starting.exception() is None:
-            self._follow(starting.result().pidfd)
+            self._watch_pidfd(starting.result().pidfd)
         if self._lost is not None:
             self._mark_lost("it ended")
 
-    def _follow(self, pidfd: int) -> None:
+    def _watch_pidfd(self, pidfd: int) -> None:
         self._pids.append(pidfd)
         asyncio.get_running_loop().add_reader(pidfd, self._on_exit, pidfd)
 
-    def _watch(self, pid: int) -> None:
-        """Follow the supervisor itself too: it is the last to go of its namespace."""
+    def _follow_supervisor(self, pid: int) -> None:
+        """Watch the supervisor too, which is the last process of its namespace to end."""
         assert self._stderr is not None
-        if said := os.pread(self._stderr, 2000, 0):
-            log.warning("%s: %s", self._spec.loop_id, said.decode(errors="replace").strip())
+        if text := os.pread(self._stderr, 2000, 0):
+            log.warning("%s: %s", self._spec.loop_id, text.decode(errors="replace").strip())
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
             self._mark_lost("it ended")
             raise SandboxSpawnFailed(self._start_error()) from None
         self._supervised = True
-        self._follow(pidfd)
+        self._watch_pidfd(pidfd)
 
     def _start_error(self) -> str:
-        said = self._said.splitlines()[-1] if self._said else "no reason given"
-        return f"The sandbox did not start: {said}"
+        reason = self._stderr_text.splitlines()[-1] if self._stderr_text else "no reason given"
+        return f"The sandbox did not start: {reason}"
 
     def _on_exit(self, pidfd: int) -> None:
         asyncio.get_running_loop().remove_reader(pidfd)
@@ -233,14 +233,14 @@ class SupervisedSandbox:
         self._mark_lost("it ended")
 
     def _mark_lost(self, why: str) -> None:
-        """End the sandbox, for whatever reason; those who wait are told at once."""
+        """End the sandbox for the reason ``why``; pending requests fail at once."""
         if self._lost is None:
             self._lost = SandboxLost(f"The sandbox is gone: {why}.")
             if self._channel is not None:
                 self._channel.fail(self._lost)
                 self._channel.close()
-            if self._broker is not None:
-                self._broker.stop_listening()
+            if self._proxy is not None:
+                self._proxy.stop_listening()
         if self._pids:
             self.end_processes()
         elif not self._launching and not self._closing:
@@ -248,34 +248,34 @@ class SupervisedSandbox:
             self.close()
 
     def close(self) -> None:
-        """Nothing of it lives any more: let go of what is left, and say so to those who wait."""
-        forget(self._settings.run_dir, self._spec.loop_id)
+        """All processes have ended: release what is left, and wake those who wait for the end."""
+        forget_sandbox(self._settings.run_dir, self._spec.loop_id)
         if self._stderr is not None:
-            self._said = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
+            self._stderr_text = os.pread(self._stderr, 4000, 0).decode(errors="replace").strip()
             os.close(self._stderr)
             self._stderr = None
         self._finalize()
 
     def _finalize(self) -> None:
-        """The last of it."""
-        self._membership.clear(self._closed.set)
+        """Remove the cgroup, and set ``_closed``."""
+        self._cgroup.destroy(self._closed.set)
 
-    def send_all(self, number: int) -> None:
-        """Signal the outer process and the supervisor."""
+    def signal_all(self, number: int) -> None:
+        """Send a signal to the outer process and the supervisor."""
         for pidfd in self._pids:
-            self.send(pidfd, number)
+            self.send_signal(pidfd, number)
 
-    def send(self, pidfd: int, number: int) -> None:
+    def send_signal(self, pidfd: int, number: int) -> None:
         try:
             signal.pidfd_send_signal(pidfd, number)
         except ProcessLookupError:
-            return  # its pidfd will say so
+            return  # the pidfd becomes readable
 
     async def stop(self) -> None:
         self._mark_lost("it was stopped")
         await self._closed.wait()
-        if self._broker is not None:
-            await self._broker.close()
+        if self._proxy is not None:
+            await self._proxy.close()
 
     async def wait_closed(self) -> None:
         await self._closed.wait()
@@ -283,7 +283,7 @@ class SupervisedSandbox:
     # ------------------------------------------------------------------ work
 
     def configuration(self) -> dict[str, Any]:
-        """What the supervisor is told first."""
+        """The configuration that the supervisor gets as its first request."""
         limits = self._settings.limits
         return {
             "processes": limits.processes,
@@ -300,10 +300,10 @@ class SupervisedSandbox:
             "home": self.home,
             "output_dir": f"{self.home}/.loopat/output",
             "env": self.environment(),
-            "proxy": proxy_config(self._broker, self.door_port) if self.proxied else None,
+            "proxy": proxy_config(self._proxy, self.proxy_port) if self.proxied else None,
         }
 
-    def _living(self) -> Channel:
+    def _require_alive(self) -> Channel:
         if self._channel is None:
             raise SandboxLost("The sandbox has not been started.")
         if self._lost is not None:
@@ -314,7 +314,7 @@ class SupervisedSandbox:
         if "\0" in command:
             return CommandResult(126, "A command cannot contain a NUL character.")
         text = command.encode(errors="surrogateescape").decode(errors="replace")
-        kills = self._membership.memory_kills()
+        kills = self._cgroup.oom_kills()
         output, end = await self._request_reply(
             self._settings.limits.output + 4 * KIB,
             timeout,
@@ -324,7 +324,7 @@ class SupervisedSandbox:
             return CommandResult(126, f"The command could not be started: {end['error']}.")
         return CommandResult(
             exit_code=_integer(end.get("exit")),
-            output=output.decode(errors="replace") + self._membership.memory_note(kills),
+            output=output.decode(errors="replace") + self._cgroup.oom_note(kills),
             timed_out=end.get("timed_out") is True,
             output_file=str(end["file"]) if end.get("file") else None,
             background_pid=_integer(end.get("pid")),
@@ -332,31 +332,31 @@ class SupervisedSandbox:
 
     async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
         timeout = self._settings.limits.file_timeout
-        ask = {"op": "file", "file_op": op, "args": args}
-        data, end = await self._request_reply(FILE_ANSWER_MAX, timeout, ask)
+        request = {"op": "file", "file_op": op, "args": args}
+        data, end = await self._request_reply(FILE_REPLY_MAX, timeout, request)
         return parse_file_reply(data, end)
 
     async def _request_reply(
-        self, limit: int, timeout: float, ask: dict[str, Any]
+        self, limit: int, timeout: float, request: dict[str, Any]
     ) -> tuple[bytes, dict[str, Any]]:
-        """One request and its answer; killed inside when this is cancelled."""
-        channel = self._living()
-        exchange = Request(limit)
-        request = channel.request(exchange, **ask)
+        """Send one request and wait for its reply; killed inside when this is cancelled."""
+        channel = self._require_alive()
+        reply = PendingReply(limit)
+        number = channel.request(reply, **request)
         try:
-            async with asyncio.timeout(timeout + GRACE):
-                return await asyncio.shield(exchange.done)
+            async with asyncio.timeout(timeout + REPLY_GRACE):
+                return await asyncio.shield(reply.done)
         except TimeoutError:
             self._mark_lost("its supervisor does not answer")
-            raise self._living_error() from None
+            raise self._lost_error() from None
         except asyncio.CancelledError:
-            channel.send(protocol.KILL, request, bytes([signal.SIGKILL]))
-            await asyncio.wait([exchange.done], timeout=KILL_GRACE)
-            if not exchange.done.done():
+            channel.send_frame(protocol.KILL, number, bytes([signal.SIGKILL]))
+            await asyncio.wait([reply.done], timeout=KILL_GRACE)
+            if not reply.done.done():
                 self._mark_lost("its supervisor does not answer")
             raise
 
-    def _living_error(self) -> SandboxLost:
+    def _lost_error(self) -> SandboxLost:
         return self._lost or SandboxLost("The sandbox is gone.")
 
     async def spawn(
@@ -367,7 +367,7 @@ class SupervisedSandbox:
         env: Mapping[str, str] | None = None,
         pty: tuple[int, int] | None = None,
     ) -> Process:
-        channel = self._living()
+        channel = self._require_alive()
         process = StreamedProcess()
         request = channel.request(
             process,
@@ -377,17 +377,56 @@ class SupervisedSandbox:
             env=dict(env) if env is not None else None,
             pty=pty,
         )
-        process.attach(lambda kind, payload: channel.send(kind, request, payload))
+        process.attach(lambda kind, payload: channel.send_frame(kind, request, payload))
         try:
-            async with asyncio.timeout(GRACE):
+            async with asyncio.timeout(REPLY_GRACE):
                 await asyncio.shield(process.started)
         except TimeoutError:
             self._mark_lost("its supervisor does not answer")
-            raise self._living_error() from None
+            raise self._lost_error() from None
         except asyncio.CancelledError:
-            channel.send(protocol.KILL, request, bytes([signal.SIGKILL]))
+            channel.send_frame(protocol.KILL, request, bytes([signal.SIGKILL]))
             raise
         return process
+
+
+class LauncherTier:
+    """What those tiers have in common whose sandboxes a launcher starts, and that keep nothing of a
+    sandbox; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
+
+    def __init__(
+        self, settings: SandboxSettings, launcher: Launcher, isolation: SandboxIsolation
+    ) -> None:
+        self._settings = settings
+        self._launcher = launcher
+        self._isolation = with_cgroups(isolation, enforced_controllers(settings))
+
+    @property
+    def isolation(self) -> SandboxIsolation:
+        return self._isolation
+
+    def probe_output(self, sandbox: SupervisedSandbox, argv: list[str | tuple[str, int]]) -> str:
+        """Run ``argv`` in a sandbox in the supervisor's place; what it wrote to stderr. Blocks."""
+        plan = LaunchPlan()
+        stderr = os.memfd_create("loopat-probe")
+        try:
+            plan.stderr = plan.add_fd(os.dup(stderr))
+            sandbox.prepare(plan, argv)
+            await_end(self._launcher.launch(plan).pidfd)
+            return os.pread(stderr, 4000, 0).decode(errors="replace").strip()
+        finally:
+            plan.close()
+            os.close(stderr)
+
+    async def retained(self) -> Sequence[str]:
+        return ()
+
+    async def remove(self, loop_id: str) -> None:
+        """Nothing of a loop's sandbox is kept."""
+
+    def close(self) -> None:
+        """End the launcher, and every sandbox that still runs."""
+        self._launcher.close()
 
 
 def _integer(value: object) -> int | None:

@@ -1,10 +1,10 @@
-"""The system call filter of a sandbox: a small classic BPF program, built here.
+"""Builds the system call filter of a sandbox: a classic BPF program.
 
-It is a deny-list on top of namespaces and dropped capabilities: what only widens the kernel's
-attack surface answers "not permitted", so that programs see an ordinary error. A call made in
-another architecture's numbering (32-bit, x32) ends the process: it could walk around the list.
-Numbers are the kernel's published tables for x86_64 and aarch64; other machines get no filter,
-and the tier says so.
+It is a deny-list in addition to namespaces and dropped capabilities: calls that only widen the
+kernel's attack surface fail with EPERM, so that programs see an ordinary error. A call in another
+architecture's numbering (32-bit, x32) kills the process, since the list does not apply to it.
+Numbers are the kernel's published tables for x86_64 and aarch64; other architectures get no filter,
+which is then among the tier's gaps.
 """
 
 from __future__ import annotations
@@ -29,74 +29,30 @@ PERSONALITIES = (0x0, 0x40000, 0xFFFFFFFF)
 """The ordinary one, the one debuggers set (no address randomisation), and asking."""
 
 _BOTH = {
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "mount_setattr": (442, 442),
-    "move_mount": (429, 429),
-    "open_tree": (428, 428),
-    "open_tree_attr": (467, 467),
-    "fsopen": (430, 430),
-    "fsconfig": (431, 431),
-    "fsmount": (432, 432),
-    "fspick": (433, 433),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "kcmp": (312, 272),
-    "pidfd_getfd": (438, 438),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "kexec_load": (246, 104),
-    "kexec_file_load": (320, 294),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "keyctl": (250, 219),
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427),
-    "userfaultfd": (323, 282),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "syslog": (103, 116),
-    "acct": (163, 89),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "reboot": (169, 142),
-    "quotactl": (179, 60),
-    "quotactl_fd": (443, 443),
-    "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262),
-    "lookup_dcookie": (212, 18),
-    "nfsservctl": (180, 42),
-    "vhangup": (153, 58),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "clock_adjtime": (305, 266),
-    "adjtimex": (159, 171),
-    "move_pages": (279, 239),
-    "migrate_pages": (256, 238),
-    "mbind": (237, 235),
+    "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51),
+    "mount_setattr": (442, 442), "move_mount": (429, 429), "open_tree": (428, 428),
+    "open_tree_attr": (467, 467), "fsopen": (430, 430), "fsconfig": (431, 431),
+    "fsmount": (432, 432), "fspick": (433, 433), "unshare": (272, 97), "setns": (308, 268),
+    "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
+    "kcmp": (312, 272), "pidfd_getfd": (438, 438), "bpf": (321, 280),
+    "perf_event_open": (298, 241), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
+    "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "userfaultfd": (323, 282), "init_module": (175, 105), "finit_module": (313, 273),
+    "delete_module": (176, 106), "syslog": (103, 116), "acct": (163, 89), "swapon": (167, 224),
+    "swapoff": (168, 225), "reboot": (169, 142), "quotactl": (179, 60), "quotactl_fd": (443, 443),
+    "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42), "vhangup": (153, 58), "settimeofday": (164, 170),
+    "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171),
+    "move_pages": (279, 239), "migrate_pages": (256, 238), "mbind": (237, 235),
     "set_mempolicy": (238, 237),
-    # System V memory and queues outlive their processes, where no limit of ours finds them.
-    "shmget": (29, 194),
-    "shmat": (30, 196),
-    "msgget": (68, 186),
-}
+    # System V memory and queues outlive their processes, and no limit applies to them then.
+    "shmget": (29, 194), "shmat": (30, 196), "msgget": (68, 186),
+}  # fmt: skip
 _X86_ONLY = {
-    "modify_ldt": 154,
-    "iopl": 172,
-    "ioperm": 173,
-    "create_module": 174,
-    "get_kernel_syms": 177,
-    "query_module": 178,
-    "uselib": 134,
-    "_sysctl": 156,
-}
+    "modify_ldt": 154, "iopl": 172, "ioperm": 173, "create_module": 174, "get_kernel_syms": 177,
+    "query_module": 178, "uselib": 134, "_sysctl": 156,
+}  # fmt: skip
 _MODES = {
     "chmod": ((90, 1), None),
     "fchmod": ((91, 1), (52, 1)),
@@ -106,13 +62,13 @@ _MODES = {
     "mknodat": ((259, 2), (33, 2)),
     "creat": ((85, 1), None),
 }
-"""Calls that give a file its mode, and which argument that is."""
+"""Calls that set a file's mode, and the index of that argument."""
 _OPENS = {"open": ((2, 1), None), "openat": ((257, 2), (56, 2))}
-"""Calls that may create a file, and which argument the flags are; the mode follows."""
+"""Calls that may create a file, and the index of the flags; the mode is the next argument."""
 SET_ID_BITS = 0o6000
-"""A file that runs as its owner would carry the sandbox's hand out of it."""
+"""A set-id file in a shared folder would give whoever runs it outside the sandbox user's rights."""
 CREATES = 0o100 | 0o20000000
-"""O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY: such a file gets a name later."""
+"""O_CREAT, and the bit of O_TMPFILE that is not O_DIRECTORY: such a file can be linked later."""
 _CHECKED = {
     "clone": (56, 220),
     "clone3": (435, 435),
@@ -131,13 +87,13 @@ _OF_A_PROCESS = {
     "setpriority": ((141, 1), (140, 1)),
     "ioprio_set": ((251, 1), (30, 1)),
 }
-"""Calls that throttle a process, and which argument names it. Process 1 is the supervisor, which
-has the same user as the agent and must not be starved by it."""
+"""Calls that limit a process or lower its priority, and the index of the pid. Process 1 is the
+supervisor, which has the same user as the agent and which the agent must not slow down."""
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """One architecture's numbering."""
+class Architecture:
+    """The system call numbers of one architecture."""
 
     audit: int
     denied: tuple[int, ...]
@@ -148,8 +104,8 @@ class Machine:
     x32: bool = False
 
 
-MACHINES = {
-    "x86_64": Machine(
+ARCHITECTURES = {
+    "x86_64": Architecture(
         audit=0xC000003E,
         denied=(*(x for x, _ in _BOTH.values()), *_X86_ONLY.values()),
         checked={name: x for name, (x, _) in _CHECKED.items()},
@@ -158,7 +114,7 @@ MACHINES = {
         of_a_process=tuple(x for x, _ in _OF_A_PROCESS.values()),
         x32=True,
     ),
-    "aarch64": Machine(
+    "aarch64": Architecture(
         audit=0xC00000B7,
         denied=tuple(a for _, a in _BOTH.values()),
         checked={name: a for name, (_, a) in _CHECKED.items()},
@@ -173,75 +129,77 @@ def instruction(code: int, k: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, k)
 
 
-def answer(value: int) -> bytes:
+def return_value(value: int) -> bytes:
     return instruction(RETURN, value)
 
 
 def deny(error: int) -> bytes:
-    return answer(ERRNO | error)
+    return return_value(ERRNO | error)
 
 
-def block(number: int, body: list[bytes]) -> list[bytes]:
-    """``body``, reached only for this call; it must end in an answer."""
+def for_call(number: int, body: list[bytes]) -> list[bytes]:
+    """``body``, run only for this call; it must end with a return."""
     return [instruction(JUMP_EQUAL, number, 0, len(body)), *body]
 
 
-def argument(index: int) -> bytes:
-    """Load the low half of an argument (both machines are little-endian)."""
+def load_argument(index: int) -> bytes:
+    """Load the low half of an argument (both architectures are little-endian)."""
     return instruction(LOAD, ARG0_AT + 8 * index)
 
 
 def one_of(values: tuple[int, ...], error: int, allowed: bool) -> list[bytes]:
-    """After a load: is the value one of these? ``allowed`` says what that means."""
-    found, other = (answer(ALLOW), deny(error)) if allowed else (deny(error), answer(ALLOW))
+    """After a load: allow only these values, or with ``allowed`` false all but these."""
+    found, other = (
+        (return_value(ALLOW), deny(error)) if allowed else (deny(error), return_value(ALLOW))
+    )
     tests = [
-        instruction(JUMP_EQUAL, value, len(values) - place, 0) for place, value in enumerate(values)
+        instruction(JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)
     ]
     return [*tests, other, found]
 
 
 @cache
-def program(machine: str | None = None) -> bytes | None:
-    """The filter for a machine (by default this one), or ``None`` where there is none."""
-    found = MACHINES.get(machine or platform.machine())
+def filter_program(machine: str | None = None) -> bytes | None:
+    """The filter for an architecture (by default this one); ``None`` where it is not known."""
+    found = ARCHITECTURES.get(machine or platform.machine())
     if found is None:
         return None
     code = [
         instruction(LOAD, ARCH_AT),
         instruction(JUMP_EQUAL, found.audit, 1, 0),
-        answer(KILL_PROCESS),
+        return_value(KILL_PROCESS),
         instruction(LOAD, NUMBER_AT),
     ]
     if found.x32:
-        code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), answer(KILL_PROCESS)]
+        code += [instruction(JUMP_GREATER_EQUAL, X32_BIT, 0, 1), return_value(KILL_PROCESS)]
     for number in found.denied:
-        code += block(number, [deny(EPERM)])
+        code += for_call(number, [deny(EPERM)])
     code += _checks(found.checked)
     for number, mode in found.modes:
-        code += block(number, _none_of(mode, SET_ID_BITS))
+        code += for_call(number, _refuse_bits(mode, SET_ID_BITS))
     for number, flags in found.opens:
-        creating = [argument(flags), instruction(JUMP_SET, CREATES, 1, 0), answer(ALLOW)]
-        code += block(number, [*creating, *_none_of(flags + 1, SET_ID_BITS)])
+        creating = [load_argument(flags), instruction(JUMP_SET, CREATES, 1, 0), return_value(ALLOW)]
+        code += for_call(number, [*creating, *_refuse_bits(flags + 1, SET_ID_BITS)])
     for number, process in found.of_a_process:
-        code += block(number, [argument(process), *one_of((1,), EPERM, allowed=False)])
-    return b"".join([*code, answer(ALLOW)])
+        code += for_call(number, [load_argument(process), *one_of((1,), EPERM, allowed=False)])
+    return b"".join([*code, return_value(ALLOW)])
 
 
-def _none_of(index: int, bits: int) -> list[bytes]:
-    """Allowed when the argument has none of these bits."""
+def _refuse_bits(index: int, bits: int) -> list[bytes]:
+    """Allow when the argument has none of these bits, else fail with EPERM."""
     test = instruction(JUMP_SET, bits, 0, 1)
-    return [argument(index), test, deny(EPERM), answer(ALLOW)]
+    return [load_argument(index), test, deny(EPERM), return_value(ALLOW)]
 
 
 def _checks(checked: dict[str, int]) -> list[bytes]:
-    """The calls whose arguments decide."""
-    code = block(checked["clone"], _none_of(0, NAMESPACE_FLAGS))
-    for name in ("clone3", "openat2"):  # their arguments lie in memory, where no filter looks
-        code += block(checked[name], [deny(ENOSYS)])
-    code += block(checked["ioctl"], [argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
+    """The calls that are judged by their arguments."""
+    code = for_call(checked["clone"], _refuse_bits(0, NAMESPACE_FLAGS))
+    for name in ("clone3", "openat2"):  # their arguments lie in memory, which no filter can read
+        code += for_call(checked[name], [deny(ENOSYS)])
+    code += for_call(checked["ioctl"], [load_argument(1), *one_of(IOCTLS, EPERM, allowed=False)])
     for name in ("socket", "socketpair"):
         families = one_of(FAMILIES, EAFNOSUPPORT, allowed=True)
-        code += block(checked[name], [argument(0), *families])
+        code += for_call(checked[name], [load_argument(0), *families])
     personalities = one_of(PERSONALITIES, EPERM, allowed=True)
-    code += block(checked["personality"], [argument(0), *personalities])
+    code += for_call(checked["personality"], [load_argument(0), *personalities])
     return code

@@ -1,8 +1,8 @@
-"""What every sandbox tier shares: the limits, the settings, and what can never be seen.
+"""The settings of all sandbox tiers: limits, paths, and what must never be visible inside.
 
-The ports themselves (``Sandbox``, ``SandboxTier``, ``SandboxSpec``, ``Isolation``) belong to the
-heart and live in :mod:`loopat_jupyter.loops.ports.engine`. A tier gets its :class:`SandboxSettings`
-from the extension, which alone knows traits and directories.
+The ports (``Sandbox``, ``SandboxTier``, ``SandboxSpec``, ``SandboxIsolation``) belong to the domain
+and are defined in :mod:`loopat_jupyter.loops.ports.engine`. A tier gets its
+:class:`SandboxSettings` from the extension, which alone knows traits and directories.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loopat_jupyter.sandboxes.proxy.audit_record import Audit, discard
+from loopat_jupyter.sandboxes.proxy.audit import Audit, discard
 from loopat_jupyter.sandboxes.proxy.connection_limit import ConnectionLimiter
-from loopat_jupyter.sandboxes.runtime.cgroups import Division
+from loopat_jupyter.sandboxes.runtime.cgroups import ServerCgroup
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one loop may use. Sizes are in bytes, times in seconds."""
+    """The limits of one loop. Sizes are in bytes, times in seconds."""
 
     processes: int = 512
     memory: int = 4 * GIB
@@ -30,35 +30,35 @@ class Limits:
     open_files: int = 1024
     """For each process."""
     tmp_size: int = GIB
-    """The most that the sandbox's own ``/tmp`` may hold, which is memory; see ``memory_files``."""
+    """Of the sandbox's own ``/tmp``, which is in memory; see ``memory_files``."""
     bash_timeout: float = 120.0
     bash_timeout_max: float = 600.0
-    """What an engine gives a shell command, and the most the agent may ask for."""
+    """The default for a shell command, and the most that the agent may set."""
     cpus: float = 0.0
-    """Processors' worth of time for all processes of the loop together; 0 is no limit. Holds
-    where a cgroup does."""
+    """Processors for all processes of the loop together; 0 is no limit. Enforced by a cgroup, where
+    there is one."""
     file_timeout: float = 60.0
     """For one file operation."""
     output: int = 100 * KIB
-    """Of one command's output to the model: its head and its tail."""
+    """Of one command's output that the model gets: its head and its tail."""
     kept_output: int = 10 * MIB
-    """Of one command's output in the file the agent can read."""
+    """Of one command's output in the file that the agent can read."""
 
     @property
     def memory_files(self) -> int:
-        """Of ``/tmp`` and of ``/dev/shm`` each: files there count as the loop's memory, and what
-        fills it all with files leaves nothing that could be killed to get some back."""
+        """The size of ``/tmp`` and of ``/dev/shm`` each. Files there count as the loop's memory; if
+        they could fill all of it, no process that is killed would free any."""
         return min(self.tmp_size, self.memory // 4)
 
 
 def python_prefixes() -> tuple[Path, ...]:
-    """The running Python's environment and the installation under it, outermost first."""
+    """The prefixes of the running Python: its installation, then its virtual environment."""
     found = dict.fromkeys(Path(p).resolve() for p in (sys.base_prefix, sys.prefix))
     return tuple(found)
 
 
 def user_site() -> Path | None:
-    """The user base (``~/.local``) where this Python really imports from it."""
+    """The user base (``~/.local``), if this Python imports from it."""
     if not site.ENABLE_USER_SITE or not Path(site.getusersitepackages()).is_dir():
         return None
     return Path(site.getuserbase())
@@ -66,7 +66,7 @@ def user_site() -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class PodmanSettings:
-    """Which image the tier ``podman`` runs. Empty: the package's own Containerfile."""
+    """Which image the tier ``podman`` runs. Empty: one built from the package's Containerfile."""
 
     image: str = ""
     """An image to use as it is; it is neither built nor pulled."""
@@ -78,12 +78,12 @@ class PodmanSettings:
 
 @dataclass(frozen=True, slots=True)
 class SandboxSettings:
-    """What the extension tells a tier.
+    """The settings that a tier gets from the extension.
 
-    ``masks`` are host paths whose content must never be visible inside, whatever else is bound:
-    the loopat home, Jupyter's runtime, config and data directories. ``run_dir`` holds the
-    records that the reaper reads at boot. ``sandbox_uid`` is the user a root server drops to.
-    ``cgroup`` is where each sandbox gets a cgroup of its own, where the server has such a place.
+    ``masks`` are host paths whose content must never be visible inside, whatever else is mounted:
+    the loopat home, Jupyter's runtime, config and data directories. ``run_dir`` holds the records
+    that the reaper reads when the server starts. ``sandbox_uid`` is the user that a root server's
+    sandboxes run as. ``cgroup`` is the server's own cgroup, below which each sandbox gets one.
     """
 
     run_dir: Path
@@ -93,9 +93,9 @@ class SandboxSettings:
     sandbox_uid: int = 64999
     prefixes: tuple[Path, ...] = field(default_factory=python_prefixes)
     user_base: Path | None = field(default_factory=user_site)
-    cgroup: Division | None = None
+    cgroup: ServerCgroup | None = None
     podman: PodmanSettings = field(default_factory=PodmanSettings)
     audit: Audit = discard
-    """Keeps a line for each request that leaves a sandbox."""
-    crowd: ConnectionLimiter = field(default_factory=ConnectionLimiter)
-    """Counts the connections of all sandboxes to their brokers."""
+    """Records each request to a sandbox's egress proxy."""
+    connection_limiter: ConnectionLimiter = field(default_factory=ConnectionLimiter)
+    """Counts the connections of all sandboxes to their egress proxies."""

@@ -1,7 +1,7 @@
 """The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.sandbox.Process`.
 
-Bounded in both directions: what comes is at most a window that was not yet read, and
-:meth:`StreamedProcess.write` returns when the process has taken everything.
+Memory is bounded in both directions: at most a window of each stream is held until it is read, and
+:meth:`StreamedProcess.write` returns when everything was written to the process's stdin.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from loopat_jupyter.loops.errors import SandboxLost
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime.channel import ProtocolViolation, parse_end
 
-Send = Callable[[bytes, bytes], None]
+SendFrame = Callable[[bytes, bytes], None]
 
 
 class StreamBuffer:
-    """One stream from the process: what has come and was not read yet."""
+    """The bytes of one stream that have come and were not read yet."""
 
     def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
         self.changed = asyncio.Event()
 
-    def take(self, payload: bytes) -> None:
+    def append(self, payload: bytes) -> None:
         if self.ended or len(self.data) + len(payload) > protocol.WINDOW:
             raise ProtocolViolation("more of a stream than its window")
         self.data += payload
         self.changed.set()
 
-    def end(self) -> None:
+    def close(self) -> None:
         self.ended = True
         self.changed.set()
 
@@ -40,64 +40,64 @@ class StreamedProcess:
     """A process inside a sandbox. One reader for each stream at a time."""
 
     def __init__(self) -> None:
-        self._send: Send | None = None
+        self._send: SendFrame | None = None
         self._streams = (StreamBuffer(), StreamBuffer())
-        self._untaken = 0
-        self._taken = asyncio.Event()
-        self._stdin_gone = False
+        self._unwritten = 0
+        self._stdin_changed = asyncio.Event()
+        self._stdin_closed = False
         self._writing = asyncio.Lock()
         self._error: Exception | None = None
         loop = asyncio.get_running_loop()
         self.started: asyncio.Future[int] = loop.create_future()
         self._exit: asyncio.Future[int] = loop.create_future()
 
-    def attach(self, send: Send) -> None:
-        """How frames of this process's request are sent."""
+    def attach(self, send: SendFrame) -> None:
+        """Set the function that sends frames of this process's request."""
         self._send = send
 
     # ------------------------------------------------------------------ frames
 
-    def frame(self, kind: bytes, payload: bytes) -> bool:
+    def receive_frame(self, kind: bytes, payload: bytes) -> bool:
         out, err = self._streams
         if kind == protocol.OUT:
-            out.take(payload)
+            out.append(payload)
         elif kind == protocol.ERR:
-            err.take(payload)
+            err.append(payload)
         elif kind == protocol.OUT_END:
-            out.end()
+            out.close()
         elif kind == protocol.ERR_END:
-            err.end()
-        elif kind == protocol.TAKEN:
+            err.close()
+        elif kind == protocol.STDIN_WRITTEN:
             self._acknowledge(int.from_bytes(payload, "big"))
         elif kind == protocol.STARTED and not self.started.done():
             self.started.set_result(int.from_bytes(payload, "big"))
         elif kind == protocol.EXIT and not self._exit.done():
             self._exit.set_result(int.from_bytes(payload, "big", signed=True))
         elif kind == protocol.END:
-            self._end(parse_end(payload))
+            self._finish(parse_end(payload))
             return True
         else:
             raise ProtocolViolation("an unexpected frame")
         return False
 
     def _acknowledge(self, count: int) -> None:
-        if count == protocol.STDIN_GONE:
-            self._stdin_gone = True
-        elif count > self._untaken:
+        if count == protocol.STDIN_CLOSED:
+            self._stdin_closed = True
+        elif count > self._unwritten:
             raise ProtocolViolation("more stdin taken than was sent")
         else:
-            self._untaken -= count
-        self._taken.set()
+            self._unwritten -= count
+        self._stdin_changed.set()
 
-    def _end(self, end: dict[str, object]) -> None:
+    def _finish(self, end: dict[str, object]) -> None:
         if not self.started.done():
             reason = str(end.get("error", "it could not be started"))[:500]
             self.started.set_exception(OSError(reason))
             self.started.exception()
         for stream in self._streams:
-            stream.end()
-        self._stdin_gone = True
-        self._taken.set()
+            stream.close()
+        self._stdin_closed = True
+        self._stdin_changed.set()
         if not self._exit.done():
             self._exit.cancel()
 
@@ -106,10 +106,10 @@ class StreamedProcess:
         for future in (self.started, self._exit):
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # told to whoever asks; nobody need
+                future.exception()  # marks it as retrieved: perhaps nobody waits for it
         for stream in self._streams:
             stream.changed.set()
-        self._taken.set()
+        self._stdin_changed.set()
 
     # ------------------------------------------------------------------ the port
 
@@ -133,42 +133,42 @@ class StreamedProcess:
         data = bytes(stream.data)
         stream.data.clear()
         if data and not stream.ended:
-            self._frame(protocol.CREDIT, bytes([index]) + len(data).to_bytes(4, "big"))
+            self._send_frame(protocol.CREDIT, bytes([index]) + len(data).to_bytes(4, "big"))
         return data
 
     async def write(self, data: bytes) -> None:
         async with self._writing:
             for start in range(0, len(data), protocol.PAYLOAD_MAX):
                 piece = data[start : start + protocol.PAYLOAD_MAX]
-                await self._until_taken(protocol.WINDOW - len(piece))
-                self._untaken += len(piece)
-                self._frame(protocol.STDIN, piece)
-            await self._until_taken(0)
+                await self._wait_written(protocol.WINDOW - len(piece))
+                self._unwritten += len(piece)
+                self._send_frame(protocol.STDIN, piece)
+            await self._wait_written(0)
 
-    async def _until_taken(self, most: int) -> None:
+    async def _wait_written(self, most: int) -> None:
         while True:
             if self._error is not None:
                 raise self._error
-            if self._untaken <= most:
-                return  # also where the process took it and ended: an interrupt does that
-            if self._stdin_gone:
+            if self._unwritten <= most:
+                return  # also where stdin was closed after that: the process took it and ended
+            if self._stdin_closed:
                 raise BrokenPipeError("The process does not read its stdin any more.")
-            self._taken.clear()
-            await self._taken.wait()
+            self._stdin_changed.clear()
+            await self._stdin_changed.wait()
 
     async def close_stdin(self) -> None:
-        self._frame(protocol.STDIN_END)
+        self._send_frame(protocol.STDIN_END)
 
     async def resize(self, rows: int, columns: int) -> None:
-        self._frame(protocol.RESIZE, rows.to_bytes(2, "big") + columns.to_bytes(2, "big"))
+        self._send_frame(protocol.RESIZE, rows.to_bytes(2, "big") + columns.to_bytes(2, "big"))
 
     async def kill(self, signal: int = signals.SIGKILL) -> None:
-        self._frame(protocol.KILL, bytes([signal]))
+        self._send_frame(protocol.KILL, bytes([signal]))
 
     async def wait(self) -> int:
         return await asyncio.shield(self._exit)
 
-    def _frame(self, kind: bytes, payload: bytes = b"") -> None:
+    def _send_frame(self, kind: bytes, payload: bytes = b"") -> None:
         if self._error is not None:
             raise self._error
         if self._send is None:

@@ -27,9 +27,9 @@ from loopat_jupyter.loops.ports.engine import (
 )
 from loopat_jupyter.loops.ports.sandbox import Sandbox
 from tests.engines.memory_host import turn_of
-from tests.sandboxes.conftest import Grounds, Started, grounds, in_bubblewrap, unwalled
+from tests.sandboxes.conftest import LoopatHome, Started, in_bubblewrap, loopat_home, unconfined
 
-__all__ = ["Grounds", "grounds", "in_bubblewrap", "unwalled"]
+__all__ = ["LoopatHome", "in_bubblewrap", "loopat_home", "unconfined"]
 
 SCRIPTED = Path(__file__).parent / "scripted_agent.py"
 INSTRUCTIONS = "Be brief."
@@ -193,9 +193,9 @@ async def sandbox(in_bubblewrap: Started) -> AsyncIterator[Sandbox]:
 
 
 @pytest.fixture
-async def open_sandbox(unwalled: Started) -> AsyncIterator[Sandbox]:
+async def open_sandbox(unconfined: Started) -> AsyncIterator[Sandbox]:
     """One of tier ``none``."""
-    async with unwalled() as sandbox:
+    async with unconfined() as sandbox:
         yield sandbox
 
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { credentials, findServer } from "../../../loopat_jupyter/notebook/widgets/static/address.js";
-import { Backoff, pause } from "../../../loopat_jupyter/notebook/widgets/static/backoff.js";
-import { findPort } from "../../../loopat_jupyter/notebook/widgets/static/port.js";
-import { refusalOf } from "../../../loopat_jupyter/notebook/widgets/static/refusal.js";
-import { Slots } from "../../../loopat_jupyter/notebook/widgets/static/slots.js";
+import { authHeaders, readServerConfig } from "../../../loopat_jupyter/notebook/widgets/static/connection/server_config.js";
+import { Backoff, pause } from "../../../loopat_jupyter/notebook/widgets/static/connection/backoff.js";
+import { findTransport } from "../../../loopat_jupyter/notebook/widgets/static/connection/find_transport.js";
+import { errorFromResponse } from "../../../loopat_jupyter/notebook/widgets/static/connection/api_error.js";
+import { StreamLimit } from "../../../loopat_jupyter/notebook/widgets/static/connection/stream_limit.js";
 
 const page = (config, cookie = "") => ({
   cookie,
@@ -15,7 +15,7 @@ const page = (config, cookie = "") => ({
 const never = new AbortController().signal;
 
 test("the server is where the page says, on the page's own origin", () => {
-  const found = findServer(page('{"baseUrl": "/user/a%40b", "token": "t"}'));
+  const found = readServerConfig(page('{"baseUrl": "/user/a%40b", "token": "t"}'));
   assert.deepEqual(found, { api: "https://hub.example/user/a%40b/loopat/api/v1/", token: "t" });
 });
 
@@ -27,17 +27,17 @@ test("a page without such a configuration has no server", () => {
     '{"baseUrl": 3}',
     '{"baseUrl": "//evil.example/"}',
   ]) {
-    assert.equal(findServer(page(config)), null, config);
+    assert.equal(readServerConfig(page(config)), null, config);
   }
 });
 
 test("a request carries the page's token and its XSRF cookie", () => {
   const address = { api: "", token: "t" };
-  assert.deepEqual(credentials(address, page("{}", "a=1; _xsrf=2|x; b=2")), {
+  assert.deepEqual(authHeaders(address, page("{}", "a=1; _xsrf=2|x; b=2")), {
     Authorization: "token t",
     "X-XSRFToken": "2|x",
   });
-  assert.deepEqual(credentials({ api: "", token: "" }, page("{}", "x_xsrf=1")), {});
+  assert.deepEqual(authHeaders({ api: "", token: "" }, page("{}", "x_xsrf=1")), {});
 });
 
 test("the wait doubles, with jitter, up to a limit, and honours Retry-After", () => {
@@ -61,43 +61,43 @@ test("a pause ends with its signal", async () => {
   await pause(60_000, stop.signal);
 });
 
-test("a refusal tells the server's own words, or that it was none of ours", async () => {
+test("an error has the server's own message, or says that it was no Loop API", async () => {
   const body = { error: { type: "rate_limit_error", code: "too_many_requests", message: "Slow." } };
   const headers = { "Retry-After": "3" };
-  const slow = await refusalOf(new Response(JSON.stringify(body), { status: 429, headers }));
+  const slow = await errorFromResponse(new Response(JSON.stringify(body), { status: 429, headers }));
   assert.deepEqual([slow.code, slow.message, slow.retryAfter], ["too_many_requests", "Slow.", 3]);
-  assert.ok(slow.passing);
-  const page = await refusalOf(new Response("<html>", { status: 404 }));
-  assert.deepEqual([page.code, page.passing], ["not_here", false]);
+  assert.ok(slow.retryable);
+  const page = await errorFromResponse(new Response("<html>", { status: 404 }));
+  assert.deepEqual([page.code, page.retryable], ["not_here", false]);
 });
 
-test("places are shared: who waits gets one from who has had it long enough", async () => {
-  const slots = new Slots(2, 1);
-  const [first, second] = [await slots.take(never), await slots.take(never)];
-  const third = slots.take(never);
+test("leases are shared: a waiting stream gets the lease of the one that has had it longest", async () => {
+  const limit = new StreamLimit(2, 1);
+  const [first, second] = [await limit.acquire(never), await limit.acquire(never)];
+  const third = limit.acquire(never);
   await new Promise((resolve) => first.signal.addEventListener("abort", resolve));
   assert.equal(second.signal.aborted, false);
-  first.free();
-  first.free(); // twice is once
+  first.release();
+  first.release(); // twice is once
   const lease = await third;
   assert.equal(lease.signal.aborted, false);
-  second.free();
-  lease.free();
+  second.release();
+  lease.release();
 });
 
-test("nobody has to leave while nobody waits, and who gives up gets none", async () => {
-  const slots = new Slots(1, 1);
-  const lease = await slots.take(never);
+test("no lease is revoked while none is waited for, and an aborted wait gets none", async () => {
+  const limit = new StreamLimit(1, 1);
+  const lease = await limit.acquire(never);
   const stop = new AbortController();
-  const waiting = slots.take(stop.signal);
+  const waiting = limit.acquire(stop.signal);
   stop.abort();
   assert.equal(await waiting, null);
   await new Promise((resolve) => setTimeout(resolve, 5));
   assert.equal(lease.signal.aborted, false);
-  lease.free();
+  lease.release();
 });
 
-// ------------------------------------------------------------------ which way
+// ------------------------------------------------------------------ find_transport
 
 /** A model whose kernel answers with `answers[op]`, or not at all. */
 function kernel(answers) {
@@ -121,40 +121,40 @@ const jupyter = () => page('{"baseUrl": "/"}');
 test("where the server has the loop, nothing goes through the kernel", async (context) => {
   context.mock.method(globalThis, "fetch", answering(200, { id: "loop_1" }));
   const model = kernel(null);
-  const { port, loop } = await findPort(model, "loop_1", jupyter());
-  assert.deepEqual([port.kind, loop.id, model.listeners.size], ["server", "loop_1", 0]);
+  const { transport, loop } = await findTransport(model, "loop_1", jupyter());
+  assert.deepEqual([transport.kind, loop.id, model.listeners.size], ["server", "loop_1", 0]);
 });
 
 test("where it does not, or there is none, everything goes through the kernel", async (context) => {
   const answers = { loop: { result: { id: "loop_1" } } };
   context.mock.method(globalThis, "fetch", answering(404, refused("loop_not_found")));
   for (const where of [jupyter(), page(null)]) {
-    const { port, loop } = await findPort(kernel(answers), "loop_1", where);
-    assert.deepEqual([port.kind, loop.id], ["kernel", "loop_1"]);
+    const { transport, loop } = await findTransport(kernel(answers), "loop_1", where);
+    assert.deepEqual([transport.kind, loop.id], ["kernel", "loop_1"]);
   }
 });
 
-test("a server that is only away for a moment is waited for", async (context) => {
+test("a retryable error of the server is thrown and not answered by the kernel", async (context) => {
   context.mock.method(globalThis, "fetch", answering(503, refused("overloaded")));
-  await assert.rejects(findPort(kernel(null), "loop_1", jupyter()), (error) => error.passing);
+  await assert.rejects(findTransport(kernel(null), "loop_1", jupyter()), (error) => error.retryable);
 });
 
-test("where neither way leads there, a sentence says why", async (context) => {
+test("where no transport works, the error says why", async (context) => {
   context.mock.method(globalThis, "fetch", answering(404, refused("loop_not_found")));
   const model = kernel(null);
-  await assert.rejects(findPort(model, "loop_1", jupyter()), (error) => {
+  await assert.rejects(findTransport(model, "loop_1", jupyter()), (error) => {
     assert.match(error.message, /has no such loop, and the notebook's kernel does not answer/);
-    return !error.passing;
+    return !error.retryable;
   });
   assert.equal(model.listeners.size, 0);
   await assert.rejects(
-    findPort(kernel(null), "loop_1", page(null)),
+    findTransport(kernel(null), "loop_1", page(null)),
     /no Jupyter server with loopat/,
   );
 });
 
-test("what the kernel's server refuses is told in its own words", async () => {
+test("an error response through the kernel keeps its own message", async () => {
   const error = { code: "invalid_token", message: "Unknown token.", status: 401 };
   const model = kernel({ loop: { error } });
-  await assert.rejects(findPort(model, "loop_1", page(null)), /Unknown token/);
+  await assert.rejects(findTransport(model, "loop_1", page(null)), /Unknown token/);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Decoder, eventsOf } from "../../../loopat_jupyter/notebook/widgets/static/sse.js";
+import { Decoder, eventsOf } from "../../../loopat_jupyter/notebook/widgets/static/connection/sse.js";
 
 const WIRE =
   'id: 7\nevent: assistant_delta\ndata: {"text":"grüß 👋","turn_id":"turn_1"}\n\n' +

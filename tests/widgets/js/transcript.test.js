@@ -5,7 +5,7 @@ import {
   Transcript,
   pendingChoice,
   visibleText,
-} from "../../../loopat_jupyter/notebook/widgets/static/transcript.js";
+} from "../../../loopat_jupyter/notebook/widgets/static/state/transcript.js";
 
 let seq = 0;
 const event = (name, data, turn = "turn_1") => ({

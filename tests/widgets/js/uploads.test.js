@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { Refusal } from "../../../loopat_jupyter/notebook/widgets/static/refusal.js";
-import { Uploads, cut } from "../../../loopat_jupyter/notebook/widgets/static/uploads.js";
+import { ApiError } from "../../../loopat_jupyter/notebook/widgets/static/connection/api_error.js";
+import { Uploads, uploadParts } from "../../../loopat_jupyter/notebook/widgets/static/state/uploads.js";
 
-/** A session whose port keeps what it is given, and fails as told. */
+/** A session whose transport keeps what it is given, and fails with the given errors first. */
 function session(failures = []) {
   const got = [];
   const put = async (path, bytes, part) => {
@@ -12,9 +12,9 @@ function session(failures = []) {
     if (failure) throw failure;
     got.push([path, await bytes.text(), part?.offset ?? null]);
   };
-  return { got, port: { put }, touch: () => undefined };
+  return { got, transport: { put }, notify: () => undefined };
 }
-const lost = () => new Refusal("unreachable", "The server does not answer.");
+const lost = () => new ApiError("unreachable", "The server does not answer.");
 const settled = async (uploads) => {
   while (uploads.list.some((one) => ["waiting", "sending"].includes(one.state))) {
     await new Promise((resolve) => setTimeout(resolve, 5));
@@ -23,10 +23,10 @@ const settled = async (uploads) => {
 
 test("a file goes whole where one request carries it, else in parts that are one upload", () => {
   assert.deepEqual(
-    [...cut(new Blob(["abc"]), 3)].map(({ part }) => part),
+    [...uploadParts(new Blob(["abc"]), 3)].map(({ part }) => part),
     [null],
   );
-  const parts = [...cut(new Blob(["abcdefg"]), 3)];
+  const parts = [...uploadParts(new Blob(["abcdefg"]), 3)];
   assert.deepEqual(
     parts.map(({ part, bytes }) => [part.offset, part.size, bytes.size]),
     [
@@ -39,7 +39,7 @@ test("a file goes whole where one request carries it, else in parts that are one
   assert.match(parts[0].part.upload, /^[A-Za-z0-9_-]{1,64}$/);
 });
 
-test("files go one after the other, and a request that was lost is repeated", async () => {
+test("files are uploaded one after the other, and a lost request is retried", async () => {
   const one = session([lost()]);
   const uploads = new Uploads(one);
   const arrived = [];
@@ -54,8 +54,8 @@ test("files go one after the other, and a request that was lost is repeated", as
   assert.deepEqual(uploads.list, []);
 });
 
-test("a refusal is told, and the next file goes on", async () => {
-  const one = session([new Refusal("body_too_large", "Too large.", { status: 413 })]);
+test("an error is shown, and the next file is still uploaded", async () => {
+  const one = session([new ApiError("body_too_large", "Too large.", { status: 413 })]);
   const uploads = new Uploads(one);
   uploads.add([new File(["a"], "a.txt"), new File(["b"], "b.txt")], () => undefined);
   await settled(uploads);

@@ -1,9 +1,9 @@
 /**
- * The widget LoopChat, as anywidget takes it: one session for the model, one view for each place
- * where it is shown. The session lives while somebody looks.
+ * The widget LoopChat, in the form of an anywidget module: one session for each model, one view for
+ * each place where it is displayed. The session is connected while there is a view.
  */
-import { ChatView } from "./chat_view.js";
-import { Session } from "./session.js";
+import { ChatView } from "./views/chat_view.js";
+import { Session } from "./state/session.js";
 
 function loopChat() {
   let session = null;

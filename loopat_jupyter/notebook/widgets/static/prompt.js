@@ -1,17 +1,17 @@
 /**
- * The widget ChoicePrompt: one choice on its own, answered here or seen to be answered elsewhere.
+ * The widget ChoicePrompt: one choice, to resolve here or to show how it was resolved elsewhere.
  */
-import { ChoiceView, outcomeText } from "./choice_view.js";
-import { h, setText } from "./dom.js";
-import { keepKeys } from "./keyboard.js";
-import { PromptSession } from "./prompt_session.js";
+import { ChoiceView, outcomeText } from "./views/choice_view.js";
+import { h, setText } from "./dom/elements.js";
+import { captureKeys } from "./dom/keyboard.js";
+import { PromptSession } from "./state/prompt_session.js";
 
 class PromptView {
   #choice = null;
   #session;
   #note = h("p", { class: "loopat-note", role: "status" });
   #body = h("div");
-  #giveKeysBack;
+  #releaseKeys;
   #listener = () => this.#draw();
 
   /** @param {PromptSession} session */
@@ -20,12 +20,12 @@ class PromptView {
     const about = { role: "region", "aria-label": "Loop choice" };
     this.el = h("section", { class: "loopat loopat-prompt", ...about }, this.#body, this.#note);
     session.addEventListener("change", this.#listener);
-    this.#giveKeysBack = keepKeys(this.el);
+    this.#releaseKeys = captureKeys(this.el);
     this.#draw();
   }
 
   close() {
-    this.#giveKeysBack();
+    this.#releaseKeys();
     this.#session.removeEventListener("change", this.#listener);
   }
 
@@ -35,7 +35,7 @@ class PromptView {
       this.#choice = new ChoiceView(request, (id, body) => this.#session.resolve(id, body));
       this.#body.append(this.#choice.el);
     }
-    if (resolved !== null) this.#choice?.settle(resolved);
+    if (resolved !== null) this.#choice?.showResolution(resolved);
     setText(
       this.#note,
       resolved !== null && this.#choice === null ? outcomeText(resolved) : message,
