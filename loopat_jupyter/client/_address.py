@@ -18,12 +18,15 @@ class ServerAddress:
         token: a ``la_…`` API token, or the Jupyter server's (or a Hub's) token.
         found_by: the source of this address: ``given``, or the variable that named it.
         socket: the path of the Unix socket, where the server listens on one.
+        own: it is the server on this machine that this process belongs to. Its token must not leave
+            the machine, so no proxy is ever asked the way.
     """
 
     url: str
     token: str | None = field(default=None, repr=False)
     found_by: str = "given"
     socket: str | None = None
+    own: bool = False
 
     @property
     def api_url(self) -> str:
@@ -48,7 +51,7 @@ class ServerAddress:
     def is_local(self) -> bool:
         """Whether it is on this machine: then the proxies of the environment are not used."""
         host = urlsplit(self.url).hostname or ""
-        if self.socket is not None or host == "localhost":
+        if self.own or self.socket is not None or host == "localhost":
             return True
         try:
             return ipaddress.ip_address(host).is_loopback

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from ._address import ServerAddress, check_url
 from ._errors import ServerNotFound
@@ -43,7 +43,10 @@ def running_servers(environ: Mapping[str, str] | None = None) -> Iterator[Server
     for _, path in sorted(files, reverse=True):
         pid = path.stem.removeprefix("jpserver-")
         if pid.isdigit() and _process_exists(int(pid)):
-            found = _from_file(path, "running server")
+            try:
+                found = _from_file(path, "running server")
+            except ServerNotFound:  # one that cannot be used hides no other
+                continue
             if found is not None:
                 yield found
 
@@ -84,17 +87,23 @@ def _from_hub(env: Mapping[str, str]) -> ServerAddress | None:
     if not token or not service:
         return None
     path = env.get("JUPYTERHUB_SERVICE_PREFIX") or urlsplit(service).path
-    url = urlunsplit(urlsplit(_reachable(service))._replace(path=path, query="", fragment=""))
-    return ServerAddress(url, token, "JUPYTERHUB_API_TOKEN")
+    parts = urlsplit(service)
+    port = f":{parts.port}" if parts.port else ""
+    url = f"{parts.scheme or 'http'}://{_reachable_host(parts.hostname or '')}{port}{path}"
+    return ServerAddress(url, token, "JUPYTERHUB_API_TOKEN", own=True)
 
 
-def _reachable(url: str) -> str:
-    """``url`` as it is reached from this machine: 0.0.0.0 and the like become 127.0.0.1."""
-    parts = urlsplit(url)
-    if (parts.hostname or "") not in {"", "0.0.0.0", "::", "*"}:  # noqa: S104
-        return url
-    here = f"127.0.0.1:{parts.port}" if parts.port else "127.0.0.1"
-    return urlunsplit(parts._replace(scheme=parts.scheme or "http", netloc=here))
+def _reachable_host(bound: str) -> str:
+    """The host under which a server of this machine is reached that listens at ``bound``.
+
+    A server that listens everywhere is asked over loopback, of the family that it listens on: its
+    name could lead out of the machine and back, or to a proxy, and the token with it.
+    """
+    if bound in {"", "0.0.0.0", "*", "localhost"}:  # noqa: S104
+        return "127.0.0.1" if bound != "localhost" else bound
+    if bound == "::":
+        return "[::1]"
+    return f"[{bound}]" if ":" in bound else bound
 
 
 def _from_parent_pid(env: Mapping[str, str]) -> ServerAddress | None:
@@ -109,13 +118,23 @@ def _from_file(path: Path, found_by: str) -> ServerAddress | None:
     try:
         info = json.loads(path.read_text("utf-8"))
         token, socket = str(info.get("token") or ""), str(info.get("sock") or "")
+        base = str(info.get("base_url") or "/")
         if socket:
-            url = "http://localhost" + str(info.get("base_url") or "/")
+            url = f"http://localhost{base}"
+        elif "port" in info and "hostname" in info:
+            scheme = "https" if info.get("secure") else "http"
+            host = _reachable_host(str(info["hostname"]))
+            url = check_url(f"{scheme}://{host}:{int(info['port'])}{base}")
         else:
-            url = _reachable(check_url(str(info["url"])))
+            url = check_url(str(info["url"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return ServerAddress(url, token or None, found_by, socket or None)
+    if not token and info.get("password"):
+        raise ServerNotFound(
+            f"the server at {url} wants a password and has no token: run `loopat token create` "
+            "on its machine, and set LOOPAT_URL and LOOPAT_TOKEN"
+        )
+    return ServerAddress(url, token or None, found_by, socket or None, own=True)
 
 
 def _process_exists(pid: int) -> bool:

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.client import ServerAddress, ServerNotFound, find_server, running_servers
+from loopat_jupyter.client import (
+    ServerAddress,
+    ServerNotFound,
+    find_server,
+    running_servers,
+    server_with_pid,
+)
+from loopat_jupyter.client._http import client_options
 
 HUB = {
     "JUPYTERHUB_API_TOKEN": "hubtoken",
@@ -18,7 +25,19 @@ HUB = {
 
 
 def announce(directory: Path, pid: int, **info: object) -> None:
-    body = {"url": "http://127.0.0.1:8888/x/", "token": "t", "pid": pid, "sock": "", **info}
+    """The file as Jupyter writes it."""
+    body = {
+        "url": "http://its-name.example:8888/x/",
+        "hostname": "127.0.0.1",
+        "port": 8888,
+        "base_url": "/x/",
+        "secure": False,
+        "password": False,
+        "token": "t",
+        "pid": pid,
+        "sock": "",
+        **info,
+    }
     (directory / f"jpserver-{pid}.json").write_text(json.dumps(body))
 
 
@@ -42,7 +61,7 @@ def test_the_order_is_variables_then_hub_then_parent(tmp_path: Path):
     assert found.authorization == "token hubtoken"
     del everything["JUPYTERHUB_API_TOKEN"]
     found = find_server(everything)
-    assert found == ServerAddress("http://127.0.0.1:8888/x/", "t", "JPY_PARENT_PID")
+    assert found == ServerAddress("http://127.0.0.1:8888/x/", "t", "JPY_PARENT_PID", own=True)
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"url": "x"}'])
@@ -60,10 +79,46 @@ def test_a_broken_variable_is_named(tmp_path: Path):
         find_server({"LOOPAT_URL": "localhost:8888"})
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "[::]"])
-def test_a_server_that_is_bound_everywhere_is_reached_here(tmp_path: Path, host: str):
-    announce(tmp_path, 41, url=f"http://{host}:8888/x/")
-    assert find_server(kernel(tmp_path, 41)).url == "http://127.0.0.1:8888/x/"
+@pytest.mark.parametrize(
+    ("bound", "reached"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("", "127.0.0.1"),
+        ("*", "127.0.0.1"),
+        ("::", "[::1]"),
+        ("::1", "[::1]"),
+        ("localhost", "localhost"),
+        ("10.1.2.3", "10.1.2.3"),
+    ],
+)
+def test_the_own_server_is_reached_over_loopback_where_it_can_be(
+    tmp_path: Path, bound: str, reached: str
+):
+    announce(tmp_path, 41, hostname=bound)
+    found = find_server(kernel(tmp_path, 41))
+    assert found.url == f"http://{reached}:8888/x/"
+    assert found.own
+
+
+@pytest.mark.parametrize("hostname", ["0.0.0.0", "::", "10.1.2.3"])
+def test_the_own_server_is_never_asked_through_a_proxy(tmp_path: Path, hostname: str):
+    announce(tmp_path, 41, hostname=hostname)
+    assert client_options(find_server(kernel(tmp_path, 41)), None)["trust_env"] is False
+    assert client_options(find_server(HUB), None)["trust_env"] is False
+    assert client_options(ServerAddress("http://far.example/", "t"), None)["trust_env"] is True
+
+
+def test_a_server_with_a_password_and_no_token_says_what_to_do(tmp_path: Path):
+    announce(tmp_path, 41, token="", password=True)
+    with pytest.raises(ServerNotFound, match="loopat token create"):
+        find_server(kernel(tmp_path, 41))
+
+
+def test_a_server_without_credentials_is_spoken_to_as_a_page_does(tmp_path: Path):
+    announce(tmp_path, 41, token="")
+    headers = client_options(find_server(kernel(tmp_path, 41)), None)["headers"]
+    assert headers["Cookie"] == f"_xsrf={headers['X-XSRFToken']}"
+    assert "Authorization" not in headers
 
 
 def test_a_pid_is_a_number_and_no_path(tmp_path: Path):
@@ -80,10 +135,19 @@ def test_a_server_on_a_socket(tmp_path: Path):
 def test_running_servers_have_a_live_process_youngest_first(tmp_path: Path):
     announce(tmp_path, os.getpid())
     os.utime(tmp_path / f"jpserver-{os.getpid()}.json", (1, 1))
-    announce(tmp_path, os.getppid(), url="http://127.0.0.1:9/")
+    announce(tmp_path, os.getppid(), port=9)
     announce(tmp_path, 2**22 + 5)
     urls = [found.url for found in running_servers({"JUPYTER_RUNTIME_DIR": str(tmp_path)})]
-    assert urls == ["http://127.0.0.1:9/", "http://127.0.0.1:8888/x/"]
+    assert urls == ["http://127.0.0.1:9/x/", "http://127.0.0.1:8888/x/"]
+
+
+def test_a_server_is_found_by_its_pid_once_it_has_written_its_address(tmp_path: Path):
+    environ = {"JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    assert server_with_pid(41, environ) is None
+    announce(tmp_path, 41)
+    assert server_with_pid(41, environ) == ServerAddress(
+        "http://127.0.0.1:8888/x/", "t", "running server", own=True
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,6 +162,7 @@ def test_running_servers_have_a_live_process_youngest_first(tmp_path: Path):
 )
 def test_the_api_url_follows_from_any_form_of_the_url(url: str):
     assert ServerAddress(url).api_url == "http://h:1/loopat/api/v1/"
+    assert ServerAddress(url).server_url == "http://h:1/"
 
 
 def test_local_servers_are_not_reached_through_a_proxy():

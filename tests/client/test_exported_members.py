@@ -61,10 +61,10 @@ def test_importing_it_imports_nothing_of_the_server():
     code = (
         "import sys, loopat_jupyter.client\n"
         "heavy = {'tornado', 'jupyter_server', 'pydantic', 'pydantic_ai', 'traitlets'}\n"
-        "rooms = {'api', 'loops', 'engines', 'sandboxes', 'context', 'store', 'extension'}\n"
+        "packages = {'api', 'loops', 'engines', 'sandboxes', 'context', 'store', 'extension'}\n"
         "names = set(sys.modules)\n"
         "assert not heavy & names, heavy & names\n"
-        "assert not {f'loopat_jupyter.{room}' for room in rooms} & names\n"
+        "assert not {f'loopat_jupyter.{name}' for name in packages} & names\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
