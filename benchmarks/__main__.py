@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from .bench import Benchmark, Run
+from .conversation import conversation
 from .gateway import gateway
 from .latency import fanout, latency
 from .measures import Measure
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "fanout": fanout,
     "gateway": gateway,
     "post": post,
+    "conversation": conversation,
     "create": create,
     "list": list_pages,
     "resume": resume,

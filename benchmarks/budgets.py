@@ -24,6 +24,9 @@ BUDGETS = {
     "gateway.first.p50": Budget("model gateway, added to the first byte, p50", 1.0, "ms"),
     "gateway.delta.p50": Budget("model gateway, added to a delta, p50", 1.0, "ms"),
     "post.ack.p99": Budget("POST to durable acknowledgement, p99", 10.0, "ms"),
+    "conversation.ratio": Budget(
+        "message to a loop of 5,000 turns, as a multiple of one to a loop of 50, p50", 1.5, ""
+    ),
     "resume": Budget("resume of 10,000 events", 200.0, "ms"),
     "sandbox.ready.p50": Budget("sandbox ready (bubblewrap), p50", 25.0, "ms"),
     "restart": Budget("restart with 1,000 loops to all in their right state", 2.0, "s"),

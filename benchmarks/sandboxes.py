@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
 from loopat_jupyter.sandboxes.registry import select_tier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings

@@ -18,7 +18,8 @@ from traitlets import Bool, Enum, Float, HasTraits, Int, List, TraitError, Unico
 from .context.instructions import Instructions
 from .engines.plugin import EngineSetup, engine_names
 from .engines.tools.outcome import ToolLimits
-from .loops.ports.engine import PermissionMode, SandboxIsolation
+from .loops.ports.engine import PermissionMode
+from .loops.ports.sandbox import SandboxIsolation
 from .sandboxes.registry import tier_names
 from .sandboxes.runtime.settings import Limits, PodmanSettings, SandboxSettings
 from .store.database import JournalMode

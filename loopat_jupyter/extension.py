@@ -30,12 +30,13 @@ from .context.home import Home
 from .engines.registry import EngineRegistry, select_engines
 from .loops.errors import SandboxSpawnFailed, StoreError
 from .loops.event_broadcaster import EventBroadcaster
-from .loops.ports.engine import SandboxIsolation, SandboxTier
 from .loops.ports.network import AuditEntry
+from .loops.ports.sandbox import SandboxTier
 from .loops.sandbox_pool import SandboxPool
 from .loops.service import LoopService
 from .sandboxes.registry import reap_sandboxes, select_tier
 from .sandboxes.runtime.cgroups import NotDelegated, ServerCgroup, claim, find_delegation
+from .sandboxes.unavailable import UnavailableTier
 from .store import HomeLock, Store
 from .workspace.files import WorkspaceFiles
 
@@ -113,7 +114,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
                 Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         return tuple(dict.fromkeys((home, *(Path(path).absolute() for path in directories))))
 
-    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier | SandboxSpawnFailed:
+    def _select_tier(self, private: tuple[Path, ...]) -> SandboxTier:
         self._division = self._divide_cgroup()
         settings = self.sandbox_settings(
             self._home.run_dir, private, cgroup=self._division, audit=self._audit
@@ -122,7 +123,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
             return select_tier(self.sandbox, settings)
         except SandboxSpawnFailed as error:
             self.log.warning("loopat has no sandbox, so no turn can run: %s", error.message)
-            return error
+            return UnavailableTier(error.message)
 
     def _divide_cgroup(self) -> ServerCgroup | None:
         """The cgroup subtree for sandboxes; ``None`` where the server has none, and the tier's
@@ -141,13 +142,8 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         except StoreError as error:
             self.log.warning("loopat could not keep a line of the network audit: %s", error)
 
-    def _build_context(
-        self, engines: EngineRegistry, tier: SandboxTier | SandboxSpawnFailed
-    ) -> ApiContext:
-        if isinstance(tier, SandboxSpawnFailed):
-            isolation = SandboxIsolation(tier="unavailable", isolates=False, gaps=(tier.message,))
-        else:
-            isolation = tier.isolation
+    def _build_context(self, engines: EngineRegistry, tier: SandboxTier) -> ApiContext:
+        isolation = tier.isolation
         keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
         broadcaster = EventBroadcaster(self._store.events)
         files = self._files()

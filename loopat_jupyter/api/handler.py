@@ -30,8 +30,9 @@ from tornado import web
 from ..loops.errors import DomainError, InvalidParameter, PermissionRefused
 from ..loops.event_broadcaster import EventBroadcaster
 from ..loops.models import LoopRecord
-from ..loops.ports.engine import EngineSet, SandboxIsolation
+from ..loops.ports.engine import EngineSet
 from ..loops.ports.files import LoopFileStore
+from ..loops.ports.sandbox import SandboxIsolation
 from ..loops.ports.store import StorePort
 from ..loops.service import LoopService
 from .auth import TOKEN_PREFIX, ApiTokenService, Caller, resolve_owner

@@ -6,7 +6,8 @@ from typing import Any
 
 from ..loops.errors import InvalidCursor, PermissionRefused
 from ..loops.models import GivenFolder, LoopRecord, LoopState, new_loop_id
-from ..loops.ports.engine import EngineSelection, SandboxIsolation
+from ..loops.ports.engine import EngineSelection
+from ..loops.ports.sandbox import SandboxIsolation
 from ..loops.service import NewLoop
 from .handler import LoopatHandler
 from .schemas import (

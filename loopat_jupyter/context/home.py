@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ..loops.errors import UnknownProfile, UnknownRepo, UnknownVault
 from ..loops.models import LoopRecord
-from ..loops.ports.engine import FolderMount, SandboxSpec
+from ..loops.ports.sandbox import FolderMount, SandboxSpec
 from ..loops.service import NewLoop, PreparedLoop
 from .config_file import ConfigFile
 from .egress_policy import loop_egress

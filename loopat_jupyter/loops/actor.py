@@ -1,11 +1,11 @@
 """The actor of one loop: takes its turns one after the other.
 
-At most one task runs for a loop, and it runs while there is something that can go on; a loop
-that rests (idle, or waiting for a person) has none. The actor keeps no truth of its own: which
-turn comes next is read from the store each time, so a crash between two lines loses nothing.
+At most one task exists for a loop, while it has a turn that can run; an idle loop, and one whose
+turn waits for a person, has none. The actor holds no state that matters: which turn comes next is
+read from the store each time, so a crash between two lines loses nothing.
 
 Ending a running turn from outside is cancellation of its task with a *cause*, which says how the
-turn is to be written down.
+turn's end is stored.
 """
 
 from __future__ import annotations
@@ -18,16 +18,9 @@ from typing import Any, Literal
 
 from .errors import DomainError, SandboxSpawnFailed, StoreError, TurnFailure
 from .event_broadcaster import EventBroadcaster
-from .models import Choice, LoopRecord, TurnRecord
-from .ports.engine import (
-    Engine,
-    EngineSet,
-    PermissionMode,
-    Sandbox,
-    SandboxSpec,
-    Turn,
-    TurnSuspended,
-)
+from .models import ChoiceRecord, LoopRecord, TurnRecord
+from .ports.engine import Engine, EngineSet, PermissionMode, Turn, TurnSuspended
+from .ports.sandbox import Sandbox, SandboxSpec
 from .ports.store import StorePort
 from .sandbox_pool import SandboxPool
 from .turn_context import TurnContext
@@ -49,8 +42,8 @@ ERROR_OF_CAUSE: dict[Cause, str] = {
 }
 
 STORE_RETRY = 5.0
-"""Seconds after which a loop whose store refused a write tries to go on. A full disk sends no
-event when it has room again."""
+"""Seconds after which a loop whose store refused a write tries again. Nothing reports that a full
+disk has room again."""
 
 UNEXPECTED = (
     "The agent failed in a way it did not expect; the server's log has the details. What it had "
@@ -73,22 +66,22 @@ class ActorDeps:
     store: StorePort
     log: EventBroadcaster
     engines: EngineSet
-    keeper: SandboxPool
+    sandboxes: SandboxPool
     default_mode: PermissionMode
     spec: Callable[[LoopRecord], Awaitable[SandboxSpec]]
     on_activity: Callable[[], None]
 
 
 class _TurnRun:
-    """One uninterrupted stretch of a turn: its task, its host, why it was ended."""
+    """One uninterrupted run of a turn: its task, its host, and the cause that ended it."""
 
     def __init__(self, turn: TurnRecord) -> None:
         self.turn = turn
         self.task: asyncio.Task[None] | None = None
         self.host: TurnContext | None = None
         self.cause: Cause | None = None
-        self.under_way = False
-        self.over = asyncio.Event()
+        self.has_begun = False
+        self.ended = asyncio.Event()
 
     def cancel(self, cause: Cause) -> None:
         if self.cause is None:
@@ -98,13 +91,13 @@ class _TurnRun:
 
 
 class LoopActor:
-    def __init__(self, loop: LoopRecord, around: ActorDeps) -> None:
+    def __init__(self, loop: LoopRecord, deps: ActorDeps) -> None:
         self._loop = loop
-        self._deps = around
+        self._deps = deps
         self._task: asyncio.Task[None] | None = None
-        self._again = False
-        self._stretch: _TurnRun | None = None
-        self._moved = asyncio.Event()
+        self._rerun = False
+        self._run: _TurnRun | None = None
+        self._changed = asyncio.Event()
         self._stopping: Cause | None = None
 
     # ------------------------------------------------------------------ from outside
@@ -115,35 +108,40 @@ class LoopActor:
 
     @property
     def waiting(self) -> bool:
-        """Its engine cannot rest, and holds the turn's task until a person has answered."""
-        host = None if self._stretch is None else self._stretch.host
+        """Its engine has no durable choices and holds the task until a person has answered."""
+        host = None if self._run is None else self._run.host
         return host is not None and host.is_waiting
 
     def wake(self) -> None:
         """There may be something to do: a message, an answer."""
         if self._stopping:
             return
-        self._again = True
+        self._rerun = True
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work())
 
+    def rules_changed(self) -> None:
+        """A rule of the loop was deleted."""
+        if self._run is not None and self._run.host is not None:
+            self._run.host.rules_changed()
+
     def choice_resolved(self, choice_id: str) -> None:
-        if self._stretch is not None and self._stretch.host is not None:
-            self._stretch.host.choice_resolved(choice_id)
+        if self._run is not None and self._run.host is not None:
+            self._run.host.choice_resolved(choice_id)
         self.wake()
 
     async def interrupt(self) -> None:
-        """End the turn the loop is at, if any; returns when it is written down."""
+        """End the turn the loop is at, if any; returns when its end is stored."""
         turns = self._deps.store.turns
         while True:
-            while self._task is not None and self._stretch is None:  # it chooses the next turn
-                self._moved.clear()
-                await self._moved.wait()
-            if self._stretch is not None:
-                await self._interrupt_run(self._stretch)
+            while self._task is not None and self._run is None:  # it chooses the next turn
+                self._changed.clear()
+                await self._changed.wait()
+            if self._run is not None:
+                await self._interrupt_run(self._run)
                 return
             turn = await turns.current(self._loop.loop_id)
-            if self._task is not None:  # woken during that read: what it says may be old
+            if self._task is not None:  # woken during that read, whose result may be old
                 continue
             # From here to the store's queue nothing else runs: whatever begins later finds this.
             if turn is None or await turns.finish(turn, "interrupted", only=turn.state):
@@ -151,14 +149,14 @@ class LoopActor:
                 return
 
     @staticmethod
-    async def _interrupt_run(stretch: _TurnRun) -> None:
-        stretch.cancel("interrupted")
-        await stretch.over.wait()
+    async def _interrupt_run(run: _TurnRun) -> None:
+        run.cancel("interrupted")
+        await run.ended.wait()
 
     def evicted(self) -> None:
         """The sandbox was taken away; a turn that cannot wait without it ends."""
-        if self._stretch is not None and self.waiting:
-            self._stretch.cancel("sandbox_evicted")
+        if self._run is not None and self.waiting:
+            self._run.cancel("sandbox_evicted")
 
     def close(self) -> None:
         """Take no turns: the server is stopping."""
@@ -167,9 +165,9 @@ class LoopActor:
     async def stop(self, cause: Cause) -> None:
         """Take no more turns; end the running one. Returns when nothing runs."""
         self._stopping = cause
-        self._again = False
-        if self._stretch is not None:
-            self._stretch.cancel(cause)
+        self._rerun = False
+        if self._run is not None:
+            self._run.cancel(cause)
         if self._task is not None:
             await self._task
 
@@ -177,18 +175,18 @@ class LoopActor:
 
     async def _work(self) -> None:
         try:
-            while self._again and not self._stopping:
-                self._again = False
+            while self._rerun and not self._stopping:
+                self._rerun = False
                 while not self._stopping and (turn := await self._next()) is not None:
                     await self._run_turn(turn)
         except Exception as error:
-            # What was accepted is safe on disk; it goes on when there is room again.
+            # What was accepted is safe on disk, and is tried again when there may be room.
             detail = not isinstance(error, StoreError)
-            log.error("loopat: %s rests: %s", self._loop.loop_id, error, exc_info=detail)  # noqa: TRY400
+            log.error("loopat: %s is suspended: %s", self._loop.loop_id, error, exc_info=detail)  # noqa: TRY400
             asyncio.get_running_loop().call_later(STORE_RETRY, self.wake)
         finally:
             self._task = None
-            self._moved.set()
+            self._changed.set()
 
     async def _next(self) -> TurnRecord | None:
         turn = await self._deps.store.turns.next(self._loop.loop_id)
@@ -199,43 +197,43 @@ class LoopActor:
         return turn
 
     async def _run_turn(self, turn: TurnRecord) -> None:
-        stretch = self._stretch = _TurnRun(turn)
-        around = self._deps
-        around.keeper.hold(self._loop.loop_id)
-        around.on_activity()
-        stretch.task = asyncio.get_running_loop().create_task(self._run_and_record(stretch))
+        run = self._run = _TurnRun(turn)
+        deps = self._deps
+        deps.sandboxes.hold(self._loop.loop_id)
+        deps.on_activity()
+        run.task = asyncio.get_running_loop().create_task(self._run_and_record(run))
         if self._stopping:
-            stretch.cancel(self._stopping)
-        self._moved.set()
+            run.cancel(self._stopping)
+        self._changed.set()
         try:
-            await asyncio.wait([stretch.task])
-            if stretch.cause is not None:
-                await self._end(turn, stretch.cause)
-            if not stretch.task.cancelled():
-                stretch.task.result()
+            await asyncio.wait([run.task])
+            if run.cause is not None:
+                await self._end(turn, run.cause)
+            if not run.task.cancelled():
+                run.task.result()
         finally:
-            around.keeper.release(self._loop.loop_id)
-            around.on_activity()
-            self._stretch = None
-            stretch.over.set()
+            deps.sandboxes.release(self._loop.loop_id)
+            deps.on_activity()
+            self._run = None
+            run.ended.set()
 
     async def _end(self, turn: TurnRecord, cause: Cause) -> None:
-        """Write down that the turn was ended from outside; nothing if it had ended by itself."""
+        """Store that the turn was ended from outside; nothing if it had ended by itself."""
         finish = self._deps.store.turns.finish
         if cause == "interrupted":
             await finish(turn, "interrupted")
         elif cause == "server_restarted":
-            # A turn that had not begun, or rests on a choice, goes on after the restart.
+            # A turn that had not begun, or is suspended on a choice, resumes after the restart.
             await finish(turn, "error", code=cause, message=ERROR_OF_CAUSE[cause], only="running")
         else:
             await finish(turn, "error", code=cause, message=ERROR_OF_CAUSE[cause])
 
-    async def _run_and_record(self, stretch: _TurnRun) -> None:
-        """Run the turn until it ends or rests, and write down how."""
-        turn = stretch.turn
+    async def _run_and_record(self, run: _TurnRun) -> None:
+        """Run the turn until it ends or is suspended, and store how it ended."""
+        turn = run.turn
         finish = self._deps.store.turns.finish
         try:
-            if not await self._run_engine(stretch):
+            if not await self._run_engine(run):
                 return
         except TurnSuspended:
             return
@@ -244,7 +242,7 @@ class LoopActor:
         except TurnFailure as error:
             await finish(turn, "error", code=error.event_code, message=error.message)
         except DomainError as error:
-            if not stretch.under_way:
+            if not run.has_begun:
                 raise  # its begin could not be saved: it has not begun, and is tried again
             await finish(turn, "error", code="agent_error", message=error.message)
         except Exception:
@@ -253,34 +251,34 @@ class LoopActor:
         else:
             await finish(turn, "done")
 
-    async def _run_engine(self, stretch: _TurnRun) -> bool:
-        """Run the engine; ``False`` if the turn was ended before it could begin or go on."""
-        around, turn, loop = self._deps, stretch.turn, self._loop
+    async def _run_engine(self, run: _TurnRun) -> bool:
+        """Run the engine; ``False`` if the turn was ended before it could begin or resume."""
+        deps, turn, loop = self._deps, run.turn, self._loop
         journal: tuple[dict[str, Any], ...] = ()
-        choices: tuple[Choice, ...] = ()
+        choices: tuple[ChoiceRecord, ...] = ()
         if turn.state == "queued":
-            cold = not around.keeper.is_alive(loop.loop_id)
-            engine = (await around.engines.select()).engine
-            if not await around.store.turns.begin(turn, cold_start=cold, engine=engine.name):
+            cold = not deps.sandboxes.is_alive(loop.loop_id)
+            engine = (await deps.engines.select()).engine
+            if not await deps.store.turns.begin(turn, cold_start=cold, engine=engine.name):
                 return False
-            stretch.under_way = True
-            spec = await around.spec(loop)
-            await around.keeper.acquire(spec)
+            run.has_begun = True
+            spec = await deps.spec(loop)
+            await deps.sandboxes.acquire(spec)
         else:
-            if not await around.store.turns.resume(turn):
+            if not await deps.store.turns.resume(turn):
                 return False
-            stretch.under_way = True
+            run.has_begun = True
             engine = self._engine_of(turn)
-            spec = await around.spec(loop)
-            journal = await around.store.turns.read_journal(turn)
-            choices = tuple(await around.store.choices.of_turn(turn))
-        mode = turn.permission_mode or around.default_mode
-        acquire: Callable[[], Awaitable[Sandbox]] = lambda: around.keeper.acquire(spec)  # noqa: E731
-        stretch.host = TurnContext(
+            spec = await deps.spec(loop)
+            journal = await deps.store.turns.read_journal(turn)
+            choices = tuple(await deps.store.choices.of_turn(turn))
+        mode = turn.permission_mode or deps.default_mode
+        acquire: Callable[[], Awaitable[Sandbox]] = lambda: deps.sandboxes.acquire(spec)  # noqa: E731
+        run.host = TurnContext(
             turn,
             mode,
-            around.store,
-            around.log,
+            deps.store,
+            deps.log,
             acquire,
             durable_choices=engine.durable_choices,
             choices=choices,
@@ -300,16 +298,16 @@ class LoopActor:
                     folders=spec.folders,
                     egress=spec.egress,
                 ),
-                stretch.host,
+                run.host,
             )
         finally:
-            stretch.host.revoke_network_grants()
+            run.host.revoke_network_grants()
         return True
 
     def _on_waiting(self, waiting: bool) -> None:
-        """An engine that cannot rest holds its task for a person: the sandbox is idle."""
-        keeper = self._deps.keeper
-        (keeper.release if waiting else keeper.hold)(self._loop.loop_id)
+        """An engine without durable choices holds its task for a person: its sandbox is idle."""
+        sandboxes = self._deps.sandboxes
+        (sandboxes.release if waiting else sandboxes.hold)(self._loop.loop_id)
 
     def _engine_of(self, turn: TurnRecord) -> Engine:
         """The engine that a turn began with: another one could not read its journal."""

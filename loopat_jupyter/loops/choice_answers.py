@@ -10,19 +10,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from .errors import InvalidChoicePayload
-from .models import Choice, Resolution, Source
+from .models import ChoiceRecord, Resolution, Source
 from .permissions import new_rule
 from .text import sanitize_text
 
 
-def parse_answer(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def parse_answer(choice: ChoiceRecord, body: Mapping[str, Any], source: Source) -> Resolution:
     """The resolution that ``body`` asks for. Raises ``InvalidChoicePayload``."""
     if choice.kind == "permission":
         return _parse_permission(choice, body, source)
     return _parse_answers(choice, body, source)
 
 
-def _parse_permission(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def _parse_permission(choice: ChoiceRecord, body: Mapping[str, Any], source: Source) -> Resolution:
     allow = body.get("allow")
     if not isinstance(allow, bool):
         raise InvalidChoicePayload('A permission is answered with {"allow": true} or false.')
@@ -35,7 +35,7 @@ def _parse_permission(choice: Choice, body: Mapping[str, Any], source: Source) -
     return Resolution("allowed" if allow else "denied", source, {"allow": allow}, rule)
 
 
-def _parse_answers(choice: Choice, body: Mapping[str, Any], source: Source) -> Resolution:
+def _parse_answers(choice: ChoiceRecord, body: Mapping[str, Any], source: Source) -> Resolution:
     given = body.get("answers")
     if not isinstance(given, dict):
         raise InvalidChoicePayload(

@@ -1,8 +1,8 @@
-"""The event log while the server lives: who listens, and from where on.
+"""Delivery of stored events to the open connections of this server.
 
 Store, then publish: :meth:`EventBroadcaster.publish` is called by the store on the event loop's
 thread, after the commit, in sequence order. A subscriber registers *before* it reads the store, so
-nothing falls between what it replays and what it hears.
+no event is lost between its replay and what is published to it.
 
 A subscriber's buffer is bounded. One that reads too slowly is dropped (``lagged``), never an
 event of it: it comes back with its cursor. Publishing never waits for anybody.
@@ -65,8 +65,9 @@ class Subscription:
     def set_direct_sink(self, sink: Callable[[Frame], bool] | None) -> None:
         """Hand frames straight to ``sink`` while nothing is buffered.
 
-        It saves waking a task for every event. ``sink`` says whether it took the frame; one that
-        it did not take is buffered, and so are all that follow until :meth:`frames` was called.
+        It saves waking a task for every event. ``sink`` returns whether it took the frame; one
+        that it did not take is buffered, and so are all that follow until :meth:`next_frames` was
+        called.
         """
         self._sink = sink
 
@@ -95,7 +96,7 @@ class Subscription:
         """Everything that has come since the last call; waits for the first. Empty: ended.
 
         Raises:
-            Lagged: the buffer ran over.
+            SlowConsumer: the buffer ran over.
         """
         await self._ready.wait()
         if self.lagged:
@@ -116,7 +117,7 @@ class EventBroadcaster:
         self._subscriptions: dict[str, set[Subscription]] = {}
 
     def subscribe(self, loop_id: str, *, raw: bool = False) -> Subscription:
-        """``raw``: also hear the engine's own messages (``sdk_message``)."""
+        """``raw``: also deliver the engine's own messages (``sdk_message``)."""
         return Subscription(self, loop_id, raw=raw)
 
     def add(self, subscription: Subscription) -> None:
@@ -133,7 +134,7 @@ class EventBroadcaster:
         return sum(map(len, self._subscriptions.values()))
 
     def publish(self, events: Sequence[LoopEvent]) -> None:
-        """Hand stored events to whoever listens; each is encoded once."""
+        """Deliver stored events to the subscriptions of their loop; each is encoded once."""
         for event in events:
             listeners = self._subscriptions.get(event.loop_id)
             if not listeners:

@@ -1,4 +1,4 @@
-"""The heart's records: what a loop, a turn, a choice, a rule and an event are.
+"""The domain's records: what a loop, a turn, a choice, a rule and an event are.
 
 Plain values, made by the store and read by everybody above it. Times are RFC 3339 UTC strings
 with ``Z`` and microseconds, so that they sort as text; sequence numbers start at 1.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from .ports.engine import PermissionMode, TurnState
+from .ports.engine import PermissionMode, TurnState, TurnUsage
 from .ports.network import AuditEntry
 from .text import sanitize_text
 
@@ -135,6 +135,39 @@ class TurnRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class NewToolCall:
+    """A tool call to announce; ``event`` is the data of its ``tool_call`` event."""
+
+    tool_use_id: str
+    tool: str
+    input: Mapping[str, Any] | str
+    event: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewToolResult:
+    """The result of an announced tool call."""
+
+    tool_use_id: str
+    ok: bool
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUpdate:
+    """Facts of a running turn that are stored together, in one transaction.
+
+    ``journal`` entries are appended in order, ``usage`` is added to the turn's sums. A call that
+    was announced before and a second result of one call are ignored.
+    """
+
+    journal: Sequence[Mapping[str, Any]] = ()
+    usage: TurnUsage | None = None
+    calls: Sequence[NewToolCall] = ()
+    results: Sequence[NewToolResult] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage:
     """A message on its way in. ``permission_mode`` ``None`` means the loop's own."""
 
@@ -173,7 +206,7 @@ class LoopEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ChoiceRecord:
     """A point where a turn waits, or waited, for a person."""
 
     choice_id: str

@@ -1,7 +1,7 @@
 """The permission policy: may this tool call run, must it be refused, or must a person be asked?
 
 The contract's table ("Agent behaviour seen through the API"), the same whatever engine runs the
-turn. Pure functions; where the answer comes from a person, see :mod:`.host`.
+turn. Pure functions; where the answer comes from a person, see :mod:`.turn_context`.
 
 A *remembered rule* stands for one tool in one loop. For Bash it is narrower: it stands for one
 program with one subcommand, and only for *simple* commands. What cannot be read with certainty
@@ -53,11 +53,11 @@ def evaluate(
 ) -> RuleDecision:
     """The contract's table. ``remembered``: a rule of the loop covers this call.
 
-    A destination outside of the allow-list is no tool of the agent's but a hole in the wall: a
-    mode that asks nobody does not make one.
+    ``auto`` and ``bypassPermissions`` run every tool and still deny a destination that is on no
+    allow-list: they widen what the agent may do inside its sandbox, not what the sandbox may reach.
     """
     if kind == "network":
-        return _decide_network(mode, remembered=remembered)
+        return _evaluate_network(mode, remembered=remembered)
     if kind == "read" or mode in ("auto", "bypassPermissions"):
         return "run"
     if mode == "plan":
@@ -69,7 +69,7 @@ def evaluate(
     return "deny" if mode == "dontAsk" else "ask"
 
 
-def _decide_network(mode: PermissionMode, *, remembered: bool) -> RuleDecision:
+def _evaluate_network(mode: PermissionMode, *, remembered: bool) -> RuleDecision:
     if mode == "plan":
         return "deny"
     if remembered:

@@ -1,4 +1,4 @@
-"""The keeper of the sandboxes: one for each loop that needs one, started once, evicted when idle.
+"""The sandboxes of this server: one for each loop that needs one, started once, evicted when idle.
 
 Starting is single flight: whoever asks while a sandbox starts waits for the same one, and a
 caller that is cancelled does not stop the start for the others. Idle means no turn activity for
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from .errors import SandboxSpawnFailed
-from .ports.engine import Sandbox, SandboxSpec, SandboxTier
+from .ports.sandbox import Sandbox, SandboxSpec, SandboxTier
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class _Slot:
 
 
 class SandboxPool:
-    """``on_evict(loop_id)`` hears of every sandbox that is taken away, before it ends: so what is
-    going on inside ends as evicted, and not by its sandbox's end."""
+    """``on_evict(loop_id)`` is called before a sandbox is stopped, so that a turn inside ends as
+    evicted and not as one that lost its sandbox."""
 
     def __init__(
         self,
-        tier: SandboxTier | SandboxSpawnFailed,
+        tier: SandboxTier,
         *,
         idle_timeout: float,
         on_evict: Callable[[str], Awaitable[None]],
@@ -57,8 +57,6 @@ class SandboxPool:
         """The loop's living sandbox. Raises ``SandboxSpawnFailed``."""
         if self._closed:
             raise SandboxSpawnFailed("The server is stopping. Send the message again later.")
-        if isinstance(self._tier, SandboxSpawnFailed):
-            raise SandboxSpawnFailed(self._tier.message)
         slot = self._slots.setdefault(spec.loop_id, _Slot())
         async with slot.lock:
             if slot.sandbox is not None and not slot.sandbox.alive:
@@ -84,7 +82,7 @@ class SandboxPool:
             slot.timer = None
 
     def release(self, loop_id: str) -> None:
-        """The turn rests or ended: the idle time begins."""
+        """The turn is suspended or has ended: the idle time begins."""
         slot = self._slots[loop_id]
         slot.holds -= 1
         if slot.holds == 0 and slot.timer is None:
@@ -120,13 +118,12 @@ class SandboxPool:
 
     async def retained(self) -> Sequence[str]:
         """The loops of which the tier keeps something, of earlier servers too."""
-        return () if isinstance(self._tier, SandboxSpawnFailed) else await self._tier.retained()
+        return await self._tier.retained()
 
     async def remove(self, loop_id: str) -> None:
         """The loop was archived: stop its sandbox, and keep nothing of it but its files."""
         await self.stop(loop_id)
-        if not isinstance(self._tier, SandboxSpawnFailed):
-            await self._tier.remove(loop_id)
+        await self._tier.remove(loop_id)
 
     async def close(self) -> None:
         """Stop everything; when it returns no sandbox is left, and none starts any more."""
@@ -137,5 +134,4 @@ class SandboxPool:
         await asyncio.gather(*(self.stop(loop_id) for loop_id in tuple(self._slots)))
         if self._evictions:
             await asyncio.gather(*self._evictions)
-        if not isinstance(self._tier, SandboxSpawnFailed):
-            await asyncio.to_thread(self._tier.close)
+        await asyncio.to_thread(self._tier.close)

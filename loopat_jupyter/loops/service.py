@@ -18,15 +18,16 @@ from .errors import ChoiceNotFound, LoopNotFound, NotFound, NotLoopOwner
 from .event_broadcaster import EventBroadcaster
 from .models import (
     AcceptedMessage,
-    Choice,
+    ChoiceRecord,
     GivenFolder,
     LoopRecord,
     NewMessage,
     Source,
     now,
 )
-from .ports.engine import EngineSet, PermissionMode, SandboxSpec
+from .ports.engine import EngineSet, PermissionMode
 from .ports.files import LoopFileStore
+from .ports.sandbox import SandboxSpec
 from .ports.store import StorePort
 from .sandbox_pool import SandboxPool
 from .transcript_source import StoredTurn, TranscriptIndex, TranscriptStream
@@ -36,10 +37,10 @@ QUEUE_LIMIT = 1000
 
 
 class LoopHome(Protocol):
-    """What the heart needs of the context: a loop's folders and what it may be made with."""
+    """What the domain needs of the context: a loop's folders and what it may be made with."""
 
-    async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
-        """Check what the draft names, and make the loop's directories. All or nothing."""
+    async def prepare_loop(self, new: NewLoop) -> PreparedLoop:
+        """Check what ``new`` names, and make the loop's directories. All or nothing."""
 
     async def remove_loop(self, loop_id: str) -> None: ...
 
@@ -68,7 +69,7 @@ class NewLoop:
 
 @dataclass(frozen=True, slots=True)
 class PreparedLoop:
-    """What a draft's names came to."""
+    """What the names in a :class:`NewLoop` resolve to."""
 
     profiles: tuple[str, ...]
     vault: str
@@ -83,7 +84,7 @@ class LoopService:
         store: StorePort,
         event_log: EventBroadcaster,
         engines: EngineSet,
-        keeper: SandboxPool,
+        sandboxes: SandboxPool,
         home: LoopHome,
         files: LoopFileStore,
         *,
@@ -94,41 +95,41 @@ class LoopService:
         self._broadcaster = event_log
         self._engines = engines
         self._files = files
-        self._keeper = keeper
+        self._sandboxes = sandboxes
         self._home = home
         self._actors: dict[str, LoopActor] = {}
         self._closing = False
-        self._around = ActorDeps(
-            store, event_log, engines, keeper, default_mode, home.spec, on_activity
+        self._actor_deps = ActorDeps(
+            store, event_log, engines, sandboxes, default_mode, home.spec, on_activity
         )
 
     # ------------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Go on with what the last server left unfinished."""
+        """Resume what the last server left unfinished."""
         for loop_id in self._store.unfinished:
             loop = await self._store.loops.get(loop_id)
             if loop is not None:
                 self._actor(loop).wake()
-        for loop_id in await self._keeper.retained():
+        for loop_id in await self._sandboxes.retained():
             loop = await self._store.loops.get(loop_id)
             if loop is None or loop.archived:
-                await self._keeper.remove(loop_id)
+                await self._sandboxes.remove(loop_id)
 
     async def close(self) -> None:
-        """End what runs, and every stream. What is stored goes on after the next start.
+        """End what runs, and every stream. Stored turns resume after the next start.
 
         The server may still hand in requests: what they accept stays queued.
         """
         self._closing = True
         await asyncio.gather(*(actor.stop("server_restarted") for actor in self._actors.values()))
         self._broadcaster.end_all()
-        await self._keeper.close()
+        await self._sandboxes.close()
         await self._engines.close()
         await asyncio.to_thread(self._files.close)
 
     async def sandbox_evicted(self, loop_id: str) -> None:
-        """The keeper is about to take a loop's sandbox away."""
+        """The pool is about to stop a loop's sandbox."""
         actor = self._actors.get(loop_id)
         if actor is not None:
             actor.evicted()
@@ -142,7 +143,7 @@ class LoopService:
     def _actor(self, loop: LoopRecord) -> LoopActor:
         actor = self._actors.get(loop.loop_id)
         if actor is None:
-            actor = self._actors[loop.loop_id] = LoopActor(loop, self._around)
+            actor = self._actors[loop.loop_id] = LoopActor(loop, self._actor_deps)
             if self._closing:
                 actor.close()
         return actor
@@ -158,24 +159,24 @@ class LoopService:
             raise NotLoopOwner("This loop belongs to somebody else.")
         return loop
 
-    async def create(self, draft: NewLoop) -> LoopRecord:
+    async def create(self, new: NewLoop) -> LoopRecord:
         """Make a loop. What fails leaves nothing behind."""
-        prepared = await self._home.prepare_loop(draft)
+        prepared = await self._home.prepare_loop(new)
         loop = LoopRecord(
-            loop_id=draft.loop_id,
-            owner=draft.owner,
-            title=draft.title,
+            loop_id=new.loop_id,
+            owner=new.owner,
+            title=new.title,
             created_at=now(),
-            metadata=draft.metadata,
+            metadata=new.metadata,
             profiles=prepared.profiles,
             vault=prepared.vault,
-            repo=draft.repo,
+            repo=new.repo,
             folders=prepared.folders,
         )
         try:
             await self._store.loops.create(loop)
         except BaseException:
-            await asyncio.shield(self._home.remove_loop(draft.loop_id))
+            await asyncio.shield(self._home.remove_loop(new.loop_id))
             raise
         return loop
 
@@ -187,7 +188,7 @@ class LoopService:
             await actor.stop("interrupted")
         await self._store.turns.cancel_all(loop.loop_id)
         self._actors.pop(loop.loop_id, None)
-        await self._keeper.remove(loop.loop_id)
+        await self._sandboxes.remove(loop.loop_id)
         await self._files.remove_loop(loop)
 
     # ------------------------------------------------------------------ messages
@@ -210,27 +211,27 @@ class LoopService:
         Raises:
             NotFound: the loop has no turn ``turn_id``.
         """
-        outline = await self._store.transcript.index(loop.loop_id, last=last)
+        index = await self._store.transcript.index(loop.loop_id, last=last)
         if turn_id is not None:
             if await self._store.transcript.turn(loop.loop_id, turn_id, 0) is None:
                 raise NotFound("There is no such turn in this loop.")
-            outline = replace(outline, turn_ids=(turn_id,))
-        places = await asyncio.to_thread(self._home.host_path_aliases, loop)
-        return TranscriptStream(outline.seq, places, self._turns(loop, outline))
+            index = replace(index, turn_ids=(turn_id,))
+        aliases = await asyncio.to_thread(self._home.host_path_aliases, loop)
+        return TranscriptStream(index.seq, aliases, self._turns(loop, index))
 
-    async def _turns(self, loop: LoopRecord, outline: TranscriptIndex) -> AsyncIterator[StoredTurn]:
-        for turn_id in outline.turn_ids:
-            turn = await self._store.transcript.turn(loop.loop_id, turn_id, outline.seq)
+    async def _turns(self, loop: LoopRecord, index: TranscriptIndex) -> AsyncIterator[StoredTurn]:
+        for turn_id in index.turn_ids:
+            turn = await self._store.transcript.turn(loop.loop_id, turn_id, index.seq)
             if turn is not None:
                 yield turn
 
     async def interrupt(self, loop: LoopRecord) -> None:
-        """End the turn the loop is at; returns when it is written down. Nothing when idle."""
+        """End the turn the loop is at; returns when its end is stored. Nothing when idle."""
         await self._actor(loop).interrupt()
 
     # ------------------------------------------------------------------ choices and rules
 
-    async def pending_choice(self, loop: LoopRecord, choice_id: str) -> Choice:
+    async def pending_choice(self, loop: LoopRecord, choice_id: str) -> ChoiceRecord:
         """A choice that waits for an answer. Raises ``ChoiceNotFound``."""
         choice = None
         if not loop.archived:
@@ -257,3 +258,6 @@ class LoopService:
     async def delete_rule(self, loop: LoopRecord, rule_id: str) -> None:
         if not await self._store.loops.delete_rule(loop.loop_id, rule_id):
             raise NotFound("There is no such rule in this loop.")
+        actor = self._actors.get(loop.loop_id)
+        if actor is not None:
+            actor.rules_changed()

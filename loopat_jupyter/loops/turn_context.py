@@ -1,45 +1,54 @@
-"""The host of one running turn: everything an engine may do goes through here.
+"""What an engine may do while it runs one turn.
 
-It cleans what comes from a model, asks the permission policy, and stores before it returns. One
-host lives for one stretch of a turn: from its begin, or from an answer, to the next rest.
+It sanitizes what comes from a model, evaluates the permission policy, and stores before it returns.
+One object serves one run of a turn: from its begin, or from a person's answer, until the turn ends
+or is suspended.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from .destinations import Destination, parse_destination
 from .event_broadcaster import EventBroadcaster
 from .models import (
-    Choice,
     ChoiceKind,
+    ChoiceRecord,
+    NewToolCall,
+    NewToolResult,
     RuleRecord,
     TurnRecord,
+    TurnUpdate,
     new_choice_id,
     to_json,
 )
 from .permissions import evaluate, is_remembered
 from .ports.engine import (
+    USER_DENIED,
     Answers,
     PastTurn,
     PermissionDecision,
     PermissionMode,
-    Sandbox,
+    ToolCallStart,
     ToolKind,
     TurnSuspended,
     TurnUsage,
     UserQuestion,
 )
 from .ports.network import NETWORK, Network
+from .ports.sandbox import Sandbox
 from .ports.store import StorePort
 from .text import sanitize_text
 
 SUMMARY_FIELDS = ("command", "file_path", "path", "query", "url")
 SUMMARY_LIMIT = 200
 
-DENIED = "User denied permission to run this."
+FIRST_PAGE_TURNS, PAGE_TURNS = 4, 32
+"""Past turns that an engine reads with one query: at first, and at most."""
+
 PLAN_DENIED = (
     "User denied permission: the loop is in plan mode, where nothing is changed. Say what you "
     "would do instead."
@@ -77,11 +86,11 @@ class TurnContext:
         acquire_sandbox: Callable[[], Awaitable[Sandbox]],
         *,
         durable_choices: bool,
-        choices: Sequence[Choice],
+        choices: Sequence[ChoiceRecord],
         on_waiting: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        """``on_waiting``: hears when an engine that cannot rest begins and ends to wait for a
-        person; its sandbox is idle meanwhile."""
+        """``on_waiting`` is called with ``True`` when an engine without durable choices begins to
+        wait for a person, and with ``False`` afterwards; its sandbox is idle meanwhile."""
         self._turn = turn
         self._mode = mode
         self._store = store
@@ -91,11 +100,14 @@ class TurnContext:
         self._choices = {choice.tool_use_id: choice for choice in choices}
         self._network: Network | None = None
         self._remembered: set[Destination] = set()
+        self._announced: set[str] = set()
+        self._rules: Sequence[RuleRecord] | None = None
+        self._rules_version = 0
         self._on_waiting = on_waiting
         self._asking = asyncio.Lock()
         self._answered: dict[str, asyncio.Future[None]] = {}
 
-    # ------------------------------------------------------------------ what the agent says
+    # ------------------------------------------------------------------ output of the agent
 
     async def text(self, delta: str) -> None:
         await self._append_delta("assistant_delta", delta)
@@ -108,19 +120,16 @@ class TurnContext:
             await self._store.turns.log(self._turn, name, {"text": sanitize_text(delta)})
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        event: dict[str, Any] = {"tool_use_id": tool_use_id, "tool": sanitize_text(tool)}
-        summary = input_summary(input)
-        if summary is not None:
-            event["input_summary"] = summary
-        await self._store.turns.open_tool_call(
-            self._turn, tool_use_id, sanitize_text(tool), input, event
-        )
+        await self.journal(calls=[ToolCallStart(tool_use_id, tool, input)])
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        await self._store.turns.close_tool_call(self._turn, tool_use_id, ok, sanitize_text(result))
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        stored = NewToolResult(tool_use_id, ok, sanitize_text(result))
+        await self._store.turns.record(self._turn, TurnUpdate(journal=journal, results=[stored]))
 
     async def usage(self, usage: TurnUsage) -> None:
-        await self._store.turns.add_usage(self._turn, usage)
+        await self.journal(usage=usage)
 
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         if self._log.wants_sdk_messages(self._turn.loop_id):
@@ -128,13 +137,27 @@ class TurnContext:
             encoded = f"event: sdk_message\ndata: {data}\n\n".encode()
             self._log.publish_sdk_message(self._turn.loop_id, self._turn.turn_id, encoded)
 
-    # ------------------------------------------------------------------ what it remembers
+    # ------------------------------------------------------------------ journal, history, sandbox
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
-        await self._store.turns.journal(self._turn, entries)
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
+        # An engine announces its calls with the response that made them, and again when it comes
+        # to run them; the second time costs no transaction.
+        new = [call for call in calls if call.tool_use_id not in self._announced]
+        if entries or usage is not None or new:
+            update = TurnUpdate(entries, usage, [_new_tool_call(call) for call in new])
+            await self._store.turns.record(self._turn, update)
+            self._announced.update(call.tool_use_id for call in new)
 
-    async def history(self) -> Sequence[PastTurn]:
-        return await self._store.history.past_turns(self._turn)
+    def history(self) -> AsyncIterator[PastTurn]:
+        return _PastTurnReader(self._store, self._turn)
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return await self._store.history.count_turns_before(self._turn.loop_id, turn_id)
 
     async def sandbox(self) -> Sandbox:
         sandbox = await self._acquire_sandbox()
@@ -144,7 +167,7 @@ class TurnContext:
         return sandbox
 
     def revoke_network_grants(self) -> None:
-        """The turn rests or has ended: what was permitted for it alone is permitted no more."""
+        """The turn is suspended or has ended: grants for this turn alone are withdrawn."""
         if self._network is not None:
             self._network.set_grants(self._remembered)
 
@@ -152,7 +175,7 @@ class TurnContext:
         """Where a person lets this loop go, whatever its turn."""
         if self._mode == "plan":
             return set()
-        rules = await self._store.loops.rules(self._turn.loop_id)
+        rules = await self._loop_rules()
         return {parse_destination(r.prefix) for r in rules if r.tool == NETWORK and r.prefix}
 
     def _one_time_grants(self) -> set[Destination]:
@@ -164,7 +187,7 @@ class TurnContext:
             if choice.outcome == "allowed" and choice.payload.get("tool") == NETWORK
         }
 
-    # ------------------------------------------------------------------ what it must ask
+    # ------------------------------------------------------------------ permissions and questions
 
     async def permission(
         self,
@@ -180,7 +203,7 @@ class TurnContext:
     ) -> PermissionDecision:
         asked = self._choices.get(tool_use_id)
         if asked is None:
-            remembered = is_remembered(await self._rules(), tool, input)
+            remembered = is_remembered(await self._rules_of_mode(), tool, input)
             decision = evaluate(
                 self._mode, kind, inside_workdir=inside_workdir, remembered=remembered
             )
@@ -190,7 +213,7 @@ class TurnContext:
                     True, confined=confined and inside_workdir and not remembered
                 )
             if decision == "deny":
-                return PermissionDecision(False, self._denial_reason(kind))
+                return PermissionDecision.deny(self._policy_denial(kind), "policy")
             payload: dict[str, Any] = {
                 "tool": tool,
                 "title": title,
@@ -204,11 +227,11 @@ class TurnContext:
             asked = await self._ask(tool_use_id, "permission", payload)
         if asked.pending:
             raise TurnSuspended
-        return PermissionDecision(
-            asked.outcome == "allowed", "" if asked.outcome == "allowed" else DENIED
-        )
+        if asked.outcome == "allowed":
+            return PermissionDecision(True)
+        return PermissionDecision.deny(USER_DENIED, "user")
 
-    def _denial_reason(self, kind: ToolKind) -> str:
+    def _policy_denial(self, kind: ToolKind) -> str:
         if kind == "network":
             return NETWORK_DENIED
         return PLAN_DENIED if self._mode == "plan" else DONT_ASK_DENIED
@@ -223,16 +246,33 @@ class TurnContext:
         answers: Answers = (asked.answer or {}).get("answers", {})
         return answers
 
-    async def _rules(self) -> Sequence[RuleRecord]:
+    async def _rules_of_mode(self) -> Sequence[RuleRecord]:
+        """The loop's rules in a mode that looks at them, else none."""
         if self._mode in ("plan", "auto", "bypassPermissions"):
             return ()
-        return await self._store.loops.rules(self._turn.loop_id)
+        return await self._loop_rules()
 
-    async def _ask(self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]) -> Choice:
+    async def _loop_rules(self) -> Sequence[RuleRecord]:
+        """The loop's rules: read once, and again after :meth:`rules_changed`."""
+        while self._rules is None:
+            version = self._rules_version
+            rules = await self._store.loops.rules(self._turn.loop_id)
+            if version == self._rules_version:  # else they changed during the read
+                self._rules = rules
+        return self._rules
+
+    def rules_changed(self) -> None:
+        """A rule of the loop was stored or deleted: the next call is decided by the new rules."""
+        self._rules = None
+        self._rules_version += 1
+
+    async def _ask(
+        self, tool_use_id: str, kind: ChoiceKind, payload: dict[str, Any]
+    ) -> ChoiceRecord:
         """Make the choice; one at a time, a person reads one prompt after the other."""
         if self._durable and any(choice.pending for choice in self._choices.values()):
             raise TurnSuspended
-        choice = Choice(
+        choice = ChoiceRecord(
             choice_id=new_choice_id(),
             loop_id=self._turn.loop_id,
             turn_id=self._turn.turn_id,
@@ -248,8 +288,8 @@ class TurnContext:
         async with self._asking:
             return await self._ask_and_wait(choice)
 
-    async def _ask_and_wait(self, choice: Choice) -> Choice:
-        """For an engine that cannot rest: hold its task until the answer comes."""
+    async def _ask_and_wait(self, choice: ChoiceRecord) -> ChoiceRecord:
+        """For an engine without durable choices: hold its task until the answer comes."""
         self._answered[choice.choice_id] = asyncio.get_running_loop().create_future()
         self._on_waiting(True)
         try:
@@ -265,14 +305,50 @@ class TurnContext:
 
     @property
     def is_waiting(self) -> bool:
-        """An engine that cannot rest holds its task for an answer."""
+        """An engine without durable choices holds its task for an answer."""
         return bool(self._answered)
 
     def choice_resolved(self, choice_id: str) -> None:
-        """A choice of this turn was resolved."""
+        """A choice of this turn was resolved, which may have stored a rule."""
+        self.rules_changed()
         future = self._answered.get(choice_id)
         if future is not None and not future.done():
             future.set_result(None)
+
+
+class _PastTurnReader(AsyncIterator[PastTurn]):
+    """The turns before ``turn``, newest first, in pages that grow: an engine that needs the last
+    turn alone reads few others, one that needs hundreds makes few queries."""
+
+    def __init__(self, store: StorePort, turn: TurnRecord) -> None:
+        self._store = store
+        self._loop_id = turn.loop_id
+        self._before = turn.turn_id
+        self._page: deque[PastTurn] = deque()
+        self._limit = FIRST_PAGE_TURNS
+
+    async def __anext__(self) -> PastTurn:
+        if not self._page:
+            self._page.extend(
+                await self._store.history.past_turns(
+                    self._loop_id, before=self._before, limit=self._limit
+                )
+            )
+            self._limit = min(self._limit * 2, PAGE_TURNS)
+        if not self._page:
+            raise StopAsyncIteration
+        turn = self._page.popleft()
+        self._before = turn.turn_id
+        return turn
+
+
+def _new_tool_call(call: ToolCallStart) -> NewToolCall:
+    tool = sanitize_text(call.tool)
+    event = {"tool_use_id": call.tool_use_id, "tool": tool}
+    summary = input_summary(call.input)
+    if summary is not None:
+        event["input_summary"] = summary
+    return NewToolCall(call.tool_use_id, tool, call.input, event)
 
 
 def _question_data(question: UserQuestion) -> dict[str, Any]:

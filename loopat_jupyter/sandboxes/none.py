@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
 from loopat_jupyter.sandboxes.runtime.environment import base_environment
 from loopat_jupyter.sandboxes.runtime.limits import (

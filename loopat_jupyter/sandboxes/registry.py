@@ -18,7 +18,7 @@ from pathlib import Path
 
 from loopat_jupyter.entry_points import Plugin, PluginError, describe, installed_plugins
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.runtime.probe import Attempt, TierProbe
 from loopat_jupyter.sandboxes.runtime.reaper import reap_leftovers
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings

@@ -1,4 +1,4 @@
-"""What survives: SQLite, one writer, migrations.
+"""The store: one SQLite file, one writer thread, migrations.
 
 :class:`Store` is the whole of it. It implements
 :class:`loopat_jupyter.loops.ports.store.StorePort`.
@@ -36,8 +36,8 @@ __all__ = [
 class Store:
     """All repositories over one database file.
 
-    Opening it repairs what a crash left behind: :attr:`unfinished` are the loops whose turns can
-    go on. Raises :class:`StoreUnusable` where the file cannot be used.
+    Opening it repairs what a crash left behind: :attr:`unfinished` are the loops that have turns
+    to run or to resume. Raises :class:`StoreUnusable` where the file cannot be used.
     """
 
     def __init__(self, path: Path, *, journal: JournalMode = "auto") -> None:
@@ -53,7 +53,8 @@ class Store:
         self.unfinished: list[str] = self._database.run_now(recover)
 
     def start(self, on_stored: Callable[[Sequence[LoopEvent]], None]) -> None:
-        """Begin to take writes on the running event loop; ``on_stored`` hears every event."""
+        """Begin to take writes on the running event loop. ``on_stored`` is called with every event
+        that was stored, after its commit."""
         self._database.on_stored = on_stored
         self._database.start()
 

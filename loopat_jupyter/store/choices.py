@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
-from ..loops.models import Choice, LoopEvent, Resolution, TurnRecord, now, to_json
+from ..loops.models import ChoiceRecord, LoopEvent, Resolution, TurnRecord, now, to_json
 from .database import Database
 from .events import append_events
-from .rows import read_turn
+from .turns import read_turn
 
 _SELECT = """
     SELECT c.choice_id, l.loop_id, t.turn_id, c.tool_use_id, c.kind, c.payload, c.outcome, c.answer
@@ -18,9 +17,9 @@ _SELECT = """
 """
 
 
-def _choice(row: tuple[Any, ...]) -> Choice:
+def _choice(row: tuple[Any, ...]) -> ChoiceRecord:
     choice_id, loop_id, turn_id, tool_use_id, kind, payload, outcome, answer = row
-    return Choice(
+    return ChoiceRecord(
         choice_id=choice_id,
         loop_id=loop_id,
         turn_id=turn_id,
@@ -37,8 +36,8 @@ class ChoiceRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def of_turn(self, turn: TurnRecord) -> list[Choice]:
-        def query(connection: sqlite3.Connection) -> list[Choice]:
+    async def of_turn(self, turn: TurnRecord) -> list[ChoiceRecord]:
+        def query(connection: sqlite3.Connection) -> list[ChoiceRecord]:
             rows = connection.execute(
                 f"{_SELECT} WHERE c.turn_n = ? ORDER BY c.created_seq", (turn.n,)
             )
@@ -46,8 +45,8 @@ class ChoiceRepository:
 
         return await self._database.read(query)
 
-    async def get(self, loop_id: str, choice_id: str) -> Choice | None:
-        def query(connection: sqlite3.Connection) -> Choice | None:
+    async def get(self, loop_id: str, choice_id: str) -> ChoiceRecord | None:
+        def query(connection: sqlite3.Connection) -> ChoiceRecord | None:
             row = connection.execute(
                 f"{_SELECT} WHERE c.choice_id = ? AND l.loop_id = ?", (choice_id, loop_id)
             ).fetchone()
@@ -55,8 +54,8 @@ class ChoiceRepository:
 
         return await self._database.read(query)
 
-    async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None:
-        """Store the choice and its ``requires_choice``; ``waiting``: the turn rests on it."""
+    async def open(self, turn: TurnRecord, choice: ChoiceRecord, *, waiting: bool) -> None:
+        """Store the choice and its ``requires_choice``. ``waiting``: the turn is suspended."""
 
         def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
             data = {
@@ -83,7 +82,7 @@ class ChoiceRepository:
 
         await self._database.write(job)
 
-    async def resolve(self, choice: Choice, resolution: Resolution) -> bool:
+    async def resolve(self, choice: ChoiceRecord, resolution: Resolution) -> bool:
         """Resolve it if it is still pending; of several at once exactly one gets ``True``."""
 
         def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> bool:
@@ -93,7 +92,10 @@ class ChoiceRepository:
 
 
 def _resolve(
-    connection: sqlite3.Connection, stored: list[LoopEvent], choice: Choice, resolution: Resolution
+    connection: sqlite3.Connection,
+    stored: list[LoopEvent],
+    choice: ChoiceRecord,
+    resolution: Resolution,
 ) -> bool:
     cursor = connection.execute(
         "UPDATE choices SET outcome = ?, source = ?, answer = ?, resolved_at = ? "
@@ -132,21 +134,3 @@ def _resolve(
         "UPDATE choices SET resolved_seq = ? WHERE choice_id = ?", (seq, choice.choice_id)
     )
     return True
-
-
-def cancel_pending(
-    connection: sqlite3.Connection, turn_n: int
-) -> list[tuple[str, Mapping[str, Any]]]:
-    """Cancel a turn's pending choices inside its last transaction; their events."""
-    rows = connection.execute(
-        "UPDATE choices SET outcome = 'cancelled', source = 'policy', resolved_at = ? "
-        "WHERE turn_n = ? AND outcome IS NULL RETURNING choice_id",
-        (now(), turn_n),
-    ).fetchall()
-    return [
-        (
-            "choice_resolved",
-            {"choice_id": choice_id, "source": "policy", "outcome": "cancelled"},
-        )
-        for (choice_id,) in rows
-    ]

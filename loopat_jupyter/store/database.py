@@ -7,7 +7,7 @@ Invariants:
   rolled back alone, the others of its group are not touched.
 * A job is *durable* (``synchronous=FULL``: on disk at power loss) or not (``NORMAL``: survives
   ``kill -9``). One durable job makes its group durable.
-* What a job stored is announced (``on_stored``) on the event loop's thread, after the commit,
+* What a job stored is published (``on_stored``) on the event loop's thread, after the commit,
   in commit order, before the submitter's await returns. Cancelling the await does not undo it.
 
 On a network file system WAL does not work: there a rollback journal with exclusive locking is
@@ -161,9 +161,9 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         self._refuse_newer(version)
         if self.path.stat().st_size <= QUICK_CHECK_LIMIT:
-            (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if verdict != "ok":
-                raise sqlite3.DatabaseError(verdict)
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         if self.journal == "wal":

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..loops.models import LoopEvent, TurnRecord, TurnSnapshot, to_json
 from .database import Database
+from .schema import IS_UNFINISHED
 
 PAGE = 500
 PAGE_BYTES = 1 << 20
@@ -98,10 +99,11 @@ def last_seq(connection: sqlite3.Connection, loop_id: str) -> int:
 def _snapshot(connection: sqlite3.Connection, loop_id: str) -> tuple[int, TurnSnapshot | None]:
     seq = last_seq(connection, loop_id)
     row = connection.execute(
-        """
+        # The first condition is implied by the second, and lets SQLite use the partial index.
+        f"""
         SELECT t.n, t.turn_id FROM turns t
         WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?)
-          AND t.state IN ('running', 'waiting')
+          AND {IS_UNFINISHED} AND t.state IN ('running', 'waiting')
         ORDER BY t.n LIMIT 1
         """,
         (loop_id,),

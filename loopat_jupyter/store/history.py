@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..loops.errors import InvalidCursor
-from ..loops.models import MessageListing, MessageRow, ToolCallRow, TurnRecord
+from ..loops.models import MessageListing, MessageRow, ToolCallRow
 from ..loops.ports.engine import PastTurn
 from .database import Database
 from .events import turn_text
-from .turns import read_journal
+from .turns import journal_texts
 
 PAGE_BYTES = 8 << 20
 """A page ends early, with ``has_more``, once it holds so much."""
+
+PAST_TURN_BYTES = 1 << 20
+"""Characters of messages, texts and journals after which a page of past turns ends."""
 
 RESULT_LIMIT = 10_000
 """Bytes of a tool's result in the history (contract, Watching)."""
@@ -24,8 +27,8 @@ _STATUS = (
     "CASE WHEN state = 'running' AND EXISTS (SELECT 1 FROM choices c WHERE c.turn_n = turns.n "
     "AND c.outcome IS NULL) THEN 'waiting' ELSE state END"
 )
-"""A turn's state as people see it: one that waits for them waits, also where its engine cannot rest
-and the turn must stay ``running`` on disk, so that it ends with the server."""
+"""A turn's state as people see it. A turn of an engine without durable choices stays ``running`` on
+disk while it waits for a person, so that it ends with the server; people see it ``waiting``."""
 
 Cursor = tuple[int, str]
 """A turn's number and the role of its row."""
@@ -47,30 +50,60 @@ class HistoryRepository:
             lambda connection: _messages(connection, loop_id, limit, after, rows_from)
         )
 
-    async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]:
-        """The turns of the same loop before ``turn`` that began, oldest first."""
-        return await self._database.read(lambda connection: _past_turns(connection, turn))
+    async def past_turns(self, loop_id: str, *, before: str, limit: int) -> list[PastTurn]:
+        """At most ``limit`` turns of the loop that began before the turn ``before``, newest first.
+
+        Fewer where they hold more than :data:`PAST_TURN_BYTES` together; none where there are none.
+        """
+        return await self._database.read(
+            lambda connection: _past_turns(connection, loop_id, before, limit)
+        )
+
+    async def count_turns_before(self, loop_id: str, turn_id: str) -> int:
+        """How many turns of the loop began before the turn ``turn_id``."""
+
+        def query(connection: sqlite3.Connection) -> int:
+            (count,) = connection.execute(
+                f"SELECT COUNT(*) FROM turns WHERE {_BEGAN_BEFORE}", (loop_id, turn_id)
+            ).fetchone()
+            return int(count)
+
+        return await self._database.read(query)
 
 
-def _past_turns(connection: sqlite3.Connection, turn: TurnRecord) -> list[PastTurn]:
+_BEGAN_BEFORE = (
+    "loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+    "AND n < (SELECT n FROM turns WHERE turn_id = ?) AND started_seq IS NOT NULL"
+)
+
+
+def _past_turns(
+    connection: sqlite3.Connection, loop_id: str, before: str, limit: int
+) -> list[PastTurn]:
     rows = connection.execute(
         "SELECT n, turn_id, content, state, error_code, text, engine FROM turns "
-        "WHERE loop_n = (SELECT loop_n FROM turns WHERE n = ?) AND n < ? "
-        "AND started_seq IS NOT NULL ORDER BY n",
-        (turn.n, turn.n),
-    ).fetchall()
-    return [
-        PastTurn(
-            turn_id=turn_id,
-            content=content,
-            state=state,
-            error_code=error_code,
-            journal=read_journal(connection, n),
-            text=text or "",
-            engine=engine or "builtin",
+        f"WHERE {_BEGAN_BEFORE} ORDER BY n DESC LIMIT ?",
+        (loop_id, before, limit),
+    )
+    page: list[PastTurn] = []
+    size = 0
+    for n, turn_id, content, state, error_code, text, engine in rows:
+        entries = journal_texts(connection, n)
+        page.append(
+            PastTurn(
+                turn_id=turn_id,
+                content=content,
+                state=state,
+                error_code=error_code,
+                journal=tuple(json.loads(entry) for entry in entries),
+                text=text or "",
+                engine=engine or "builtin",
+            )
         )
-        for n, turn_id, content, state, error_code, text, engine in rows
-    ]
+        size += len(content) + len(text or "") + sum(map(len, entries))
+        if size > PAST_TURN_BYTES:
+            break
+    return page
 
 
 def _row_id(role: str, turn_id: str) -> str:

@@ -13,6 +13,7 @@ import time
 
 from ..loops.errors import IdempotencyKeyReused, LoopArchived, Overloaded
 from ..loops.models import AcceptedMessage, NewMessage, new_turn_id, now, to_json
+from .schema import IS_UNFINISHED
 
 IDEMPOTENCY_WINDOW = 24 * 3600.0
 """Seconds for which a key names its first message (contract, Limits)."""
@@ -46,8 +47,7 @@ def find_replay(
 
 def _ahead(connection: sqlite3.Connection, loop_n: int, before: int) -> int:
     (ahead,) = connection.execute(
-        "SELECT COUNT(*) FROM turns WHERE loop_n = ? AND n < ? "
-        "AND state IN ('queued', 'running', 'waiting')",
+        f"SELECT COUNT(*) FROM turns WHERE loop_n = ? AND n < ? AND {IS_UNFINISHED}",
         (loop_n, before),
     ).fetchone()
     return int(ahead)

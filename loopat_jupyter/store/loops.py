@@ -19,8 +19,9 @@ from ..loops.models import (
     to_json,
 )
 from .database import Database
-from .rows import unfinished_turns
+from .schema import IS_UNFINISHED
 from .turn_end import finish_turn
+from .turns import unfinished_turns
 
 _COLUMNS = (
     "n, loop_id, owner, title, created_at, archived_at, metadata, profiles, vault, repo, folders"
@@ -178,7 +179,7 @@ def _state(connection: sqlite3.Connection, loop_id: str) -> LoopState:
     ).fetchone()
     unfinished = connection.execute(
         "SELECT n, turn_id, state, started_at FROM turns WHERE loop_n = ? "
-        "AND state IN ('queued', 'running', 'waiting') ORDER BY n",
+        f"AND {IS_UNFINISHED} ORDER BY n",
         (loop_n,),
     ).fetchall()
     if not unfinished:

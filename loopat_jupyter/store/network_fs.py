@@ -22,7 +22,7 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 
 def file_system_type(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """The type of the file system that holds ``path``, or ``None`` where it cannot be told."""
+    """The type of the file system that holds ``path``; ``None`` where that is not known."""
     try:
         lines = mountinfo.read_bytes().splitlines()
         target = path.resolve()

@@ -2,8 +2,8 @@
 
 * A turn that was *running* lost its process: it ends with ``error server_restarted``, its open
   tool calls and choices are closed. It is never run again, because some of it has happened.
-* A turn that was *waiting* is whole on disk: it goes on waiting, and goes on when answered.
-* A *queued* turn has not begun: it runs when its loop comes to it.
+* A turn that was *waiting* is whole on disk: it stays so, and resumes when it is answered.
+* A *queued* turn has not begun: it runs when the turns before it have ended.
 * An archived loop has nothing unfinished: what a crash left there is interrupted.
 """
 
@@ -12,8 +12,8 @@ from __future__ import annotations
 import sqlite3
 
 from ..loops.models import LoopEvent
-from .rows import running_turns, unfinished_turns_of_archived
 from .turn_end import finish_turn
+from .turns import running_turns, unfinished_turns_of_archived
 
 RESTARTED = (
     "The server restarted while this turn ran. What it had done is kept, and the conversation "

@@ -11,6 +11,12 @@ from __future__ import annotations
 
 import sqlite3
 
+from ..loops.models import UNFINISHED
+
+IS_UNFINISHED = f"state IN ({', '.join(map(repr, UNFINISHED))})"
+"""As the partial index ``turns_unfinished`` spells it: SQLite uses that index only for a query that
+has this very condition."""
+
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE loops (

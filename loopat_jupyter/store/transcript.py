@@ -1,7 +1,7 @@
 """Reading a loop's turns whole, one after the other, for its transcript.
 
-Everything is as it was when the loop's newest event was the index's ``seq``: a turn that goes on
-meanwhile is read up to there.
+Everything is as it was when the loop's newest event was the index's ``seq``: of a turn that runs
+meanwhile, later events are left out.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _joined(rows: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, An
 
 
 def _status(state: TurnState, is_begun: bool, is_ended: bool) -> TurnState:
-    """The state at the index's moment, of a turn that may have gone on since."""
+    """The state at the index's ``seq`` of a turn that may have run on since."""
     if is_ended:
         return state
     if not is_begun:

@@ -7,9 +7,8 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Any
 
-from ..loops.models import LoopEvent, TurnRecord, now
+from ..loops.models import UNFINISHED, LoopEvent, TurnRecord, now
 from ..loops.ports.engine import TurnState
-from .choices import cancel_pending
 from .events import append_events, turn_text
 
 
@@ -28,12 +27,12 @@ def finish_turn(
     """
     row = connection.execute("SELECT state, usage FROM turns WHERE n = ?", (turn.n,)).fetchone()
     was, usage = row
-    if was not in ("queued", "running", "waiting"):
+    if was not in UNFINISHED:
         return False
     events: list[tuple[str, Mapping[str, Any]]] = []
     if was == "queued" and state == "interrupted":
         state = "cancelled"
-    events += cancel_pending(connection, turn.n)
+    events += _cancel_pending_choices(connection, turn.n)
     events += _close_open_tool_calls(connection, turn.n)
     if state == "done":
         events.append(("done", {"usage": json.loads(usage)} if usage else {}))
@@ -68,3 +67,21 @@ def _close_open_tool_calls(
         (turn_n,),
     )
     return [("tool_result", {"tool_use_id": tool_use_id, "ok": False}) for (tool_use_id,) in rows]
+
+
+def _cancel_pending_choices(
+    connection: sqlite3.Connection, turn_n: int
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Cancel a turn's pending choices inside its last transaction; their events."""
+    rows = connection.execute(
+        "UPDATE choices SET outcome = 'cancelled', source = 'policy', resolved_at = ? "
+        "WHERE turn_n = ? AND outcome IS NULL RETURNING choice_id",
+        (now(), turn_n),
+    ).fetchall()
+    return [
+        (
+            "choice_resolved",
+            {"choice_id": choice_id, "source": "policy", "outcome": "cancelled"},
+        )
+        for (choice_id,) in rows
+    ]

@@ -11,13 +11,33 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..loops.models import AcceptedMessage, LoopEvent, NewMessage, TurnRecord, now, to_json
+from ..loops.models import (
+    AcceptedMessage,
+    LoopEvent,
+    NewMessage,
+    NewToolCall,
+    NewToolResult,
+    TurnRecord,
+    TurnUpdate,
+    now,
+    to_json,
+)
 from ..loops.ports.engine import TurnState, TurnUsage
 from .database import Database
 from .events import append_events
 from .idempotency import find_replay, insert_turn
-from .rows import oldest_unfinished, unfinished_turns
+from .schema import IS_UNFINISHED
 from .turn_end import finish_turn
+
+_SELECT = """
+    SELECT t.turn_id, l.loop_id, t.owner, {content}, t.permission_mode, t.state, t.created_at,
+           t.started_at, t.n, t.loop_n, t.engine
+    FROM turns t JOIN loops l ON l.n = t.loop_n
+"""
+
+_SELECT_TURN = _SELECT.format(content="t.content")
+_SELECT_END = _SELECT.format(content="''")
+"""For turns that are only to be ended: a queue may hold a gigabyte of messages."""
 
 
 class TurnRepository:
@@ -56,7 +76,7 @@ class TurnRepository:
     # ------------------------------------------------------------------ the queue
 
     async def next(self, loop_id: str) -> TurnRecord | None:
-        """The turn that can go on now: the oldest unfinished one, unless it waits for a person."""
+        """The turn that can run now: the oldest unfinished one, unless it waits for a person."""
 
         def query(connection: sqlite3.Connection) -> TurnRecord | None:
             turn = oldest_unfinished(connection, loop_id)
@@ -108,74 +128,28 @@ class TurnRepository:
 
         await self._database.write(job, durable=False)
 
-    async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None:
-        texts = [to_json(entry) for entry in entries]
+    async def record(self, turn: TurnRecord, update: TurnUpdate) -> None:
+        """Store facts of a running turn, and the events of its tool calls, in one transaction."""
+        journal = [to_json(entry) for entry in update.journal]
+        inputs = [to_json(call.input) for call in update.calls]
 
-        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
-            (position,) = connection.execute(
-                "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn.n,)
-            ).fetchone()
-            connection.executemany(
-                "INSERT INTO journal (turn_n, position, entry) VALUES (?, ?, ?)",
-                [(turn.n, position + i, text) for i, text in enumerate(texts, start=1)],
-            )
+        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
+            _append_journal(connection, turn.n, journal)
+            if update.usage is not None:
+                _add_usage(connection, turn.n, update.usage)
+            for call, tool_input in zip(update.calls, inputs, strict=True):
+                if _open_tool_call(connection, turn.n, call, tool_input):
+                    append_events(connection, stored, turn, [("tool_call", call.event)])
+            for result in update.results:
+                if _close_tool_call(connection, turn.n, result):
+                    data = {"tool_use_id": result.tool_use_id, "ok": result.ok}
+                    append_events(connection, stored, turn, [("tool_result", data)])
 
         await self._database.write(job, durable=False)
 
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]:
-        return await self._database.read(lambda connection: read_journal(connection, turn.n))
-
-    async def add_usage(self, turn: TurnRecord, usage: TurnUsage) -> None:
-        def job(connection: sqlite3.Connection, _stored: list[LoopEvent]) -> None:
-            total = _usage(connection, turn.n) + usage
-            connection.execute(
-                "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn.n)
-            )
-
-        await self._database.write(job, durable=False)
-
-    async def open_tool_call(
-        self,
-        turn: TurnRecord,
-        tool_use_id: str,
-        tool: str,
-        tool_input: Any,
-        event: Mapping[str, Any],
-    ) -> None:
-        """Announce a call, once: repeated with the same id it does nothing."""
-
-        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
-            cursor = connection.execute(
-                "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
-                "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
-                "(SELECT 1 FROM tool_calls WHERE turn_n = ? AND tool_use_id = ?)",
-                (turn.n, turn.n, tool_use_id, tool, to_json(tool_input), turn.n, tool_use_id),
-            )
-            if cursor.rowcount:
-                append_events(connection, stored, turn, [("tool_call", event)])
-
-        await self._database.write(job, durable=False)
-
-    async def close_tool_call(
-        self, turn: TurnRecord, tool_use_id: str, ok: bool, result: str
-    ) -> None:
-        """The one result of an announced call; a second one is ignored."""
-
-        def job(connection: sqlite3.Connection, stored: list[LoopEvent]) -> None:
-            cursor = connection.execute(
-                "UPDATE tool_calls SET ok = ?, result = ? "
-                "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
-                (int(ok), result, turn.n, tool_use_id),
-            )
-            if cursor.rowcount:
-                append_events(
-                    connection,
-                    stored,
-                    turn,
-                    [("tool_result", {"tool_use_id": tool_use_id, "ok": ok})],
-                )
-
-        await self._database.write(job, durable=False)
+        texts = await self._database.read(lambda connection: journal_texts(connection, turn.n))
+        return tuple(json.loads(text) for text in texts)
 
     # ------------------------------------------------------------------ the end
 
@@ -217,6 +191,43 @@ class TurnRepository:
 # ---------------------------------------------------------------------- inside a transaction
 
 
+def oldest_unfinished(connection: sqlite3.Connection, loop_id: str) -> TurnRecord | None:
+    """The loop's current turn, or the next one where none has begun."""
+    row = connection.execute(
+        f"{_SELECT_TURN} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+        f"AND {IS_UNFINISHED} ORDER BY t.n LIMIT 1",
+        (loop_id,),
+    ).fetchone()
+    return TurnRecord(*row) if row else None
+
+
+def read_turn(connection: sqlite3.Connection, turn_n: int) -> TurnRecord:
+    """The turn with that row number, which must exist; without its content."""
+    row = connection.execute(f"{_SELECT_END} WHERE t.n = ?", (turn_n,)).fetchone()
+    return TurnRecord(*row)
+
+
+def unfinished_turns(connection: sqlite3.Connection, loop_id: str) -> list[TurnRecord]:
+    rows = connection.execute(
+        f"{_SELECT_END} WHERE t.loop_n = (SELECT n FROM loops WHERE loop_id = ?) "
+        f"AND {IS_UNFINISHED} ORDER BY t.n",
+        (loop_id,),
+    )
+    return [TurnRecord(*row) for row in rows]
+
+
+def running_turns(connection: sqlite3.Connection) -> list[TurnRecord]:
+    rows = connection.execute(f"{_SELECT_END} WHERE t.state = 'running' ORDER BY t.n")
+    return [TurnRecord(*row) for row in rows]
+
+
+def unfinished_turns_of_archived(connection: sqlite3.Connection) -> list[TurnRecord]:
+    rows = connection.execute(
+        f"{_SELECT_END} WHERE l.archived_at IS NOT NULL AND {IS_UNFINISHED} ORDER BY t.n"
+    )
+    return [TurnRecord(*row) for row in rows]
+
+
 def _run_from(connection: sqlite3.Connection, turn: TurnRecord, state: TurnState) -> bool:
     cursor = connection.execute(
         "UPDATE turns SET state = 'running' WHERE n = ? AND state = ?", (turn.n, state)
@@ -231,11 +242,55 @@ def _has_pending_choice(connection: sqlite3.Connection, turn_n: int) -> bool:
     return row is not None
 
 
-def read_journal(connection: sqlite3.Connection, turn_n: int) -> tuple[dict[str, Any], ...]:
+def journal_texts(connection: sqlite3.Connection, turn_n: int) -> list[str]:
+    """A turn's journal, each entry as its JSON text."""
     rows = connection.execute(
         "SELECT entry FROM journal WHERE turn_n = ? ORDER BY position", (turn_n,)
     )
-    return tuple(json.loads(entry) for (entry,) in rows)
+    return [entry for (entry,) in rows]
+
+
+def _append_journal(connection: sqlite3.Connection, turn_n: int, entries: Sequence[str]) -> None:
+    """Append JSON texts to a turn's journal."""
+    if not entries:
+        return
+    (position,) = connection.execute(
+        "SELECT COALESCE(MAX(position), 0) FROM journal WHERE turn_n = ?", (turn_n,)
+    ).fetchone()
+    connection.executemany(
+        "INSERT INTO journal (turn_n, position, entry) VALUES (?, ?, ?)",
+        [(turn_n, position + i, text) for i, text in enumerate(entries, start=1)],
+    )
+
+
+def _open_tool_call(
+    connection: sqlite3.Connection, turn_n: int, call: NewToolCall, tool_input: str
+) -> bool:
+    """``False`` where the turn has announced a call with that id already."""
+    cursor = connection.execute(
+        "INSERT INTO tool_calls (turn_n, position, tool_use_id, tool, input) SELECT ?, "
+        "(SELECT COUNT(*) FROM tool_calls WHERE turn_n = ?), ?, ?, ? WHERE NOT EXISTS "
+        "(SELECT 1 FROM tool_calls WHERE turn_n = ? AND tool_use_id = ?)",
+        (turn_n, turn_n, call.tool_use_id, call.tool, tool_input, turn_n, call.tool_use_id),
+    )
+    return cursor.rowcount > 0
+
+
+def _close_tool_call(connection: sqlite3.Connection, turn_n: int, result: NewToolResult) -> bool:
+    """``False`` where the call has its result already, or was not announced."""
+    cursor = connection.execute(
+        "UPDATE tool_calls SET ok = ?, result = ? "
+        "WHERE turn_n = ? AND tool_use_id = ? AND ok IS NULL",
+        (int(result.ok), result.result, turn_n, result.tool_use_id),
+    )
+    return cursor.rowcount > 0
+
+
+def _add_usage(connection: sqlite3.Connection, turn_n: int, usage: TurnUsage) -> None:
+    total = _usage(connection, turn_n) + usage
+    connection.execute(
+        "UPDATE turns SET usage = ? WHERE n = ?", (to_json(usage_data(total)), turn_n)
+    )
 
 
 def _usage(connection: sqlite3.Connection, turn_n: int) -> TurnUsage:

@@ -26,6 +26,7 @@ DESIGNED = {
     "gateway.first.p50": (1.0, "ms"),
     "gateway.delta.p50": (1.0, "ms"),
     "post.ack.p99": (10.0, "ms"),
+    "conversation.ratio": (1.5, ""),
     "resume": (200.0, "ms"),
     "sandbox.ready.p50": (25.0, "ms"),
     "restart": (2.0, "s"),

@@ -20,7 +20,8 @@ from loopat_jupyter.loops.errors import (
     UnknownVault,
 )
 from loopat_jupyter.loops.models import GivenFolder, LoopRecord, new_loop_id, now
-from loopat_jupyter.loops.ports.engine import FolderMount, Turn
+from loopat_jupyter.loops.ports.engine import Turn
+from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.loops.service import NewLoop
 
 

@@ -66,7 +66,7 @@ def configure(home: Path, provider: MockProvider, api: str, **model: Any) -> Non
 @pytest.fixture
 async def quick(home: Path) -> AsyncIterator[BuiltinEngine]:
     """An engine that hardly waits between attempts."""
-    limits = EngineLimits(patience=ModelRetryPolicy(attempts=3, first_wait=0.001, total=30))
+    limits = EngineLimits(retry_policy=ModelRetryPolicy(attempts=3, first_wait=0.001, total=30))
     engine = BuiltinEngine(home, _instructions, limits)
     yield engine
     await engine.close()

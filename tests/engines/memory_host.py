@@ -10,23 +10,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.ports.engine import (
-    CommandResult,
-    FileError,
+    USER_DENIED,
     PastTurn,
     PermissionDecision,
+    ToolCallStart,
     Turn,
     TurnState,
     TurnSuspended,
     TurnUsage,
     UserQuestion,
 )
+from loopat_jupyter.loops.ports.sandbox import CommandResult, FileError
 
 
 @dataclass
@@ -146,9 +147,12 @@ class MemoryHost:
         if ("call", tool_use_id) not in [one[:2] for one in self.events]:
             self.events.append(("call", tool_use_id, tool, input))
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
         assert ("call", tool_use_id) in [one[:2] for one in self.events]
         assert ("result", tool_use_id) not in [one[:2] for one in self.events]
+        self.entries.extend(journal)
         self.events.append(("result", tool_use_id, ok, result))
 
     async def permission(
@@ -156,9 +160,11 @@ class MemoryHost:
     ) -> PermissionDecision:
         self.events.append(("permission", tool_use_id, tool, dict(input), shown))
         if tool in self.deny:
-            return PermissionDecision(False, "The mode does not allow it.")
-        if tool_use_id in self.ask or tool in self.ask:
-            return PermissionDecision(bool(self._answer(tool_use_id)))
+            denial = "User denied permission. The mode does not allow it."
+            return PermissionDecision.deny(denial, "policy")
+        asked = tool_use_id in self.ask or tool in self.ask
+        if asked and not self._answer(tool_use_id):
+            return PermissionDecision.deny(USER_DENIED, "user")
         return PermissionDecision(True, confined=self.confine)
 
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Any:
@@ -172,8 +178,17 @@ class MemoryHost:
             raise TurnSuspended
         return self.answers[tool_use_id]
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
         self.entries.extend(entries)
+        if usage is not None:
+            await self.usage(usage)
+        for call in calls:
+            await self.tool_call(call.tool_use_id, call.tool, call.input)
 
     async def usage(self, usage: TurnUsage) -> None:
         self.total = self.total + usage
@@ -181,8 +196,12 @@ class MemoryHost:
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         self.events.append(("raw", message))
 
-    async def history(self) -> Sequence[PastTurn]:
-        return self.past
+    async def history(self) -> AsyncIterator[PastTurn]:
+        for turn in reversed(self.past):
+            yield turn
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return [turn.turn_id for turn in self.past].index(turn_id)
 
     async def sandbox(self) -> DirectorySandbox:
         return self.box

@@ -1,4 +1,4 @@
-"""The heart over a real store, with an engine and a sandbox whose every step a test decides."""
+"""The domain over a real store, with an engine and a sandbox whose every step a test decides."""
 
 from __future__ import annotations
 
@@ -14,14 +14,9 @@ from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
 from loopat_jupyter.loops.event_broadcaster import EventBroadcaster
 from loopat_jupyter.loops.models import LoopEvent, LoopRecord, NewMessage, new_loop_id
-from loopat_jupyter.loops.ports.engine import (
-    EngineSelection,
-    SandboxIsolation,
-    SandboxSpec,
-    Turn,
-    TurnHost,
-)
+from loopat_jupyter.loops.ports.engine import EngineSelection, Turn, TurnHost
 from loopat_jupyter.loops.ports.network import Egress
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.loops.sandbox_pool import SandboxPool
 from loopat_jupyter.loops.service import LoopService, NewLoop, PreparedLoop
 from loopat_jupyter.store import Store
@@ -70,7 +65,7 @@ class OneEngine:
 
 
 @dataclass
-class ToyNetwork:
+class FakeNetwork:
     """Keeps what it is told."""
 
     permitted: set[Destination] = field(default_factory=set)
@@ -82,14 +77,17 @@ class ToyNetwork:
     def set_policy(self, egress: Egress) -> None:
         self.egress = egress
 
+    def drain_denied(self) -> list[Destination]:
+        return []
+
 
 @dataclass
-class ToySandbox:
+class FakeSandbox:
     """A sandbox that only lives and dies."""
 
-    tier: ToyTier
+    tier: FakeTier
     alive: bool = False
-    network: ToyNetwork = field(default_factory=lambda: ToyNetwork())
+    network: FakeNetwork = field(default_factory=lambda: FakeNetwork())
 
     async def start(self) -> None:
         self.tier.starts += 1
@@ -104,7 +102,7 @@ class ToySandbox:
 
 
 @dataclass
-class ToyTier:
+class FakeTier:
     starts: int = 0
     stops: int = 0
     broken: bool = False
@@ -113,8 +111,8 @@ class ToyTier:
     remains: list[str] = field(default_factory=list)
     discarded: list[str] = field(default_factory=list)
 
-    def create(self, spec: SandboxSpec) -> ToySandbox:
-        return ToySandbox(self)
+    def create(self, spec: SandboxSpec) -> FakeSandbox:
+        return FakeSandbox(self)
 
     async def retained(self) -> list[str]:
         return self.remains
@@ -125,7 +123,7 @@ class ToyTier:
     def close(self) -> None: ...
 
 
-class ToyHome:
+class FakeHome:
     async def prepare_loop(self, draft: NewLoop) -> PreparedLoop:
         return PreparedLoop((), "default", ())
 
@@ -138,18 +136,18 @@ class ToyHome:
         return SandboxSpec(loop.loop_id, Path("/workdir"), Path("/home"))
 
 
-class Heart:
-    """A running heart over the database file ``path``; a second one is a restart."""
+class Domain:
+    """A running domain over the database file ``path``; a second one is a restart."""
 
     def __init__(self, path: Path, idle_timeout: float = 3600) -> None:
         self.path = path
         self.engine = ScriptedEngine()
-        self.tier = ToyTier()
+        self.tier = FakeTier()
         self.tier.may_start.set()
         self.store = Store(path)
         self.events: list[LoopEvent] = []
         self._arrived = asyncio.Event()
-        self.keeper = SandboxPool(
+        self.sandboxes = SandboxPool(
             self.tier,  # type: ignore[arg-type]
             idle_timeout=idle_timeout,
             on_evict=self._evicted,
@@ -159,8 +157,8 @@ class Heart:
             self.store,
             self.broadcaster,
             OneEngine(self.engine),
-            self.keeper,
-            ToyHome(),
+            self.sandboxes,
+            FakeHome(),
             WorkspaceFiles(lambda loop_id: path.parent / loop_id, max_size=1 << 20, owner=None),
             default_mode="default",
             on_activity=lambda: None,
@@ -215,8 +213,8 @@ class Heart:
 
 
 @pytest.fixture
-async def heart(tmp_path: Path) -> AsyncIterator[Heart]:
-    one = Heart(tmp_path / "loopat.db")
+async def domain(tmp_path: Path) -> AsyncIterator[Domain]:
+    one = Domain(tmp_path / "loopat.db")
     await one.start()
     yield one
     await one.close()

@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec, SandboxTier
+from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox, SandboxSpec, SandboxTier
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime.settings import Limits, SandboxSettings
 from tests.sandboxes.podman_image import remove_containers

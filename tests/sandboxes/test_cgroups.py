@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports.engine import CommandResult, Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import CommandResult, Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime import cgroups

@@ -9,7 +9,7 @@ import secrets
 
 import pytest
 
-from loopat_jupyter.loops.ports.engine import FileError
+from loopat_jupyter.loops.ports.sandbox import FileError
 from tests.sandboxes.conftest import LoopatHome, Started, inside
 
 pytestmark = pytest.mark.slow(15)

@@ -10,8 +10,8 @@ import pytest
 
 from loopat_jupyter.loops.errors import InvalidParameter, PermissionRefused
 from loopat_jupyter.loops.models import GivenFolder, LoopRecord, now
-from loopat_jupyter.loops.ports.engine import FolderMount
 from loopat_jupyter.loops.ports.files import UploadPart
+from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.workspace.files import WorkspaceFiles
 from tests.sandboxes.conftest import LoopatHome, Started, inside
 

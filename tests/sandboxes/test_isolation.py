@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import FolderMount
+from loopat_jupyter.loops.ports.sandbox import FolderMount
 from tests.sandboxes.conftest import (
     SECRET,
     LoopatHome,

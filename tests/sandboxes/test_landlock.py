@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox
+from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox
 from loopat_jupyter.sandboxes.landlock import probe, ruleset
 from loopat_jupyter.sandboxes.landlock.isolation import BY_ABI, isolation
 from loopat_jupyter.sandboxes.landlock.probe import PROBE_SCRIPT, explain_errno, try_landlock

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime import sandbox as sandbox_module
@@ -274,7 +274,7 @@ async def test_a_cancelled_command_of_a_silent_supervisor_ends_the_sandbox(
 SERVER = """
 import asyncio, json, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.registry import select_tier
 
@@ -361,7 +361,7 @@ def watched(place: Path) -> list[psutil.Process]:
 STARTING = """
 import asyncio, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.registry import select_tier
 

@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import FolderMount, Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import FolderMount, Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.inside import bundle
 from loopat_jupyter.sandboxes.podman import mounts
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman, last_line
@@ -435,7 +435,7 @@ async def test_the_death_of_conmon_ends_everything(ship: Ship) -> None:
 SERVER = """
 import asyncio, sys
 from pathlib import Path
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.runtime.settings import PodmanSettings, SandboxSettings
 from loopat_jupyter.sandboxes.registry import select_tier
 

@@ -24,8 +24,8 @@ from loopat_jupyter.engines.gateway.http_pool import ConnectionPool
 from loopat_jupyter.engines.gateway.upstream import ProviderUpstream
 from loopat_jupyter.loops.destinations import Destination, parse_pattern
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.ports.engine import Sandbox
 from loopat_jupyter.loops.ports.network import Egress, GatewayAccess
+from loopat_jupyter.loops.ports.sandbox import Sandbox
 from loopat_jupyter.sandboxes.proxy.dialer import Dialer
 from tests.sandboxes.conftest import SECRET, Started, bind_to_free_port, inside, outside
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loopat_jupyter.loops.ports.engine import FolderMount
+from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.sandboxes.launcher.ownership import chown_tree
 from tests.sandboxes.conftest import LoopatHome, Started, inside
 

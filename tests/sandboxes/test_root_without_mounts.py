@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.landlock.isolation import UNMAPPED
 from loopat_jupyter.sandboxes.landlock.probe import try_landlock
 from loopat_jupyter.sandboxes.landlock.tier import CAP_SYS_ADMIN, may_mount

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from loopat_jupyter.loops.errors import SandboxLost
-from loopat_jupyter.loops.ports.engine import Process
+from loopat_jupyter.loops.ports.sandbox import Process
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.runtime.spawned_process import StreamedProcess
 from tests.sandboxes.conftest import Started, all_killed, inside, unlike

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier

@@ -16,7 +16,7 @@ import pytest
 from loopat_jupyter.loops.errors import InvalidCursor, StoreError
 from loopat_jupyter.loops.models import LoopEvent
 from loopat_jupyter.store.database import Database, StoreCorrupt, StoreTooNew
-from loopat_jupyter.store.schema import MIGRATIONS
+from loopat_jupyter.store.schema import IS_UNFINISHED, MIGRATIONS
 
 
 def add(label: str, *, fail: Exception | None = None):
@@ -167,3 +167,16 @@ def test_nobody_else_can_read_the_file_or_its_log(tmp_path: Path) -> None:
     modes = {one.name: one.stat().st_mode & 0o777 for one in tmp_path.iterdir()}
     database.close()
     assert set(modes.values()) == {0o600}, modes
+
+
+async def test_unfinished_turns_are_found_by_their_partial_index(database: Database) -> None:
+    """Else each message to a long loop would look at all of its turns."""
+
+    def plan(connection: sqlite3.Connection) -> str:
+        rows = connection.execute(
+            f"EXPLAIN QUERY PLAN SELECT n FROM turns WHERE loop_n = 1 AND {IS_UNFINISHED} "
+            "AND state IN ('running', 'waiting') ORDER BY n LIMIT 1"
+        )
+        return " ".join(row[3] for row in rows)
+
+    assert "USING INDEX turns_unfinished" in await database.read(plan)

@@ -61,7 +61,7 @@ MOUNTS = r"""
         ("/größe/x", "fuse.sshfs"),
     ],
 )
-def test_the_innermost_mount_tells_the_file_system(
+def test_the_innermost_mount_decides_the_file_system(
     tmp_path: Path, path: str, expected: str
 ) -> None:
     mountinfo = tmp_path / "mountinfo"
@@ -69,6 +69,6 @@ def test_the_innermost_mount_tells_the_file_system(
     assert file_system_type(Path(path), mountinfo) == expected
 
 
-def test_where_it_cannot_be_told_it_is_taken_for_local(tmp_path: Path) -> None:
+def test_where_it_is_not_known_it_is_taken_for_local(tmp_path: Path) -> None:
     assert file_system_type(tmp_path, tmp_path / "nothing") is None
     assert not is_network_file_system(tmp_path)

@@ -17,8 +17,10 @@ from pathlib import Path
 from ...context.acp_agents import SelectedAgent
 from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PastTurn, PermissionMode, Sandbox, Turn, TurnHost
+from ...loops.ports.engine import PastTurn, PermissionMode, Turn, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..agents.catch_up import missed_turns_prompt
+from ..builtin.history import recent_turns
 from ..gateway.upstream import ModelUpstreamFactory
 from ..plugin import ComposeInstructions
 from . import journal
@@ -126,7 +128,8 @@ class AcpEngine:
     async def _prompt(
         self, agent: AgentProcess, selected: SelectedAgent, turn: Turn, host: TurnHost
     ) -> PromptResult:
-        past = await host.history()
+        name = agent.launch.agent
+        past = await recent_turns(host, lambda turn: journal.last_entry([turn], name) is not None)
         async with asyncio.timeout(self._limits.start):
             await _open_session(agent, past)
             await _set_session_mode(agent, selected, turn.permission_mode)

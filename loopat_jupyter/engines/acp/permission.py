@@ -18,7 +18,8 @@ from typing import Any
 
 from ...context.acp_agents import SelectedAgent
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PermissionDecision, PermissionMode, Sandbox, ToolKind, TurnHost
+from ...loops.ports.engine import PermissionDecision, PermissionMode, ToolKind, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..tools.tools import inside_workdir
 from .content_blocks import diffs_of
 from .tool_call_state import ToolCallState, paths_of

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Self, TypeVar
 
 from ...loops.errors import SandboxLost, TurnFailure
-from ...loops.ports.engine import Process, Sandbox
+from ...loops.ports.sandbox import Process, Sandbox
 from ..agents.errors import WORK_KEPT
 from ..agents.jsonlines import JsonLinesLimits
 from ..agents.process_cleanup import MARK, kill_descendants

@@ -11,14 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...loops.text import sanitize_text
-from ..builtin.tool_calls import DENIED
 from ..models.sanitize import ID_LIMIT
 from .content_blocks import diffs_of, exit_code, result_text
 from .tool_names import normalize_input, tool_name
 
 NO_OUTCOME = "The agent did not say how this ended."
 TITLE_LIMIT = 200
-_SAYS_SO = "User denied permission"
 
 
 @dataclass(slots=True)
@@ -90,8 +88,7 @@ class ToolCallState:
         """Whether the call succeeded, and its result."""
         text = result_text(self.content, self.output)
         if self.denied is not None:
-            reason = self.denied
-            return False, reason if _SAYS_SO in reason else f"{DENIED} {reason}".strip()
+            return False, self.denied
         if self.status not in ("completed", "failed"):
             return False, NO_OUTCOME
         code = exit_code(self.output)

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 from ..agents.jsonlines import JsonLinesLimits, JsonLinesStream, LineTooLong, TooMuchGarbage
 
 METHOD_NOT_FOUND = -32601

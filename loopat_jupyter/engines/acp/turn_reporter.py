@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PermissionMode, Sandbox, TurnHost
+from ...loops.ports.engine import PermissionMode, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..models.sanitize import SurrogateJoiner
 from ..tools.tools import inside_workdir
 from .content_blocks import block_text, diffs_of
@@ -168,7 +169,7 @@ class TurnReporter:
         if decision.allowed:
             call.granted = True
         else:
-            call.denied = decision.reason
+            call.denied = decision.denial
         option = request.option(allowed=decision.allowed)
         self.cancelled_request = self.cancelled_request or option is None
         return option

@@ -37,7 +37,7 @@ def missed_turns_prompt(missed: Sequence[PastTurn], *, whole: bool) -> str:
         text = _turn_text(turn)
         bytes_left -= len(text.encode(errors="replace"))
         if bytes_left < 0:
-            texts.append(f"[loopat: {len(missed) - len(texts)} earlier turns are left out here.]")
+            texts.append("[loopat: the turns before are left out here.]")
             break
         texts.append(text)
     if not texts:

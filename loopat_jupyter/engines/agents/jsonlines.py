@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 from .errors import one_line
 
 DECODE_IN_THREAD = 256 * 1024

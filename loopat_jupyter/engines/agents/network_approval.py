@@ -42,7 +42,7 @@ async def ask_about_denied_hosts(
     for name in denied[:MAX_QUESTIONS]:
         decision = await request_host_permission(call_id, tool, parse_destination(name), host)
         line = ALLOWED if decision.allowed else REFUSED
-        lines.append(line.format(name=name, why=decision.reason))
+        lines.append(line.format(name=name, why=decision.denial))
     more = len(denied) - MAX_QUESTIONS
     if more > 0:
         lines.append(NOT_ASKED.format(count=more))
@@ -110,7 +110,7 @@ class EgressApprover:
         requester = f"The agent {self._agent}"
         decision = await request_host_permission("network", requester, destination, self._host)
         if not decision.allowed:
-            return decision.reason
+            return decision.denial
         # The host applies new grants to the sandbox's network when it hands the sandbox out.
         await self._host.sandbox()
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Sandbox
+from ...loops.ports.sandbox import Sandbox
 
 TIMEOUT = 5.0
 """Seconds for the script."""

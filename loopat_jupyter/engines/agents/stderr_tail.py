@@ -9,7 +9,7 @@ import asyncio
 import re
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import Process
+from ...loops.ports.sandbox import Process
 from .errors import one_line
 
 TAIL_SIZE = 4096

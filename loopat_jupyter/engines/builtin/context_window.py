@@ -1,13 +1,13 @@
-"""Keeping a long conversation inside its model's context window.
+"""Compaction: keeping a long conversation inside its model's context window.
 
 What does not fit is left out, the least valuable first: the oldest tool results, then the oldest
-turns. The running turn's message and the results that the model has just asked for stay. The
-agent is told what is missing and how to see it again.
+turns. The current turn's message and the results that the model has just requested stay. The agent
+is told what is missing and how to see it again.
 
-How large a request is, is estimated from its length, and the estimate corrected by what the
-provider reported for the last one. Once over the limit, more is left out than needed and the new
-:class:`~.conversation.Compaction` is journaled: so the beginning of the prompt stays the same for a
-while, which providers' prompt caches live from.
+The size of a request is estimated from its length, and the estimate is corrected by the tokens that
+the provider reported for the last one. Once over the limit, more is left out than needed and the
+new :class:`~..models.messages.Compaction` is journaled: so the beginning of the prompt stays the
+same for a while, on which providers' prompt caches depend.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from ..models.messages import (
 from ..tools.outcome import truncate_middle
 
 CHARACTERS_PER_TOKEN = 3
-"""Below what is usual, so that the first guess of a conversation is rather too large."""
+"""Less than usual, so that the first estimate of a conversation is rather too large."""
 MESSAGE_TOKENS = 8
-ANSWER_SHARE, ANSWER_LIMIT = 4, 32_000
-"""The answer's part of the window: a quarter, at most so many tokens."""
+REPLY_SHARE, REPLY_LIMIT = 4, 32_000
+"""The reply's share of the window: a quarter (one part of so many), at most so many tokens."""
 ROOM = 0.7
 """What is aimed at, as a part of the limit, once something must be left out."""
-WORTH_ELIDING = 400
-"""Characters. Shorter results and inputs stay: a note would be as long."""
+MIN_COMPACTED = 400
+"""Characters. Shorter results and inputs stay: the note in their place would be as long."""
 
 NOTE = (
     "[loopat: this result ({} characters) was left out to save room. Call the tool again if you "
@@ -48,38 +48,42 @@ TURNS_NOTE = (
 INPUT_NOTE = "… [loopat: {} characters left out to save room]"
 
 Turns = Sequence[Sequence[Message]]
-"""The conversation by turns; the last one is the running turn."""
+"""The conversation by turns; the last one is the current turn."""
 
 
 @dataclass(frozen=True, slots=True)
 class FittedPrompt:
-    """A conversation as it is sent, and its size by our own estimate."""
+    """A conversation as it is sent. ``estimate`` is its size in tokens, as estimated."""
 
     messages: list[Message]
-    elision: Compaction
+    compaction: Compaction
     estimate: int
 
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """A model's context window; ``overhead`` is the estimate of instructions and tools."""
+    """A model's context window; ``overhead`` is the estimate of instructions and tools.
+
+    ``unread``: how many turns come before the conversation that is fitted.
+    """
 
     tokens: int
     overhead: int
+    unread: int = 0
 
     def fit(
-        self, turns: Turns, elision: Compaction, *, tighter_than: int | None = None
+        self, turns: Turns, compaction: Compaction, *, tighter_than: int | None = None
     ) -> FittedPrompt:
-        """``turns`` with at least ``elision`` left out, and more where that is too large.
+        """``turns`` with at least ``compaction`` left out, and more where that is too large.
 
-        ``tighter_than``: the estimate of a request that the provider found too long. Much less
-        is aimed at then, and the newest results are shortened too.
+        ``tighter_than``: the estimate of a request that the provider refused as too long. The
+        target is much smaller then, and the newest results are shortened too.
         """
-        limit = self.tokens - min(self.tokens // ANSWER_SHARE, ANSWER_LIMIT)
+        limit = self.tokens - min(self.tokens // REPLY_SHARE, REPLY_LIMIT)
         limit = int(limit / token_ratio(turns))
         if tighter_than is not None:
             limit = min(limit, tighter_than) // 2
-        fitted = self._fitted(turns, elision)
+        fitted = self._fitted(turns, compaction)
         if fitted.estimate <= limit:
             return fitted
         fitted = self._leave_out(turns, fitted, int(limit * ROOM))
@@ -87,35 +91,35 @@ class ContextWindow:
             return fitted
         return self._shorten_newest(fitted, limit)
 
-    def _fitted(self, turns: Turns, elision: Compaction) -> FittedPrompt:
-        messages = compacted(turns, elision)
-        return FittedPrompt(messages, elision, self.overhead + sum(map(size, messages)))
+    def _fitted(self, turns: Turns, compaction: Compaction) -> FittedPrompt:
+        messages = compacted(turns, compaction, self.unread)
+        return FittedPrompt(messages, compaction, self.overhead + sum(map(size, messages)))
 
-    def _leave_out(self, turns: Turns, fitted: FittedPrompt, aim: int) -> FittedPrompt:
-        """Results first: the fewest that reach ``aim``; then turns, likewise."""
-        results, excess = fitted.elision.results, fitted.estimate - aim
+    def _leave_out(self, turns: Turns, fitted: FittedPrompt, target: int) -> FittedPrompt:
+        """Leave out results first, the fewest that reach ``target``; then turns, likewise."""
+        results, excess = fitted.compaction.results, fitted.estimate - target
         for saved in _savings(turns)[results:]:
             if excess <= 0:
                 break
             results, excess = results + 1, excess - saved
-        fitted = self._fitted(turns, replace(fitted.elision, results=results))
-        left_out, excess = fitted.elision.turns, fitted.estimate - aim
-        for turn in _elided_results(turns[:-1], results)[left_out:]:
+        fitted = self._fitted(turns, replace(fitted.compaction, results=results))
+        left_out, excess = fitted.compaction.turns, fitted.estimate - target
+        for turn in _compacted_results(turns[:-1], results)[left_out:]:
             if excess <= 0:
                 break
             left_out, excess = left_out + 1, excess - sum(map(size, turn))
-        return self._fitted(turns, replace(fitted.elision, turns=left_out))
+        return self._fitted(turns, replace(fitted.compaction, turns=left_out))
 
     def _shorten_newest(self, fitted: FittedPrompt, limit: int) -> FittedPrompt:
-        """The last resort: head and tail of what the last results hold."""
+        """The last resort: shorten the last results to their head and tail."""
         last = fitted.messages[-1]
         if not isinstance(last, ToolResults):
             return fitted
         room = max(limit - (fitted.estimate - size(last)), 0) * CHARACTERS_PER_TOKEN
-        share = max(room // max(len(last.results), 1), 2 * WORTH_ELIDING)
+        share = max(room // max(len(last.results), 1), 2 * MIN_COMPACTED)
         results = tuple(replace(one, text=truncate_middle(one.text, share)) for one in last.results)
         messages = [*fitted.messages[:-1], ToolResults(results)]
-        return FittedPrompt(messages, fitted.elision, self.overhead + sum(map(size, messages)))
+        return FittedPrompt(messages, fitted.compaction, self.overhead + sum(map(size, messages)))
 
 
 def text_size(text: str) -> int:
@@ -137,31 +141,34 @@ def size(message: Message) -> int:
 
 
 def token_ratio(turns: Turns) -> float:
-    """Real tokens for each estimated one, from the last answer that came with both."""
+    """Reported tokens for each estimated one, from the last reply that has both."""
     for turn in reversed(turns):
         for message in reversed(turn):
             if isinstance(message, ModelReply) and message.estimate and message.tokens.context:
-                guessed = message.estimate + size(message)
-                return min(max(message.tokens.context / guessed, 0.5), 4.0)
+                estimated = message.estimate + size(message)
+                return min(max(message.tokens.context / estimated, 0.5), 4.0)
     return 1.0
 
 
-def compacted(turns: Turns, elision: Compaction) -> list[Message]:
-    """The conversation as one list, with ``elision`` left out and notes in its place."""
-    kept = _elided_results(turns, elision.results)[elision.turns :]
+def compacted(turns: Turns, compaction: Compaction, unread: int = 0) -> list[Message]:
+    """The conversation as one list, with ``compaction`` left out and notes in its place.
+
+    ``unread``: how many turns come before the first of ``turns``.
+    """
+    kept = _compacted_results(turns, compaction.results)[compaction.turns :]
     messages: list[Message] = [message for turn in kept for message in turn]
-    if elision.turns:
-        messages.insert(0, UserMessage(TURNS_NOTE.format(elision.turns)))
+    if unread + compaction.turns:
+        messages.insert(0, UserMessage(TURNS_NOTE.format(unread + compaction.turns)))
     return messages
 
 
-def _elided_results(turns: Turns, count: int) -> list[list[Message]]:
+def _compacted_results(turns: Turns, count: int) -> list[list[Message]]:
     """``turns`` with their first ``count`` results, and the calls of these, made short."""
-    elided = {id(result) for result in _in_order(turns)[:count]}
-    if not elided:
+    left_out_ids = {id(result) for result in _in_order(turns)[:count]}
+    if not left_out_ids:
         return [list(turn) for turn in turns]
     return [
-        [_without(message, following, elided) for message, following in _pairs(turn)]
+        [_shortened(message, following, left_out_ids) for message, following in _pairs(turn)]
         for turn in turns
     ]
 
@@ -171,13 +178,13 @@ def _pairs(turn: Sequence[Message]) -> Iterator[tuple[Message, Message | None]]:
     return zip(turn, following, strict=True)
 
 
-def _without(message: Message, following: Message | None, elided: set[int]) -> Message:
+def _shortened(message: Message, following: Message | None, left_out_ids: set[int]) -> Message:
     if isinstance(message, ToolResults):
         return ToolResults(
-            tuple(_note(one) if id(one) in elided else one for one in message.results)
+            tuple(_note(one) if id(one) in left_out_ids else one for one in message.results)
         )
     if isinstance(message, ModelReply) and isinstance(following, ToolResults):
-        calls = {one.id for one in following.results if id(one) in elided}
+        calls = {one.id for one in following.results if id(one) in left_out_ids}
         if calls:
             return replace(
                 message,
@@ -192,7 +199,7 @@ def _without(message: Message, following: Message | None, elided: set[int]) -> M
 
 
 def _note(result: ToolResultPart) -> ToolResultPart:
-    if len(result.text) < WORTH_ELIDING:
+    if len(result.text) < MIN_COMPACTED:
         return result
     return replace(result, text=NOTE.format(len(result.text)))
 
@@ -202,8 +209,8 @@ def _short_input(call: ReplyToolCall) -> ReplyToolCall:
 
 
 def _short(value: Any) -> Any:
-    if isinstance(value, str) and len(value) >= 2 * WORTH_ELIDING:
-        return value[:WORTH_ELIDING] + INPUT_NOTE.format(len(value) - WORTH_ELIDING)
+    if isinstance(value, str) and len(value) >= 2 * MIN_COMPACTED:
+        return value[:MIN_COMPACTED] + INPUT_NOTE.format(len(value) - MIN_COMPACTED)
     if isinstance(value, Mapping):
         return {key: _short(item) for key, item in value.items()}
     return [_short(item) for item in value] if isinstance(value, list) else value

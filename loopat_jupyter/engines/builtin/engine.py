@@ -1,8 +1,8 @@
-"""The engine ``builtin``: our own turn loop, over any model of :mod:`.providers`.
+"""The engine ``builtin``: the server's own turn loop, over any model of :mod:`..models`.
 
 The model is called from the server, so no key comes near the sandbox; the tools run in the
-sandbox. Everything a turn needs to go on after a wait is in its journal: the engine keeps nothing
-of a turn in memory, and an answer that comes days later, in another process, finds its place.
+sandbox. Everything that a suspended turn needs is in its journal: the engine keeps nothing of a
+turn in memory, and an answer that comes days later, in another process, resumes it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 from ...context.config_file import ConfigFile
 from ...context.vaults import DEFAULT_VAULT
 from ...loops.errors import ConfigError, TurnFailure
-from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnUsage
+from ...loops.ports.engine import ToolCallStart, Turn, TurnHost, TurnUsage
 from ..models.messages import (
     Compaction,
+    CompactionRecord,
     Message,
     ModelReply,
     ModelStep,
     UserMessage,
     compaction_entry,
-    read_compaction,
     read_journal,
     response_entry,
 )
@@ -34,7 +34,7 @@ from ..plugin import ComposeInstructions
 from ..tools.outcome import ToolLimits
 from ..tools.tools import TOOLS
 from .context_window import ContextWindow, FittedPrompt, text_size
-from .history import last_compaction, past_turns
+from .history import Conversation, read_conversation
 from .model_call import ModelRetryPolicy, call_failure, call_model
 from .progress import EMPTY_REPLY_NOTE, check_progress, is_empty, is_final
 from .tool_calls import run_tool_calls
@@ -52,7 +52,7 @@ class EngineLimits:
 
     model_calls: int = 250
     tools: ToolLimits = field(default_factory=ToolLimits)
-    patience: ModelRetryPolicy = field(default_factory=ModelRetryPolicy)
+    retry_policy: ModelRetryPolicy = field(default_factory=ModelRetryPolicy)
 
 
 class BuiltinEngine:
@@ -65,73 +65,70 @@ class BuiltinEngine:
         self, home: Path, instructions: ComposeInstructions, limits: EngineLimits | None = None
     ) -> None:
         self._config = ConfigFile(home)
-        self._providers = ModelPool()
+        self._models = ModelPool()
         self._instructions = instructions
         self._limits = limits or EngineLimits()
 
     async def prepare(self) -> None:
-        """Load ahead what the first turn would have to wait for. Optional.
-
-        A configuration that is broken is left for the turn that needs it to report.
-        """
+        """Open the default model ahead. An invalid configuration is reported by the first turn."""
         try:
             choice = await self._config.select_model(DEFAULT_VAULT)
         except ConfigError:
             return
-        await self._providers.model(choice)
+        await self._models.model(choice)
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        model = await self._providers.model(await self._config.select_model(turn.vault))
+        model = await self._models.model(await self._config.select_model(turn.vault))
         run = _BuiltinTurn(
             turn=turn,
             host=host,
             model=model,
             instructions=await self._instructions(turn),
-            past=await host.history(),
+            past=await read_conversation(turn, host, model.window),
             limits=self._limits,
         )
         await run.run()
 
     async def close_loop(self, loop_id: str) -> None:
-        """Nothing is kept for a loop."""
+        """Nothing is held for a loop."""
 
     async def close(self) -> None:
-        await self._providers.close()
+        await self._models.close()
 
 
 @dataclass(slots=True)
 class _BuiltinTurn:
-    """One stretch of a turn, from its begin or an answer to its end or the next wait."""
+    """One run of a turn, from its start or a person's answer to its end or the next suspension."""
 
     turn: Turn
     host: TurnHost
     model: Model
     instructions: str
-    past: Sequence[PastTurn]
+    past: Conversation
     limits: EngineLimits
 
     async def run(self) -> None:
-        exchanges = read_journal(self.turn.journal)
-        asking = self._model_steps()
+        steps = read_journal(self.turn.journal)
+        model_steps = self._model_steps()
         while True:
-            if exchanges:
-                await run_tool_calls(exchanges[-1], self.host, self.limits.tools)
-                if is_final(exchanges[-1].response):
+            if steps:
+                await run_tool_calls(steps[-1], self.host, self.limits.tools)
+                if is_final(steps[-1].response):
                     return
-                check_progress(exchanges, self.model.name)
-            if len(exchanges) >= self.limits.model_calls:
+                check_progress(steps, self.model.name)
+            if len(steps) >= self.limits.model_calls:
                 raise TurnFailure(
                     f"The turn has asked its model {self.limits.model_calls} times without "
                     "coming to an end. Send another message to let it go on.",
                     code="budget_exceeded",
                 )
-            response = await asking.next_step(exchanges)
+            response = await model_steps.next_step(steps)
             if response.cut and not response.calls:
                 raise TurnFailure(
                     f"The answer of {self.model.name} was cut off at its output limit "
                     "(maxTokens in config.json). Ask it to go on."
                 )
-            exchanges.append(ModelStep(response))
+            steps.append(ModelStep(response))
 
     def _model_steps(self) -> _ModelSteps:
         overhead = text_size(self.instructions) + SPECS_SIZE
@@ -139,57 +136,64 @@ class _BuiltinTurn:
             host=self.host,
             model=self.model,
             instructions=self.instructions,
-            past=past_turns(self.past),
+            past=self.past,
+            turn_id=self.turn.turn_id,
             message=UserMessage(self.turn.content, current=True),
-            window=ContextWindow(self.model.window, overhead),
-            elision=read_compaction(self.turn.journal) or last_compaction(self.past),
-            patience=self.limits.patience,
+            window=ContextWindow(self.model.window, overhead, self.past.unread),
+            compaction=Compaction(results=self.past.results),
+            recorded=self.past.recorded,
+            retry_policy=self.limits.retry_policy,
         )
 
 
 @dataclass(slots=True)
 class _ModelSteps:
-    """The turn's questions to its model: what is sent, and what is kept of the answers."""
+    """The turn's calls of its model: what is sent, and what of the replies is journaled."""
 
     host: TurnHost
     model: Model
     instructions: str
-    past: list[list[Message]]
+    past: Conversation
+    turn_id: str
     message: UserMessage
     window: ContextWindow
-    elision: Compaction
-    patience: ModelRetryPolicy
+    compaction: Compaction
+    recorded: CompactionRecord
+    retry_policy: ModelRetryPolicy
 
-    async def next_step(self, exchanges: Sequence[ModelStep]) -> ModelReply:
-        """The model's next answer, shown and journaled."""
-        here: list[Message] = [self.message]
-        for exchange in exchanges:
-            here.extend(exchange.messages())
-            if is_empty(exchange.response):
-                here.append(UserMessage(EMPTY_REPLY_NOTE, current=True))
-        turns = [*self.past, here]
-        fitted = self.window.fit(turns, self.elision)
+    async def next_step(self, steps: Sequence[ModelStep]) -> ModelReply:
+        """The model's next reply, shown and journaled."""
+        current: list[Message] = [self.message]
+        for step in steps:
+            current.extend(step.messages())
+            if is_empty(step.response):
+                current.append(UserMessage(EMPTY_REPLY_NOTE, current=True))
+        turns = [*self.past.turns, current]
+        fitted = self.window.fit(turns, self.compaction)
         try:
-            response = await self._ask(fitted)
+            response = await self._call(fitted)
         except ModelError as error:
             if not error.too_long and fitted.estimate < LARGE_REQUEST:
                 raise call_failure(self.model, error) from error
-            fitted = self.window.fit(turns, self.elision, tighter_than=fitted.estimate)
-            response = await self._ask_again(fitted, error)
+            fitted = self.window.fit(turns, self.compaction, tighter_than=fitted.estimate)
+            response = await self._call_with_less(fitted, error)
         response = replace(response, estimate=fitted.estimate)
-        answers = (one for turn in turns for one in turn if isinstance(one, ModelReply))
-        response = sanitize_response(response, {call.id for one in answers for call in one.calls})
-        await self._journal(response, fitted.elision)
+        replies = (item for turn in turns for item in turn if isinstance(item, ModelReply))
+        response = sanitize_response(
+            response, {call.id for reply in replies for call in reply.calls}
+        )
+        await self._journal(response, fitted.compaction)
         return response
 
-    async def _ask(self, fitted: FittedPrompt) -> ModelReply:
+    async def _call(self, fitted: FittedPrompt) -> ModelReply:
         request = ModelRequest(self.instructions, fitted.messages, SPECS)
-        return await call_model(self.model, request, self.host, self.patience)
+        return await call_model(self.model, request, self.host, self.retry_policy)
 
-    async def _ask_again(self, fitted: FittedPrompt, reason: ModelError) -> ModelReply:
-        """After the provider found the conversation too long: once more, with much less."""
+    async def _call_with_less(self, fitted: FittedPrompt, reason: ModelError) -> ModelReply:
+        """Call the model once more with a much shorter prompt, after the provider refused its
+        length."""
         try:
-            return await self._ask(fitted)
+            return await self._call(fitted)
         except ModelError:
             if not reason.too_long:
                 raise call_failure(self.model, reason) from reason
@@ -198,14 +202,17 @@ class _ModelSteps:
                 f"left out that could be: {reason.message}"
             ) from reason
 
-    async def _journal(self, response: ModelReply, elision: Compaction) -> None:
+    async def _journal(self, response: ModelReply, compaction: Compaction) -> None:
         entries = [response_entry(response)]
-        if elision != self.elision:
-            self.elision = elision
-            entries.insert(0, compaction_entry(elision))
-        await self.host.journal(*entries)
-        await self.host.sdk_message(entries[-1])
+        self.compaction = compaction
+        record = self.past.record(compaction, self.turn_id)
+        if record != self.recorded:
+            self.recorded = record
+            entries.insert(0, compaction_entry(record))
         tokens = response.tokens
-        await self.host.usage(
-            TurnUsage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write)
+        await self.host.journal(
+            *entries,
+            usage=TurnUsage(tokens.input, tokens.output, tokens.cache_read, tokens.cache_write),
+            calls=[ToolCallStart(call.id, call.tool, call.input) for call in response.calls],
         )
+        await self.host.sdk_message(entries[-1])

@@ -8,22 +8,35 @@ no journal of ours: its message and its visible text stand for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from ...loops.ports.engine import PastTurn
+from ...loops.ports.engine import PastTurn, Turn, TurnHost
 from ..models.messages import (
     Compaction,
+    CompactionRecord,
     Message,
     ModelReply,
     ModelStep,
     ReplyText,
     ToolResultPart,
+    ToolResults,
     UserMessage,
     is_journal,
     read_compaction,
     read_journal,
     visible_text,
 )
+from .context_window import ROOM, size
+
+READ_FACTOR = 3
+"""How many context windows are read at most, by the estimate of :func:`.context_window.size`. What
+fits is at most two by that estimate, since a request may be half as large as estimated; the rest
+is there for results that are left out of turns which are sent."""
+
+RECENT_TEXT, RECENT_MESSAGE = 64 * 1024, 8 * 1024
+"""Characters of turns, and of one message in them, that :func:`recent_turns` counts. Not less than
+what :mod:`..agents.catch_up` puts into words: at most 60 KiB, and no message cut below 8 KiB."""
 
 NO_RESULT = "No result: the turn was cut off before this call had ended. It may have run in part."
 
@@ -37,19 +50,107 @@ _WHY = {
 }
 
 
-def past_turns(turns: Iterable[PastTurn]) -> list[list[Message]]:
-    """The messages of the earlier turns, oldest turn first, each with its user's message. The
-    note about a cut-off turn is the turn's last message."""
-    return [[UserMessage(turn.content), *_turn_messages(turn)] for turn in turns]
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """The earlier turns that a model may be sent, oldest first: ``turn_ids`` and their messages.
+
+    ``unread`` turns of the loop come before them. ``recorded`` is the newest compaction that the
+    loop's journals hold, ``results`` how many tool results of these turns it leaves out.
+    """
+
+    turn_ids: tuple[str, ...] = ()
+    turns: tuple[list[Message], ...] = ()
+    unread: int = 0
+    results: int = 0
+    recorded: CompactionRecord = field(default_factory=CompactionRecord)
+
+    def record(self, compaction: Compaction, running_turn: str) -> CompactionRecord:
+        """``compaction`` of these turns, as a journal of the turn ``running_turn`` keeps it."""
+        left_out = compaction.turns
+        gone = sum(
+            len(message.results)
+            for turn in self.turns[:left_out]
+            for message in turn
+            if isinstance(message, ToolResults)
+        )
+        turns = self.unread + left_out
+        first = [*self.turn_ids, running_turn][left_out] if turns else ""
+        return CompactionRecord(first, turns, max(compaction.results - gone, 0))
 
 
-def last_compaction(turns: Iterable[PastTurn]) -> Compaction:
-    """How much of the conversation was left out at last."""
-    found = [read_compaction(turn.journal) for turn in turns if is_journal(turn.journal)]
-    return next((elision for elision in reversed(found) if elision is not None), Compaction())
+async def read_conversation(turn: Turn, host: TurnHost, window_tokens: int) -> Conversation:
+    """Read the turns before ``turn``, newest first, as far as its model's window may need them.
+
+    That is back to the first turn that the last recorded compaction keeps, or until so much was
+    read that nothing before it can be sent, whichever comes first. Then more is dropped than
+    needed, so that the next turns begin their prompts with the same turn.
+    """
+    budget = READ_FACTOR * window_tokens
+    recorded = read_compaction(turn.journal)
+    newest_first: list[tuple[str, list[Message], int]] = []
+    if recorded is not None and recorded.first_turn == turn.turn_id:
+        return Conversation((), (), recorded.turns, recorded.results, recorded)
+    total = 0
+    async for past in host.history():
+        if recorded is None and is_journal(past.journal):
+            recorded = read_compaction(past.journal)
+        messages = turn_messages(past)
+        tokens = sum(map(size, messages))
+        newest_first.append((past.turn_id, messages, tokens))
+        total += tokens
+        if recorded is not None and recorded.first_turn == past.turn_id:
+            return _conversation(newest_first, recorded.turns, recorded.results, recorded)
+        if total > budget:
+            break
+    else:
+        results = recorded.results if recorded is not None and not recorded.first_turn else 0
+        return _conversation(newest_first, 0, results, recorded)
+    while len(newest_first) > 1 and total > budget * ROOM:
+        total -= newest_first.pop()[2]
+    unread = await host.count_turns_before(newest_first[-1][0])
+    return _conversation(newest_first, unread, 0, recorded)
 
 
-def _turn_messages(turn: PastTurn) -> list[Message]:
+def _conversation(
+    newest_first: list[tuple[str, list[Message], int]],
+    unread: int,
+    results: int,
+    recorded: CompactionRecord | None,
+) -> Conversation:
+    oldest_first = newest_first[::-1]
+    return Conversation(
+        tuple(turn_id for turn_id, _, _ in oldest_first),
+        tuple(messages for _, messages, _ in oldest_first),
+        unread,
+        results,
+        recorded or CompactionRecord(),
+    )
+
+
+async def recent_turns(host: TurnHost, has_session: Callable[[PastTurn], bool]) -> list[PastTurn]:
+    """The newest earlier turns, oldest first, for an engine whose agent keeps its own session.
+
+    Such an agent is told in words, of bounded length, what its session does not hold. So the turns
+    are read back to one that ``has_session`` (the journal of which names the session), and until
+    they hold more text than it is ever told.
+    """
+    newest_first: list[PastTurn] = []
+    found, told = False, 0
+    async for turn in host.history():
+        newest_first.append(turn)
+        found = found or has_session(turn)
+        told += min(len(turn.content), RECENT_MESSAGE) + min(len(turn.text), RECENT_MESSAGE)
+        if found and told > RECENT_TEXT:
+            break
+    return newest_first[::-1]
+
+
+def turn_messages(turn: PastTurn) -> list[Message]:
+    """An earlier turn's messages, its user's first. The note about a cut-off turn is the last."""
+    return [UserMessage(turn.content), *_agent_messages(turn)]
+
+
+def _agent_messages(turn: PastTurn) -> list[Message]:
     exchanges = read_journal(turn.journal) if is_journal(turn.journal) else []
     messages: list[Message] = []
     for exchange in exchanges:

@@ -1,16 +1,16 @@
-"""From the tool calls of one response to their results.
+"""Runs the tool calls of one reply of a model.
 
-Order of things, for the calls that have no result yet:
+The calls that have no result yet go through these steps:
 
 1. All are announced, in the model's order.
-2. For each, in order, the host says whether it may run. A call that needs a person suspends the
+2. For each, in order, the host decides whether it may run. A call that needs a person suspends the
    turn, but not before everything that needs nobody has run and is in the journal.
-3. What may run runs at the same time; each result is journaled, then reported.
+3. What may run runs concurrently; each result is journaled, then reported.
 
-So a turn that is taken up again finds the results of all calls but those that were waited for,
-and no tool runs twice. Should the server die while calls run *and* a person is being asked (only
-then is a turn with running tools taken up again), the journal says which were ``started``; their
-result is that nobody knows.
+So a turn that is resumed finds the results of all calls but those that were waited for, and no tool
+runs twice. Should the server die while calls run *and* a person is being asked (only then is a turn
+with running tools resumed), the journal has which were ``started``; their result is that nobody
+knows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from functools import partial
 from typing import Any
 
 from ...loops.errors import SandboxLost
-from ...loops.ports.engine import FileError, PermissionDecision, TurnHost, TurnSuspended
+from ...loops.ports.engine import PermissionDecision, TurnHost, TurnSuspended
+from ...loops.ports.sandbox import FileError
 from ..agents.network_approval import ask_about_denied_hosts
 from ..models.messages import (
     ModelStep,
@@ -37,65 +38,66 @@ from ..tools.questions import answer_text, questions_of
 from ..tools.tools import TOOLS, InvalidInput, Tool, ToolContext, inside_workdir
 from .progress import CUT_CALL, is_cut_off
 
-DENIED = "User denied permission to run this."
 RESULT_UNKNOWN = (
     "The server stopped while this ran, and its result was lost. It may have taken effect in "
     "full, in part or not at all: check before you repeat it."
 )
 
 MAX_PARALLEL_CALLS = 16
-"""Calls of one response that run at the same time."""
+"""Calls of one reply that run at the same time."""
 
 Job = Callable[[], Awaitable[ToolOutcome]]
 
 
-async def run_tool_calls(exchange: ModelStep, host: TurnHost, limits: ToolLimits) -> None:
-    """Give every call of ``exchange`` its result, in place.
+async def run_tool_calls(step: ModelStep, host: TurnHost, limits: ToolLimits) -> None:
+    """Give every call of ``step`` its result, in place.
 
     Raises:
-        TurnSuspended: a person must be asked first. What could run has run.
+        TurnSuspended: a person must be asked first. What could run without that has run.
     """
-    calls = exchange.open_calls
+    calls = step.open_calls
     for call in calls:
         await host.tool_call(call.id, call.tool, call.input)
     jobs: list[tuple[ReplyToolCall, Job]] = []
     suspended: TurnSuspended | None = None
     for call in calls:
         try:
-            if is_cut_off(exchange.response, call):
+            if is_cut_off(step.response, call):
                 jobs.append((call, _fixed(ToolOutcome(False, CUT_CALL))))
                 continue
-            jobs.append((call, await _decide(call, host, limits, ran=call.id in exchange.started)))
+            jobs.append(
+                (call, await _decide(call, host, limits, was_started=call.id in step.started))
+            )
         except TurnSuspended as outcome:
             suspended = suspended or outcome
     if suspended is not None and jobs:
         await host.journal(started_entry(call.id for call, _ in jobs))
-    await _run_concurrently(
-        [partial(_record_result, exchange, call, job, host) for call, job in jobs]
-    )
+    await _run_concurrently([partial(_record_result, step, call, job, host) for call, job in jobs])
     if suspended is not None:
         raise suspended
-    await _ask_about_network(exchange, host)
+    await _ask_about_network(step, host)
 
 
-async def _ask_about_network(exchange: ModelStep, host: TurnHost) -> None:
-    """Ask about the destinations that the calls of ``exchange`` were refused, in their order.
+async def _ask_about_network(step: ModelStep, host: TurnHost) -> None:
+    """Ask about the destinations that the calls of ``step`` were refused, in their order.
 
     Raises:
         TurnSuspended: a person must be asked first.
     """
-    for call in exchange.response.calls:
-        result = exchange.results[call.id]
+    for call in step.response.calls:
+        result = step.results[call.id]
         if result.refused:
             note = await ask_about_denied_hosts(result.id, result.tool, result.refused, host)
             await host.journal(network_entry(call.id, note))
-            exchange.settle_network(call.id, note)
+            step.add_network_note(call.id, note)
 
 
-async def _decide(call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, ran: bool) -> Job:
-    """What is to be done for the call: run the tool, or just say why not."""
+async def _decide(
+    call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, was_started: bool
+) -> Job:
+    """The call's job: to run the tool, or only to return why it does not run."""
     tool = TOOLS.get(call.tool)
-    if ran:
+    if was_started:
         return _fixed(ToolOutcome(False, RESULT_UNKNOWN))
     if tool is None:
         known = ", ".join(TOOLS)
@@ -103,61 +105,57 @@ async def _decide(call: ReplyToolCall, host: TurnHost, limits: ToolLimits, *, ra
             ToolOutcome(False, f"There is no tool {call.tool[:100]!r}. The tools are: {known}")
         )
     try:
-        asked = tool.parse(call.input)
+        tool_input = tool.parse(call.input)
     except InvalidInput as error:
         return _fixed(ToolOutcome(False, str(error)))
     if tool.run is None:
-        return await _question(call, asked, host)
+        return await _ask_questions(call, tool_input, host)
     try:
-        verdict = await _permission(call, tool, asked, host)
+        decision = await _permission(call, tool, tool_input, host)
     except SandboxLost as error:
-        return _fixed(_lost(error))
-    if not verdict.allowed:
-        return _fixed(ToolOutcome(False, _denial(verdict)))
-    scene = ToolContext(host.sandbox, limits, confined=verdict.confined)
-    return lambda: _run(tool, asked, scene)
+        return _fixed(_sandbox_lost(error))
+    if not decision.allowed:
+        return _fixed(ToolOutcome(False, decision.denial, denied_by=decision.denied_by))
+    context = ToolContext(host.sandbox, limits, confined=decision.confined)
+    return lambda: _run_tool(tool, tool_input, context)
 
 
-async def _question(call: ReplyToolCall, asked: AskUserQuestionInput, host: TurnHost) -> Job:
-    questions = questions_of(asked)
+async def _ask_questions(
+    call: ReplyToolCall, tool_input: AskUserQuestionInput, host: TurnHost
+) -> Job:
+    questions = questions_of(tool_input)
     answers = await host.question(call.id, questions)
     return _fixed(ToolOutcome(True, answer_text(questions, answers)))
 
 
 async def _permission(
-    call: ReplyToolCall, tool: Tool[Any], asked: Any, host: TurnHost
+    call: ReplyToolCall, tool: Tool[Any], tool_input: Any, host: TurnHost
 ) -> PermissionDecision:
     inside = False
-    if isinstance(asked, (WriteInput, EditInput)):
-        inside = await inside_workdir(await host.sandbox(), asked.file_path)
+    if isinstance(tool_input, (WriteInput, EditInput)):
+        inside = await inside_workdir(await host.sandbox(), tool_input.file_path)
     return await host.permission(
         call.id,
         tool.name,
-        asked.model_dump(exclude_unset=True),
+        tool_input.model_dump(exclude_unset=True),
         kind=tool.kind,
         inside_workdir=inside,
-        title=tool.title(asked)[:200],
+        title=tool.title(tool_input)[:200],
         display_name=tool.name,
     )
 
 
-def _denial(verdict: PermissionDecision) -> str:
-    if "User denied permission" in verdict.reason:
-        return verdict.reason
-    return f"{DENIED} {verdict.reason}".rstrip()
-
-
-async def _run(tool: Tool[Any], asked: Any, scene: ToolContext) -> ToolOutcome:
+async def _run_tool(tool: Tool[Any], tool_input: Any, context: ToolContext) -> ToolOutcome:
     assert tool.run is not None
     try:
-        return await tool.run(asked, scene)
+        return await tool.run(tool_input, context)
     except FileError as error:
         return ToolOutcome(False, str(error))
     except SandboxLost as error:
-        return _lost(error)
+        return _sandbox_lost(error)
 
 
-def _lost(error: SandboxLost) -> ToolOutcome:
+def _sandbox_lost(error: SandboxLost) -> ToolOutcome:
     return ToolOutcome(
         False,
         f"The sandbox ended while this ran: {error.message} The files are kept, processes are "
@@ -166,35 +164,35 @@ def _lost(error: SandboxLost) -> ToolOutcome:
 
 
 def _fixed(outcome: ToolOutcome) -> Job:
-    async def said() -> ToolOutcome:
+    async def fixed() -> ToolOutcome:
         return outcome
 
-    return said
+    return fixed
 
 
-async def _record_result(
-    exchange: ModelStep, call: ReplyToolCall, job: Job, host: TurnHost
-) -> None:
+async def _record_result(step: ModelStep, call: ReplyToolCall, job: Job, host: TurnHost) -> None:
     outcome = await job()
-    result = ToolResultPart(call.id, call.tool, outcome.ok, outcome.text, outcome.refused)
+    result = ToolResultPart(
+        call.id, call.tool, outcome.ok, outcome.text, outcome.refused, outcome.denied_by
+    )
     entry = result_entry(result)
-    await host.journal(entry)
-    exchange.results[call.id] = result
-    await host.tool_result(call.id, outcome.ok, outcome.text)
+    await host.tool_result(call.id, outcome.ok, outcome.text, journal=[entry])
+    step.results[call.id] = result
     await host.sdk_message(entry)
 
 
-async def _run_concurrently(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Do all, some at the same time. The first failure cancels the others, and is raised."""
-    turnstile = asyncio.Semaphore(MAX_PARALLEL_CALLS)
+async def _run_concurrently(jobs: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run all jobs, at most :data:`MAX_PARALLEL_CALLS` at a time. The first failure cancels the
+    others and is raised."""
+    semaphore = asyncio.Semaphore(MAX_PARALLEL_CALLS)
 
-    async def do(work: Callable[[], Awaitable[None]]) -> None:
-        async with turnstile:
-            await work()
+    async def limited(job: Callable[[], Awaitable[None]]) -> None:
+        async with semaphore:
+            await job()
 
     try:
         async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(do(work))
+            for job in jobs:
+                group.create_task(limited(job))
     except BaseExceptionGroup as failures:
         raise failures.exceptions[0] from None

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...loops.errors import DomainError, SandboxLost, TurnFailure
-from ...loops.ports.engine import Sandbox
+from ...loops.ports.sandbox import Sandbox
 from ...loops.text import sanitize_text
 from ..agents.process_cleanup import MARK, kill_descendants
 from ..models.sanitize import sanitize_value

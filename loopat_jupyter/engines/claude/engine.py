@@ -23,10 +23,12 @@ from typing import Any
 
 from ...context.config_file import ConfigFile, SelectedModel
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import PastTurn, Sandbox, Turn, TurnHost, TurnSuspended
+from ...loops.ports.engine import PastTurn, Turn, TurnHost, TurnSuspended
 from ...loops.ports.network import GatewayAccess
+from ...loops.ports.sandbox import Sandbox
 from ..agents.catch_up import missed_turns_prompt
 from ..builtin.engine import EngineLimits
+from ..builtin.history import recent_turns
 from ..gateway.upstream import ModelUpstreamFactory
 from ..plugin import ComposeInstructions
 from . import SDK, journal
@@ -104,7 +106,7 @@ class ClaudeEngine:
         access = await sandbox.network.open_model_gateway(upstream)
         try:
             launch = await self._launch(turn, model, access, sandbox)
-            past = await host.history()
+            past = await recent_turns(host, journal.names_session)
             setup = _TurnSetup(turn, host, sandbox, launch, model, access, upstream, past)
             await self._run(setup)
         finally:

@@ -56,6 +56,11 @@ def last_session(past: Iterable[PastTurn]) -> str | None:
     return found
 
 
+def names_session(turn: PastTurn) -> bool:
+    """Whether the turn's journal has the session that it ran in, or that the session was lost."""
+    return any(entry.get("type") in (_SESSION, _LOST) for entry in turn.journal)
+
+
 def missed_turns(past: Sequence[PastTurn], session_id: str | None) -> Sequence[PastTurn]:
     """The turns that the session does not hold: those after its last one, and that one too where
     it was cut off, since its end may be missing."""

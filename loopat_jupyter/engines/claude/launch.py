@@ -19,8 +19,8 @@ from pathlib import Path
 
 from ...context.config_file import SelectedModel
 from ...context.config_models import Thinking
-from ...loops.ports.engine import Sandbox
 from ...loops.ports.network import GatewayAccess
+from ...loops.ports.sandbox import Sandbox
 from ..tools.outcome import ToolLimits
 from .tool_kinds import OFFERED
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ...loops.ports.engine import PermissionDecision, Sandbox, TurnHost
+from ...loops.ports.engine import PermissionDecision, TurnHost
+from ...loops.ports.sandbox import Sandbox
 from ..tools.inputs import AskUserQuestionInput
 from ..tools.questions import questions_of
 from ..tools.tools import inside_workdir
@@ -20,7 +21,6 @@ from .cli_process import HookOutput, ToolRequested
 from .tool_call_tracker import TrackedCall
 from .tool_kinds import ASK, EDITS, kind_of, reviewed_input, title_of
 
-DENIED = "User denied permission to run this."
 NO_BACKGROUND = (
     "Nothing was run: there are no background tasks here. Start it with `&` and its output "
     "redirected to a file; it lives on after the turn."
@@ -55,10 +55,7 @@ async def decide_permission(
     if request.tool == ASK:
         return await _ask_questions(request, call, host)
     decision = await _permission(request, call, sandbox, host)
-    if decision.allowed:
-        return allow()
-    reason = decision.reason
-    return deny(reason if "User denied permission" in reason else f"{DENIED} {reason}".rstrip())
+    return allow() if decision.allowed else deny(decision.denial)
 
 
 async def _permission(

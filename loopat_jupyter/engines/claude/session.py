@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ...loops.errors import TurnFailure
-from ...loops.ports.engine import FileError, Sandbox
+from ...loops.ports.sandbox import FileError, Sandbox
 from .launch import CONFIG_DIR
 
 OUTPUT_LIMIT = 1 << 20

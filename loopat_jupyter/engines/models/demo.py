@@ -143,8 +143,10 @@ def _report(result: ToolResultPart) -> str:
     text = result.text.rstrip("\n")
     if len(text) > REPORT_LIMIT:
         text = f"{text[:REPORT_LIMIT]}\n… ({len(text) - REPORT_LIMIT} more characters)"
-    if "User denied permission" in result.text and not result.ok:
+    if result.denied_by == "user":
         return f"You denied it, so {result.tool} did not run.\n"
+    if result.denied_by == "policy":
+        return f"This permission mode does not let {result.tool} run.\n"
     if result.tool == "AskUserQuestion":
         return f"Thank you. {text}\n" if result.ok else f"I could not ask: {text}\n"
     outcome = "finished" if result.ok else "failed"

@@ -1,17 +1,18 @@
-"""What a model is told and what it answers, in our own words.
+"""The messages of a conversation with a model, and the entries of a turn's journal.
 
-These few classes are what the turn loop, the demo model, the history and the context window work
-on, and what a turn's journal holds. A provider's own shape exists only in its adapter; what an
-adapter needs back later (a thinking signature, say) travels in ``native`` and is opaque here.
+The turn loop, the demo model, the history and the context window work on these classes. A
+provider's own format exists only in its adapter; what an adapter needs back later (a thinking
+signature, say) is kept in ``native`` and is opaque here.
 
-A journal is a list of JSON objects, told apart by ``type`` (the first two are also what watchers
+A journal is a list of JSON objects, distinguished by ``type`` (the first two are also what watchers
 get as the engine's raw messages):
 
-* ``response``: the model answered; its parts, and the usage the provider reported;
+* ``response``: a reply of the model; its parts, and the usage the provider reported;
 * ``result``: one tool call of the last response has its result;
 * ``network``: what came of the destinations that a call of the last response was refused;
-* ``started``: these calls were let run while a person was being asked about another one;
-* ``elision``: from here on, so much of the conversation is left out (see :mod:`.window`).
+* ``started``: these calls were allowed to run while a person was being asked about another one;
+* ``compaction``: from here on, so much of the conversation is left out (see
+  :mod:`..builtin.context_window`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from ...loops.ports.engine import DeniedBy
 
 Native = Mapping[str, Any]
 
@@ -59,7 +62,7 @@ class TokenCounts:
 
     @property
     def context(self) -> int:
-        """How much of the model's window the call took, its answer included."""
+        """How much of the model's window the call took, its reply included."""
         return self.input + self.cache_read + self.cache_write + self.output
 
 
@@ -99,6 +102,8 @@ class ToolResultPart:
     text: str
     refused: tuple[str, ...] = ()
     """Destinations it was refused, about which the person has not been asked yet."""
+    denied_by: DeniedBy | None = None
+    """Who denied the call, where it did not run for that reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ Message = UserMessage | ModelReply | ToolResults
 
 @dataclass(slots=True)
 class ModelStep:
-    """One response and what has become of its calls so far."""
+    """One reply, and the results of its calls so far."""
 
     response: ModelReply
     results: dict[str, ToolResultPart] = field(default_factory=dict)
@@ -130,19 +135,19 @@ class ModelStep:
     def open_calls(self) -> list[ReplyToolCall]:
         return [call for call in self.response.calls if call.id not in self.results]
 
-    def settle_network(self, call_id: str, note: str) -> None:
-        """What came of a call's refused destinations; the agent reads it with the result."""
+    def add_network_note(self, call_id: str, note: str) -> None:
+        """Append the outcome of a call's refused destinations to its result."""
         result = self.results[call_id]
         self.results[call_id] = replace(result, text=f"{result.text}\n{note}", refused=())
 
     def messages(self) -> list[Message]:
-        """As messages to a model. Every call must have its result by now."""
+        """The step as messages to a model. Every call must have its result."""
         answered = tuple(self.results[call.id] for call in self.response.calls)
         return [self.response, ToolResults(answered)] if answered else [self.response]
 
 
 def visible_text(responses: Iterable[ModelReply]) -> str:
-    """All that a turn's responses said, as the person saw it: nothing is put between them."""
+    """The text of a turn's replies, as the person saw it: with nothing between them."""
     return "".join(response.text for response in responses)
 
 
@@ -167,7 +172,11 @@ def result_entry(result: ToolResultPart) -> dict[str, Any]:
         "ok": result.ok,
         "text": result.text,
     }
-    return {**entry, "refused": list(result.refused)} if result.refused else entry
+    if result.refused:
+        entry["refused"] = list(result.refused)
+    if result.denied_by is not None:
+        entry["denied_by"] = result.denied_by
+    return entry
 
 
 def network_entry(call_id: str, note: str) -> dict[str, Any]:
@@ -176,25 +185,47 @@ def network_entry(call_id: str, note: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Compaction:
-    """How much of a loop's conversation is left out: its first so many tool results and turns."""
+    """How much of the turns that were read is left out: their first so many tool results, counted
+    through all of these turns, and the first so many turns."""
 
     results: int = 0
     turns: int = 0
 
 
-def compaction_entry(elision: Compaction) -> dict[str, Any]:
-    return {"type": "elision", "results": elision.results, "turns": elision.turns}
+@dataclass(frozen=True, slots=True)
+class CompactionRecord:
+    """A compaction as a journal keeps it: by turn, so that later turns need not read further back.
+
+    ``first_turn`` is the oldest turn that is sent, empty for the loop's first one; ``turns`` is
+    how many come before it. ``results`` tool results are left out, counted from ``first_turn``.
+    """
+
+    first_turn: str = ""
+    turns: int = 0
+    results: int = 0
 
 
-def read_compaction(journal: Iterable[Mapping[str, Any]]) -> Compaction | None:
-    """The last elision that a journal records."""
-    found = [entry for entry in journal if entry["type"] == "elision"]
-    return Compaction(found[-1]["results"], found[-1]["turns"]) if found else None
+def compaction_entry(record: CompactionRecord) -> dict[str, Any]:
+    return {
+        "type": "compaction",
+        "first_turn": record.first_turn,
+        "turns": record.turns,
+        "results": record.results,
+    }
+
+
+def read_compaction(journal: Iterable[Mapping[str, Any]]) -> CompactionRecord | None:
+    """The last compaction that a journal records."""
+    found = [entry for entry in journal if entry["type"] == "compaction" and "first_turn" in entry]
+    if not found:
+        return None
+    last = found[-1]
+    return CompactionRecord(last["first_turn"], last["turns"], last["results"])
 
 
 def is_journal(journal: Iterable[Mapping[str, Any]]) -> bool:
     """Whether this engine wrote the journal."""
-    known = ("response", "result", "network", "started", "elision")
+    known = ("response", "result", "network", "started", "compaction")
     return all(entry.get("type") in known for entry in journal)
 
 
@@ -203,11 +234,11 @@ def started_entry(ids: Iterable[str]) -> dict[str, Any]:
 
 
 def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[ModelStep]:
-    """The exchanges that a journal records, oldest first."""
-    exchanges: list[ModelStep] = []
+    """The steps that a journal records, oldest first."""
+    steps: list[ModelStep] = []
     for entry in journal:
         if entry["type"] == "response":
-            exchanges.append(ModelStep(_read_response(entry)))
+            steps.append(ModelStep(_read_response(entry)))
         elif entry["type"] == "result":
             result = ToolResultPart(
                 entry["id"],
@@ -215,13 +246,14 @@ def read_journal(journal: Iterable[Mapping[str, Any]]) -> list[ModelStep]:
                 entry["ok"],
                 entry["text"],
                 tuple(entry.get("refused", ())),
+                entry.get("denied_by"),
             )
-            exchanges[-1].results[result.id] = result
+            steps[-1].results[result.id] = result
         elif entry["type"] == "network":
-            exchanges[-1].settle_network(entry["id"], entry["note"])
+            steps[-1].add_network_note(entry["id"], entry["note"])
         elif entry["type"] == "started":
-            exchanges[-1].started.update(entry["ids"])
-    return exchanges
+            steps[-1].started.update(entry["ids"])
+    return steps
 
 
 _KINDS: dict[type[Part], Literal["text", "thinking", "call"]] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...loops.ports.engine import DeniedBy
+
 RESULT_LIMIT = 100 * 1024
 
 
@@ -19,11 +21,15 @@ class ToolLimits:
 
 @dataclass(frozen=True, slots=True)
 class ToolOutcome:
-    """``text`` is what the model sees; ``refused`` are destinations that the network refused."""
+    """``text`` is what the model sees; ``refused`` are destinations that the network refused.
+
+    ``denied_by``: who denied the call, where it did not run for that reason.
+    """
 
     ok: bool
     text: str
     refused: tuple[str, ...] = ()
+    denied_by: DeniedBy | None = None
 
 
 def truncate_middle(text: str, limit: int = RESULT_LIMIT) -> str:

@@ -14,7 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
-from ...loops.ports.engine import CommandResult, FileError, Sandbox, ToolKind
+from ...loops.ports.engine import ToolKind
+from ...loops.ports.sandbox import CommandResult, FileError, Sandbox
 from ..models.port import ToolSpec
 from .inputs import (
     AskUserQuestionInput,

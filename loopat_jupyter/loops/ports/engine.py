@@ -1,14 +1,14 @@
-"""The ports of the heart: what an engine, its host and a sandbox promise each other.
+"""The engine port: what an engine and the host of its turns promise each other.
 
-The heart (:mod:`loopat_jupyter.loops`) defines these protocols and knows no implementation;
-:mod:`loopat_jupyter.engines` and :mod:`loopat_jupyter.sandboxes` implement them and know
-nothing else of the heart than this module and :mod:`loopat_jupyter.loops.errors`.
+The domain (:mod:`loopat_jupyter.loops`) defines these protocols and imports no implementation.
+:mod:`loopat_jupyter.engines` implements :class:`Engine` and imports nothing else of the domain than
+the ports, :mod:`loopat_jupyter.loops.destinations` and :mod:`loopat_jupyter.loops.errors`.
 
 Invariants
 ----------
 * An engine reports through its :class:`TurnHost` only. Every call on the host is on disk
   before it returns, so an engine that dies between two calls has lost nothing it reported.
-* A turn is *resumable*: what an engine needs to go on it writes with :meth:`TurnHost.journal`,
+* A turn is *resumable*: what an engine needs to resume it writes with :meth:`TurnHost.journal`,
   and finds again in :attr:`Turn.journal`. ``TurnHost.permission`` and ``TurnHost.question``
   raise :class:`TurnSuspended` when a person has to be asked; the engine lets it pass, the turn
   is stored as ``waiting`` and holds no process. When the answer comes (now, or after a restart)
@@ -19,167 +19,17 @@ Invariants
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from .network import Egress, Network
+from .network import Egress
+from .sandbox import FolderMount, Sandbox
 
 PermissionMode = Literal["default", "acceptEdits", "bypassPermissions", "plan", "dontAsk", "auto"]
 ToolKind = Literal["read", "edit", "other", "network"]
 """``network``: a destination that is on no allow-list; asked where the mode asks, else refused."""
 TurnState = Literal["queued", "running", "waiting", "done", "interrupted", "error", "cancelled"]
-
-
-# --------------------------------------------------------------------------- sandboxes
-
-
-@dataclass(frozen=True, slots=True)
-class FolderMount:
-    """A folder of the Jupyter server's root that appears at ``workdir/<name>``."""
-
-    source: Path
-    name: str
-    write: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxSpec:
-    """Where one loop lives on the host. ``workdir`` and ``home`` exist, owned by the server."""
-
-    loop_id: str
-    workdir: Path
-    home: Path
-    folders: tuple[FolderMount, ...] = ()
-    egress: Egress = field(default_factory=Egress)
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxIsolation:
-    """What a tier really enforces, in words for people. ``gaps`` is the honest rest."""
-
-    tier: str
-    isolates: bool
-    enforced: tuple[str, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CommandResult:
-    """The end of one shell command.
-
-    ``output`` is stdout and stderr as they came, UTF-8 with replacement characters, at most the
-    sandbox's output limit (head and tail, with a line between them that says what was left out
-    and names ``output_file``). ``output_file`` is a path inside the sandbox that the agent can
-    read, or ``None`` when nothing was left out. ``exit_code`` is negative for a signal, and
-    ``None`` for a command that was put in the background or timed out.
-    """
-
-    exit_code: int | None
-    output: str
-    timed_out: bool = False
-    output_file: str | None = None
-    background_pid: int | None = None
-
-
-class FileError(Exception):
-    """A file operation inside the sandbox failed; the message is for the agent."""
-
-
-class Process(Protocol):
-    """A process inside a sandbox, with its streams piped to the server."""
-
-    @property
-    def pid(self) -> int: ...
-    async def read(self) -> bytes:
-        """The next chunk of stdout (with a pty: of everything); ``b""`` at its end."""
-
-    async def read_stderr(self) -> bytes: ...
-    async def write(self, data: bytes) -> None:
-        """Write to stdin; returns when the sandbox has taken it. Raises ``SandboxLost``."""
-
-    async def close_stdin(self) -> None: ...
-    async def resize(self, rows: int, columns: int) -> None: ...
-    async def kill(self, signal: int = 9) -> None:
-        """Signal the whole process group."""
-
-    async def wait(self) -> int:
-        """The exit code, negative for a signal."""
-
-
-class Sandbox(Protocol):
-    """One loop's sandbox: a living thing, not one per command.
-
-    ``workdir`` and ``home`` are paths *inside*. All methods raise
-    :class:`~loopat_jupyter.loops.errors.SandboxLost` when the sandbox ends under them.
-    Cancelling ``run`` kills the command's process group before the cancellation is delivered.
-    """
-
-    @property
-    def isolation(self) -> SandboxIsolation: ...
-    @property
-    def workdir(self) -> str: ...
-    @property
-    def home(self) -> str: ...
-    @property
-    def alive(self) -> bool: ...
-    @property
-    def network(self) -> Network: ...
-
-    async def start(self) -> None:
-        """Start it. Raises ``SandboxSpawnFailed`` with a message that helps; leaves nothing."""
-
-    async def run(
-        self,
-        command: str,
-        *,
-        timeout: float,
-        background: bool = False,
-    ) -> CommandResult:
-        """Run ``bash -c command`` in the workdir, in a session of its own; ``timeout`` in s.
-
-        Returns when the command itself ends; processes it left in the background live on and do
-        not delay the return. ``background``: return at once, output goes to ``output_file``.
-        """
-
-    async def spawn(
-        self,
-        argv: Sequence[str],
-        *,
-        cwd: str | None = None,
-        env: Mapping[str, str] | None = None,
-        pty: tuple[int, int] | None = None,
-    ) -> Process:
-        """Start ``argv`` with piped streams; ``pty`` is ``(rows, columns)``."""
-
-    async def file(self, op: str, /, **args: Any) -> dict[str, Any]:
-        """Run one operation of ``sandboxes/inside/file_ops.py``; raises :class:`FileError`."""
-
-    async def stop(self) -> None:
-        """End it. When this returns nothing of it is left; idempotent."""
-
-    async def wait_closed(self) -> None:
-        """Returns when the sandbox has ended, for whatever reason."""
-
-
-class SandboxTier(Protocol):
-    """A way to make sandboxes on this host."""
-
-    @property
-    def isolation(self) -> SandboxIsolation: ...
-    def create(self, spec: SandboxSpec) -> Sandbox: ...
-    async def retained(self) -> Sequence[str]:
-        """The loops of which the tier keeps something between sandboxes."""
-
-    async def remove(self, loop_id: str) -> None:
-        """The loop was archived: remove what is kept of it. Its sandbox has been stopped."""
-
-    def close(self) -> None:
-        """End whatever the tier keeps running. Blocks; call it off the event loop."""
-
-
-# --------------------------------------------------------------------------- engines
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +49,7 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The turn an engine is to run, or to go on with when ``journal`` is not empty."""
+    """The turn an engine is to run, or to resume when ``journal`` is not empty."""
 
     turn_id: str
     loop_id: str
@@ -234,15 +84,30 @@ class TurnUsage:
         )
 
 
+USER_DENIED = "User denied permission to run this."
+"""The result of a tool call that a person denied (contract, Running it)."""
+DeniedBy = Literal["user", "policy"]
+"""Who denied: a person, or the permission mode together with the loop's rules."""
+
+
 @dataclass(frozen=True, slots=True)
 class PermissionDecision:
-    """What the permission policy, or a person, said about one tool call."""
+    """Whether one tool call may run, as the permission policy or a person decided.
+
+    ``denial`` is the whole text that the agent gets as the result of a denied call; engines pass
+    it on unchanged. ``denied_by`` is ``None`` exactly where the call is allowed.
+    """
 
     allowed: bool
-    reason: str = ""
+    denial: str = ""
+    denied_by: DeniedBy | None = None
     confined: bool = False
     """An edit that was allowed because it stays in the workdir: the tool must check that again
     when it writes."""
+
+    @classmethod
+    def deny(cls, denial: str, by: DeniedBy) -> PermissionDecision:
+        return cls(False, denial, by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +129,16 @@ Answers = Mapping[str, str | list[str]]
 """Question id -> what the person said; always complete, keyed by id."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallStart:
+    """A tool call to announce. ``tool_use_id`` is unique within the turn; ``input`` is a string
+    only where the model sent something that is no JSON object."""
+
+    tool_use_id: str
+    tool: str
+    input: Mapping[str, Any] | str
+
+
 class TurnSuspended(Exception):
     """The turn waits for a person. Raised by the host, passed through by the engine."""
 
@@ -277,11 +152,13 @@ class TurnHost(Protocol):
     async def thinking(self, delta: str) -> None: ...
 
     async def tool_call(self, tool_use_id: str, tool: str, input: Mapping[str, Any] | str) -> None:
-        """Announce a call (``tool_use_id`` unique within the turn; idempotent by it). ``input``
-        is a string only where the model sent something that is no JSON object."""
+        """Announce a call, see :class:`ToolCallStart`; idempotent by its ``tool_use_id``."""
 
-    async def tool_result(self, tool_use_id: str, ok: bool, result: str) -> None:
-        """The one result of an announced call. ``result`` is what the model will see."""
+    async def tool_result(
+        self, tool_use_id: str, ok: bool, result: str, *, journal: Sequence[dict[str, Any]] = ()
+    ) -> None:
+        """The one result of an announced call. ``result`` is what the model will see; the
+        entries in ``journal`` are stored in the same transaction."""
 
     async def permission(
         self,
@@ -304,8 +181,14 @@ class TurnHost(Protocol):
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         """Ask the person. Raises :class:`TurnSuspended` until they have answered."""
 
-    async def journal(self, *entries: dict[str, Any]) -> None:
-        """Append to the turn's journal, all entries or none."""
+    async def journal(
+        self,
+        *entries: dict[str, Any],
+        usage: TurnUsage | None = None,
+        calls: Sequence[ToolCallStart] = (),
+    ) -> None:
+        """Append to the turn's journal, add one model call's ``usage`` to the turn's sums and
+        announce ``calls``: all of it in one transaction, or nothing."""
 
     async def usage(self, usage: TurnUsage) -> None:
         """Add one model call's usage to the turn's sums."""
@@ -313,15 +196,22 @@ class TurnHost(Protocol):
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         """The engine's raw message, for watchers that asked for it. Not stored."""
 
-    async def history(self) -> Sequence[PastTurn]:
-        """The loop's earlier turns that began, oldest first."""
+    def history(self) -> AsyncIterator[PastTurn]:
+        """The loop's earlier turns that began, newest first.
+
+        They are read from the store in pages while they are asked for: an engine stops where it
+        needs no older ones, so a long loop costs no more than a short one.
+        """
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        """How many of the loop's turns began before the turn ``turn_id`` of it."""
 
     async def sandbox(self) -> Sandbox:
         """The loop's living sandbox; starts one where it was evicted meanwhile."""
 
 
 class Engine(Protocol):
-    """Who thinks. One object serves all loops and keeps nothing of a turn but its journal."""
+    """Runs turns. One object serves all loops; what it needs of a turn later is in its journal."""
 
     @property
     def name(self) -> str: ...
@@ -329,10 +219,10 @@ class Engine(Protocol):
     def durable_choices(self) -> bool: ...
 
     async def run(self, turn: Turn, host: TurnHost) -> None:
-        """Run the turn to its end, or go on with it.
+        """Run the turn to its end, or resume it.
 
         Raises:
-            TurnFailed: with a message for the person; the turn ends with ``error``.
+            TurnFailure: with a message for the person; the turn ends with ``error``.
             TurnSuspended: from the host, passed through.
             asyncio.CancelledError: the turn was interrupted. Stop within milliseconds.
         """

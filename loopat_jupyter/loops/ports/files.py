@@ -1,6 +1,6 @@
-"""The port to a loop's files: what crosses the wall of its sandbox, and how.
+"""The file port: listing, reading and writing a loop's files from outside its sandbox.
 
-The heart hands a loop and a path; :mod:`loopat_jupyter.workspace.files` knows where the files lie.
+The domain passes a loop and a path; :mod:`loopat_jupyter.workspace.files` knows the directories.
 A path is relative to the loop's workdir, with ``/`` between its parts; none of them is empty, ``.``
 or ``..``. What is in a workdir was made by an agent and is hostile: an implementation follows no
 symlink, opens nothing but regular files and directories, and cannot be led out of the workdir

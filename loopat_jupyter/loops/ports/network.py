@@ -1,8 +1,8 @@
-"""The network as the heart knows it: a sandbox's one way out, and what engines may do with it.
+"""The network port: what a sandbox may reach through its egress proxy, and who decides that.
 
-A sandbox has no network of its own. What it may reach it reaches through its *broker*, which
-implements :class:`Network`: the model that an engine has lent to it, and the destinations that
-the loop's profiles, or a person, allow. :mod:`.destinations` says what a destination is.
+A sandbox has no network of its own. Its egress proxy implements :class:`Network`. It passes on
+requests to the model for which an engine has opened the gateway, and connections to destinations
+that the loop's profiles, or a person, allow. :mod:`.destinations` says what a destination is.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ class ModelUpstream(Protocol):
         """Pass a request on: ``target`` is path and query below the base URL.
 
         Raises:
-            ModelRefused: nothing was sent: this path is not the agent's to ask.
+            ModelRequestRefused: nothing was sent: this path is not the agent's to ask.
             OSError: the provider could not be reached; the message holds no secret.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayAccess:
-    """The lent model as it is seen inside the sandbox.
+    """The model gateway as it is seen inside the sandbox.
 
     ``url`` is a base URL for the provider's SDK, ``key`` takes the place of the API key and is
     worthless elsewhere. Both stay the same for the sandbox's life.
@@ -79,10 +79,11 @@ ApprovalCallback = Callable[[Destination], Awaitable[str | None]]
 
 
 class Network(Protocol):
-    """A sandbox's one way out, as engines see it."""
+    """The egress proxy of one sandbox, as engines see it."""
 
     async def open_model_gateway(self, upstream: ModelUpstream) -> GatewayAccess:
-        """Let the sandbox use this model until :meth:`end_loan`; replaces an earlier loan.
+        """Let the sandbox use this model until :meth:`close_model_gateway`; replaces an earlier
+        one.
 
         Raises ``SandboxLost`` when the sandbox has ended.
         """

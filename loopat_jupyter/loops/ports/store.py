@@ -1,7 +1,7 @@
-"""The port to what survives: what the heart needs of a store.
+"""The store port: what the domain keeps on disk.
 
 :class:`loopat_jupyter.store.Store` implements it. Everything a method stores is on disk, and its
-events announced, before the method returns; cancelling the await does not undo it. A write that
+events published, before the method returns; cancelling the await does not undo it. A write that
 cannot be kept raises :class:`~loopat_jupyter.loops.errors.StoreError`.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from ..models import (
     AcceptedMessage,
     AuditListing,
-    Choice,
+    ChoiceRecord,
     LoopEvent,
     LoopListing,
     LoopRecord,
@@ -24,9 +24,10 @@ from ..models import (
     RuleRecord,
     TurnRecord,
     TurnSnapshot,
+    TurnUpdate,
 )
 from ..transcript_source import StoredTurn, TranscriptIndex
-from .engine import PastTurn, TurnState, TurnUsage
+from .engine import PastTurn, TurnState
 
 
 class LoopStore(Protocol):
@@ -53,20 +54,8 @@ class TurnStore(Protocol):
     async def begin(self, turn: TurnRecord, *, cold_start: bool, engine: str) -> bool: ...
     async def resume(self, turn: TurnRecord) -> bool: ...
     async def log(self, turn: TurnRecord, name: str, data: Mapping[str, Any]) -> None: ...
-    async def journal(self, turn: TurnRecord, entries: Sequence[Mapping[str, Any]]) -> None: ...
+    async def record(self, turn: TurnRecord, update: TurnUpdate) -> None: ...
     async def read_journal(self, turn: TurnRecord) -> tuple[dict[str, Any], ...]: ...
-    async def add_usage(self, turn: TurnRecord, usage: TurnUsage) -> None: ...
-    async def open_tool_call(
-        self,
-        turn: TurnRecord,
-        tool_use_id: str,
-        tool: str,
-        tool_input: Any,
-        event: Mapping[str, Any],
-    ) -> None: ...
-    async def close_tool_call(
-        self, turn: TurnRecord, tool_use_id: str, ok: bool, result: str
-    ) -> None: ...
     async def finish(
         self,
         turn: TurnRecord,
@@ -80,10 +69,10 @@ class TurnStore(Protocol):
 
 
 class ChoiceStore(Protocol):
-    async def of_turn(self, turn: TurnRecord) -> Sequence[Choice]: ...
-    async def get(self, loop_id: str, choice_id: str) -> Choice | None: ...
-    async def open(self, turn: TurnRecord, choice: Choice, *, waiting: bool) -> None: ...
-    async def resolve(self, choice: Choice, resolution: Resolution) -> bool: ...
+    async def of_turn(self, turn: TurnRecord) -> Sequence[ChoiceRecord]: ...
+    async def get(self, loop_id: str, choice_id: str) -> ChoiceRecord | None: ...
+    async def open(self, turn: TurnRecord, choice: ChoiceRecord, *, waiting: bool) -> None: ...
+    async def resolve(self, choice: ChoiceRecord, resolution: Resolution) -> bool: ...
 
 
 class EventStore(Protocol):
@@ -98,7 +87,8 @@ class HistoryStore(Protocol):
     async def messages(
         self, loop_id: str, *, limit: int, after: str | None, newest_first: bool
     ) -> MessageListing: ...
-    async def past_turns(self, turn: TurnRecord) -> Sequence[PastTurn]: ...
+    async def past_turns(self, loop_id: str, *, before: str, limit: int) -> Sequence[PastTurn]: ...
+    async def count_turns_before(self, loop_id: str, turn_id: str) -> int: ...
 
 
 class TranscriptStore(Protocol):
@@ -127,6 +117,6 @@ class StorePort(Protocol):
     def audit(self) -> AuditStore: ...
     @property
     def unfinished(self) -> Sequence[str]:
-        """The loops that had turns to go on with when the store was opened."""
+        """The loops that had unfinished turns when the store was opened."""
 
     def start(self, on_stored: Callable[[Sequence[LoopEvent]], None]) -> None: ...

@@ -20,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import sealed_file
 from loopat_jupyter.sandboxes.launcher import process as staging
 from loopat_jupyter.sandboxes.launcher.client import Launcher, LaunchPlan
@@ -87,7 +87,7 @@ def find_bwrap() -> Path | None:
 
 
 class BubblewrapTier(LauncherTier):
-    """Creates bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+    """Creates bubblewrap sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
 
     def __init__(self, settings: SandboxSettings, bwrap: Path) -> None:
         super().__init__(settings, Launcher(), ISOLATION)

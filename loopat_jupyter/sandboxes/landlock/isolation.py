@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopat_jupyter.loops.ports.engine import SandboxIsolation
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation
 
 ENFORCED = (
     "only the loop's workdir, home and folders can be written to; of the rest only the system, the "

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.landlock import seccomp
 from loopat_jupyter.sandboxes.landlock.ruleset import LandlockUnavailable, kernel_abi
 from loopat_jupyter.sandboxes.landlock.tier import LandlockTier

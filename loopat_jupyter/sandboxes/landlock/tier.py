@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside.bundle import RULES_FD
 from loopat_jupyter.sandboxes.landlock import seccomp as landlock_seccomp
 from loopat_jupyter.sandboxes.landlock.grants import (
@@ -64,7 +64,7 @@ NOT_REACHABLE = (
 
 
 class LandlockTier(LauncherTier):
-    """Creates Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
+    """Creates Landlock sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`.
 
     ``abi`` is the version of Landlock to use, at most the kernel's.
     """

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.launcher.safe_open import open_beneath
 from loopat_jupyter.sandboxes.runtime.mounts import (
     HOSTS,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxIsolation
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation
 from loopat_jupyter.sandboxes.podman.cli import Podman, PodmanFailed, find_podman
 from loopat_jupyter.sandboxes.podman.limits import controllers_in_force
 from loopat_jupyter.sandboxes.podman.tier import (

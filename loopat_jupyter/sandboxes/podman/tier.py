@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import SandboxIsolation, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import refuse_occupied_mount_points
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, source_bundle
 from loopat_jupyter.sandboxes.launcher.client import Launched, LaunchPlan
@@ -65,7 +65,7 @@ CLEANUP_GRACE = 20.0
 
 
 class PodmanTier:
-    """Creates podman sandboxes; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`.
+    """Creates podman sandboxes; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`.
 
     ``cgroups``: podman is to make a cgroup for each container. ``controllers`` are those that the
     probe has found in force, in podman's cgroups or in the server's.

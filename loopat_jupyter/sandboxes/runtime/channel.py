@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from loopat_jupyter.loops.ports.engine import FileError
+from loopat_jupyter.loops.ports.sandbox import FileError
 from loopat_jupyter.sandboxes.inside import protocol
 
 BATCH = 32

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from loopat_jupyter.loops.ports.engine import SandboxIsolation
+from loopat_jupyter.loops.ports.sandbox import SandboxIsolation
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 TREE = "tree"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 WORKDIR, HOME = Path("/workdir"), Path("/home/loop")

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from loopat_jupyter.loops.ports.engine import SandboxTier
+from loopat_jupyter.loops.ports.sandbox import SandboxTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 
 TIMEOUT_MS = 10_000

@@ -6,7 +6,7 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
-from loopat_jupyter.loops.ports.engine import SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.inside.proxy_listener import open_listener
 from loopat_jupyter.sandboxes.proxy.server import PROXY_USER, EgressProxyServer
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings

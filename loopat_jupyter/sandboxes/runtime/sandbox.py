@@ -17,13 +17,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopat_jupyter.loops.errors import SandboxLost, SandboxSpawnFailed
-from loopat_jupyter.loops.ports.engine import (
-    CommandResult,
-    Process,
-    SandboxIsolation,
-    SandboxSpec,
-)
 from loopat_jupyter.loops.ports.network import Network
+from loopat_jupyter.loops.ports.sandbox import CommandResult, Process, SandboxIsolation, SandboxSpec
 from loopat_jupyter.sandboxes.inside import protocol
 from loopat_jupyter.sandboxes.inside.bundle import BUNDLE_FD, CONTROL_FD, bundle_bytes, sealed_file
 from loopat_jupyter.sandboxes.launcher.client import Launched, Launcher, LaunchPlan, base_python
@@ -54,7 +49,7 @@ log = logging.getLogger(__name__)
 
 
 class SupervisedSandbox:
-    """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.engine.Sandbox`."""
+    """One loop's sandbox; see :class:`loopat_jupyter.loops.ports.sandbox.Sandbox`."""
 
     def __init__(
         self,
@@ -397,7 +392,7 @@ class SupervisedSandbox:
 
 class LauncherTier:
     """What those tiers have in common whose sandboxes a launcher starts, and that keep nothing of a
-    sandbox; see :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+    sandbox; see :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
 
     def __init__(
         self, settings: SandboxSettings, launcher: Launcher, isolation: SandboxIsolation

@@ -1,4 +1,4 @@
-"""The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.engine.Process`.
+"""The server's end of a spawned process; see :class:`loopat_jupyter.loops.ports.sandbox.Process`.
 
 Memory is bounded in both directions: at most a window of each stream is held until it is read, and
 :meth:`StreamedProcess.write` returns when everything was written to the process's stdin.

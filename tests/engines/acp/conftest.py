@@ -15,16 +15,17 @@ from loopat_jupyter.engines.acp.engine import AcpEngine
 from loopat_jupyter.engines.acp.process import AgentLimits
 from loopat_jupyter.loops.permissions import evaluate
 from loopat_jupyter.loops.ports.engine import (
+    USER_DENIED,
     Answers,
     PastTurn,
     PermissionDecision,
     PermissionMode,
-    Sandbox,
     Turn,
     TurnState,
     TurnUsage,
     UserQuestion,
 )
+from loopat_jupyter.loops.ports.sandbox import Sandbox
 from tests.engines.memory_host import turn_of
 from tests.sandboxes.conftest import LoopatHome, Started, in_bubblewrap, loopat_home, unconfined
 
@@ -92,12 +93,14 @@ class Host:
         )  # fmt: skip
         await self._say("asked", tool_use_id)
         if decision != "ask":
-            return PermissionDecision(
-                decision == "run", "" if decision == "run" else "User denied permission"
-            )
+            if decision == "run":
+                return PermissionDecision(True)
+            return PermissionDecision.deny("User denied permission", "policy")
         if not self.person:
             await asyncio.Event().wait()
-        return PermissionDecision(self.person.pop(0), "User denied permission to run this.")
+        if self.person.pop(0):
+            return PermissionDecision(True)
+        return PermissionDecision.deny(USER_DENIED, "user")
 
     async def question(self, tool_use_id: str, questions: Sequence[UserQuestion]) -> Answers:
         self.forms.append((tool_use_id, list(questions)))
@@ -116,8 +119,12 @@ class Host:
     async def sdk_message(self, message: Mapping[str, Any]) -> None:
         self.raw.append(message)
 
-    async def history(self) -> Sequence[PastTurn]:
-        return self.past
+    async def history(self) -> AsyncIterator[PastTurn]:
+        for turn in reversed(self.past):
+            yield turn
+
+    async def count_turns_before(self, turn_id: str) -> int:
+        return [turn.turn_id for turn in self.past].index(turn_id)
 
     async def sandbox(self) -> Sandbox:
         return self.sandbox_

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loopat_jupyter.engines.acp.engine import AcpEngine
-from loopat_jupyter.loops.ports.engine import Sandbox
+from loopat_jupyter.loops.ports.sandbox import Sandbox
 
 from .conftest import Host, configure, processes, scripted, steps
 from .test_turns import call

@@ -124,4 +124,4 @@ def test_the_missed_turns_are_bounded_and_the_newest_are_kept() -> None:
     assert len(text.encode()) < catch_up.PROMPT_LIMIT + 1000
     assert "question 99 " in text
     assert "question 0 " not in text
-    assert "earlier turns are left out" in text
+    assert "the turns before are left out" in text

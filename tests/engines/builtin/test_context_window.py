@@ -45,15 +45,15 @@ def texts(messages: list[Message]) -> str:
 def test_what_fits_is_left_alone() -> None:
     turns = [turn(1, 3000), [UserMessage("now", current=True)]]
     fitted = ContextWindow(100_000, 1000).fit(turns, Compaction())
-    assert fitted.elision == Compaction()
+    assert fitted.compaction == Compaction()
     assert fitted.messages == [message for one in turns for message in one]
 
 
 def test_oldest_results_go_first_and_no_more_than_needed() -> None:
     turns = [*(turn(number, 6000) for number in range(10)), [UserMessage("now", current=True)]]
     fitted = ContextWindow(20_000, 0).fit(turns, Compaction())
-    assert fitted.elision.turns == 0
-    assert 0 < fitted.elision.results < 10
+    assert fitted.compaction.turns == 0
+    assert 0 < fitted.compaction.results < 10
     said = texts(fitted.messages)
     assert "0:xxx" not in said
     assert "9:xxx" in said
@@ -66,11 +66,11 @@ def test_then_oldest_turns_and_never_the_current_message() -> None:
     turns: list[list[Message]] = [[long, ModelReply((ReplyText(str(n)),))] for n in range(10)]
     turns.append([UserMessage("now", current=True)])
     fitted = ContextWindow(20_000, 0).fit(turns, Compaction())
-    assert fitted.elision.turns > 0
+    assert fitted.compaction.turns > 0
     assert fitted.messages[-1] == UserMessage("now", current=True)
     first = fitted.messages[0]
     assert isinstance(first, UserMessage)
-    assert f"the first {fitted.elision.turns} turns" in first.text
+    assert f"the first {fitted.compaction.turns} turns" in first.text
 
 
 def test_what_was_left_out_stays_out_so_that_the_prompt_begins_the_same() -> None:
@@ -78,8 +78,8 @@ def test_what_was_left_out_stays_out_so_that_the_prompt_begins_the_same() -> Non
     window = ContextWindow(20_000, 0)
     first = window.fit(turns, Compaction())
     turns[-1] = [*turns[-1], *step(10, 600)]
-    second = window.fit(turns, first.elision)
-    assert second.elision == first.elision
+    second = window.fit(turns, first.compaction)
+    assert second.compaction == first.compaction
     assert second.messages[: len(first.messages)] == first.messages
 
 
@@ -105,12 +105,12 @@ def test_the_estimate_learns_from_what_the_provider_counted() -> None:
         [UserMessage("before"), measured],
         [UserMessage("now", current=True)],
     ]
-    assert ContextWindow(20_000, 0).fit(turns, Compaction()).elision.results > 0
+    assert ContextWindow(20_000, 0).fit(turns, Compaction()).compaction.results > 0
     turns[-2] = [UserMessage("before"), ModelReply((ReplyText("."),))]
-    assert ContextWindow(20_000, 0).fit(turns, Compaction()).elision.results == 0
+    assert ContextWindow(20_000, 0).fit(turns, Compaction()).compaction.results == 0
 
 
-async def test_a_long_turn_keeps_going_and_the_elision_is_journaled(
+async def test_a_long_turn_keeps_going_and_the_compaction_is_journaled(
     quick: BuiltinEngine, host: MemoryHost, provider: MockProvider, home: Path
 ) -> None:
     configure(home, provider, "anthropic", contextWindow=12_000)
@@ -125,7 +125,7 @@ async def test_a_long_turn_keeps_going_and_the_elision_is_journaled(
     current = turn_of("go")
     await quick.run(current, host)
     assert host.visible == "Done."
-    assert [entry for entry in host.entries if entry["type"] == "elision"]
+    assert [entry for entry in host.entries if entry["type"] == "compaction"]
     sent = json.dumps(provider.asked[-1].body)
     assert "was left out to save room" in sent
     assert len(sent) < 12_000 * 4

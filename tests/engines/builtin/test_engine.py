@@ -11,7 +11,8 @@ import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine, EngineLimits
 from loopat_jupyter.loops.errors import SandboxLost, TurnFailure
-from loopat_jupyter.loops.ports.engine import CommandResult, TurnSuspended
+from loopat_jupyter.loops.ports.engine import TurnSuspended
+from loopat_jupyter.loops.ports.sandbox import CommandResult
 from tests.engines import mock_provider as mock
 from tests.engines.conftest import configure
 from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.builtin.engine import BuiltinEngine
-from loopat_jupyter.engines.builtin.history import NO_RESULT, past_turns
+from loopat_jupyter.engines.builtin.history import NO_RESULT, turn_messages
 from loopat_jupyter.engines.models.messages import ModelReply, UserMessage
 from loopat_jupyter.loops.errors import TurnFailure
 from loopat_jupyter.loops.ports.engine import PastTurn
@@ -134,13 +134,13 @@ async def test_nothing_was_said_before_the_server_died(
 def test_a_turn_of_another_engine_is_its_message_and_its_text() -> None:
     entry = {"type": "session", "session_id": "s"}
     other = PastTurn("turn_1", "Go", "done", None, (entry,), "Went.")
-    ((said, answer),) = past_turns([other])
+    said, answer = turn_messages(other)
     assert said == UserMessage("Go")
     assert isinstance(answer, ModelReply)
     assert answer.text == "Went."
 
 
 def test_a_turn_without_any_answer_still_has_one() -> None:
-    ((_, answer),) = past_turns([PastTurn("turn_1", "Go", "done", None, (), "")])
+    _, answer = turn_messages(PastTurn("turn_1", "Go", "done", None, (), ""))
     assert isinstance(answer, ModelReply)
     assert answer.text

@@ -14,7 +14,8 @@ import pytest
 from loopat_jupyter.engines.claude import unavailable
 from loopat_jupyter.engines.claude.cli_process import CliLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, Turn
+from loopat_jupyter.loops.ports.engine import Turn
+from loopat_jupyter.loops.ports.sandbox import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.bubblewrap.tier import BubblewrapTier, find_bwrap
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.support.mock_model import MockModel

@@ -13,7 +13,7 @@ import pytest
 from loopat_jupyter.engines import claude
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailure
-from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import Sandbox, SandboxSpec
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import Fail, Gate, Hold, MockModel, Text, bash
 from tests.support.server import mock_provider

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports.engine import PastTurn, SandboxSpec, TurnSuspended
+from loopat_jupyter.loops.ports.engine import PastTurn, TurnSuspended
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import Gate, Hold, MockModel, Text, bash
 

@@ -10,7 +10,8 @@ import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailure
-from loopat_jupyter.loops.ports.engine import PastTurn, SandboxSpec
+from loopat_jupyter.loops.ports.engine import PastTurn
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import DirectorySandbox, MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, bash
 from tests.support.server import mock_provider

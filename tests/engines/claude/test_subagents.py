@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports.engine import SandboxSpec, TurnSuspended
+from loopat_jupyter.loops.ports.engine import TurnSuspended
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Script, Text, Tool, bash
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
-from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn, TurnSuspended, TurnUsage
+from loopat_jupyter.loops.ports.engine import Turn, TurnSuspended, TurnUsage
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.support.mock_model import MockModel, Text, Tool, ask, asked, bash
 

@@ -13,7 +13,8 @@ import pytest
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.engines.claude.launch import bundled_cli
 from loopat_jupyter.loops.errors import TurnFailure
-from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec, TurnSuspended
+from loopat_jupyter.loops.ports.engine import TurnSuspended
+from loopat_jupyter.loops.ports.sandbox import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost, turn_of
 from tests.sandboxes.tiers import TIERS

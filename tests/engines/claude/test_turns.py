@@ -11,7 +11,8 @@ import pytest
 from loopat_jupyter.engines.builtin.engine import EngineLimits
 from loopat_jupyter.engines.claude.engine import ClaudeEngine
 from loopat_jupyter.loops.errors import TurnFailure
-from loopat_jupyter.loops.ports.engine import SandboxSpec, Turn
+from loopat_jupyter.loops.ports.engine import Turn
+from loopat_jupyter.loops.ports.sandbox import SandboxSpec
 from loopat_jupyter.sandboxes.none import UnconfinedTier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost, turn_of

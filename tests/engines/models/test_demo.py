@@ -60,11 +60,26 @@ async def test_write_then_read(engine: BuiltinEngine, host: MemoryHost, workdir:
 async def test_a_denied_command_does_not_run(
     engine: BuiltinEngine, host: MemoryHost, workdir: Path
 ) -> None:
+    host.ask.add("Bash")
+    turn = turn_of("!touch gone")
+    with pytest.raises(TurnSuspended):
+        await engine.run(turn, host)
+    host.answer(False)
+    await engine.run(host.resumed(turn), host)
+    assert not (workdir / "gone").exists()
+    assert "User denied permission" in host.results[0][1]
+    assert "You denied it" in host.visible
+
+
+async def test_a_command_that_the_mode_denies_is_not_reported_as_denied_by_the_user(
+    engine: BuiltinEngine, host: MemoryHost, workdir: Path
+) -> None:
     host.deny.add("Bash")
     await engine.run(turn_of("!touch gone"), host)
     assert not (workdir / "gone").exists()
     assert "User denied permission" in host.results[0][1]
-    assert "You denied it" in host.visible
+    assert "permission mode does not let Bash run" in host.visible
+    assert "You denied it" not in host.visible
 
 
 async def test_ask_waits_and_goes_on_with_the_answer(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from loopat_jupyter.context.config_file import SelectedModel
-from loopat_jupyter.engines.builtin.history import past_turns
+from loopat_jupyter.engines.builtin.history import turn_messages
 from loopat_jupyter.engines.models.anthropic import AnthropicFormat
 from loopat_jupyter.engines.models.messages import (
     Message,
@@ -148,7 +148,7 @@ PAST: dict[str, list[PastTurn]] = {
 
 @pytest.mark.parametrize("name", PAST)
 def test_a_history_after_a_cut_is_accepted_by_every_provider(name: str) -> None:
-    messages = [one for each in past_turns(PAST[name]) for one in each]
+    messages = [one for turn in PAST[name] for one in turn_messages(turn)]
     check_everywhere([*messages, UserMessage("go on", current=True)])
 
 

@@ -14,7 +14,7 @@ from loopat_jupyter.engines.models.messages import ModelReply, ModelStep, ReplyT
 from loopat_jupyter.engines.tools.inputs import BashInput
 from loopat_jupyter.engines.tools.outcome import RESULT_LIMIT, ToolLimits, truncate_middle
 from loopat_jupyter.engines.tools.tools import TOOLS
-from loopat_jupyter.loops.ports.engine import Sandbox, SandboxSpec
+from loopat_jupyter.loops.ports.sandbox import Sandbox, SandboxSpec
 from loopat_jupyter.sandboxes.registry import select_tier
 from loopat_jupyter.sandboxes.runtime.settings import SandboxSettings
 from tests.engines.memory_host import MemoryHost

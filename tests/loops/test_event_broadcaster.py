@@ -9,7 +9,7 @@ import pytest
 from loopat_jupyter.loops.event_broadcaster import BUFFER_BYTES, EventBroadcaster, SlowConsumer
 from loopat_jupyter.loops.models import LoopEvent
 
-from .conftest import Heart
+from .conftest import Domain
 
 
 def event(seq: int, size: int = 1, loop: str = "loop_a") -> LoopEvent:
@@ -20,7 +20,7 @@ def a_log() -> EventBroadcaster:
     return EventBroadcaster(events=None)  # type: ignore[arg-type]  # nothing is replayed here
 
 
-async def test_a_subscriber_hears_its_loop_in_order() -> None:
+async def test_a_subscriber_gets_its_loops_events_in_order() -> None:
     log = a_log()
     with log.subscribe("loop_a") as mine, log.subscribe("loop_b") as other:
         log.publish([event(1), event(2)])
@@ -76,24 +76,24 @@ async def test_raw_messages_reach_only_those_who_asked() -> None:
     assert not log.wants_sdk_messages("loop_a")
 
 
-async def test_replay_walks_all_pages(heart: Heart) -> None:
-    loop = await heart.loop()
+async def test_replay_walks_all_pages(domain: Domain) -> None:
+    loop = await domain.loop()
 
     async def script(turn, host):
         await asyncio.gather(*(host.text(str(i)) for i in range(1200)))
 
-    heart.engine.script = script
-    turn = await heart.send(loop)
-    await heart.until("done", turn)
+    domain.engine.script = script
+    turn = await domain.send(loop)
+    await domain.until("done", turn)
     seqs = [
         frame.seq
-        async for page in heart.broadcaster.replay(loop.loop_id, 0, 1202)
+        async for page in domain.broadcaster.replay(loop.loop_id, 0, 1202)
         for frame in page
     ]
     assert seqs == list(range(1, 1203))
     middle = [
         frame.seq
-        async for page in heart.broadcaster.replay(loop.loop_id, 10, 20, turn_id=turn)
+        async for page in domain.broadcaster.replay(loop.loop_id, 10, 20, turn_id=turn)
         for frame in page
     ]
     assert middle == list(range(11, 21))

@@ -9,7 +9,7 @@ import pytest
 from loopat_jupyter.loops.destinations import Destination
 from loopat_jupyter.loops.permissions import evaluate, is_remembered, new_rule
 from loopat_jupyter.loops.ports.engine import PermissionDecision, PermissionMode, Turn, TurnHost
-from tests.loops.conftest import Heart, ToyNetwork
+from tests.loops.conftest import Domain, FakeNetwork
 
 ONCE, ALWAYS = Destination("once.test", 443), Destination("always.test", 443)
 
@@ -30,7 +30,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.during: set[Destination] = set()
-        self.network: ToyNetwork | None = None
+        self.network: FakeNetwork | None = None
         self.verdicts: list[PermissionDecision] = []
 
     async def __call__(self, turn: Turn, host: TurnHost) -> None:
@@ -40,55 +40,56 @@ class Asking:
         self.during = set(self.network.permitted)  # type: ignore[union-attr]
 
 
-async def allowed(heart: Heart, turn_id: str, loop, *, number: int, remember: bool) -> None:
+async def allowed(domain: Domain, turn_id: str, loop, *, number: int, remember: bool) -> None:
     """Allow the turn's ``number``-th choice."""
     while True:
-        asked = [e for e in heart.events if (e.name, e.turn_id) == ("requires_choice", turn_id)]
+        asked = [e for e in domain.events if (e.name, e.turn_id) == ("requires_choice", turn_id)]
         if len(asked) > number:
             break
-        heart._arrived.clear()
-        await heart._arrived.wait()
+        domain._arrived.clear()
+        await domain._arrived.wait()
     body = {"allow": True} | ({"remember": "loop"} if remember else {})
     choice_id = json.loads(asked[number].data)["choice_id"]
-    await heart.service.resolve_choice(loop, choice_id, body, "api")
+    await domain.service.resolve_choice(loop, choice_id, body, "api")
 
 
-async def test_once_is_for_the_turn_and_remembered_for_the_loop(heart: Heart) -> None:
+async def test_once_is_for_the_turn_and_remembered_for_the_loop(domain: Domain) -> None:
     asking = Asking()
-    heart.engine.script = asking
-    loop = await heart.loop()
-    turn = await heart.send(loop)
-    await allowed(heart, turn, loop, number=0, remember=False)
-    await allowed(heart, turn, loop, number=1, remember=True)
-    await heart.until("done", turn)
+    domain.engine.script = asking
+    loop = await domain.loop()
+    turn = await domain.send(loop)
+    await allowed(domain, turn, loop, number=0, remember=False)
+    await allowed(domain, turn, loop, number=1, remember=True)
+    await domain.until("done", turn)
     assert asking.during == {ONCE, ALWAYS}
     assert asking.network is not None
     assert asking.network.permitted == {ALWAYS}
 
-    turn = await heart.send(loop, permission_mode="bypassPermissions")
-    await heart.until("done", turn)
+    turn = await domain.send(loop, permission_mode="bypassPermissions")
+    await domain.until("done", turn)
     assert asking.during == {ALWAYS}
     assert [verdict.allowed for verdict in asking.verdicts] == [False, False]
-    assert "nobody is asked" in asking.verdicts[0].reason
+    assert "nobody is asked" in asking.verdicts[0].denial
+    assert asking.verdicts[0].denied_by == "policy"
 
-    turn = await heart.send(loop, permission_mode="plan")
-    await heart.until("done", turn)
+    turn = await domain.send(loop, permission_mode="plan")
+    await domain.until("done", turn)
     assert asking.during == asking.network.permitted == set()
 
 
-async def test_what_was_allowed_once_ends_with_a_turn_that_fails(heart: Heart) -> None:
+async def test_what_was_allowed_once_ends_with_a_turn_that_fails(domain: Domain) -> None:
     asking = Asking()
 
     async def fail(turn: Turn, host: TurnHost) -> None:
         await asking(turn, host)
         raise RuntimeError
 
-    heart.engine.script = fail
-    loop = await heart.loop()
-    turn = await heart.send(loop)
+    domain.engine.script = fail
+    loop = await domain.loop()
+    turn = await domain.send(loop)
     for number in range(2):
-        await allowed(heart, turn, loop, number=number, remember=False)
-    await heart.until("error", turn)
+        await allowed(domain, turn, loop, number=number, remember=False)
+    await domain.until("error", turn)
     assert asking.during == {ONCE, ALWAYS}
     assert asking.network is not None
     assert asking.network.permitted == set()

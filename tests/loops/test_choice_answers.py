@@ -6,11 +6,11 @@ import pytest
 
 from loopat_jupyter.loops.choice_answers import parse_answer
 from loopat_jupyter.loops.errors import InvalidChoicePayload
-from loopat_jupyter.loops.models import Choice
+from loopat_jupyter.loops.models import ChoiceRecord
 
 
-def choice(kind: str, payload: dict) -> Choice:
-    return Choice("choice_1", "loop_1", "turn_1", "t1", kind, payload, pending=True)  # type: ignore[arg-type]
+def choice(kind: str, payload: dict) -> ChoiceRecord:
+    return ChoiceRecord("choice_1", "loop_1", "turn_1", "t1", kind, payload, pending=True)  # type: ignore[arg-type]
 
 
 PERMISSION = choice("permission", {"tool": "Bash", "input": {"command": "git status"}})
