@@ -39,7 +39,7 @@ class EchoEngine:
         if decision.allowed:
             ok, result = await self._run_command(command, host)
         else:
-            ok, result = False, decision.reason
+            ok, result = False, decision.denial
         await host.tool_result(CALL, ok, result)
         await host.text(f"\n{result.strip()} words\n" if ok else f"\nNot counted: {result}\n")
 

@@ -33,7 +33,7 @@ def try_nice(settings: SandboxSettings) -> Attempt:
 
 
 class NiceTier:
-    """Implements :class:`loopat_jupyter.loops.ports.engine.SandboxTier`."""
+    """Implements :class:`loopat_jupyter.loops.ports.sandbox.SandboxTier`."""
 
     isolation = ISOLATION
 
