@@ -26,7 +26,7 @@ def client_options(address: ServerAddress, headers: Mapping[str, str] | None) ->
     sent = {"Accept": "application/json", "User-Agent": f"loopat-jupyter/{__version__}"}
     if address.authorization:
         sent["Authorization"] = address.authorization
-    else:  # a server without a token wants what a browser's page sends: the same value twice
+    elif address.own:  # one without a token wants what a browser's page sends: the same value twice
         sent |= {"Cookie": "_xsrf=loopat", "X-XSRFToken": "loopat"}
     return {
         "base_url": address.api_url,
