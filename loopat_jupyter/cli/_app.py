@@ -114,5 +114,12 @@ def _report_usage_error(error: Exception, message: str) -> int:
         return ExitCode.USAGE
     context = getattr(error, "ctx", None)
     hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+    if (
+        type(error).__name__ == "NoSuchOption"
+        and context is not None
+        and context.info_name == "send"
+    ):
+        hint = f". A message that begins with a dash: {context.command_path} LOOP -- MESSAGE"
+        message = message.rstrip(".")
     print_error(message + hint)
     return ExitCode.USAGE

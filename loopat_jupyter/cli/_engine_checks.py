@@ -30,6 +30,7 @@ def engine_checks(extension: LoopatExtension | None, home: Path, *, online: bool
         checks.append(asyncio.run(request_one_token(choice)))
     return [
         *checks,
+        *environment_checks(home),
         *provider_checks(home),
         engine_check(config.engine, config.engine_setup(home)),
         *optional_checks(home, config.engine_setup(home)),
@@ -69,6 +70,7 @@ async def request_one_token(choice: SelectedModel) -> Check:
         ModelText,
         ModelThinking,
     )
+    from loopat_jupyter.loops.errors import ConfigError
 
     async def ignore_delta(_delta: ModelText | ModelThinking) -> None:
         return
@@ -80,12 +82,44 @@ async def request_one_token(choice: SelectedModel) -> Check:
         await model.complete(
             ModelRequest("", (UserMessage("Say: ok", current=True),)), ignore_delta
         )
+    except ConfigError as error:
+        return Check("model online", "bad", error.message)
     except ModelError as error:
         fix = "check its apiKey, its baseUrl, and this machine's network"
         return Check("model online", "bad", f"{name} did not answer: {error.message}", fix)
     finally:
         await providers.close()
     return Check("model online", "ok", f"{name} answered")
+
+
+def environment_checks(home: Path) -> list[Check]:
+    """Whether the proxies and certificates that the environment names can be used.
+
+    The server has its own environment: run doctor in the one that starts it.
+    """
+    from loopat_jupyter.context.config_file import ConfigFile
+    from loopat_jupyter.engines.models.http import proxy_for, tls_context
+    from loopat_jupyter.loops.errors import ConfigError
+
+    try:
+        tls_context()
+    except ConfigError as error:
+        return [Check("certificates", "bad", error.message)]
+    try:
+        providers = ConfigFile(home).read().providers
+    except ConfigError:
+        return []  # model_check reports it
+    checks = []
+    for name, provider in providers.items():
+        try:
+            proxy = proxy_for(provider.base_url or "https://api.invalid")
+        except ConfigError as error:
+            checks.append(Check(f"proxy for {name}", "bad", error.message))
+            continue
+        if proxy is not None:
+            host = proxy.rpartition("@")[2].partition("://")[2] or proxy.rpartition("@")[2]
+            checks.append(Check(f"proxy for {name}", "info", f"its requests go through {host}"))
+    return checks
 
 
 def provider_checks(home: Path) -> list[Check]:

@@ -354,6 +354,38 @@ def test_doctor_calls_the_model_for_one_token_only_with_online(
 
 
 @pytest.mark.slow(5)
+@pytest.mark.parametrize(
+    ("variable", "value", "check"),
+    [
+        ("SSL_CERT_FILE", "/nowhere/ca.pem", "certificates"),
+        ("ALL_PROXY", "socks4://proxy.invalid:1080", "proxy for far"),
+    ],
+)
+def test_doctor_finds_an_environment_that_no_turn_could_use(
+    loopat: Loopat, tmp_path: Path, variable: str, value: str, check: str
+):
+    config = {
+        "default": "far/m",
+        "providers": {
+            "far": {"api": "openai", "baseUrl": "https://far.invalid/v1", "apiKey": "k"},
+            "near": {"api": "openai", "baseUrl": "http://127.0.0.1:9/v1"},
+        },
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    env = {"HTTPS_PROXY": "", "https_proxy": "", variable: value}
+    for options in ([], ["--online"]):
+        report = loopat("doctor", "--home", str(tmp_path), "--json", *options, env=env).json
+        found = {one["name"]: one for one in report["checks"]}
+        assert found[check]["state"] == "bad"
+        assert variable in found[check]["found"] or "socks4://" in found[check]["found"]
+        assert "proxy for near" not in found
+
+
+def test_a_message_with_a_dash_names_the_two_dashes(loopat: Loopat):
+    assert "-- MESSAGE" in loopat("send", "some", "-dash it all").err
+    assert loopat("send", "some", "--", "-dash it all").code != 2
+
+
 def test_doctor_reads_the_servers_configuration(loopat: Loopat, tmp_path: Path):
     config = tmp_path / "config" / "jupyter_server_config.py"
     config.parent.mkdir()

@@ -1,6 +1,6 @@
 """A small but real agent that speaks the Agent Client Protocol, for tests that need one.
 
-It asks the model that is lent to the loop (Anthropic Messages, streaming) and has the tools Bash,
+It calls the loop's model through the gateway (Anthropic Messages, streaming) and has the tools
 Read, Write, Edit, Glob and Grep. Before each tool that is not a read it asks for permission; with
 AskUserQuestion it has the client show a form. Its
 sessions are files in its home, so another process can load them. Standard library only; the module

@@ -1,4 +1,4 @@
-"""A real agent from the registries: opencode, kept offline, over the loop's lent model.
+"""A real agent from the registries: opencode, kept offline, over the loop's model gateway.
 
 It is found as the program ``opencode``, or where ``LOOPAT_TEST_OPENCODE`` says. ``.ci/run``
 installs it; elsewhere the tests that need it are skipped.
