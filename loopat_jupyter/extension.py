@@ -40,7 +40,7 @@ from .sandboxes.unavailable import UnavailableTier
 from .store import HomeLock, Store
 from .workspace.files import WorkspaceFiles
 
-HEARTBEAT = 5.0
+ACTIVITY_INTERVAL = 5.0
 """Seconds between two updates of the server's last activity while a turn runs. A Hub's culler ends
 servers by it, and asks at an interval of its own: this is shorter than any sensible one."""
 
@@ -144,14 +144,14 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
 
     def _build_context(self, engines: EngineRegistry, tier: SandboxTier) -> ApiContext:
         isolation = tier.isolation
-        keeper = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
+        pool = SandboxPool(tier, idle_timeout=self.sandbox_idle_timeout, on_evict=self._on_evict)
         broadcaster = EventBroadcaster(self._store.events)
         files = self._files()
         service = LoopService(
             self._store,
             broadcaster,
             engines,
-            keeper,
+            pool,
             self._home,
             files,
             default_mode=self.permission_mode(isolation),
@@ -198,7 +198,7 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         """The tasks that run beside requests; one that fails does not cancel the others."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._logged("token watch", self._context.tokens.run_maintenance()))
-            group.create_task(self._logged("heartbeat", self._heartbeat()))
+            group.create_task(self._logged("heartbeat", self._report_activity()))
             group.create_task(self._logged("warm-up", self._context.engines.prepare()))
 
     async def _logged(self, name: str, work: Coroutine[Any, Any, None]) -> None:
@@ -207,11 +207,11 @@ class LoopatExtension(ServerConfig, EngineConfig, ExtensionApp):
         except Exception:
             self.log.exception("loopat's %s ended; restart the server to have it again", name)
 
-    async def _heartbeat(self) -> None:
+    async def _report_activity(self) -> None:
         """Count running turns as activity: they may send no requests for longer than a culler's
         timeout."""
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(ACTIVITY_INTERVAL)
             if self._service.running:
                 self._touch()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..loops.errors import InvalidCursor, PermissionRefused
-from ..loops.models import GivenFolder, LoopRecord, LoopState, new_loop_id
+from ..loops.models import LoopRecord, LoopState, SharedFolder, new_loop_id
 from ..loops.ports.engine import EngineSelection
 from ..loops.ports.sandbox import SandboxIsolation
 from ..loops.service import NewLoop
@@ -68,7 +68,7 @@ class LoopsHandler(LoopatHandler):
             profiles=None if wanted.profiles is None else tuple(wanted.profiles),
             vault=wanted.vault,
             repo=wanted.repo,
-            folders=tuple(GivenFolder(folder.path, folder.write) for folder in wanted.folders),
+            folders=tuple(SharedFolder(folder.path, folder.write) for folder in wanted.folders),
         )
         loop = await self.service.create(draft)
         self.set_header("Location", self.address("loops", loop.loop_id))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..loops.errors import InvalidParameter, SandboxSpawnFailed
-from ..loops.models import GivenFolder
+from ..loops.models import SharedFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Folders:
     private: tuple[Path, ...] = ()
     allow_hidden: bool = False
 
-    def check(self, folders: Iterable[GivenFolder]) -> None:
+    def check(self, folders: Iterable[SharedFolder]) -> None:
         """Raises ``InvalidParameter`` for a folder that cannot be given."""
         names: set[str] = set()
         for folder in folders:
@@ -35,7 +35,7 @@ class Folders:
                 )
             names.add(source.name)
 
-    def locate(self, folders: Iterable[GivenFolder]) -> Iterator[tuple[GivenFolder, Path]]:
+    def locate(self, folders: Iterable[SharedFolder]) -> Iterator[tuple[SharedFolder, Path]]:
         """Each folder with its path on the host. Raises ``SandboxSpawnFailed`` if one is gone."""
         for folder in folders:
             try:
@@ -46,7 +46,7 @@ class Folders:
                     "it back, or create a new loop."
                 ) from error
 
-    def _resolve(self, folder: GivenFolder) -> Path:
+    def _resolve(self, folder: SharedFolder) -> Path:
         path = folder.path
         parts = PurePosixPath(path).parts
         if not parts or path.startswith("/") or ".." in parts:

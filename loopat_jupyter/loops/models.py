@@ -54,7 +54,7 @@ def to_json(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class GivenFolder:
+class SharedFolder:
     """A folder of the server's root as the caller named it; ``path`` is relative to the root."""
 
     path: str
@@ -73,7 +73,7 @@ class LoopRecord:
     profiles: tuple[str, ...]
     vault: str
     repo: str | None
-    folders: tuple[GivenFolder, ...] = ()
+    folders: tuple[SharedFolder, ...] = ()
     archived_at: str | None = None
     n: int = 0
 

@@ -19,9 +19,9 @@ from .event_broadcaster import EventBroadcaster
 from .models import (
     AcceptedMessage,
     ChoiceRecord,
-    GivenFolder,
     LoopRecord,
     NewMessage,
+    SharedFolder,
     Source,
     now,
 )
@@ -64,7 +64,7 @@ class NewLoop:
     profiles: tuple[str, ...] | None
     vault: str | None
     repo: str | None
-    folders: tuple[GivenFolder, ...]
+    folders: tuple[SharedFolder, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class PreparedLoop:
 
     profiles: tuple[str, ...]
     vault: str
-    folders: tuple[GivenFolder, ...]
+    folders: tuple[SharedFolder, ...]
 
 
 class LoopService:

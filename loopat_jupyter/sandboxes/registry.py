@@ -96,10 +96,10 @@ def select_tier(name: str, settings: SandboxSettings) -> SandboxTier:
         if attempt.tier is not None:
             return attempt.tier
         failed.append(attempt.probe)
-    raise SandboxSpawnFailed(_nothing_works(name, failed))
+    raise SandboxSpawnFailed(no_tier_message(name, failed))
 
 
-def _nothing_works(name: str, failed: list[TierProbe]) -> str:
+def no_tier_message(name: str, failed: list[TierProbe]) -> str:
     first = failed[0]
     what = (
         "No sandbox works on this host" if name == "auto" else f"The sandbox {name} does not work"

@@ -8,13 +8,13 @@ from typing import Any
 
 from ..loops.errors import InvalidCursor
 from ..loops.models import (
-    GivenFolder,
     LoopEvent,
     LoopListing,
     LoopRecord,
     LoopState,
     RuleRecord,
     RunningTurn,
+    SharedFolder,
     now,
     to_json,
 )
@@ -41,7 +41,7 @@ def _loop(row: tuple[Any, ...]) -> LoopRecord:
         profiles=tuple(json.loads(profiles)),
         vault=vault,
         repo=repo,
-        folders=tuple(GivenFolder(**folder) for folder in json.loads(folders)),
+        folders=tuple(SharedFolder(**folder) for folder in json.loads(folders)),
         archived_at=archived_at,
         n=n,
     )

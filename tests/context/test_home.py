@@ -19,7 +19,7 @@ from loopat_jupyter.loops.errors import (
     UnknownRepo,
     UnknownVault,
 )
-from loopat_jupyter.loops.models import GivenFolder, LoopRecord, new_loop_id, now
+from loopat_jupyter.loops.models import LoopRecord, SharedFolder, new_loop_id, now
 from loopat_jupyter.loops.ports.engine import Turn
 from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.loops.service import NewLoop
@@ -86,7 +86,7 @@ def test_a_home_that_others_could_read_is_shut_unless_it_is_something_else_too(t
 )  # fmt: skip
 async def test_a_folder_that_leaves_the_root_or_is_not_there_is_refused(home, path) -> None:
     with pytest.raises(InvalidParameter):
-        await home.prepare_loop(draft(folders=(GivenFolder(path, False),)))
+        await home.prepare_loop(draft(folders=(SharedFolder(path, False),)))
     assert loops(home) == []
 
 
@@ -94,9 +94,9 @@ async def test_a_folder_above_something_private_is_not_given_for_writing(home, r
     (root / "data" / "deep" / "run").mkdir(parents=True)
     guarded = Home.open(home.path, Folders(root, private=(root / "data" / "deep" / "run",)))
     with pytest.raises(InvalidParameter, match="without write"):
-        await guarded.prepare_loop(draft(folders=(GivenFolder("data", True),)))
+        await guarded.prepare_loop(draft(folders=(SharedFolder("data", True),)))
     await guarded.prepare_loop(
-        draft(folders=(GivenFolder("data", False), GivenFolder("data/raw", True)))
+        draft(folders=(SharedFolder("data", False), SharedFolder("data/raw", True)))
     )
 
 
@@ -104,13 +104,13 @@ async def test_two_folders_of_one_name_are_refused(home: Home, root: Path) -> No
     (root / "raw").mkdir()
     with pytest.raises(InvalidParameter, match="raw"):
         await home.prepare_loop(
-            draft(folders=(GivenFolder("raw", False), GivenFolder("data/raw", True)))
+            draft(folders=(SharedFolder("raw", False), SharedFolder("data/raw", True)))
         )
 
 
 async def test_a_folder_is_found_again_when_the_sandbox_starts(home: Home, root: Path) -> None:
     loop = LoopRecord(
-        "loop_x", "ada", "t", now(), {}, (), "default", None, (GivenFolder("data/raw/", True),)
+        "loop_x", "ada", "t", now(), {}, (), "default", None, (SharedFolder("data/raw/", True),)
     )
     assert (await home.spec(loop)).folders == (FolderMount(root / "data" / "raw", "raw", True),)
     (root / "data" / "raw").rmdir()
@@ -121,7 +121,7 @@ async def test_a_folder_is_found_again_when_the_sandbox_starts(home: Home, root:
 
 async def test_hidden_folders_are_shown_where_the_server_shows_them(root: Path, tmp_path) -> None:
     home = Home.open(tmp_path / "h", Folders(root, allow_hidden=True))
-    await home.prepare_loop(draft(folders=(GivenFolder(".ssh", False),)))
+    await home.prepare_loop(draft(folders=(SharedFolder(".ssh", False),)))
 
 
 @pytest.mark.parametrize(

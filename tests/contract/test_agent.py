@@ -75,21 +75,25 @@ async def test_parallel_calls_each_get_their_own_result(api: Caller, model: Mock
 
 
 async def test_files_tools_and_shell_share_one_workdir(api: Caller, model: MockModel) -> None:
+    read = Tool("Read", {"file_path": "dir/a.txt"})
+    glob = Tool("Glob", {"pattern": "**/*.txt"})
+    grep = Tool("Grep", {"pattern": "deux", "output_mode": "content"})
+    shell = bash("cat dir/a.txt; pwd")
     script = model.script(
         [Tool("Write", {"file_path": "dir/a.txt", "content": "one\ntwo\n"})],
         [Tool("Edit", {"file_path": "dir/a.txt", "old_string": "two", "new_string": "deux"})],
-        [Tool("Read", {"file_path": "dir/a.txt"}), Tool("Glob", {"pattern": "**/*.txt"})],
-        [Tool("Grep", {"pattern": "deux", "output_mode": "content"}), bash("cat dir/a.txt; pwd")],
+        [read, glob],
+        [grep, shell],
         [Text("ok")],
     )
     loop_id = await api.loop()
     events = await api.turn(loop_id, script.message(), mode="auto")
     assert results(events) == [True] * 6
-    read, glob, grep, shell = script.requests[4].tool_results()[2:]
-    assert "deux" in read
-    assert "dir/a.txt" in glob
-    assert "deux" in grep
-    assert "one\ndeux" in shell
+    told = script.requests[4].results_of_calls()
+    assert "deux" in told[read.id]
+    assert "dir/a.txt" in told[glob.id]
+    assert "deux" in told[grep.id]
+    assert "one\ndeux" in told[shell.id]
     assert (api.server.workdir(loop_id) / "dir" / "a.txt").read_text() == "one\ndeux\n"
 
 

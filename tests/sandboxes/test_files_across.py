@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from loopat_jupyter.loops.errors import InvalidParameter, PermissionRefused
-from loopat_jupyter.loops.models import GivenFolder, LoopRecord, now
+from loopat_jupyter.loops.models import LoopRecord, SharedFolder, now
 from loopat_jupyter.loops.ports.files import UploadPart
 from loopat_jupyter.loops.ports.sandbox import FolderMount
 from loopat_jupyter.workspace.files import WorkspaceFiles
@@ -88,7 +88,7 @@ async def test_a_folder_is_named_and_its_files_are_not_reached(
     (source / "in.txt").write_text("there\n")
     loopat_home.folders = (FolderMount(source, "data", False),)
     spec = loopat_home.spec()
-    loop = replace(loop_of(spec.loop_id), folders=(GivenFolder("data", False),))
+    loop = replace(loop_of(spec.loop_id), folders=(SharedFolder("data", False),))
 
     async def look() -> None:
         page = await files.list(loop, "", limit=100, after=None)

@@ -1,7 +1,7 @@
 """The protocol's client side for one agent process, over the ACP SDK.
 
 The SDK is imported when the first agent is started, in a thread: its schema takes half a second.
-Every request fails with :class:`~loopat_jupyter.engines.acp.errors.AgentGone` or
+Every request fails with :class:`~loopat_jupyter.engines.acp.errors.AgentExited` or
 :class:`~loopat_jupyter.engines.acp.errors.AgentRefused`, and with nothing else.
 
 Neither a file system nor terminals are offered: the agent has its own inside the sandbox.
@@ -23,7 +23,7 @@ from ...loops.errors import TurnFailure
 from ...loops.ports.engine import TurnUsage
 from . import unavailable
 from .elicitation import Form, parse_form
-from .errors import AgentGone, AgentRefused
+from .errors import AgentExited, AgentRefused
 from .permission import PermissionRequest
 from .transport import AcpTransport
 
@@ -130,7 +130,7 @@ class AcpClient:
         except self._sdk.RequestError as error:
             raise AgentRefused(_error_text(error), login=error.code == AUTH_REQUIRED) from error
         except ConnectionError as error:
-            raise AgentGone(str(error)) from error
+            raise AgentExited(str(error)) from error
         except ValidationError as error:
             raise AgentRefused(
                 f"its response is not of the Agent Client Protocol ({error.title})"

@@ -25,7 +25,7 @@ from ..gateway.upstream import ModelUpstreamFactory
 from ..plugin import ComposeInstructions
 from . import journal
 from .client import PromptResult, load_sdk
-from .errors import AgentGone, AgentRefused
+from .errors import AgentExited, AgentRefused
 from .launch import AgentLaunch, build_launch
 from .permission import UNRESTRICTED_MODES, check_mode_supported
 from .process import AgentLimits, AgentProcess
@@ -66,7 +66,7 @@ class AcpEngine:
             agent = await self._running_agent(turn.loop_id, launch, sandbox)
             try:
                 result = await self._prompt(agent, selected, turn, host)
-            except (AgentGone, AgentRefused, TimeoutError) as error:
+            except (AgentExited, AgentRefused, TimeoutError) as error:
                 failure = await agent.failure(error, "open a session")
                 if not isinstance(error, AgentRefused):
                     await agent.close()

@@ -6,7 +6,7 @@ from ...loops.errors import TurnFailure
 from ..agents.errors import one_line
 
 
-class AgentGone(Exception):
+class AgentExited(Exception):
     """The agent's process does not respond any more; the message says why, without its name."""
 
 

@@ -21,7 +21,7 @@ from ..agents.process_cleanup import MARK, kill_descendants
 from ..agents.stderr_tail import StderrTail
 from .client import AcpClient, OpenedSession, PromptResult
 from .elicitation import Form
-from .errors import AgentGone, AgentRefused, not_started, refused
+from .errors import AgentExited, AgentRefused, not_started, refused
 from .launch import AgentLaunch
 from .permission import PermissionRequest
 from .transport import AcpTransport
@@ -69,7 +69,7 @@ class PendingRequest:
 class PromptEnded:
     """The last item of a prompt: its result, or why there is none."""
 
-    outcome: PromptResult | AgentGone | AgentRefused
+    outcome: PromptResult | AgentExited | AgentRefused
 
 
 Item = Mapping[str, Any] | PendingRequest | PromptEnded
@@ -216,7 +216,7 @@ class AgentProcess:
                 f"The agent {name!r} did not {doing} within {self.limits.start:g} s, so it was "
                 f"ended.{last}"
             )
-        if isinstance(error, AgentGone):
+        if isinstance(error, AgentExited):
             return TurnFailure(f"The agent {name!r} {await self._why_gone()} {WORK_KEPT}")
         return None
 

@@ -18,7 +18,7 @@ from ..agents.errors import WORK_KEPT
 from ..agents.network_approval import ASKING_MODES, EgressApprover
 from .client import PromptResult
 from .elicitation import Form
-from .errors import AgentGone, AgentRefused
+from .errors import AgentExited, AgentRefused
 from .permission import PermissionRequest
 from .process import AgentProcess, Item, PendingRequest, PromptEnded
 from .turn_reporter import ModeViolation, TurnReporter
@@ -38,7 +38,7 @@ async def run_prompt(
     """Prompt the agent's open session with ``texts``, and report what it does.
 
     Raises:
-        AgentGone, AgentRefused: there is no result. What came before it has been reported.
+        AgentExited, AgentRefused: there is no result. What came before it has been reported.
         ModeViolation: the agent acted against the turn's permission mode; it was ended.
         AgentTimeout: the agent sent nothing any more; it was ended.
     """
@@ -47,7 +47,7 @@ async def run_prompt(
     prompting = asyncio.create_task(_send_prompt(agent, texts))
     try:
         ended = await _supervise(agent, reporter)
-        if reporter.busy and isinstance(ended.outcome, AgentGone):
+        if reporter.busy and isinstance(ended.outcome, AgentExited):
             await agent.kill_orphans(time.monotonic() - began)
         await reporter.close()
     except BaseException as error:
@@ -67,10 +67,10 @@ async def run_prompt(
 async def _send_prompt(agent: AgentProcess, texts: Sequence[str]) -> None:
     """Send the prompt, and queue its end behind all that the agent sent before it."""
     assert agent.session is not None
-    outcome: PromptResult | AgentGone | AgentRefused
+    outcome: PromptResult | AgentExited | AgentRefused
     try:
         outcome = await agent.client.prompt(agent.session.session_id, texts)
-    except (AgentGone, AgentRefused) as error:
+    except (AgentExited, AgentRefused) as error:
         outcome = error
     await agent.updates.put(PromptEnded(outcome))
 

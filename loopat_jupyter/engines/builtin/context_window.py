@@ -32,7 +32,7 @@ CHARACTERS_PER_TOKEN = 3
 MESSAGE_TOKENS = 8
 REPLY_SHARE, REPLY_LIMIT = 4, 32_000
 """The reply's share of the window: a quarter (one part of so many), at most so many tokens."""
-ROOM = 0.7
+COMPACTION_TARGET = 0.7
 """What is aimed at, as a part of the limit, once something must be left out."""
 MIN_COMPACTED = 400
 """Characters. Shorter results and inputs stay: the note in their place would be as long."""
@@ -86,7 +86,7 @@ class ContextWindow:
         fitted = self._fitted(turns, compaction)
         if fitted.estimate <= limit:
             return fitted
-        fitted = self._leave_out(turns, fitted, int(limit * ROOM))
+        fitted = self._leave_out(turns, fitted, int(limit * COMPACTION_TARGET))
         if tighter_than is None or fitted.estimate <= limit:
             return fitted
         return self._shorten_newest(fitted, limit)

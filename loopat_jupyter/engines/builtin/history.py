@@ -27,7 +27,7 @@ from ..models.messages import (
     read_journal,
     visible_text,
 )
-from .context_window import ROOM, size
+from .context_window import COMPACTION_TARGET, size
 
 READ_FACTOR = 3
 """How many context windows are read at most, by the estimate of :func:`.context_window.size`. What
@@ -105,7 +105,7 @@ async def read_conversation(turn: Turn, host: TurnHost, window_tokens: int) -> C
     else:
         results = recorded.results if recorded is not None and not recorded.first_turn else 0
         return _conversation(newest_first, 0, results, recorded)
-    while len(newest_first) > 1 and total > budget * ROOM:
+    while len(newest_first) > 1 and total > budget * COMPACTION_TARGET:
         total -= newest_first.pop()[2]
     unread = await host.count_turns_before(newest_first[-1][0])
     return _conversation(newest_first, unread, 0, recorded)
@@ -135,12 +135,12 @@ async def recent_turns(host: TurnHost, has_session: Callable[[PastTurn], bool]) 
     they hold more text than it is ever told.
     """
     newest_first: list[PastTurn] = []
-    found, told = False, 0
+    found, characters = False, 0
     async for turn in host.history():
         newest_first.append(turn)
         found = found or has_session(turn)
-        told += min(len(turn.content), RECENT_MESSAGE) + min(len(turn.text), RECENT_MESSAGE)
-        if found and told > RECENT_TEXT:
+        characters += min(len(turn.content), RECENT_MESSAGE) + min(len(turn.text), RECENT_MESSAGE)
+        if found and characters > RECENT_TEXT:
             break
     return newest_first[::-1]
 
@@ -156,8 +156,8 @@ def _agent_messages(turn: PastTurn) -> list[Message]:
     for exchange in exchanges:
         _repair(exchange)
         messages.extend(exchange.messages())
-    told = visible_text(exchange.response for exchange in exchanges)
-    rest = turn.text[len(told) :]
+    complete = visible_text(exchange.response for exchange in exchanges)
+    rest = turn.text[len(complete) :]
     if rest.strip():
         messages.append(ModelReply((ReplyText(rest),)))
     if turn.state != "done":

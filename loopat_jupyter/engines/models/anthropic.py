@@ -151,7 +151,7 @@ def _joined(blocks: list[Json], more: list[Json]) -> list[Json]:
 
 
 def _reply_blocks(reply: ModelReply, origin: Origin) -> list[Json]:
-    own = origin.made(reply)
+    own = origin.is_origin_of(reply)
     blocks = [block for part in reply.parts if (block := _part_block(part, own)) is not None]
     if all(block["type"] in ("thinking", "redacted_thinking") for block in blocks):
         return []  # a message of thinking alone is refused
@@ -254,10 +254,10 @@ class AnthropicReader:
                 yield from self._start({"content_block": block})
         self._ended = True
 
-    def held_back(self) -> Iterable[Delta]:
+    def flush_pending(self) -> Iterable[Delta]:
         return ()
 
-    def see_last_word(self) -> None:
+    def mark_ended(self) -> None:
         self._ended = True
 
     def _read_message(self, message: object) -> None:

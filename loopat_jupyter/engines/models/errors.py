@@ -1,7 +1,7 @@
 """What went wrong with a call, as one :class:`~.port.ModelError` in the provider's own words.
 
 The words are bounded, hold no key, and say which address was asked. Providers put their errors in
-many shapes and places; :func:`words_of` knows the ones that have been seen.
+many shapes and places; :func:`error_text` knows the ones that have been seen.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def response_error(
 ) -> ModelError:
     """The error of an answer that is no success. ``address`` is where it was asked for."""
     content = parse_json(body)
-    text = words_of(content) if content is not None else _plain_text(body, headers)
+    text = error_text(content) if content is not None else _plain_text(body, headers)
     if 300 <= status < 400:
         text = text or "It redirects elsewhere; write the final address as baseUrl."
     text = text or "The provider refused the request."
@@ -91,7 +91,7 @@ def content_error(content: Any, *, address: str, secrets: Sequence[str]) -> Mode
     status = status_in(content) or 0
     return _classified(
         status,
-        words_of(content) or "The provider reported an error.",
+        error_text(content) or "The provider reported an error.",
         content,
         {},
         where=f" (from {address})",
@@ -174,12 +174,12 @@ def _output_limit(detail: str) -> int | None:
     return min(numbers) if numbers else None
 
 
-def words_of(content: Any) -> str:
+def error_text(content: Any) -> str:
     """The provider's own words in an error body, wherever they are; empty where there are none."""
     if isinstance(content, str):
         return content.strip()
     if isinstance(content, list):
-        return "; ".join(filter(None, map(words_of, content[:5])))
+        return "; ".join(filter(None, map(error_text, content[:5])))
     if not isinstance(content, Mapping):
         return ""
     if "loc" in content and isinstance(content.get("msg"), str):  # FastAPI's validation errors
@@ -195,10 +195,10 @@ def words_of(content: Any) -> str:
         "reason",
         "title",
     ):
-        words = words_of(content.get(name))
+        words = error_text(content.get(name))
         if words:
             raw = content.get("metadata")
-            inner = words_of(raw.get("raw")) if isinstance(raw, Mapping) else ""
+            inner = error_text(raw.get("raw")) if isinstance(raw, Mapping) else ""
             return f"{words}: {inner}" if inner and inner not in words else words
     return ""
 
@@ -213,7 +213,7 @@ def is_error(content: Mapping[str, Any]) -> bool:
         return False
     code = content.get("code", content.get("status"))
     return bool(
-        words_of({name: content.get(name) for name in ("message", "detail", "msg", "errors")})
+        error_text({name: content.get(name) for name in ("message", "detail", "msg", "errors")})
     ) and (code not in (0, 200, "0", "200", "ok") or "detail" in content)
 
 

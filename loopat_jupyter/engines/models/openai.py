@@ -157,7 +157,7 @@ class _Encoder:
         ]
 
     def _add_reply(self, sent: list[Json], reply: ModelReply, current: bool) -> None:
-        own = self._origin.made(reply)
+        own = self._origin.is_origin_of(reply)
         text = reply.text
         calls = [self._call(part, own) for part in reply.calls]
         if not text.strip() and not calls:
@@ -360,7 +360,7 @@ class OpenAiReader:
         yield from self._read(body, "message")
         self._ended = True
 
-    def see_last_word(self) -> None:
+    def mark_ended(self) -> None:
         self._ended = True
 
     def _read(self, data: Json, member: str) -> Iterable[Delta]:
@@ -429,7 +429,7 @@ class OpenAiReader:
             kept.append(delta.text)
             yield delta
 
-    def held_back(self) -> Iterable[Delta]:
+    def flush_pending(self) -> Iterable[Delta]:
         return self._keep(self._tags.end())
 
     def reply(self) -> ModelReply:

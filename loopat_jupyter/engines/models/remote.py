@@ -69,7 +69,7 @@ class RemoteModel:
                 self._choice, self._origin, request, frozenset(self._omitted), self._output_limit
             )
             body = self._format.body(plan)
-            shown = _Shown(show)
+            shown = _DeltaForwarder(show)
             try:
                 return await self._exchange(plan, _encode(body), shown)
             except ModelError as error:
@@ -101,7 +101,9 @@ class RemoteModel:
         if learned is not None:
             self.window = max(min(self.window, learned), SMALLEST_WINDOW)
 
-    async def _exchange(self, plan: RequestPlan, content: bytes, shown: _Shown) -> ModelReply:
+    async def _exchange(
+        self, plan: RequestPlan, content: bytes, shown: _DeltaForwarder
+    ) -> ModelReply:
         headers = {
             "content-type": "application/json",
             "accept": "text/event-stream, application/json",
@@ -144,7 +146,7 @@ class RemoteModel:
         return (self._choice.api_key, *(value for value in values if len(value) >= 8))
 
     async def _read(
-        self, plan: RequestPlan, response: httpx2.Response, shown: _Shown
+        self, plan: RequestPlan, response: httpx2.Response, shown: _DeltaForwarder
     ) -> ModelReply:
         if response.status_code >= 300:
             body = await _bounded(response)
@@ -164,10 +166,10 @@ class RemoteModel:
             await self._read_whole(reader, await _rest(head, chunks), shown)
         else:
             await self._read_stream(reader, head, chunks, shown)
-        await shown.show(reader.held_back())
+        await shown.show(reader.flush_pending())
         return reader.reply()
 
-    async def _read_whole(self, reader: ReplyReader, body: bytes, shown: _Shown) -> None:
+    async def _read_whole(self, reader: ReplyReader, body: bytes, shown: _DeltaForwarder) -> None:
         """A whole answer, though a stream was asked for; or an error with status 200."""
         content = parse_json(body)
         if isinstance(content, list) and content and isinstance(content[0], Mapping):
@@ -179,7 +181,7 @@ class RemoteModel:
         await shown.show(reader.read_whole(content))
 
     async def _read_stream(
-        self, reader: ReplyReader, head: bytes, chunks: AsyncIterator[bytes], shown: _Shown
+        self, reader: ReplyReader, head: bytes, chunks: AsyncIterator[bytes], shown: _DeltaForwarder
     ) -> None:
         events = EventStreamDecoder()
         chunk: bytes | None = head
@@ -192,7 +194,7 @@ class RemoteModel:
     def _deltas(self, reader: ReplyReader, events: Iterable[ServerEvent]) -> Iterable[Delta]:
         for event in events:
             if event.data.strip() in LAST_WORDS or event.name == "message_stop":
-                reader.see_last_word()
+                reader.mark_ended()
             data = parse_json(event.data.encode("utf-8", "surrogatepass"))
             if isinstance(data, list) and data and isinstance(data[0], dict):
                 data = data[0]
@@ -207,7 +209,7 @@ class RemoteModel:
             yield from reader.read_event(data)
 
 
-class _Shown:
+class _DeltaForwarder:
     """Shows deltas, one by one, or joined while the server is behind."""
 
     def __init__(self, show: OnDelta) -> None:

@@ -31,7 +31,7 @@ class Origin(NamedTuple):
     address: str
     model: str
 
-    def made(self, reply: ModelReply) -> bool:
+    def is_origin_of(self, reply: ModelReply) -> bool:
         """Whether ``reply`` came from here, so that what is native in it may go back."""
         native = reply.native or {}
         return (native.get("api"), native.get("address"), native.get("model")) == self
@@ -60,10 +60,10 @@ class ReplyReader(Protocol):
     def read_whole(self, body: Json) -> Iterable[Delta]:
         """A whole answer that came where a stream was asked for."""
 
-    def held_back(self) -> Iterable[Delta]:
+    def flush_pending(self) -> Iterable[Delta]:
         """At the end: deltas that waited for more."""
 
-    def see_last_word(self) -> None:
+    def mark_ended(self) -> None:
         """The stream's own word that it is over came (``[DONE]``, ``message_stop``)."""
 
     def reply(self) -> ModelReply:

@@ -23,7 +23,7 @@ MODULES = {
     f"{PACKAGE}.{name}": _FOLDER / f"{name}.py"
     for name in (
         *("supervisor", "commands", "output_capture", "spawn", "memory_watch", "proxy_listener"),
-        *("file_process", "file_ops", "text_lines", "file_search", "protocol"),
+        *("file_process", "file_ops", "line_endings", "file_search", "protocol"),
     )
 } | {"loopat_jupyter.sandboxes.process_tree": _FOLDER.with_name("process_tree.py")}
 """Where each module of the bundle has its source."""

@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import stat
 
-from loopat_jupyter.sandboxes.inside.text_lines import (
+from loopat_jupyter.sandboxes.inside.line_endings import (
     EditableText,
     is_utf16,
     split_lines,
-    take_on,
+    with_endings_of,
     with_lf,
 )
 
@@ -158,9 +158,9 @@ def decode_text(path: str, data: bytes) -> str:
 def write(paths: WorkdirPaths, path: str, text: str, confined: bool = False) -> dict[str, Any]:
     parent, name, real = open_parent(paths, path, confined, create=True)
     try:
-        before = _text_there(parent, name)
+        before = _existing_text(parent, name)
         if before is not None:
-            text = take_on(text, before)
+            text = with_endings_of(text, before)
         data = text.encode(errors="replace")
         created = replace_file(parent, name, data)
     finally:
@@ -201,7 +201,7 @@ def edit(
     return {"replacements": count, "path": real}
 
 
-def _text_there(parent: int, name: str) -> str | None:
+def _existing_text(parent: int, name: str) -> str | None:
     """The text that a file to be replaced holds; ``None`` where there is none, or no text."""
     try:
         data = read_regular_file(f"/proc/self/fd/{parent}/{name}", name)

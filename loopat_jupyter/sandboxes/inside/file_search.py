@@ -15,7 +15,7 @@ import re
 import stat
 
 from loopat_jupyter.sandboxes.inside.file_ops import FileOperationRefused, WorkdirPaths
-from loopat_jupyter.sandboxes.inside.text_lines import is_utf16, split_lines, with_lf
+from loopat_jupyter.sandboxes.inside.line_endings import is_utf16, split_lines, with_lf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def grep(
             f"There is no file type {type}; there are {', '.join(FILE_TYPES)}. Or use glob."
         )
     wanted = _pattern(pattern, ignore_case, multiline)
-    unseen = _Unseen()
+    unseen = _SearchOmissions()
     lines: list[str] = []
     for name in _files_to_search(paths.absolute(path or "."), glob, type):
         text = _searchable_text(name, unseen)
@@ -170,7 +170,7 @@ FILE_TYPES = {
 }
 
 
-class _Unseen:
+class _SearchOmissions:
     """What a search passed over or cut, to be said with its result."""
 
     def __init__(self) -> None:
@@ -217,7 +217,7 @@ def _files_to_search(base: str, only: str | None, kind: str | None) -> Iterator[
             yield full
 
 
-def _searchable_text(name: str, unseen: _Unseen) -> str:
+def _searchable_text(name: str, unseen: _SearchOmissions) -> str:
     """The text of a file, UTF-16 too; empty, and noted, for what is no text or cannot be read."""
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -257,7 +257,7 @@ def _matching_lines(
 
 
 def _with_context(
-    name: str, lines: list[str], hits: list[int], before: int, after: int, unseen: _Unseen
+    name: str, lines: list[str], hits: list[int], before: int, after: int, unseen: _SearchOmissions
 ) -> list[str]:
     """``name:number:line`` for hits, ``name-number-line`` around them, ``--`` between groups."""
     matched = set(hits)

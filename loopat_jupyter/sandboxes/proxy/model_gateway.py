@@ -67,7 +67,7 @@ class ModelGateway:
         upstream = self._upstream
         if upstream is None:
             record.reason = CLOSED
-            return await client.send_error(403, "model_not_lent", CLOSED)
+            return await client.send_error(403, "model_gateway_closed", CLOSED)
         record.destination = Destination(upstream.host, upstream.port)
         if not self._has_key(headers):
             record.reason = WRONG_KEY
@@ -84,7 +84,7 @@ class ModelGateway:
             if client.disconnected:
                 raise ClientDisconnected from error
             record.set_interrupted(ENDED)
-            await client.send_error(403, "model_not_lent", ENDED)
+            await client.send_error(403, "model_gateway_closed", ENDED)
         finally:
             client.cancel_on_disconnect(None)
             self._scopes.discard(scope)
@@ -110,7 +110,7 @@ class ModelGateway:
             response = await upstream.send_request(request.method.decode(), target, kept, body)
         except ModelRequestRefused as error:
             record.reason = str(error)
-            return await client.send_error(403, "not_lent", record.reason)
+            return await client.send_error(403, "model_request_refused", record.reason)
         except OSError as error:
             record.verdict, record.reason = "failed", NOT_REACHED.format(why=error)
             return await client.send_error(502, "provider_unreachable", record.reason)

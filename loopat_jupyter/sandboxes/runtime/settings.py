@@ -1,8 +1,9 @@
 """The settings of all sandbox tiers: limits, paths, and what must never be visible inside.
 
 The ports (``Sandbox``, ``SandboxTier``, ``SandboxSpec``, ``SandboxIsolation``) belong to the domain
-and are defined in :mod:`loopat_jupyter.loops.ports.engine`. A tier gets its
-:class:`SandboxSettings` from the extension, which alone knows traits and directories.
+and are defined in :mod:`loopat_jupyter.loops.ports.sandbox`. A tier gets its
+:class:`SandboxSettings` from the extension; the settings that a deployment writes (traits) are
+declared in :mod:`loopat_jupyter.config`.
 """
 
 from __future__ import annotations

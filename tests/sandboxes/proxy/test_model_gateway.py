@@ -73,12 +73,12 @@ async def test_without_the_sandboxes_key_nothing_is_sent(
 async def test_a_closed_gateway_serves_no_model(proxied: ProxyFixture) -> None:
     client = await proxied.client()
     refused = await client.refusal("POST", PATH, body=b"{}")
-    assert refused[:2] == (403, "model_not_lent")
+    assert refused[:2] == (403, "model_gateway_closed")
     given = await open_gateway(proxied, Upstream())
     proxied.proxy.close_model_gateway()
     client = await proxied.client()
     refused = await client.refusal("POST", PATH, headers=given, body=b"{}")
-    assert refused[:2] == (403, "model_not_lent")
+    assert refused[:2] == (403, "model_gateway_closed")
 
 
 async def test_pieces_are_passed_on_as_they_come(proxied: ProxyFixture) -> None:
@@ -103,7 +103,7 @@ async def test_what_the_upstream_refuses_is_reported_and_nothing_was_sent(
     given = await open_gateway(proxied, Upstream(fails=ModelRequestRefused("Not this path.")))
     client = await proxied.client()
     refused = await client.refusal("POST", PATH, headers=given, body=b"x" * 1000)
-    assert refused == (403, "not_lent", "Not this path.")
+    assert refused == (403, "model_request_refused", "Not this path.")
     [line] = await proxied.audited()
     assert (line.verdict, line.reason) == ("refused", "Not this path.")
 
@@ -155,7 +155,7 @@ async def test_closing_the_gateway_is_reported_to_a_request_without_response(
     asking = asyncio.ensure_future(client.refusal("POST", PATH, headers=given, body=b"{}"))
     await asyncio.wait_for(upstream.reached.wait(), 20)
     proxied.proxy.close_model_gateway()
-    assert (await asking)[:2] == (403, "model_not_lent")
+    assert (await asking)[:2] == (403, "model_gateway_closed")
     [line] = await proxied.audited()
     assert (line.verdict, line.bytes_out) == ("failed", 2)
     assert "ended" in line.reason

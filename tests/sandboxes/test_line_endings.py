@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopat_jupyter.sandboxes.inside.text_lines import (
+from loopat_jupyter.sandboxes.inside.line_endings import (
     EditableText,
     split_lines,
-    take_on,
     usual_ending,
+    with_endings_of,
     with_lf,
 )
 
@@ -75,7 +75,7 @@ def test_an_edit_changes_what_is_shown_and_nothing_else(text: str, old: str, new
     ],
 )
 def test_a_file_that_is_written_anew_keeps_its_endings(before: str, text: str, after: str) -> None:
-    assert take_on(text, before) == after
+    assert with_endings_of(text, before) == after
 
 
 def test_the_usual_ending_is_the_most_frequent_one() -> None:

@@ -41,7 +41,7 @@ def usual_ending(text: str) -> str:
     return max(counts, key=lambda ending: (counts[ending], ending == "\n"))
 
 
-def take_on(text: str, before: str) -> str:
+def with_endings_of(text: str, before: str) -> str:
     """``text``, which has LF alone, as it belongs into a file that held ``before``."""
     if "\r" not in text:
         text = text.replace("\n", usual_ending(before))
