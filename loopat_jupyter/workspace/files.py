@@ -36,6 +36,7 @@ from ..loops.ports.files import (
 from .safe_path import (
     NAME_LIMIT,
     as_api_errors,
+    has_deceptive_characters,
     open_directory,
     open_file,
     open_root,
@@ -145,11 +146,6 @@ class WorkspaceFiles:
         self, loop: LoopRecord, path: str, data: bytes, part: UploadPart | None
     ) -> UploadProgress:
         parts = parse_path(path)
-        if not path.isprintable() or "\N{REPLACEMENT CHARACTER}" in path:
-            raise InvalidParameter(
-                f"path: {quoted_name(path)} holds characters that a file name should not. "
-                "Choose another."
-            )
         _refuse_folder(_folders(loop), parts)
         size = len(data) if part is None else part.size
         if size > self._max_size:
@@ -161,6 +157,11 @@ class WorkspaceFiles:
 
         def work() -> UploadProgress:
             with lock, as_api_errors(path):
+                if has_deceptive_characters(path) and not self._exists(loop, parts):
+                    raise InvalidParameter(
+                        f"path: {quoted_name(path)} holds control characters or direction marks, "
+                        "with which it would be taken for another. Choose another name."
+                    )
                 if part is None:
                     received, found = size, uploads.write_whole(parts, data)
                 else:
@@ -188,6 +189,17 @@ class WorkspaceFiles:
 
     def _workdir(self, loop: LoopRecord) -> Path:
         return self._loop_dir(loop.loop_id) / "workdir"
+
+    def _exists(self, loop: LoopRecord, parts: tuple[str, ...]) -> bool:
+        try:
+            with (
+                open_root(self._workdir(loop)) as top,
+                open_directory(top, parts[:-1]) as directory,
+            ):
+                os.stat(parts[-1], dir_fd=directory, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
 
     def _uploads(self, loop: LoopRecord) -> Uploads:
         return Uploads(self._loop_dir(loop.loop_id), self._owner)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,24 @@ def parse_path(path: str) -> tuple[str, ...]:
                 f"{NAME_LIMIT} bytes with / between them, from the workdir on, without . or .."
             )
     return parts
+
+
+# Marks that turn the direction of what follows: with one a name reads as another.
+_DIRECTION_MARKS = frozenset(
+    "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+
+
+def has_deceptive_characters(path: str) -> bool:
+    """Whether a new file should not get this name: it holds what cannot be seen and changes how the
+    rest is read. Spaces of any kind, joiners, soft hyphens and letters of every script are fine.
+    """
+    return any(
+        char in _DIRECTION_MARKS
+        or char == "\N{REPLACEMENT CHARACTER}"
+        or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        for char in path
+    )
 
 
 def quoted_name(path: str) -> str:

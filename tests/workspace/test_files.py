@@ -32,7 +32,7 @@ from loopat_jupyter.loops.ports.files import UploadPart
 from loopat_jupyter.workspace import files as files_module
 from loopat_jupyter.workspace import uploads
 from loopat_jupyter.workspace.files import WorkspaceFiles
-from loopat_jupyter.workspace.safe_path import as_api_errors
+from loopat_jupyter.workspace.safe_path import as_api_errors, quoted_name
 
 ROUNDS = 1000
 SECRET = b"of the host"
@@ -108,6 +108,37 @@ async def test_a_name_that_only_looks_like_a_parent_is_a_name(
     await put(files, path)
     assert (top / path).read_bytes() == b"new"
     assert await get(files, path) == b"new"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "no\u00a0break",
+        "Screenshot 9.41\u202fAM.png",
+        "ideographic\u3000space",
+        "family \U0001f468\u200d\U0001f469\u200d\U0001f467",
+        "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "soft\u00adhyphen",
+        "new letter \U0001fae8",
+        "e\u0301",
+    ],
+)
+async def test_names_that_people_have_are_taken(
+    files: WorkspaceFiles, top: Path, path: str
+) -> None:
+    await put(files, path)
+    assert await names(files) == [path]
+    assert await get(files, path) == b"new"
+
+
+async def test_a_name_with_a_mark_is_kept_where_a_file_has_it(
+    files: WorkspaceFiles, top: Path
+) -> None:
+    (top / "a\u202eb").write_text("old")
+    assert await get(files, "a\u202eb") == b"old"
+    await put(files, "a\u202eb")
+    assert (top / "a\u202eb").read_text() == "new"
+    assert "\\u202e" in quoted_name("a\u202eb")
 
 
 @pytest.mark.parametrize(
