@@ -97,7 +97,8 @@ class RemoteModel:
         if not error.too_long:
             return
         sent = len(_encode(body)) // CHARACTERS_PER_TOKEN
-        learned = error.window or (sent * 4 // 5 if error.status != 413 else None)
+        # Without a number the request's own size is a bound, where the refusal is about tokens.
+        learned = error.window or (sent * 4 // 5 if error.status in (400, 422) else None)
         if learned is not None:
             self.window = max(min(self.window, learned), SMALLEST_WINDOW)
 
