@@ -34,7 +34,8 @@ _TOO_LONG = re.compile(
     r"|must have (less|fewer) than \d+ tokens|request_too_large|string_above_max_length"
     r"|tokens_limit_reached|tokens to keep|larger than the (context|model|max)"
     r"|shorten (the |your )?(prompt|input|message|conversation)|does not fit"
-    r"|n_ctx|num_ctx|max_position_embeddings|max_model_len|max_seq_len|context\W{1,3}(the )?overflow"
+    r"|n_ctx|num_ctx|max_position_embeddings|max_model_len|max_seq_len"
+    r"|context\W{1,3}(the )?overflow"
     r"|\u8d85\u957f|\u8fc7\u957f|\u592a\u957f|\u8d85\u8fc7[^\u3002]{0,16}(\u957f\u5ea6|\u9650\u5236|\u4e0a\u9650)|\u4e0a\u4e0b\u6587",
     re.IGNORECASE,
 )
