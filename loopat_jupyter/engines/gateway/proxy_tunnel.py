@@ -13,14 +13,14 @@ import ssl
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import h11
 
+from ...loops.errors import ConfigError
 from ...loops.ports.network import Headers
+from ..models import http as models_http
 
 READ_LIMIT = 64 * 1024
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class UpstreamAddress(NamedTuple):
@@ -82,15 +82,17 @@ async def open_connection(address: UpstreamAddress, tls: ssl.SSLContext) -> Upst
 
 
 def proxy_for(address: UpstreamAddress) -> SplitResult | None:
-    """The proxy for ``address``; ``None`` where it is reached directly."""
-    proxies = getproxies()
-    named = proxies.get("https" if address.tls else "http") or proxies.get("all")
-    host = address.host.lower()
-    if not named or host in LOOPBACK or host.endswith(".localhost"):
-        return None
-    if proxy_bypass(f"{host}:{address.port}"):
-        return None
-    return urlsplit(named if "://" in named else f"http://{named}")
+    """The proxy for ``address``; ``None`` where it is reached directly.
+
+    Raises:
+        OSError: the environment names one of a kind that is not known.
+    """
+    scheme = "https" if address.tls else "http"
+    try:
+        named = models_http.proxy_for(f"{scheme}://{address.authority}")
+    except ConfigError as error:
+        raise OSError(error.message) from error
+    return urlsplit(named) if named else None
 
 
 async def _request_tunnel(
