@@ -62,7 +62,7 @@ def test_the_notebooks_are_these_and_hold_no_outputs():
             assert cell.get("execution_count") is None
 
 
-def test_quickstart_runs_and_every_export_tells_its_story(
+def test_quickstart_runs_and_every_export_has_the_conversation(
     environment: JupyterServer, tmp_path: Path
 ):
     notebook = executed("quickstart", tmp_path)
@@ -104,7 +104,7 @@ def test_a_transcript_is_exported(tmp_path: Path):
     text = shown(executed("transcript", tmp_path))
     assert "sort -r numbers.csv" in text
     assert "(True, True)" in text
-    assert (tmp_path / "story.ipynb").exists()
+    assert (tmp_path / "transcript_of_a_loop.ipynb").exists()
 
 
 @pytest.mark.usefixtures("environment")

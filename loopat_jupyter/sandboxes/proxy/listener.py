@@ -70,7 +70,11 @@ class Listener:
             connection.close()
 
     async def _accept_on_loop(self) -> socket.socket:
-        connection, _ = await asyncio.get_running_loop().sock_accept(self._socket)
+        """Accept when a connection waits. ``loop.sock_accept`` would lose one, and leave it open,
+        where the cancellation comes between its accept and the await."""
+        await self._wait_readable()
+        connection, _ = self._socket.accept()
+        connection.setblocking(False)
         return connection
 
     async def _accept_in_thread(self) -> socket.socket:

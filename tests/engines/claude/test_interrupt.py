@@ -49,7 +49,11 @@ async def test_a_running_tool_ends_and_background_processes_live(
     agent = engine._processes["loop_1"]
     took = await cancel(running)
     print(f"interrupt (a tool runs): {took * 1000:.0f} ms")
-    found = (await box.run("cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=10)).output
+    # The CLI says that the turn is over when it has sent the signal: the tool dies meanwhile.
+    listed = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '"
+    gone = f"while {listed} | grep -q 'sleep 770[2]'; do :; done"
+    assert not (await box.run(gone, timeout=10)).timed_out
+    found = (await box.run(listed, timeout=10)).output
     assert "sleep 7701" in found
     assert "sleep 7702" not in found
     assert (engine._processes.get("loop_1") is agent) is hears
