@@ -65,8 +65,12 @@ class Listener:
                     return None
                 await asyncio.sleep(ACCEPT_RETRY)
                 continue
-            if self._uid in (None, peer_uid(connection, self._uid)):
-                return connection
+            try:
+                if self._uid in (None, peer_uid(connection, self._uid)):
+                    return connection
+            except BaseException:
+                connection.close()
+                raise
             connection.close()
 
     async def _accept_on_loop(self) -> socket.socket:
