@@ -226,7 +226,7 @@ async def test_the_death_of_the_outer_process_ends_everything(
         assert not record_.exists()
 
 
-# Now and then, in whole runs on a busy machine alone, a socket of the test process is found here that
+# In whole runs on a busy machine a socket of the test process is now and then found here that
 # nobody has closed. What it is of is not known yet; the test is about processes.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
